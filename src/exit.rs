@@ -1,0 +1,118 @@
+//! Exit codes: the part of the result that a pipeline reads.
+//!
+//! One enum so that every command agrees. When several apply, [`Exit::worse`] decides: something left
+//! behind outweighs a step without proof, which outweighs an alert that did not come.
+
+use serde::Serialize;
+
+/// What the process says to its caller when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Exit {
+    /// Everything asked for was proved, and the cluster is as it was before.
+    Ok,
+    /// A fault of this program.
+    Bug,
+    /// The command line (or a file it names) cannot be used.
+    Usage,
+    /// Nothing was attacked: unreachable, no rights, refused, not startable.
+    NotStarted,
+    /// At least one step of the attack was not proved.
+    NotProved,
+    /// An alert that was to come did not.
+    AlertMissing,
+    /// Something of a run is left in the cluster, or its removal could not be verified.
+    LeftBehind,
+    /// Stopped by a signal, after clean-up (128 + SIGINT, as shells have it).
+    Interrupted,
+}
+
+impl Exit {
+    /// Every code, in ascending order, with the sentence the documentation prints for it.
+    pub const ALL: [(Exit, &'static str); 8] = [
+        (Exit::Ok, "all steps proved, nothing left in the cluster"),
+        (Exit::Bug, "a bug in this program"),
+        (Exit::Usage, "the command line cannot be used"),
+        (
+            Exit::NotStarted,
+            "could not start: unreachable, no rights, or refused",
+        ),
+        (Exit::NotProved, "a step was not proved"),
+        (Exit::AlertMissing, "an expected alert is missing"),
+        (
+            Exit::LeftBehind,
+            "something is left behind, or clean-up could not be verified",
+        ),
+        (Exit::Interrupted, "interrupted, after clean-up"),
+    ];
+
+    /// The number given to the operating system.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Ok => 0,
+            Exit::Bug => 1,
+            Exit::Usage => 2,
+            Exit::NotStarted => 3,
+            Exit::NotProved => 4,
+            Exit::AlertMissing => 5,
+            Exit::LeftBehind => 6,
+            Exit::Interrupted => 130,
+        }
+    }
+
+    /// The one of two outcomes that has to be reported.
+    ///
+    /// ```
+    /// use defender_sim::exit::Exit;
+    /// assert_eq!(Exit::NotProved.worse(Exit::LeftBehind), Exit::LeftBehind);
+    /// assert_eq!(Exit::AlertMissing.worse(Exit::NotProved), Exit::NotProved);
+    /// assert_eq!(Exit::Interrupted.worse(Exit::LeftBehind), Exit::LeftBehind);
+    /// ```
+    #[must_use]
+    pub fn worse(self, other: Exit) -> Exit {
+        if other.weight() > self.weight() {
+            other
+        } else {
+            self
+        }
+    }
+
+    fn weight(self) -> u8 {
+        match self {
+            Exit::Ok => 0,
+            Exit::AlertMissing => 1,
+            Exit::NotProved => 2,
+            Exit::NotStarted => 3,
+            Exit::Interrupted => 4,
+            Exit::Usage => 5,
+            Exit::LeftBehind => 6,
+            Exit::Bug => 7,
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_listed_once_in_ascending_order() {
+        let codes: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 130]);
+    }
+
+    #[test]
+    fn worse_is_symmetric() {
+        for (a, _) in Exit::ALL {
+            for (b, _) in Exit::ALL {
+                assert_eq!(a.worse(b), b.worse(a));
+            }
+        }
+    }
+}
