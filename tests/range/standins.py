@@ -17,6 +17,7 @@ import http.server
 import json
 import pathlib
 import socket
+import socketserver
 import struct
 import sys
 import threading
@@ -184,8 +185,13 @@ class Registry(Handler):
         return {"Docker-Content-Digest": self.digest} if self.digest else {}
 
 
+class Server(http.server.ThreadingHTTPServer):
+    # The standard one asks DNS for its own name first, which takes long where there is none.
+    server_bind = socketserver.TCPServer.server_bind
+
+
 def server(address, handler):
-    listener = http.server.ThreadingHTTPServer(address, handler)
+    listener = Server(address, handler)
     threading.Thread(target=listener.serve_forever).start()
 
 
