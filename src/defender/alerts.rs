@@ -1,0 +1,65 @@
+//! The offline catalogue of the alerts that the scenarios are there to raise.
+//!
+//! Display names, severities and conditions come from public pages; `alerts.yaml` names the source of
+//! each. Where nothing public says it, the field is absent: nothing is guessed.
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+/// One alert of Defender for Containers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Alert {
+    /// This tool's own id for it.
+    pub id: String,
+    /// Display name, as the public list of the simulation tool spells it.
+    pub name: String,
+    /// Other spellings seen in public.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spellings: Vec<String>,
+    /// The `alertType` of the alerts API, where public.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub alert_type: Option<String>,
+    /// Informational, Low, Medium or High, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
+    /// MITRE ATT&CK tactics as the alerts API spells them, where known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tactics: Vec<String>,
+    /// What has to be in place beyond the plan and a ready sensor, where anything has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<String>,
+    /// Where severity and tactics are from.
+    pub source: String,
+}
+
+static ALERTS: LazyLock<Vec<Alert>> = LazyLock::new(|| {
+    serde_saphyr::from_str(include_str!("alerts.yaml")).expect("the alert catalogue is checked by a unit test")
+});
+
+/// Every alert known.
+pub fn all() -> &'static [Alert] {
+    &ALERTS
+}
+
+/// The alert with this tool's id `id`.
+pub fn find(id: &str) -> Option<&'static Alert> {
+    all().iter().find(|alert| alert.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_names_are_unique() {
+        let mut ids: Vec<_> = all().iter().map(|a| &a.id).collect();
+        let mut names: Vec<_> = all().iter().map(|a| a.name.to_lowercase()).collect();
+        ids.sort();
+        ids.dedup();
+        names.sort();
+        names.dedup();
+        assert_eq!((ids.len(), names.len()), (all().len(), all().len()));
+    }
+}

@@ -1,0 +1,3 @@
+//! What is publicly known about Microsoft Defender for Containers. Pure data.
+
+pub mod alerts;

@@ -1,0 +1,162 @@
+//! What an attack is, as data.
+//!
+//! A scenario names its steps, what each step has to show to count as proved, and the alerts Defender
+//! ought to raise. The built-in ones are YAML files beside this module ([`catalogue`]); users write
+//! theirs in the same schema. [`payload`] turns a step into the text that runs in the victim, [`proof`]
+//! reads what comes back. Nothing here knows a cluster, a clock or a terminal.
+
+pub mod catalogue;
+pub mod payload;
+pub mod proof;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The schema version that scenario files carry in `apiVersion`.
+pub const API_VERSION: &str = "defender-sim/v1";
+
+/// One attack: an ordered list of steps that run in the victim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scenario {
+    /// Schema version of this file: `defender-sim/v1`.
+    pub api_version: String,
+    /// Short name in lower-case kebab form; the subcommand of a built-in scenario.
+    pub id: String,
+    /// One line for lists.
+    pub title: String,
+    /// What an attacker would do it for, and what really happens here.
+    pub description: String,
+    /// The steps, run one after the other, each through a web-shell request of its own.
+    pub steps: Vec<Step>,
+    /// The alerts to expect, by id in the alert catalogue.
+    pub alerts: Vec<ExpectedAlert>,
+}
+
+/// One action in the victim and how its outcome is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Step {
+    /// Short name in lower-case kebab form, unique within the scenario.
+    pub id: String,
+    /// One line that completes "the step that ...".
+    pub title: String,
+    /// Text for bash in the victim. Its standard output never leaves the pod; the last line it writes to
+    /// standard error is reported as evidence, so it must hold no secret.
+    pub script: String,
+    /// What exit status 0 of the script shows.
+    pub proof: String,
+    /// Exit statuses that mean something stopped the step, and what.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub blocked: BTreeMap<u8, String>,
+    /// Exit statuses that mean the step does not apply here, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<u8, String>,
+    /// MITRE ATT&CK technique ids, such as `T1046`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub techniques: Vec<String>,
+}
+
+/// An alert that a scenario ought to raise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExpectedAlert {
+    /// Id in the alert catalogue.
+    pub id: String,
+    /// True where the alert may come but its absence says nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// What is known about a step after the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// The victim itself reported, with this run's nonce, that the step did what it must.
+    Proved,
+    /// It ran and did not do what it must, or no proof of it came back.
+    Failed,
+    /// Something stopped it: a policy, the network, a kill.
+    Blocked,
+    /// It does not apply here, or was not begun.
+    Skipped,
+}
+
+impl Outcome {
+    /// The word shown to people; the same as in machine-readable output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Proved => "proved",
+            Outcome::Failed => "failed",
+            Outcome::Blocked => "blocked",
+            Outcome::Skipped => "skipped",
+        }
+    }
+}
+
+/// Exit statuses a shell gives for reasons of its own, whatever the script (POSIX, 2.8.2).
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+const SIGNALLED: u8 = 128;
+
+impl Step {
+    /// Judges a reported exit status; the second part says why, where it is not proved.
+    pub fn judge(&self, status: u8) -> (Outcome, Option<String>) {
+        if let Some(why) = self.blocked.get(&status) {
+            return (Outcome::Blocked, Some(why.clone()));
+        }
+        if let Some(why) = self.skipped.get(&status) {
+            return (Outcome::Skipped, Some(why.clone()));
+        }
+        match status {
+            0 => (Outcome::Proved, None),
+            NOT_FOUND => (
+                Outcome::Failed,
+                Some("a program it needs is not in the victim's image".into()),
+            ),
+            NOT_EXECUTABLE => (
+                Outcome::Blocked,
+                Some("the victim may not execute a program it needs".into()),
+            ),
+            s if s > SIGNALLED => (
+                Outcome::Blocked,
+                Some(format!("killed by signal {}", s - SIGNALLED)),
+            ),
+            s => (Outcome::Failed, Some(format!("exit status {s}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step() -> Step {
+        Step {
+            id: "s".into(),
+            title: "t".into(),
+            script: "true".into(),
+            proof: "p".into(),
+            blocked: [(28, "timed out".to_owned()), (127, "no such tool here".to_owned())].into(),
+            skipped: [(10, "no such service".to_owned())].into(),
+            techniques: vec![],
+        }
+    }
+
+    #[test]
+    fn only_status_zero_is_proof() {
+        for status in 0..=255u8 {
+            assert_eq!(step().judge(status).0 == Outcome::Proved, status == 0, "{status}");
+        }
+    }
+
+    #[test]
+    fn the_steps_own_table_wins_over_the_shells() {
+        assert_eq!(step().judge(127), (Outcome::Blocked, Some("no such tool here".into())));
+        assert_eq!(step().judge(28), (Outcome::Blocked, Some("timed out".into())));
+        assert_eq!(step().judge(10), (Outcome::Skipped, Some("no such service".into())));
+        assert_eq!(step().judge(137), (Outcome::Blocked, Some("killed by signal 9".into())));
+        assert_eq!(step().judge(1), (Outcome::Failed, Some("exit status 1".into())));
+    }
+}

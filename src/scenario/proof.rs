@@ -1,0 +1,138 @@
+//! Reading the attacker's log: which step began, what the victim reported, how the request ended.
+//!
+//! The log is text from outside: whoever controls the pods can write anything into it. A line counts as
+//! proof only with this run's nonce; every other line can at most explain a failure. Evidence is freed of
+//! control characters and of anything that looks like a token before it goes anywhere.
+
+use super::payload::MARK;
+
+/// One line of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// The attacker is about to send the request for a step.
+    Begin { step: String },
+    /// The victim reports on a step, with the nonce it was given.
+    Report(Report),
+    /// What the web server answered to the attacker's curl; 0 where there was no answer.
+    Http { code: u16 },
+    /// The attacker's curl ended.
+    End { step: String, curl: u8 },
+    /// The attacker went through all steps.
+    Done,
+}
+
+/// What the victim says of one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// `<scenario>.<step>`.
+    pub step: String,
+    /// Exit status of the step's script.
+    pub status: u8,
+    /// How long the script ran, in microseconds, by the victim's clock.
+    pub micros: u64,
+    /// Last line of the script's standard error, made safe to show.
+    pub evidence: String,
+}
+
+/// Reads one line of the attacker's log; `None` for anything that is not the protocol, and for a report
+/// without this run's nonce.
+pub fn parse(line: &str, nonce: &str) -> Option<Line> {
+    let rest = line.trim_end().strip_prefix(MARK)?.strip_prefix(' ')?;
+    let (word, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    match word {
+        "begin" => Some(Line::Begin { step: rest.to_owned() }),
+        "http" => Some(Line::Http { code: rest.parse().ok()? }),
+        "end" => {
+            let (step, curl) = rest.split_once(' ')?;
+            Some(Line::End { step: step.to_owned(), curl: curl.parse().ok()? })
+        }
+        "done" => Some(Line::Done),
+        given if given == nonce => {
+            let mut words = rest.splitn(4, ' ');
+            Some(Line::Report(Report {
+                step: words.next()?.to_owned(),
+                status: words.next()?.parse().ok()?,
+                micros: words.next()?.parse().ok()?,
+                evidence: presentable(words.next().unwrap_or_default()),
+            }))
+        }
+        _ => None,
+    }
+}
+
+/// Text from outside made fit for a terminal and a file: no control characters, nothing like a token.
+pub fn presentable(text: &str) -> String {
+    let printable: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    printable.split(' ').map(|word| if looks_secret(word) { "<redacted>" } else { word }).collect::<Vec<_>>().join(" ").trim().to_owned()
+}
+
+/// A JSON Web Token, or a long run of base64 or hexadecimal: whatever it is, nobody needs it as evidence.
+fn looks_secret(word: &str) -> bool {
+    let token_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '-' | '=' | '.');
+    word.contains("eyJ")
+        || word.split(|c| !token_char(c)).any(|run| {
+            run.len() >= 32 && run.chars().any(|c| c.is_ascii_digit()) && run.chars().any(|c| c.is_ascii_alphabetic())
+        })
+}
+
+/// What an exit status of the attacker's curl means; the web shell ran nothing in these cases.
+/// Source: curl's manual, "Exit codes".
+pub fn curl_failure(status: u8) -> String {
+    match status {
+        6 => "the attacker could not resolve the victim's name".into(),
+        7 => "the victim's web server refused the connection".into(),
+        28 => "the victim's web server did not answer in time".into(),
+        52 => "the victim's web server closed the connection without an answer".into(),
+        56 => "the connection to the victim's web server broke".into(),
+        127 => "curl is not in the attacker's image".into(),
+        other => format!("the attacker's curl failed with exit status {other}"),
+    }
+}
+
+/// What an HTTP status of the web shell means for a step that did not report.
+pub fn http_failure(code: u16) -> String {
+    match code {
+        0 => "the victim's web server gave no answer".into(),
+        200 => "the web shell answered, but the step's script reported nothing".into(),
+        403 => "the victim's web server refused the request (HTTP 403)".into(),
+        404 => "the victim's web server has no web shell (HTTP 404)".into(),
+        502 | 503 => format!("the victim's web server has no PHP behind it (HTTP {code})"),
+        504 => "the step outlived the web server's read timeout (HTTP 504)".into(),
+        other => format!("the victim's web server answered HTTP {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_needs_the_nonce_of_this_run() {
+        let line = "defender-sim/1 abc recon.read-token 0 12000 a token of 900 bytes";
+        let report = Report {
+            step: "recon.read-token".into(),
+            status: 0,
+            micros: 12_000,
+            evidence: "a token of 900 bytes".into(),
+        };
+        assert_eq!(parse(line, "abc"), Some(Line::Report(report)));
+        assert_eq!(parse(line, "abd"), None);
+    }
+
+    #[test]
+    fn other_lines() {
+        assert_eq!(parse("defender-sim/1 begin recon.x", "n"), Some(Line::Begin { step: "recon.x".into() }));
+        assert_eq!(parse("defender-sim/1 http 502", "n"), Some(Line::Http { code: 502 }));
+        assert_eq!(parse("defender-sim/1 end recon.x 7", "n"), Some(Line::End { step: "recon.x".into(), curl: 7 }));
+        assert_eq!(parse("defender-sim/1 done", "n"), Some(Line::Done));
+        for noise in ["", "hello", "defender-sim/1", "defender-sim/1 n", "defender-sim/1 n a b c", "x defender-sim/1 done"] {
+            assert_eq!(parse(noise, "n"), None, "{noise:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_like_a_token_and_no_control_character_is_shown() {
+        let text = "found eyJhbGciOiJSUzI1NiJ9.e30.x \u{1b}[31m0123456789abcdef0123456789abcdef, 3 files in /var/run/secrets/kubernetes.io";
+        assert_eq!(presentable(text), "found <redacted>  [31m<redacted> 3 files in /var/run/secrets/kubernetes.io");
+    }
+}
