@@ -1,0 +1,481 @@
+//! From a plan to the Kubernetes objects of a run. Pure: typed objects in, manifests out.
+//!
+//! One object, the Job [`ANCHOR`], owns all others. It runs no pod (`parallelism: 0`): it is the lock that
+//! keeps a second run out of the namespace, the record of the run, and the clock that ends it. When its
+//! `activeDeadlineSeconds` are over the Job controller fails it, `ttlSecondsAfterFinished` removes it, and
+//! the garbage collector removes what it owns, whether or not a client is still there.
+//!
+//! Names are those of Microsoft's tool where its alerts or its images may depend on them (pods, services);
+//! everything else carries the run id in its name, so that no apply can meet an object of somebody else.
+
+mod kind;
+mod rights;
+
+use std::collections::BTreeMap;
+
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, DownwardAPIVolumeFile,
+    DownwardAPIVolumeSource, EnvVar, Namespace, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+    NodeSelectorTerm, ObjectFieldSelector, Pod, PodAffinity, PodAffinityTerm, PodSpec, PodTemplateSpec, Probe,
+    ResourceRequirements, SeccompProfile, Secret, SecretVolumeSource, SecurityContext, Service, ServiceAccount,
+    ServicePort, ServiceSpec, TCPSocketAction, Volume, VolumeMount,
+};
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::plan::Plan;
+use crate::scenario::payload;
+
+pub use kind::Kind;
+pub use rights::{RIGHTS, Right};
+
+/// Label that says who owns an object; nothing without it is ever changed or removed.
+pub const OWNER_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Its value, also the field manager of every write.
+pub const OWNER: &str = "kubectl-defender-sim";
+/// Label that names the run an object belongs to.
+pub const RUN_LABEL: &str = "defender-sim/run";
+/// Annotation of the anchor that holds the record of the run.
+pub const RECORD: &str = "defender-sim/record";
+/// Annotation of the attacker that lets the attack begin.
+pub const GO: &str = "defender-sim/go";
+/// Name of the Job that owns a run. One name, so that a namespace holds one run at a time.
+pub const ANCHOR: &str = "mdc-simulation";
+/// Name of the attacker's pod and service.
+pub const ATTACKER: &str = "mdc-simulation-attacker";
+/// Name of the victim's pod and service.
+pub const VICTIM: &str = "mdc-simulation-victim";
+
+const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// Everything a run puts into the cluster, in the order in which it goes there.
+#[derive(Clone, Debug)]
+pub struct Manifests {
+    /// The namespace, for the case that it is to be made.
+    pub namespace: Manifest,
+    /// The Job that owns the rest.
+    pub anchor: Manifest,
+    /// What the pods need.
+    pub supporting: Vec<Manifest>,
+    /// Victim and attacker.
+    pub pods: Vec<Manifest>,
+}
+
+/// One object, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// The object as the API takes it.
+    pub object: Value,
+}
+
+impl Manifest {
+    fn new<K: serde::Serialize>(kind: Kind, name: &str, object: &K) -> Self {
+        let object = serde_json::to_value(object).expect("a typed Kubernetes object is always JSON");
+        Self { kind, name: name.to_owned(), object }
+    }
+
+    /// The same object, owned by the anchor with that UID. `blockOwnerDeletion` stays unset: setting it takes
+    /// a right on the owner's finalizers where the API server enforces that.
+    #[must_use]
+    pub fn owned_by_anchor(mut self, uid: &str) -> Self {
+        let owner = OwnerReference {
+            api_version: Kind::Job.api_version(),
+            kind: Kind::Job.kind().to_owned(),
+            name: ANCHOR.to_owned(),
+            uid: uid.to_owned(),
+            ..OwnerReference::default()
+        };
+        self.object["metadata"]["ownerReferences"] = serde_json::json!([owner]);
+        self
+    }
+
+    /// Kind and name as kubectl prints them, such as `pod/mdc-simulation-victim`.
+    pub fn reference(&self) -> String {
+        format!("{}/{}", self.kind.singular(), self.name)
+    }
+}
+
+/// Renders every object of a run. `user` is who starts it, as the API server sees them.
+pub fn render(plan: &Plan, user: &str) -> Manifests {
+    let supporting = vec![
+        service_account(plan),
+        gate(plan),
+        steps(plan),
+        key(plan),
+        network_policy(plan),
+        service(plan, VICTIM),
+        service(plan, ATTACKER),
+    ];
+    let pods = vec![victim(plan), attacker(plan)];
+    let objects = supporting.iter().chain(&pods).map(Manifest::reference).collect();
+    Manifests { namespace: namespace(plan), anchor: anchor(plan, user, objects), supporting, pods }
+}
+
+fn labels(plan: &Plan) -> BTreeMap<String, String> {
+    [
+        (OWNER_LABEL, OWNER.to_owned()),
+        ("app.kubernetes.io/part-of", "mdc-simulation".to_owned()),
+        (RUN_LABEL, plan.run.to_string()),
+    ]
+    .map(|(k, v)| (k.to_owned(), v))
+    .into()
+}
+
+/// Labels that single out one pod of this run.
+fn component(plan: &Plan, name: &str) -> BTreeMap<String, String> {
+    [(COMPONENT.to_owned(), name.to_owned()), (RUN_LABEL.to_owned(), plan.run.to_string())].into()
+}
+
+fn metadata(plan: &Plan, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(plan.namespace.name.clone()),
+        labels: Some(labels(plan)),
+        ..ObjectMeta::default()
+    }
+}
+
+fn suffixed(plan: &Plan, what: &str) -> String {
+    format!("mdc-simulation-{what}-{}", plan.run)
+}
+
+fn namespace(plan: &Plan) -> Manifest {
+    let mut labels = labels(plan);
+    // The run needs no more than this, so nothing else in the namespace may have more.
+    labels.insert("pod-security.kubernetes.io/enforce".into(), "baseline".into());
+    let metadata =
+        ObjectMeta { name: Some(plan.namespace.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+    Manifest::new(Kind::Namespace, &plan.namespace.name, &Namespace { metadata, ..Namespace::default() })
+}
+
+/// The record that is in the cluster before anything else of a run; no secrets.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Names the run.
+    pub run: String,
+    /// Who started it, as the API server sees them.
+    pub user: String,
+    /// When it was started.
+    pub created: jiff::Timestamp,
+    /// When the cluster ends it at the latest.
+    pub deadline: jiff::Timestamp,
+    /// Version of this tool.
+    pub version: String,
+    /// Ids of the scenarios.
+    pub scenarios: Vec<String>,
+    /// Every object of the run, as `kind/name`.
+    pub objects: Vec<String>,
+}
+
+fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
+    let record = Record {
+        run: plan.run.to_string(),
+        user: user.to_owned(),
+        created: plan.created,
+        deadline: plan.created + jiff::SignedDuration::try_from(plan.deadline).unwrap_or(jiff::SignedDuration::MAX),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        scenarios: plan.scenarios.iter().map(|s| s.id.clone()).collect(),
+        objects,
+    };
+    let mut metadata = metadata(plan, ANCHOR);
+    let record = serde_json::to_string(&record).expect("a record is always JSON");
+    metadata.annotations = Some([(RECORD.to_owned(), record)].into());
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta { labels: Some(labels(plan)), ..ObjectMeta::default() }),
+        spec: Some(PodSpec {
+            containers: vec![Container {
+                command: Some(vec!["true".into()]),
+                ..container(plan, "never-started", &plan.attacker_image)
+            }],
+            automount_service_account_token: Some(false),
+            restart_policy: Some("Never".into()),
+            ..PodSpec::default()
+        }),
+    };
+    let spec = JobSpec {
+        parallelism: Some(0),
+        backoff_limit: Some(0),
+        active_deadline_seconds: Some(seconds(plan)),
+        ttl_seconds_after_finished: Some(0),
+        template,
+        ..JobSpec::default()
+    };
+    Manifest::new(Kind::Job, ANCHOR, &Job { metadata, spec: Some(spec), ..Job::default() })
+}
+
+fn seconds(plan: &Plan) -> i64 {
+    plan.deadline.as_secs().try_into().unwrap_or(i64::MAX)
+}
+
+/// Both pods run under it, so that no pod has to wait for the namespace's `default` account. Nothing is bound
+/// to it: the victim's token can do what every authenticated caller can.
+fn service_account(plan: &Plan) -> Manifest {
+    let name = suffixed(plan, "pods");
+    let account = ServiceAccount {
+        metadata: metadata(plan, &name),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    };
+    Manifest::new(Kind::ServiceAccount, &name, &account)
+}
+
+/// What the victim has and the attacker has not: the gate with the hash of the key, and the nonce.
+fn gate(plan: &Plan) -> Manifest {
+    let name = suffixed(plan, "gate");
+    let hash: String =
+        Sha256::digest(plan.key.reveal()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let data = [
+        ("gate.php".to_owned(), include_str!("gate.php").replace("@KEY_SHA256@", &hash)),
+        ("nonce".to_owned(), format!("{}\n", plan.nonce)),
+    ];
+    let map = ConfigMap {
+        metadata: metadata(plan, &name),
+        data: Some(data.into()),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    };
+    Manifest::new(Kind::ConfigMap, &name, &map)
+}
+
+/// What runs in the victim, readable by whoever wants to know, one key a step in the order of the run.
+fn steps(plan: &Plan) -> Manifest {
+    let name = suffixed(plan, "steps");
+    let data = plan
+        .steps()
+        .enumerate()
+        .map(|(i, (id, step))| (format!("{:03}-{id}", i + 1), payload::victim_script(&id, step)))
+        .collect();
+    let map = ConfigMap {
+        metadata: metadata(plan, &name),
+        data: Some(data),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    };
+    Manifest::new(Kind::ConfigMap, &name, &map)
+}
+
+/// The key, where only the attacker reads it: as curl's own configuration, so that it is on no command line.
+fn key(plan: &Plan) -> Manifest {
+    let name = suffixed(plan, "key");
+    let curlrc = format!(
+        "header = \"X-Simulation-Key: {}\"\nmax-time = 90\nwrite-out = \"\\n{} http %{{http_code}}\\n\"\n",
+        plan.key.reveal(),
+        payload::MARK,
+    );
+    let secret = Secret {
+        metadata: metadata(plan, &name),
+        string_data: Some([(".curlrc".to_owned(), curlrc)].into()),
+        immutable: Some(true),
+        ..Secret::default()
+    };
+    Manifest::new(Kind::Secret, &name, &secret)
+}
+
+/// A second wall beside the gate, where the cluster enforces it: only the attacker reaches the victim.
+fn network_policy(plan: &Plan) -> Manifest {
+    let name = suffixed(plan, "victim");
+    let select = |name| LabelSelector { match_labels: Some(component(plan, name)), ..LabelSelector::default() };
+    let from = NetworkPolicyPeer { pod_selector: Some(select(ATTACKER)), ..NetworkPolicyPeer::default() };
+    let spec = NetworkPolicySpec {
+        pod_selector: Some(select(VICTIM)),
+        policy_types: Some(vec!["Ingress".into()]),
+        ingress: Some(vec![NetworkPolicyIngressRule { from: Some(vec![from]), ports: None }]),
+        egress: None,
+    };
+    Manifest::new(Kind::NetworkPolicy, &name, &NetworkPolicy { metadata: metadata(plan, &name), spec: Some(spec) })
+}
+
+fn service(plan: &Plan, name: &str) -> Manifest {
+    let spec = ServiceSpec {
+        cluster_ip: Some("None".into()),
+        selector: Some(component(plan, name)),
+        ports: Some(vec![ServicePort { name: Some("http".into()), port: 80, ..ServicePort::default() }]),
+        // The name must resolve as soon as the pod is ready; a resolver that looked too early would remember
+        // for up to half a minute that it does not exist.
+        publish_not_ready_addresses: Some(true),
+        ..ServiceSpec::default()
+    };
+    let service = Service { metadata: metadata(plan, name), spec: Some(spec), ..Service::default() };
+    Manifest::new(Kind::Service, name, &service)
+}
+
+fn victim(plan: &Plan) -> Manifest {
+    let container = Container {
+        command: Some(vec!["sh".into(), "-c".into()]),
+        args: Some(vec![
+            "php-fpm -d auto_prepend_file=/gate/gate.php && exec nginx -g 'daemon off;'".into(),
+        ]),
+        ports: Some(vec![ContainerPort { container_port: 80, ..ContainerPort::default() }]),
+        readiness_probe: Some(Probe {
+            tcp_socket: Some(TCPSocketAction { port: IntOrString::Int(80), ..TCPSocketAction::default() }),
+            period_seconds: Some(1),
+            ..Probe::default()
+        }),
+        volume_mounts: Some(vec![mount("gate", "/gate")]),
+        ..container(plan, "victim", &plan.victim_image)
+    };
+    let requirement = NodeSelectorRequirement {
+        key: "kubernetes.io/arch".into(),
+        operator: "In".into(),
+        values: Some(vec!["amd64".into(), "arm64".into()]),
+    };
+    let term = NodeSelectorTerm { match_expressions: Some(vec![requirement]), match_fields: None };
+    let spec = PodSpec {
+        automount_service_account_token: Some(true),
+        affinity: Some(Affinity {
+            node_affinity: Some(NodeAffinity {
+                required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                    node_selector_terms: vec![term],
+                }),
+                ..NodeAffinity::default()
+            }),
+            ..Affinity::default()
+        }),
+        volumes: Some(vec![config_volume("gate", suffixed(plan, "gate"))]),
+        ..pod_spec(plan, VICTIM, "victim", container)
+    };
+    pod(plan, VICTIM, spec)
+}
+
+fn attacker(plan: &Plan) -> Manifest {
+    let container = Container {
+        command: Some(vec!["bash".into(), "-c".into()]),
+        args: Some(vec![include_str!("attack.sh").to_owned()]),
+        env: Some(vec![EnvVar {
+            name: "CURL_HOME".into(),
+            value: Some("/simulation/key".into()),
+            ..EnvVar::default()
+        }]),
+        volume_mounts: Some(vec![
+            mount("steps", "/simulation/steps"),
+            mount("key", "/simulation/key"),
+            mount("go", "/simulation/go"),
+        ]),
+        ..container(plan, "attacker", &plan.attacker_image)
+    };
+    let go = DownwardAPIVolumeFile {
+        path: "run".into(),
+        field_ref: Some(ObjectFieldSelector {
+            field_path: format!("metadata.annotations['{GO}']"),
+            ..ObjectFieldSelector::default()
+        }),
+        ..DownwardAPIVolumeFile::default()
+    };
+    // Wherever the victim went, the attacker goes to a node of the same architecture: the victim runs a
+    // program that it fetches from the attacker.
+    let near = PodAffinityTerm {
+        label_selector: Some(LabelSelector {
+            match_labels: Some(component(plan, VICTIM)),
+            ..LabelSelector::default()
+        }),
+        topology_key: "kubernetes.io/arch".into(),
+        ..PodAffinityTerm::default()
+    };
+    let spec = PodSpec {
+        automount_service_account_token: Some(false),
+        affinity: Some(Affinity {
+            pod_affinity: Some(PodAffinity {
+                required_during_scheduling_ignored_during_execution: Some(vec![near]),
+                ..PodAffinity::default()
+            }),
+            ..Affinity::default()
+        }),
+        volumes: Some(vec![
+            config_volume("steps", suffixed(plan, "steps")),
+            Volume {
+                name: "key".into(),
+                secret: Some(SecretVolumeSource {
+                    secret_name: Some(suffixed(plan, "key")),
+                    ..SecretVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
+            Volume {
+                name: "go".into(),
+                downward_api: Some(DownwardAPIVolumeSource { items: Some(vec![go]), ..Default::default() }),
+                ..Volume::default()
+            },
+        ]),
+        ..pod_spec(plan, ATTACKER, "attacker", container)
+    };
+    pod(plan, ATTACKER, spec)
+}
+
+fn pod(plan: &Plan, name: &str, spec: PodSpec) -> Manifest {
+    let mut metadata = metadata(plan, name);
+    metadata.labels.get_or_insert_default().extend(component(plan, name));
+    Manifest::new(Kind::Pod, name, &Pod { metadata, spec: Some(spec), ..Pod::default() })
+}
+
+/// What both pods share.
+fn pod_spec(plan: &Plan, name: &str, hostname: &str, container: Container) -> PodSpec {
+    PodSpec {
+        containers: vec![container],
+        service_account_name: Some(suffixed(plan, "pods")),
+        hostname: Some(hostname.to_owned()),
+        subdomain: Some(name.to_owned()),
+        restart_policy: Some("Never".into()),
+        active_deadline_seconds: Some(seconds(plan)),
+        termination_grace_period_seconds: Some(1),
+        node_selector: Some([("kubernetes.io/os".to_owned(), "linux".to_owned())].into()),
+        enable_service_links: Some(false),
+        ..PodSpec::default()
+    }
+}
+
+/// What all containers share.
+fn container(_: &Plan, name: &str, image: &str) -> Container {
+    let quantities =
+        |pairs: [(&str, &str); 2]| Some(pairs.map(|(k, v)| (k.to_owned(), Quantity(v.to_owned()))).into());
+    Container {
+        name: name.to_owned(),
+        image: Some(image.to_owned()),
+        resources: Some(ResourceRequirements {
+            requests: quantities([("cpu", "50m"), ("memory", "64Mi")]),
+            limits: quantities([("cpu", "1"), ("memory", "256Mi")]),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { drop: Some(vec!["NET_RAW".into()]), add: None }),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
+}
+
+fn config_volume(name: &str, map: String) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        config_map: Some(ConfigMapVolumeSource { name: map, ..ConfigMapVolumeSource::default() }),
+        ..Volume::default()
+    }
+}
+
+/// The value that the go annotation gets: anything but empty would do, the run id says whose word it is.
+pub fn go_patch(plan: &Plan) -> Value {
+    serde_json::json!({ "metadata": { "annotations": { GO: plan.run.to_string() } } })
+}
