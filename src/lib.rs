@@ -1,7 +1,9 @@
 pub mod cluster;
 pub mod defender;
+pub mod engine;
 pub mod exit;
 pub mod manifest;
 pub mod plan;
+pub mod result;
 pub mod scenario;
 pub mod secret;

@@ -1,0 +1,123 @@
+//! Before anything is made: is the cluster there, may we, is the place free? Reads only.
+
+use std::time::Duration;
+
+use super::{Event, Events, Halt, Stop};
+use crate::cluster::{Cluster, Found};
+use crate::exit::Exit;
+use crate::manifest::{ANCHOR, ATTACKER, Kind, RECORD, RIGHTS, Record, Right, VICTIM};
+use crate::plan::Plan;
+use crate::result::{ClusterInfo, Problem};
+
+/// A namespace that is being removed is given this long to be gone.
+const NAMESPACE_GOING: Duration = Duration::from_secs(60);
+
+/// What the look before the run found.
+pub(super) struct Prepared {
+    /// Whether the namespace has to be made.
+    pub make_namespace: bool,
+}
+
+pub(super) async fn prepare(
+    cluster: &Cluster,
+    plan: &Plan,
+    info: &mut ClusterInfo,
+    stop: &Stop,
+    events: &Events,
+) -> Result<Prepared, Halt> {
+    tokio::select! {
+        prepared = look(cluster, plan, info, events) => prepared,
+        () = stop.wait() => Err(Halt::Stopped),
+    }
+}
+
+async fn look(cluster: &Cluster, plan: &Plan, info: &mut ClusterInfo, events: &Events) -> Result<Prepared, Halt> {
+    events.send(Event::Waiting { what: "the cluster to answer".into() });
+    let name = &plan.namespace.name;
+    info.version = Some(cluster.version().await?);
+    let (user, missing) = tokio::try_join!(cluster.whoami(), cluster.missing_rights(name, &RIGHTS))?;
+    info.user = user;
+    may(&missing, name)?;
+    let mut namespace = cluster.get(Kind::Namespace, name, name).await?;
+    if let Some(going) = namespace.take_if(|found| found.terminating && found.is_ours()) {
+        events.send(Event::Waiting { what: format!("namespace {name} of an earlier run to be gone") });
+        if tokio::time::timeout(NAMESPACE_GOING, cluster.gone(&going)).await.is_err() {
+            return refuse(
+                format!("namespace {name} is still being removed"),
+                format!("see what holds it: kubectl get namespace {name} -o yaml"),
+            );
+        }
+    }
+    match namespace {
+        None => {
+            let make = Right { verb: "create", kind: Kind::Namespace, subresource: "" };
+            let missing = cluster.missing_rights(name, &[make]).await?;
+            if !missing.is_empty() {
+                return refuse(
+                    format!("namespace {name} does not exist and you may not create it"),
+                    "name a namespace you may use with -n NAMESPACE".to_owned(),
+                );
+            }
+            Ok(Prepared { make_namespace: true })
+        }
+        Some(found) if found.terminating => refuse(
+            format!("namespace {name} is being removed"),
+            format!("wait for it: kubectl wait --for=delete namespace/{name}"),
+        ),
+        Some(found) if !found.is_ours() && !plan.namespace.given => refuse(
+            format!("namespace {name} exists and was not made by this tool; nothing in it was touched"),
+            format!("to use it as it is: -n {name}; it will stay, with everything in it"),
+        ),
+        Some(_) => {
+            free(cluster, name).await?;
+            Ok(Prepared { make_namespace: false })
+        }
+    }
+}
+
+fn refuse<T>(message: String, hint: String) -> Result<T, Halt> {
+    Err(Halt::Problem(Problem { message, hint: Some(hint), details: vec![], exit: Exit::NotStarted }))
+}
+
+/// Says which rights are missing; a pipeline wants all of them at once.
+fn may(missing: &[Right], namespace: &str) -> Result<(), Halt> {
+    let Some(first) = missing.first() else { return Ok(()) };
+    let resource = |right: &Right| match right.subresource {
+        "" => right.kind.plural().to_owned(),
+        subresource => format!("{}/{subresource}", right.kind.plural()),
+    };
+    let list = missing.iter().map(|right| format!("{} {}", right.verb, resource(right))).collect::<Vec<_>>();
+    refuse(
+        format!("you may not do this in namespace {namespace}: {}", list.join(", ")),
+        format!("ask for these rights; check with: kubectl auth can-i {} {} -n {namespace}", first.verb, resource(first)),
+    )
+}
+
+/// Whether the names this run needs are free.
+async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
+    let anchor = cluster.get(Kind::Job, namespace, ANCHOR).await?;
+    if let Some(anchor) = anchor {
+        return refuse(active(&anchor, namespace), "wait for it, or remove it: kubectl defender-sim cleanup".into());
+    }
+    let names = [Kind::Pod, Kind::Service].into_iter().flat_map(|kind| [(kind, VICTIM), (kind, ATTACKER)]);
+    let looks = names.map(|(kind, name)| cluster.get(kind, namespace, name));
+    match futures::future::try_join_all(looks).await?.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(found) => refuse(
+            format!("{} exists in namespace {namespace} and this run needs the name; it was not touched", found.reference()),
+            if found.is_ours() { "kubectl defender-sim cleanup".into() } else { "use another namespace: -n NAMESPACE".into() },
+        ),
+    }
+}
+
+/// Says whose run holds the namespace.
+pub(super) fn active(anchor: &Found, namespace: &str) -> String {
+    let record = anchor.annotations.get(RECORD).and_then(|text| serde_json::from_str::<Record>(text).ok());
+    match record {
+        Some(record) => format!(
+            "run {} of {} holds namespace {namespace} until {:.0} at the latest",
+            record.run, record.user, record.deadline
+        ),
+        None => format!("{} exists in namespace {namespace} and was not made by this tool", anchor.reference()),
+    }
+}

@@ -1,0 +1,221 @@
+//! Waits, by watch, until both pods are ready, and gives up as soon as waiting is hopeless.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{Event, Events, Halt, Stop};
+use crate::cluster::{Cluster, PodChange, selector};
+use crate::exit::Exit;
+use crate::manifest::{ATTACKER, VICTIM, go_patch};
+use crate::plan::Plan;
+use crate::result::Problem;
+use crate::scenario::proof::presentable;
+
+/// A pod that fits on no node is given this long: the scheduler may only be behind.
+const UNSCHEDULABLE: Duration = Duration::from_secs(10);
+
+/// Waits for the pods, then lets the attack begin.
+pub(super) async fn ready(cluster: &Cluster, plan: &Plan, stop: &Stop, events: &Events) -> Result<(), Halt> {
+    tokio::select! {
+        ready = wait(cluster, plan, events) => ready?,
+        () = stop.wait() => return Err(Halt::Stopped),
+    }
+    cluster.patch_pod(&plan.namespace.name, ATTACKER, &go_patch(plan)).await?;
+    events.send(Event::Ready);
+    Ok(())
+}
+
+async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Halt> {
+    let namespace = &plan.namespace.name;
+    let give_up = Instant::now() + plan.timeout;
+    let mut changes = std::pin::pin!(cluster.watch_pods(namespace, &selector(Some(&plan.run.to_string()))));
+    let mut states: BTreeMap<String, (State, String)> = BTreeMap::new();
+    let mut unschedulable_since: Option<Instant> = None;
+    let mut said = String::new();
+    loop {
+        let wake = unschedulable_since.map_or(give_up, |since| (since + UNSCHEDULABLE).min(give_up));
+        let change = tokio::select! {
+            change = timeout_at(give_up, changes.next()) => change.ok().flatten(),
+            () = sleep_until(wake), if wake < give_up => None,
+        };
+        match change {
+            Some(PodChange::Seen(pod)) => {
+                let state = State::of(&pod);
+                states.insert(pod.name_any(), (state, pod.uid().unwrap_or_default()));
+            }
+            Some(PodChange::Removed(name)) => {
+                return Err(problem(format!("pod/{name} was removed by somebody else"), vec![], Exit::NotStarted));
+            }
+            Some(PodChange::Trouble(text)) => {
+                events.send(Event::Notice { text: format!("the watch of the pods has trouble: {}", presentable(&text)) });
+            }
+            None => {}
+        }
+        if [VICTIM, ATTACKER].iter().all(|name| matches!(states.get(*name), Some((State::Ready, _)))) {
+            return Ok(());
+        }
+        let waiting = [VICTIM, ATTACKER].iter().find_map(|name| match states.get(*name) {
+            Some((State::Waiting(reason), _)) => Some(format!("pod/{name}: {reason}")),
+            _ => None,
+        });
+        if let Some(waiting) = waiting.filter(|waiting| *waiting != said) {
+            events.send(Event::Waiting { what: waiting.clone() });
+            said = waiting;
+        }
+        for (name, (state, uid)) in &states {
+            let (reason, exit) = match state {
+                State::Hopeless(reason) => (reason, Exit::NotStarted),
+                State::Ended(reason) => (reason, Exit::NotProved),
+                _ => continue,
+            };
+            let details = warnings(cluster, namespace, uid).await;
+            return Err(problem(format!("pod/{name} cannot become ready: {reason}"), details, exit));
+        }
+        // The attacker goes where the victim is, so only the victim's trouble tells anything at first.
+        let stuck = [VICTIM, ATTACKER].into_iter().find_map(|name| match states.get(name) {
+            Some((State::Unschedulable(reason), uid)) => Some((name, reason.clone(), uid.clone())),
+            _ => None,
+        });
+        match stuck {
+            Some((name, reason, uid)) => {
+                let since = *unschedulable_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= UNSCHEDULABLE {
+                    let said = cluster.events(namespace, &uid).await;
+                    // A cluster autoscaler says so when it is adding a node; that is worth waiting for.
+                    if said.iter().any(|event| event.reason.as_deref() == Some("TriggeredScaleUp")) {
+                        unschedulable_since = Some(Instant::now());
+                    } else {
+                        let details = warnings(cluster, namespace, &uid).await;
+                        return Err(problem(format!("pod/{name} cannot be scheduled: {reason}"), details, Exit::NotStarted));
+                    }
+                }
+            }
+            None => unschedulable_since = None,
+        }
+        if Instant::now() >= give_up {
+            let mut details = vec![];
+            for (state, uid) in states.values() {
+                if *state != State::Ready {
+                    details.extend(warnings(cluster, namespace, uid).await);
+                }
+            }
+            let what = if said.is_empty() { "no pod was seen".to_owned() } else { said };
+            return Err(problem(
+                format!("the pods were not ready within {} s; last seen: {what}", plan.timeout.as_secs()),
+                details,
+                Exit::NotStarted,
+            ));
+        }
+    }
+}
+
+fn problem(message: String, details: Vec<String>, exit: Exit) -> Halt {
+    let hint = match exit {
+        Exit::NotProved => "look at the image; --victim-image and --attacker-image name others".to_owned(),
+        _ => "see the reason above; --victim-image, --attacker-image and --timeout change what is waited for".to_owned(),
+    };
+    Halt::Problem(Problem { message, hint: Some(hint), details, exit })
+}
+
+/// The last warnings about a pod, fit to be shown.
+async fn warnings(cluster: &Cluster, namespace: &str, uid: &str) -> Vec<String> {
+    let events = cluster.events(namespace, uid).await;
+    let warnings: Vec<String> = events
+        .into_iter()
+        .filter(|event| event.type_.as_deref() == Some("Warning"))
+        .map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default()))
+        .map(|text| presentable(&text))
+        .collect();
+    warnings[warnings.len().saturating_sub(3)..].to_vec()
+}
+
+/// What a pod's status says about waiting for it.
+#[derive(Clone, Debug, PartialEq)]
+enum State {
+    Ready,
+    Waiting(String),
+    Unschedulable(String),
+    /// It will never start.
+    Hopeless(String),
+    /// It started, and its process ended.
+    Ended(String),
+}
+
+impl State {
+    fn of(pod: &Pod) -> State {
+        let Some(status) = &pod.status else { return State::Waiting("not seen by a node yet".into()) };
+        let condition = |name: &str| status.conditions.iter().flatten().find(|c| c.type_ == name);
+        if condition("Ready").is_some_and(|c| c.status == "True") {
+            return State::Ready;
+        }
+        let container = status.container_statuses.iter().flatten().next().and_then(|c| c.state.as_ref());
+        if let Some(ended) = container.and_then(|state| state.terminated.as_ref()) {
+            let reason = ended.reason.clone().unwrap_or_else(|| "Error".into());
+            return State::Ended(format!("its container ended with exit status {} ({reason})", ended.exit_code));
+        }
+        if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
+            let text = [status.reason.clone(), status.message.clone()];
+            let text = text.into_iter().flatten().collect::<Vec<_>>().join(": ");
+            return State::Hopeless(presentable(if text.is_empty() { "it failed" } else { &text }));
+        }
+        if let Some(waiting) = container.and_then(|state| state.waiting.as_ref()) {
+            let reason = waiting.reason.as_deref().unwrap_or("waiting");
+            let text = match waiting.message.as_deref() {
+                Some(message) => format!("{reason}: {}", presentable(message)),
+                None => reason.to_owned(),
+            };
+            // ErrImagePull is left out: it is one attempt. When it fails again it becomes ImagePullBackOff.
+            return match reason {
+                "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "CreateContainerConfigError"
+                | "CreateContainerError" | "RunContainerError" | "CrashLoopBackOff" => State::Hopeless(text),
+                _ => State::Waiting(text),
+            };
+        }
+        match condition("PodScheduled") {
+            Some(scheduled) if scheduled.status == "False" => {
+                State::Unschedulable(presentable(scheduled.message.as_deref().unwrap_or("no node fits")))
+            }
+            _ if status.phase.as_deref() == Some("Running") => State::Waiting("started, not ready yet".into()),
+            _ => State::Waiting("waiting for a node".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn state(status: serde_json::Value) -> State {
+        State::of(&serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap())
+    }
+
+    #[test]
+    fn what_a_status_says() {
+        let waiting = |reason: &str| {
+            state(json!({"phase": "Pending", "containerStatuses": [
+                {"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                 "state": {"waiting": {"reason": reason, "message": "why"}}}]}))
+        };
+        assert_eq!(waiting("ContainerCreating"), State::Waiting("ContainerCreating: why".into()));
+        assert_eq!(waiting("ErrImagePull"), State::Waiting("ErrImagePull: why".into()));
+        assert_eq!(waiting("ImagePullBackOff"), State::Hopeless("ImagePullBackOff: why".into()));
+        assert_eq!(state(json!({"phase": "Failed", "reason": "Evicted"})), State::Hopeless("Evicted".into()));
+        assert_eq!(
+            state(json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]})),
+            State::Unschedulable("0/1 nodes".into())
+        );
+        assert_eq!(state(json!({"conditions": [{"type": "Ready", "status": "True"}]})), State::Ready);
+        assert_eq!(
+            state(json!({"phase": "Failed", "containerStatuses": [
+                {"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                 "state": {"terminated": {"exitCode": 127, "reason": "Error"}}}]})),
+            State::Ended("its container ended with exit status 127 (Error)".into())
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! Keeps what is known of each step while the attacker's log comes in. Reading the same line twice changes
+//! nothing, so that a log that broke off can simply be read again from its beginning.
+
+use super::{Event, Events};
+use crate::defender::alerts;
+use crate::plan::Plan;
+use crate::result::{AlertExpectation, ScenarioResult, StepResult};
+use crate::scenario::proof::{Line, Report, curl_failure, http_failure, parse};
+use crate::scenario::{Outcome, Step};
+
+pub(super) struct Tracker {
+    nonce: String,
+    plan: Plan,
+    steps: Vec<Tracked>,
+    /// Of the request under way.
+    http: Option<u16>,
+    done: bool,
+}
+
+struct Tracked {
+    id: String,
+    begun: bool,
+    result: Option<StepResult>,
+}
+
+impl Tracker {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let steps = plan.steps().map(|(id, _)| Tracked { id, begun: false, result: None }).collect();
+        Self { nonce: plan.nonce.clone(), plan: plan.clone(), steps, http: None, done: false }
+    }
+
+    /// Whether the attacker said that it went through all steps.
+    pub(super) fn done(&self) -> bool {
+        self.done
+    }
+
+    /// Takes one line of the attacker's log.
+    pub(super) fn line(&mut self, line: &str, events: &Events) {
+        match parse(line, &self.nonce) {
+            Some(Line::Begin { step }) => {
+                self.http = None;
+                if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == step && !t.begun) {
+                    tracked.begun = true;
+                    events.send(Event::StepBegun { step });
+                }
+            }
+            Some(Line::Report(report)) => {
+                let Some(step) = self.step(&report.step) else { return };
+                let result = judged(&step, &report);
+                self.end(&report.step, result, events);
+            }
+            Some(Line::Http { code }) => self.http = Some(code),
+            Some(Line::End { step: id, curl }) => {
+                let Some(step) = self.step(&id) else { return };
+                let reason =
+                    if curl == 0 { http_failure(self.http.unwrap_or_default()) } else { curl_failure(curl) };
+                self.end(&id, unproved(&step, Outcome::Failed, reason), events);
+            }
+            Some(Line::Done) => self.done = true,
+            None => {}
+        }
+    }
+
+    fn step(&self, id: &str) -> Option<Step> {
+        self.plan.steps().find(|(known, _)| known == id).map(|(_, step)| step.clone())
+    }
+
+    /// The first thing known about a step stays: a report comes before the end of its request.
+    fn end(&mut self, id: &str, result: StepResult, events: &Events) {
+        if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == id && t.result.is_none()) {
+            tracked.result = Some(result.clone());
+            events.send(Event::StepEnded { step: id.to_owned(), result });
+        }
+    }
+
+    /// What became of every step; `why` is what ended the run early, if anything did.
+    pub(super) fn finish(self, why: Option<&str>) -> Vec<ScenarioResult> {
+        let mut tracked = self.steps.into_iter();
+        let scenario = |scenario: &crate::scenario::Scenario| ScenarioResult {
+            id: scenario.id.clone(),
+            title: scenario.title.clone(),
+            steps: scenario
+                .steps
+                .iter()
+                .zip(tracked.by_ref().take(scenario.steps.len()))
+                .map(|(step, tracked)| {
+                    tracked.result.unwrap_or_else(|| match (tracked.begun, why) {
+                        (false, Some(why)) => unproved(step, Outcome::Skipped, format!("not begun: {why}")),
+                        (true, Some(why)) => unproved(step, Outcome::Failed, format!("no proof came back: {why}")),
+                        (_, None) => unproved(step, Outcome::Failed, "no proof came back".into()),
+                    })
+                })
+                .collect(),
+            alerts: scenario
+                .alerts
+                .iter()
+                .filter_map(|expected| alerts::find(&expected.id))
+                .map(|alert| AlertExpectation {
+                    id: alert.id.clone(),
+                    name: alert.name.clone(),
+                    severity: alert.severity.clone(),
+                    needs: alert.needs.clone(),
+                })
+                .collect(),
+        };
+        self.plan.scenarios.iter().map(scenario).collect()
+    }
+}
+
+fn judged(step: &Step, report: &Report) -> StepResult {
+    let (outcome, reason) = step.judge(report.status);
+    #[expect(clippy::cast_precision_loss, reason = "a step takes far less than the 285 years where this matters")]
+    let duration_ms = report.micros as f64 / 1000.0;
+    StepResult {
+        id: step.id.clone(),
+        title: step.title.clone(),
+        outcome,
+        reason,
+        exit_status: Some(report.status),
+        duration_ms: Some(duration_ms),
+        evidence: Some(report.evidence.clone()).filter(|text| !text.is_empty()),
+    }
+}
+
+fn unproved(step: &Step, outcome: Outcome, reason: String) -> StepResult {
+    StepResult {
+        id: step.id.clone(),
+        title: step.title.clone(),
+        outcome,
+        reason: Some(reason),
+        exit_status: None,
+        duration_ms: None,
+        evidence: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn track(lines: &[&str], why: Option<&str>) -> (Vec<StepResult>, Vec<Event>) {
+        let plan = crate::plan::tests::plan(None);
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let events = Events::new(sender);
+        let mut tracker = Tracker::new(&plan);
+        for line in lines {
+            tracker.line(&line.replace("NONCE", &plan.nonce), &events);
+        }
+        let steps = tracker.finish(why).remove(0).steps;
+        let mut seen = vec![];
+        while let Ok(event) = receiver.try_recv() {
+            seen.push(event);
+        }
+        (steps, seen)
+    }
+
+    #[test]
+    fn a_report_without_the_nonce_proves_nothing() {
+        let (steps, _) = track(
+            &[
+                "defender-sim/1 begin recon.read-token",
+                "defender-sim/1 0123456789abcdef 0 recon.read-token 0 10 fine",
+                "defender-sim/1 http 200",
+                "defender-sim/1 end recon.read-token 0",
+                "defender-sim/1 done",
+            ],
+            None,
+        );
+        assert_eq!(steps[0].outcome, Outcome::Failed);
+        assert_eq!(steps[0].reason.as_deref(), Some("the web shell answered, but the step's script reported nothing"));
+        assert_eq!(steps[1].reason.as_deref(), Some("no proof came back"));
+    }
+
+    #[test]
+    fn a_log_read_twice_says_everything_once() {
+        let lines = [
+            "defender-sim/1 begin recon.read-token",
+            "defender-sim/1 NONCE recon.read-token 0 1500 a token of 900 bytes",
+            "defender-sim/1 http 200",
+            "defender-sim/1 end recon.read-token 0",
+        ];
+        let (steps, events) = track(&[lines, lines].concat(), Some("interrupted"));
+        assert_eq!((steps[0].outcome, steps[0].duration_ms), (Outcome::Proved, Some(1.5)));
+        assert_eq!((steps[1].outcome, steps[1].reason.as_deref()), (Outcome::Skipped, Some("not begun: interrupted")));
+        assert_eq!(events.len(), 2);
+    }
+
+    #[test]
+    fn a_broken_web_server_is_named() {
+        let (steps, _) = track(
+            &[
+                "defender-sim/1 begin recon.read-token",
+                "defender-sim/1 http 502",
+                "defender-sim/1 end recon.read-token 0",
+                "defender-sim/1 begin recon.access-review",
+                "defender-sim/1 end recon.access-review 7",
+            ],
+            None,
+        );
+        assert_eq!(steps[0].reason.as_deref(), Some("the victim's web server has no PHP behind it (HTTP 502)"));
+        assert_eq!(steps[1].reason.as_deref(), Some("the victim's web server refused the connection"));
+    }
+}
