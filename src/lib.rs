@@ -1,9 +1,28 @@
+//! `kubectl defender-sim`: harmless attack simulations against Microsoft Defender for Containers, proved
+//! step by step from inside the victim and cleaned up.
+//!
+//! ```text
+//! arguments --cli--> Invocation --plan--> Plan --manifest--> Manifests
+//!                                          |                    |
+//!              scenario (YAML) ------------+                    v
+//!                                                engine --cluster--> Kubernetes
+//!                                          Event |  ^ attacker's log: scenario::proof
+//!                                                v
+//!                                     report (the only printer) <-- RunResult
+//! ```
+//!
+//! `scenario`, `plan`, `manifest`, `defender`, `result`, `exit` and `secret` are pure: they import no client
+//! and no runtime, which a test checks. `cluster` is the only place that talks to Kubernetes.
+
+pub mod cli;
 pub mod cluster;
+pub mod command;
 pub mod defender;
 pub mod engine;
 pub mod exit;
 pub mod manifest;
 pub mod plan;
+pub mod report;
 pub mod result;
 pub mod scenario;
 pub mod secret;

@@ -1,0 +1,343 @@
+//! The command line: definitions only. What a scenario is called and described as comes from the catalogue.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+
+use crate::cluster::connect::ConnectOptions;
+use crate::exit::Exit;
+use crate::plan::{DEFAULT_REGISTRY, Options};
+use crate::scenario::catalogue;
+use crate::secret::Secret;
+
+/// A parsed command line.
+#[derive(Debug)]
+pub struct Invocation {
+    /// What to do.
+    pub action: Action,
+    /// Where to do it.
+    pub connect: ConnectOptions,
+    /// Bound of each single request, if given and not zero.
+    pub request_timeout: Option<Duration>,
+    /// Namespace given with `-n`.
+    pub namespace: Option<String>,
+    /// How to say it.
+    pub output: Output,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Run built-in scenarios, by id.
+    Run { scenarios: Vec<String>, options: Options },
+    /// Remove what earlier runs left; one run only, if given.
+    Cleanup { run: Option<String> },
+    /// Print versions.
+    Version,
+}
+
+/// How to say it.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Form of the result on standard output.
+    pub format: Format,
+    /// Whether to use colour.
+    pub color: Color,
+    /// Whether to keep progress to oneself.
+    pub quiet: bool,
+}
+
+/// Form of the result on standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs; carries a schema version.
+    Json,
+}
+
+/// Whether to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// At a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-defender_sim",
+    version,
+    about = "Run harmless attack simulations against Defender for Containers and prove them",
+    long_about = "Run harmless attack simulations in the current cluster, so that Microsoft Defender for \
+                  Containers has something to detect: every step is proved from inside the victim pod, and \
+                  everything is removed again. Not affiliated with Microsoft.",
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 80
+)]
+struct Root {
+    #[command(subcommand)]
+    command: Fixed,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, Subcommand)]
+enum Fixed {
+    /// Remove what earlier runs left, from any machine
+    #[command(long_about = "Remove what earlier runs left, from any machine: every object that carries this \
+                            tool's label, and every namespace that this tool made. Without -n in all \
+                            namespaces. A run that is still active is removed too; name one with --run.")]
+    Cleanup {
+        /// Remove only this run
+        #[arg(long, value_name = "RUN")]
+        run: Option<String>,
+    },
+    /// Print the version of this tool and of the cluster
+    Version,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Output format
+    #[arg(short, long, global = true, value_enum, default_value_t, hide_possible_values = false)]
+    output: Format,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Color,
+    /// Print the result and errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    /// Path to the kubeconfig file
+    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Name of the kubeconfig context
+    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "NAME")]
+    context: Option<String>,
+    /// Name of the kubeconfig cluster
+    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "NAME", hide_short_help = true)]
+    cluster: Option<String>,
+    /// Name of the kubeconfig user
+    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "NAME", hide_short_help = true)]
+    user: Option<String>,
+    /// Namespace to run in; one that exists is used and stays
+    #[arg(short, long, global = true, help_heading = KUBERNETES, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Address and port of the Kubernetes API server
+    #[arg(short, long, global = true, help_heading = KUBERNETES, value_name = "URL", hide_short_help = true)]
+    server: Option<String>,
+    /// Bearer token for authentication to the API server
+    #[arg(long, global = true, help_heading = KUBERNETES, hide_short_help = true, value_parser = secret)]
+    token: Option<Secret>,
+    /// Username to impersonate
+    #[arg(long = "as", global = true, help_heading = KUBERNETES, value_name = "USER", hide_short_help = true)]
+    impersonate: Option<String>,
+    /// UID to impersonate
+    #[arg(long = "as-uid", global = true, help_heading = KUBERNETES, value_name = "UID", hide_short_help = true)]
+    impersonate_uid: Option<String>,
+    /// Group to impersonate; can be repeated
+    #[arg(long = "as-group", global = true, help_heading = KUBERNETES, value_name = "GROUP", hide_short_help = true)]
+    impersonate_groups: Vec<String>,
+    /// Extra user information to impersonate, as key=value; can be repeated
+    #[arg(long = "as-user-extra", global = true, help_heading = KUBERNETES, value_name = "KEY=VALUE", value_parser = key_value, hide_short_help = true)]
+    impersonate_user_extra: Vec<(String, String)>,
+    /// Path to a certificate file of the certificate authority
+    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "FILE", hide_short_help = true)]
+    certificate_authority: Option<PathBuf>,
+    /// Path to a client certificate file
+    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "FILE", hide_short_help = true)]
+    client_certificate: Option<PathBuf>,
+    /// Path to a client key file
+    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "FILE", hide_short_help = true)]
+    client_key: Option<PathBuf>,
+    /// Server name to check the API server's certificate for
+    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "NAME", hide_short_help = true)]
+    tls_server_name: Option<String>,
+    /// Do not check the API server's certificate
+    #[arg(long, global = true, help_heading = KUBERNETES, hide_short_help = true)]
+    insecure_skip_tls_verify: bool,
+    /// Time to wait for a single request, such as 10s; 0 means the default of 30s
+    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "DURATION", value_parser = duration, hide_short_help = true)]
+    request_timeout: Option<Duration>,
+}
+
+const KUBERNETES: &str = "Kubernetes options";
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Time after which the cluster ends the run by itself
+    #[arg(long, value_name = "DURATION", value_parser = deadline, default_value = "15m")]
+    deadline: Duration,
+    /// Time the pods may take to become ready
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    timeout: Duration,
+    /// Where the images named "attacker" and "victim" are
+    #[arg(long, value_name = "REGISTRY", default_value = DEFAULT_REGISTRY, hide_default_value = true)]
+    image_registry: String,
+    /// Image of the attacker pod
+    #[arg(long, value_name = "IMAGE")]
+    attacker_image: Option<String>,
+    /// Image of the victim pod
+    #[arg(long, value_name = "IMAGE")]
+    victim_image: Option<String>,
+}
+
+/// The whole command line, with a subcommand for each scenario.
+pub fn command() -> Command {
+    let mut command = Root::command().after_help(exit_codes());
+    // Scenarios first: they are what the tool is for.
+    let scenarios = catalogue::all().iter().enumerate().map(|(order, scenario)| {
+        Run::augment_args(Command::new(scenario.id.as_str()))
+            .about(scenario.title.as_str())
+            .long_about(format!("{}\n\n{}", scenario.title, scenario.description))
+            .display_order(order)
+    });
+    command = command.subcommands(scenarios);
+    command.mut_subcommand("cleanup", |c| c.display_order(900)).mut_subcommand("version", |c| c.display_order(901))
+}
+
+fn exit_codes() -> String {
+    let lines = Exit::ALL.map(|(exit, text)| format!("  {:>3}  {text}", exit.code()));
+    format!("Exit codes:\n{}", lines.join("\n"))
+}
+
+/// Parses the arguments of the process; the first is the program, whose name decides how help and errors
+/// call it.
+///
+/// # Errors
+/// clap's own, for usage errors, help and version.
+pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Invocation, clap::Error> {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let mut command = command();
+    if called_by_kubectl(arguments.first()) {
+        command = command.bin_name("kubectl defender-sim").display_name("kubectl defender-sim");
+    }
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    invocation(&matches)
+}
+
+fn called_by_kubectl(program: Option<&std::ffi::OsString>) -> bool {
+    program
+        .and_then(|program| std::path::Path::new(program).file_name())
+        .is_some_and(|name| name.to_string_lossy().starts_with("kubectl-"))
+}
+
+fn invocation(matches: &ArgMatches) -> Result<Invocation, clap::Error> {
+    let (name, sub) = matches.subcommand().expect("clap requires a subcommand");
+    let global = Global::from_arg_matches(sub)?;
+    let action = match name {
+        "cleanup" => Action::Cleanup { run: sub.get_one::<String>("run").cloned() },
+        "version" => Action::Version,
+        scenario => {
+            let run = Run::from_arg_matches(sub)?;
+            Action::Run { scenarios: vec![scenario.to_owned()], options: options(run, global.namespace.clone()) }
+        }
+    };
+    Ok(Invocation {
+        action,
+        request_timeout: global.request_timeout.filter(|timeout| !timeout.is_zero()),
+        namespace: global.namespace.clone(),
+        output: Output { format: global.output, color: global.color, quiet: global.quiet },
+        connect: connect(global),
+    })
+}
+
+fn options(run: Run, namespace: Option<String>) -> Options {
+    let registry = run.image_registry.trim_end_matches('/').to_owned();
+    Options {
+        namespace,
+        attacker_image: run.attacker_image.unwrap_or_else(|| format!("{registry}/attacker:latest")),
+        victim_image: run.victim_image.unwrap_or_else(|| format!("{registry}/victim:latest")),
+        deadline: run.deadline,
+        timeout: run.timeout,
+    }
+}
+
+fn connect(global: Global) -> ConnectOptions {
+    ConnectOptions {
+        kubeconfig: global.kubeconfig,
+        context: global.context,
+        cluster: global.cluster,
+        user: global.user,
+        server: global.server,
+        token: global.token,
+        impersonate: global.impersonate,
+        impersonate_uid: global.impersonate_uid,
+        impersonate_groups: global.impersonate_groups,
+        impersonate_user_extra: global.impersonate_user_extra,
+        certificate_authority: global.certificate_authority,
+        client_certificate: global.client_certificate,
+        client_key: global.client_key,
+        tls_server_name: global.tls_server_name,
+        insecure_skip_tls_verify: global.insecure_skip_tls_verify,
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the form clap wants of a value parser")]
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected key=value")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// `30s`, `10m`, `1h30m`; a number alone is seconds, as kubectl has it.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let wrong = |_| "expected a duration such as 30s, 10m or 1h30m".to_owned();
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong(()))?;
+    Duration::try_from(duration).map_err(|_| wrong(()))
+}
+
+/// Shorter, and the pods would be ended before they can be ready; longer, and nobody remembers.
+fn deadline(text: &str) -> Result<Duration, String> {
+    let deadline = duration(text)?;
+    let allowed = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
+    if allowed.contains(&deadline) { Ok(deadline) } else { Err("expected between 10s and 24h".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_hold() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert!(duration("soon").is_err());
+        assert!(duration("-5s").is_err());
+        assert!(deadline("5s").is_err());
+    }
+
+    #[test]
+    fn flags_are_taken_on_either_side_of_the_subcommand() {
+        for line in [["p", "-n", "x", "recon"], ["p", "recon", "-n", "x"]] {
+            let invocation = parse(line.map(Into::into)).unwrap();
+            assert_eq!(invocation.namespace.as_deref(), Some("x"), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_does_not_show() {
+        let invocation = parse(["p", "recon", "--token", "hunter2"].map(Into::into)).unwrap();
+        assert!(!format!("{invocation:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,88 @@
+//! Results as tables for people, within the width of the terminal, or 80 columns.
+
+use std::fmt::Write;
+
+use tabled::builder::Builder;
+use tabled::settings::peaker::Priority;
+use tabled::settings::{Padding, Style, Width};
+
+use super::{milliseconds, outcome};
+use crate::result::{Cleanup, CleanupResult, RunResult};
+use crate::scenario::Outcome;
+
+const DEFAULT_WIDTH: usize = 80;
+
+fn width() -> usize {
+    terminal_size::terminal_size().map_or(DEFAULT_WIDTH, |(width, _)| usize::from(width.0).max(40))
+}
+
+fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut builder = Builder::default();
+    builder.push_record(header.iter().copied());
+    rows.into_iter().for_each(|row| builder.push_record(row));
+    let mut table = builder.build();
+    table
+        .with(Style::empty())
+        .with(Padding::new(0, 2, 0, 0))
+        .with(Width::wrap(width()).keep_words(true).priority(Priority::max(true)));
+    table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+pub(super) fn run(result: &RunResult) -> String {
+    let steps = result.scenarios.iter().flat_map(|scenario| {
+        scenario.steps.iter().map(|step| {
+            let said = step.reason.iter().chain(&step.evidence).cloned().collect::<Vec<_>>().join("; ");
+            vec![
+                format!("{}.{}", scenario.id, step.id),
+                outcome(step.outcome),
+                milliseconds(step.duration_ms),
+                said,
+            ]
+        })
+    });
+    let mut text = table(&["STEP", "RESULT", "TIME", "EVIDENCE"], steps);
+    let alerts: Vec<Vec<String>> = result
+        .scenarios
+        .iter()
+        .flat_map(|scenario| &scenario.alerts)
+        .map(|alert| {
+            vec![
+                alert.name.clone(),
+                alert.severity.clone().unwrap_or_else(|| "unknown".into()),
+                alert.needs.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let all = result.scenarios.iter().flat_map(|scenario| &scenario.steps);
+    let proved = all.clone().filter(|step| step.outcome == Outcome::Proved).count();
+    if proved > 0 {
+        let _ = write!(text, "\n{}", table(&["ALERTS TO EXPECT", "SEVERITY", "NEEDS"], alerts));
+    }
+    let _ = write!(text, "\nRun {} in namespace {}: {proved} of {} steps proved. ", result.run, result.namespace, all.count());
+    if let Some(cleanup) = &result.cleanup {
+        text.push_str(&clean(cleanup));
+    }
+    text.push('\n');
+    text
+}
+
+fn clean(cleanup: &Cleanup) -> String {
+    match (cleanup.removed.len(), cleanup.is_clean()) {
+        (0, true) => "Nothing was there to remove.".to_owned(),
+        (n, true) => format!("{n} {} removed, nothing left.", if n == 1 { "object" } else { "objects" }),
+        (_, false) if !cleanup.verified => "Whether anything is left could not be seen.".to_owned(),
+        (n, false) => format!("{n} removed, LEFT BEHIND: {}.", cleanup.left.join(", ")),
+    }
+}
+
+pub(super) fn cleanup(result: &CleanupResult) -> String {
+    let mut text = String::new();
+    for object in &result.cleanup.removed {
+        let _ = writeln!(text, "removed  {object}");
+    }
+    for object in &result.cleanup.left {
+        let _ = writeln!(text, "left     {object}");
+    }
+    let _ = writeln!(text, "{}", clean(&result.cleanup));
+    text
+}
