@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::cluster::connect::ConnectOptions;
 use crate::exit::Exit;
@@ -202,6 +203,16 @@ pub fn command() -> Command {
             .display_order(order)
     });
     command = command.subcommands(scenarios);
+    let ids = || PossibleValuesParser::new(catalogue::all().iter().map(|scenario| scenario.id.as_str()));
+    let several = Arg::new("scenarios").required(true).num_args(1..).value_name("SCENARIO").value_parser(ids());
+    command = command.subcommand(
+        Run::augment_args(Command::new("all")).about("Run every scenario, one after the other").display_order(800),
+    );
+    command = command.subcommand(
+        Run::augment_args(Command::new("run").arg(several.help("Scenarios to run, in this order")))
+            .about("Run several scenarios, one after the other")
+            .display_order(801),
+    );
     command.mut_subcommand("cleanup", |c| c.display_order(900)).mut_subcommand("version", |c| c.display_order(901))
 }
 
@@ -237,9 +248,14 @@ fn invocation(matches: &ArgMatches) -> Result<Invocation, clap::Error> {
     let action = match name {
         "cleanup" => Action::Cleanup { run: sub.get_one::<String>("run").cloned() },
         "version" => Action::Version,
-        scenario => {
+        name => {
             let run = Run::from_arg_matches(sub)?;
-            Action::Run { scenarios: vec![scenario.to_owned()], options: options(run, global.namespace.clone()) }
+            let scenarios = match name {
+                "all" => catalogue::all().iter().filter(|s| s.id != "webshell").map(|s| s.id.clone()).collect(),
+                "run" => sub.get_many::<String>("scenarios").into_iter().flatten().cloned().collect(),
+                scenario => vec![scenario.to_owned()],
+            };
+            Action::Run { scenarios, options: options(run, global.namespace.clone()) }
         }
     };
     Ok(Invocation {

@@ -31,7 +31,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::scenario::payload;
 
 pub use kind::Kind;
@@ -198,7 +198,7 @@ fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
         spec: Some(PodSpec {
             containers: vec![Container {
                 command: Some(vec!["true".into()]),
-                ..container(plan, "never-started", &plan.attacker_image)
+                ..container("never-started", &plan.attacker_image)
             }],
             automount_service_account_token: Some(false),
             restart_policy: Some("Never".into()),
@@ -232,39 +232,47 @@ fn service_account(plan: &Plan) -> Manifest {
     Manifest::new(Kind::ServiceAccount, &name, &account)
 }
 
-/// What the victim has and the attacker has not: the gate with the hash of the key, and the nonce.
+/// What the victim has and the attacker has not: the gate, the hash of the key, and the nonce.
 fn gate(plan: &Plan) -> Manifest {
-    let name = suffixed(plan, "gate");
-    let hash: String =
-        Sha256::digest(plan.key.reveal()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let direct: serde_json::Map<String, Value> = plan
+        .steps()
+        .filter_map(|(id, step)| {
+            let direct = step.direct.as_ref()?;
+            Some((step.script.trim().to_owned(), serde_json::json!({ "step": id, "expect": direct.expect })))
+        })
+        .collect();
+    let environment: BTreeMap<_, _> = plan.scenarios.iter().flat_map(|scenario| &scenario.environment).collect();
+    let run = serde_json::json!({
+        "keySha256": plan::hex(&Sha256::digest(plan.key.reveal())),
+        "nonce": plan.nonce,
+        "direct": direct,
+        "environment": environment,
+    });
     let data = [
-        ("gate.php".to_owned(), include_str!("gate.php").replace("@KEY_SHA256@", &hash)),
+        ("gate.php".to_owned(), include_str!("gate.php").to_owned()),
+        ("run.json".to_owned(), run.to_string()),
         ("nonce".to_owned(), format!("{}\n", plan.nonce)),
     ];
-    let map = ConfigMap {
-        metadata: metadata(plan, &name),
-        data: Some(data.into()),
-        immutable: Some(true),
-        ..ConfigMap::default()
-    };
-    Manifest::new(Kind::ConfigMap, &name, &map)
+    config_map(plan, &suffixed(plan, "gate"), data.into())
 }
 
 /// What runs in the victim, readable by whoever wants to know, one key a step in the order of the run.
 fn steps(plan: &Plan) -> Manifest {
-    let name = suffixed(plan, "steps");
     let data = plan
         .steps()
         .enumerate()
-        .map(|(i, (id, step))| (format!("{:03}-{id}", i + 1), payload::victim_script(&id, step)))
+        .map(|(i, (id, step))| match step.direct {
+            Some(_) => (format!("{:03}-{id}", i + 1), step.script.trim().to_owned()),
+            None => (format!("{:03}-{id}.sh", i + 1), payload::victim_script(&id, step)),
+        })
         .collect();
-    let map = ConfigMap {
-        metadata: metadata(plan, &name),
-        data: Some(data),
-        immutable: Some(true),
-        ..ConfigMap::default()
-    };
-    Manifest::new(Kind::ConfigMap, &name, &map)
+    config_map(plan, &suffixed(plan, "steps"), data)
+}
+
+fn config_map(plan: &Plan, name: &str, data: BTreeMap<String, String>) -> Manifest {
+    let metadata = metadata(plan, name);
+    let map = ConfigMap { metadata, data: Some(data), immutable: Some(true), ..ConfigMap::default() };
+    Manifest::new(Kind::ConfigMap, name, &map)
 }
 
 /// The key, where only the attacker reads it: as curl's own configuration, so that it is on no command line.
@@ -325,7 +333,7 @@ fn victim(plan: &Plan) -> Manifest {
             ..Probe::default()
         }),
         volume_mounts: Some(vec![mount("gate", "/gate")]),
-        ..container(plan, "victim", &plan.victim_image)
+        ..container("victim", &plan.victim_image)
     };
     let requirement = NodeSelectorRequirement {
         key: "kubernetes.io/arch".into(),
@@ -350,10 +358,17 @@ fn victim(plan: &Plan) -> Manifest {
     pod(plan, VICTIM, spec)
 }
 
+/// The attacker's start command, with what the scenarios need there.
+fn attack_script(plan: &Plan) -> String {
+    let setup: Vec<&str> =
+        plan.scenarios.iter().filter_map(|scenario| scenario.attacker.as_deref()).map(str::trim_end).collect();
+    include_str!("attack.sh").replace("@SETUP@", &setup.join("\n"))
+}
+
 fn attacker(plan: &Plan) -> Manifest {
     let container = Container {
         command: Some(vec!["bash".into(), "-c".into()]),
-        args: Some(vec![include_str!("attack.sh").to_owned()]),
+        args: Some(vec![attack_script(plan)]),
         env: Some(vec![EnvVar {
             name: "CURL_HOME".into(),
             value: Some("/simulation/key".into()),
@@ -364,7 +379,7 @@ fn attacker(plan: &Plan) -> Manifest {
             mount("key", "/simulation/key"),
             mount("go", "/simulation/go"),
         ]),
-        ..container(plan, "attacker", &plan.attacker_image)
+        ..container("attacker", &plan.attacker_image)
     };
     let go = DownwardAPIVolumeFile {
         path: "run".into(),
@@ -437,7 +452,7 @@ fn pod_spec(plan: &Plan, name: &str, hostname: &str, container: Container) -> Po
 }
 
 /// What all containers share.
-fn container(_: &Plan, name: &str, image: &str) -> Container {
+fn container(name: &str, image: &str) -> Container {
     let quantities =
         |pairs: [(&str, &str); 2]| Some(pairs.map(|(k, v)| (k.to_owned(), Quantity(v.to_owned()))).into());
     Container {

@@ -4,7 +4,15 @@ use std::sync::LazyLock;
 
 use super::Scenario;
 
-const FILES: [&str; 1] = [include_str!("catalogue/recon.yaml")];
+const FILES: [&str; 7] = [
+    include_str!("catalogue/recon.yaml"),
+    include_str!("catalogue/lateral-mov.yaml"),
+    include_str!("catalogue/secrets.yaml"),
+    include_str!("catalogue/crypto.yaml"),
+    include_str!("catalogue/webshell.yaml"),
+    include_str!("catalogue/ti-domain.yaml"),
+    include_str!("catalogue/anti-malware.yaml"),
+];
 
 static CATALOGUE: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
     FILES

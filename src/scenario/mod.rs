@@ -32,6 +32,39 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// The alerts to expect, by id in the alert catalogue.
     pub alerts: Vec<ExpectedAlert>,
+    /// MITRE ATT&CK tactic ids, such as `TA0007`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tactics: Vec<String>,
+    /// What has to be there for it to work.
+    #[serde(default, skip_serializing_if = "Needs::is_empty")]
+    pub needs: Needs,
+    /// Variables set for what runs in the victim, such as decoys to be found. Not for real secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Text for bash in the attacker, run once before the first step; for example a server to fetch from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attacker: Option<String>,
+    /// What it leaves in the victim's file system, which goes with the pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaves: Vec<String>,
+}
+
+/// What a scenario needs to be there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Needs {
+    /// Programs in the victim's image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+    /// Addresses that the victim contacts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<String>,
+}
+
+impl Needs {
+    fn is_empty(&self) -> bool {
+        self.tools.is_empty() && self.egress.is_empty()
+    }
 }
 
 /// One action in the victim and how its outcome is told.
@@ -45,7 +78,10 @@ pub struct Step {
     /// Text for bash in the victim. Its standard output never leaves the pod; the last line it writes to
     /// standard error is reported as evidence, so it must hold no secret.
     pub script: String,
-    /// What exit status 0 of the script shows.
+    /// Set where the web shell is given the script as its command, as it is, instead of base64 for bash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<Direct>,
+    /// What exit status 0 of the script (or the expected output of a direct command) shows.
     pub proof: String,
     /// Exit statuses that mean something stopped the step, and what.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -56,6 +92,15 @@ pub struct Step {
     /// MITRE ATT&CK technique ids, such as `T1046`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub techniques: Vec<String>,
+}
+
+/// How a command that cannot report by itself is judged: by what it prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Direct {
+    /// Perl-compatible regular expression that the command's last line of output has to match. That line is
+    /// reported as evidence, so it must hold no secret.
+    pub expect: String,
 }
 
 /// An alert that a scenario ought to raise.
@@ -137,6 +182,7 @@ mod tests {
             id: "s".into(),
             title: "t".into(),
             script: "true".into(),
+            direct: None,
             proof: "p".into(),
             blocked: [(28, "timed out".to_owned()), (127, "no such tool here".to_owned())].into(),
             skipped: [(10, "no such service".to_owned())].into(),
