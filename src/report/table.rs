@@ -1,30 +1,45 @@
 //! Results as tables for people, within the width of the terminal, or 80 columns.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use tabled::builder::Builder;
-use tabled::settings::peaker::Priority;
-use tabled::settings::{Padding, Style, Width};
+use tabled::settings::{Padding, Style};
+use textwrap::core::display_width;
 
 use super::{milliseconds, outcome};
 use crate::result::{Cleanup, CleanupResult, RunResult};
 use crate::scenario::Outcome;
 
 const DEFAULT_WIDTH: usize = 80;
+/// Columns between columns.
+const GAP: usize = 2;
 
 fn width() -> usize {
     terminal_size::terminal_size().map_or(DEFAULT_WIDTH, |(width, _)| usize::from(width.0).max(40))
 }
 
+/// A table without lines. Where it is too wide, its widest columns are wrapped.
 fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut builder = Builder::default();
-    builder.push_record(header.iter().copied());
-    rows.into_iter().for_each(|row| builder.push_record(row));
-    let mut table = builder.build();
-    table
-        .with(Style::empty())
-        .with(Padding::new(0, 2, 0, 0))
-        .with(Width::wrap(width()).keep_words(true).priority(Priority::max(true)));
+    let header = header.iter().map(|&title| title.to_owned()).collect();
+    let mut rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
+    let mut widths: Vec<usize> = (0..rows[0].len())
+        .map(|column| rows.iter().map(|row| display_width(&row[column])).max().unwrap_or(0))
+        .collect();
+    let room = width().saturating_sub(GAP * (widths.len() - 1));
+    while widths.iter().sum::<usize>() > room {
+        let widest = widths.iter_mut().max().expect("a table has columns");
+        *widest -= 1;
+    }
+    for row in &mut rows {
+        for (cell, width) in row.iter_mut().zip(&widths) {
+            if display_width(cell) > *width {
+                *cell = textwrap::fill(cell, *width);
+            }
+        }
+    }
+    let mut table = rows.into_iter().collect::<Builder>().build();
+    table.with(Style::empty()).with(Padding::new(0, GAP, 0, 0));
     table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
@@ -41,10 +56,12 @@ pub(super) fn run(result: &RunResult) -> String {
         })
     });
     let mut text = table(&["STEP", "RESULT", "TIME", "EVIDENCE"], steps);
+    let mut seen = BTreeSet::new();
     let alerts: Vec<Vec<String>> = result
         .scenarios
         .iter()
         .flat_map(|scenario| &scenario.alerts)
+        .filter(|alert| seen.insert(&alert.id))
         .map(|alert| {
             vec![
                 alert.name.clone(),
@@ -58,11 +75,10 @@ pub(super) fn run(result: &RunResult) -> String {
     if proved > 0 {
         let _ = write!(text, "\n{}", table(&["ALERTS TO EXPECT", "SEVERITY", "NEEDS"], alerts));
     }
-    let _ = write!(text, "\nRun {} in namespace {}: {proved} of {} steps proved. ", result.run, result.namespace, all.count());
+    let _ = writeln!(text, "\nRun {} in namespace {}: {proved} of {} steps proved.", result.run, result.namespace, all.count());
     if let Some(cleanup) = &result.cleanup {
-        text.push_str(&clean(cleanup));
+        let _ = writeln!(text, "{}", textwrap::fill(&clean(cleanup), width()));
     }
-    text.push('\n');
     text
 }
 
