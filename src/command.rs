@@ -17,14 +17,24 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl From<ConnectError> for Problem {
     fn from(error: ConnectError) -> Self {
-        Problem { message: error.to_string(), hint: error.hint(), details: vec![], exit: Exit::NotStarted }
+        Problem {
+            message: error.to_string(),
+            hint: error.hint(),
+            details: vec![],
+            exit: Exit::NotStarted,
+        }
     }
 }
 
 impl From<ClusterError> for Problem {
     fn from(error: ClusterError) -> Self {
         let hint = error.explained.hint.clone();
-        Problem { message: error.to_string(), hint, details: vec![], exit: Exit::NotStarted }
+        Problem {
+            message: error.to_string(),
+            hint,
+            details: vec![],
+            exit: Exit::NotStarted,
+        }
     }
 }
 
@@ -43,9 +53,15 @@ pub async fn carry_out(invocation: Invocation) -> Exit {
 async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
     let (sender, receiver) = unbounded_channel();
     let events = Events::new(sender);
-    let Invocation { action, connect, request_timeout, namespace, output: _ } = invocation;
+    let Invocation {
+        action,
+        connect,
+        request_timeout,
+        namespace,
+        output: _,
+    } = invocation;
     match action {
-        Action::Run { scenarios, options } => {
+        Action::Run(scenarios, options) => {
             let plan = plan(&scenarios, options)?;
             let agent = format!("kubectl-defender_sim/{VERSION} (run {})", plan.run);
             let (cluster, info) = open(&connect, request_timeout, &agent, &events)?;
@@ -57,7 +73,7 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             report.run(&result);
             Ok(result.exit)
         }
-        Action::Cleanup { run } => {
+        Action::Cleanup(run) => {
             let agent = format!("kubectl-defender_sim/{VERSION}");
             let (cluster, info) = open(&connect, request_timeout, &agent, &events)?;
             let show = tokio::spawn(show_events(report.clone(), receiver));
@@ -65,7 +81,11 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             drop((events, cluster));
             let _ = show.await;
             let (namespaces, cleanup) = cleaned?;
-            let exit = if cleanup.is_clean() { Exit::Ok } else { Exit::LeftBehind };
+            let exit = if cleanup.is_clean() {
+                Exit::Ok
+            } else {
+                Exit::LeftBehind
+            };
             report.cleanup(&CleanupResult {
                 schema: CLEANUP_SCHEMA,
                 cluster: info,
@@ -99,7 +119,11 @@ fn plan(scenarios: &[String], options: Options) -> Result<Plan, Problem> {
         details: vec![],
         exit: Exit::NotStarted,
     })?;
-    let scenarios = scenarios.iter().filter_map(|id| catalogue::find(id)).cloned().collect();
+    let scenarios = scenarios
+        .iter()
+        .filter_map(|id| catalogue::find(id))
+        .cloned()
+        .collect();
     Ok(Plan::new(options, scenarios, random, Timestamp::now()))
 }
 
@@ -111,15 +135,30 @@ fn open(
 ) -> Result<(Cluster, ClusterInfo), Problem> {
     let (config, target) = connect::resolve(options, &Environment::from_process())?;
     let warnings = events.clone();
-    let client = connect::client(config, agent, move |text| warnings.send(Event::Notice { text: text.to_owned() }))?;
-    let info = ClusterInfo { context: target.context, server: target.server, ..ClusterInfo::default() };
-    Ok((Cluster::new(client, request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT)), info))
+    let client = connect::client(config, agent, move |text| {
+        warnings.send(Event::Notice(text.to_owned()));
+    })?;
+    let info = ClusterInfo {
+        context: target.context,
+        server: target.server,
+        ..ClusterInfo::default()
+    };
+    Ok((
+        Cluster::new(client, request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT)),
+        info,
+    ))
 }
 
 fn stop(report: &Report) -> Result<Stop, Problem> {
     let report = report.clone();
     let second = move || {
-        report.note("ended at once; the cluster ends the run by its deadline, or now: kubectl defender-sim cleanup");
+        report.note(
+            "ended at once; the cluster ends the run by its deadline, or now: kubectl defender-sim cleanup",
+        );
+        #[expect(
+            clippy::exit,
+            reason = "the second signal: clean-up is not waited for any more"
+        )]
         std::process::exit(Exit::Interrupted.code().into());
     };
     Stop::on_signals(second).map_err(|error| Problem {

@@ -11,7 +11,11 @@ fn main() -> ExitCode {
         Err(answer) => {
             // Help and version are answers, not errors; a closed pipe is no reason to complain.
             let _ = answer.print();
-            return if answer.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+            return if answer.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Ok.into()
+            };
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

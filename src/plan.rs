@@ -80,7 +80,10 @@ impl Plan {
     /// that a plan can be made again in a test.
     pub fn new(options: Options, scenarios: Vec<Scenario>, random: [u8; 64], now: Timestamp) -> Self {
         const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        let run = random[..8].iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect();
+        let run = random[..8]
+            .iter()
+            .map(|b| char::from(ALPHABET[usize::from(b % 32)]))
+            .collect();
         let namespace = Namespace {
             given: options.namespace.is_some(),
             name: options.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
@@ -101,9 +104,12 @@ impl Plan {
 
     /// Every step in the order of the run, with its full id `<scenario>.<step>`.
     pub fn steps(&self) -> impl Iterator<Item = (String, &Step)> {
-        self.scenarios
-            .iter()
-            .flat_map(|scenario| scenario.steps.iter().map(move |step| (format!("{}.{}", scenario.id, step.id), step)))
+        self.scenarios.iter().flat_map(|scenario| {
+            scenario
+                .steps
+                .iter()
+                .map(move |step| (format!("{}.{}", scenario.id, step.id), step))
+        })
     }
 }
 
@@ -130,7 +136,12 @@ pub(crate) mod tests {
         };
         let mut random = [0; 64];
         random.iter_mut().zip(0..).for_each(|(byte, i)| *byte = i);
-        Plan::new(options, vec![catalogue::find("recon").unwrap().clone()], random, Timestamp::UNIX_EPOCH)
+        Plan::new(
+            options,
+            vec![catalogue::find("recon").unwrap().clone()],
+            random,
+            Timestamp::UNIX_EPOCH,
+        )
     }
 
     #[test]
@@ -143,7 +154,10 @@ pub(crate) mod tests {
     fn the_run_id_is_a_label_value_and_a_name_part() {
         let id = plan(None).run.to_string();
         assert_eq!(id.len(), 8);
-        assert!(id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()), "{id}");
+        assert!(
+            id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()),
+            "{id}"
+        );
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
 
 use crate::cluster::connect::ConnectOptions;
 use crate::exit::Exit;
@@ -30,10 +32,10 @@ pub struct Invocation {
 /// What to do.
 #[derive(Debug)]
 pub enum Action {
-    /// Run built-in scenarios, by id.
-    Run { scenarios: Vec<String>, options: Options },
-    /// Remove what earlier runs left; one run only, if given.
-    Cleanup { run: Option<String> },
+    /// Run these built-in scenarios.
+    Run(Vec<String>, Options),
+    /// Remove what earlier runs left; only this run, if given.
+    Cleanup(Option<String>),
     /// Print versions.
     Version,
 }
@@ -62,7 +64,7 @@ pub enum Format {
 /// Whether to use colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// At a terminal, unless NO_COLOR is set.
+    /// At a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
     /// Always.
@@ -94,9 +96,11 @@ struct Root {
 #[derive(Debug, Subcommand)]
 enum Fixed {
     /// Remove what earlier runs left, from any machine
-    #[command(long_about = "Remove what earlier runs left, from any machine: every object that carries this \
+    #[command(
+        long_about = "Remove what earlier runs left, from any machine: every object that carries this \
                             tool's label, and every namespace that this tool made. Without -n in all \
-                            namespaces. A run that is still active is removed too; name one with --run.")]
+                            namespaces. A run that is still active is removed too; name one with --run."
+    )]
     Cleanup {
         /// Remove only this run
         #[arg(long, value_name = "RUN")]
@@ -109,7 +113,14 @@ enum Fixed {
 #[derive(Debug, Args)]
 struct Global {
     /// Output format
-    #[arg(short, long, global = true, value_enum, default_value_t, hide_possible_values = false)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = false
+    )]
     output: Format,
     /// When to use colour
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
@@ -204,16 +215,24 @@ pub fn command() -> Command {
     });
     command = command.subcommands(scenarios);
     let ids = || PossibleValuesParser::new(catalogue::all().iter().map(|scenario| scenario.id.as_str()));
-    let several = Arg::new("scenarios").required(true).num_args(1..).value_name("SCENARIO").value_parser(ids());
+    let several = Arg::new("scenarios")
+        .required(true)
+        .num_args(1..)
+        .value_name("SCENARIO")
+        .value_parser(ids());
     command = command.subcommand(
-        Run::augment_args(Command::new("all")).about("Run every scenario, one after the other").display_order(800),
+        Run::augment_args(Command::new("all"))
+            .about("Run every scenario, one after the other")
+            .display_order(800),
     );
     command = command.subcommand(
         Run::augment_args(Command::new("run").arg(several.help("Scenarios to run, in this order")))
             .about("Run several scenarios, one after the other")
             .display_order(801),
     );
-    command.mut_subcommand("cleanup", |c| c.display_order(900)).mut_subcommand("version", |c| c.display_order(901))
+    command
+        .mut_subcommand("cleanup", |c| c.display_order(900))
+        .mut_subcommand("version", |c| c.display_order(901))
 }
 
 fn exit_codes() -> String {
@@ -230,7 +249,9 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
     let arguments: Vec<_> = arguments.into_iter().collect();
     let mut command = command();
     if called_by_kubectl(arguments.first()) {
-        command = command.bin_name("kubectl defender-sim").display_name("kubectl defender-sim");
+        command = command
+            .bin_name("kubectl defender-sim")
+            .display_name("kubectl defender-sim");
     }
     let matches = command.try_get_matches_from_mut(arguments)?;
     invocation(&matches)
@@ -246,23 +267,36 @@ fn invocation(matches: &ArgMatches) -> Result<Invocation, clap::Error> {
     let (name, sub) = matches.subcommand().expect("clap requires a subcommand");
     let global = Global::from_arg_matches(sub)?;
     let action = match name {
-        "cleanup" => Action::Cleanup { run: sub.get_one::<String>("run").cloned() },
+        "cleanup" => Action::Cleanup(sub.get_one::<String>("run").cloned()),
         "version" => Action::Version,
         name => {
             let run = Run::from_arg_matches(sub)?;
             let scenarios = match name {
-                "all" => catalogue::all().iter().filter(|s| s.id != "webshell").map(|s| s.id.clone()).collect(),
-                "run" => sub.get_many::<String>("scenarios").into_iter().flatten().cloned().collect(),
+                "all" => catalogue::all()
+                    .iter()
+                    .filter(|s| s.id != "webshell")
+                    .map(|s| s.id.clone())
+                    .collect(),
+                "run" => sub
+                    .get_many::<String>("scenarios")
+                    .into_iter()
+                    .flatten()
+                    .cloned()
+                    .collect(),
                 scenario => vec![scenario.to_owned()],
             };
-            Action::Run { scenarios, options: options(run, global.namespace.clone()) }
+            Action::Run(scenarios, options(run, global.namespace.clone()))
         }
     };
     Ok(Invocation {
         action,
         request_timeout: global.request_timeout.filter(|timeout| !timeout.is_zero()),
         namespace: global.namespace.clone(),
-        output: Output { format: global.output, color: global.color, quiet: global.quiet },
+        output: Output {
+            format: global.output,
+            color: global.color,
+            quiet: global.quiet,
+        },
         connect: connect(global),
     })
 }
@@ -271,8 +305,12 @@ fn options(run: Run, namespace: Option<String>) -> Options {
     let registry = run.image_registry.trim_end_matches('/').to_owned();
     Options {
         namespace,
-        attacker_image: run.attacker_image.unwrap_or_else(|| format!("{registry}/attacker:latest")),
-        victim_image: run.victim_image.unwrap_or_else(|| format!("{registry}/victim:latest")),
+        attacker_image: run
+            .attacker_image
+            .unwrap_or_else(|| format!("{registry}/attacker:latest")),
+        victim_image: run
+            .victim_image
+            .unwrap_or_else(|| format!("{registry}/victim:latest")),
         deadline: run.deadline,
         timeout: run.timeout,
     }
@@ -313,16 +351,20 @@ fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));
     }
-    let wrong = |_| "expected a duration such as 30s, 10m or 1h30m".to_owned();
-    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong(()))?;
-    Duration::try_from(duration).map_err(|_| wrong(()))
+    let wrong = || "expected a duration such as 30s, 10m or 1h30m".to_owned();
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(duration).map_err(|_| wrong())
 }
 
 /// Shorter, and the pods would be ended before they can be ready; longer, and nobody remembers.
 fn deadline(text: &str) -> Result<Duration, String> {
     let deadline = duration(text)?;
     let allowed = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
-    if allowed.contains(&deadline) { Ok(deadline) } else { Err("expected between 10s and 24h".to_owned()) }
+    if allowed.contains(&deadline) {
+        Ok(deadline)
+    } else {
+        Err("expected between 10s and 24h".to_owned())
+    }
 }
 
 #[cfg(test)]

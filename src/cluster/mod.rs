@@ -117,7 +117,10 @@ pub struct Cluster {
 impl Cluster {
     /// Wraps a client; `request_timeout` bounds each single call.
     pub fn new(client: Client, request_timeout: Duration) -> Self {
-        Self { client, request_timeout }
+        Self {
+            client,
+            request_timeout,
+        }
     }
 
     async fn call<T>(
@@ -134,7 +137,10 @@ impl Cluster {
                 hint: Some("give the cluster more time with --request-timeout".into()),
             },
         };
-        Err(ClusterError { doing: doing(), explained })
+        Err(ClusterError {
+            doing: doing(),
+            explained,
+        })
     }
 
     fn api(&self, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
@@ -150,7 +156,9 @@ impl Cluster {
 
     /// The API server's version, such as `v1.34.4`.
     pub async fn version(&self) -> Result<String> {
-        let info = self.call(|| "reach the cluster".into(), self.client.apiserver_version()).await?;
+        let info = self
+            .call(|| "reach the cluster".into(), self.client.apiserver_version())
+            .await?;
         Ok(info.git_version)
     }
 
@@ -159,7 +167,13 @@ impl Cluster {
         let api = Api::<SelfSubjectReview>::all(self.client.clone());
         let parameters = PostParams::default();
         let review = SelfSubjectReview::default();
-        match self.call(|| "ask the cluster who is calling".into(), api.create(&parameters, &review)).await {
+        match self
+            .call(
+                || "ask the cluster who is calling".into(),
+                api.create(&parameters, &review),
+            )
+            .await
+        {
             Ok(review) => Ok(review.status.and_then(|s| s.user_info).and_then(|u| u.username)),
             Err(error) if matches!(error.explained.cause, Cause::NotFound | Cause::Forbidden) => Ok(None),
             Err(error) => Err(error),
@@ -189,13 +203,21 @@ impl Cluster {
                     },
                     ..SelfSubjectAccessReview::default()
                 };
-                let review =
-                    self.call(|| "ask the cluster for rights".into(), api.create(parameters, &review)).await?;
+                let review = self
+                    .call(
+                        || "ask the cluster for rights".into(),
+                        api.create(parameters, &review),
+                    )
+                    .await?;
                 Ok((right, review.status.is_some_and(|status| status.allowed)))
             }
         });
         let answers: Vec<(Right, bool)> = answers.buffered(PARALLEL).try_collect().await?;
-        Ok(answers.into_iter().filter(|(_, allowed)| !allowed).map(|(right, _)| right).collect())
+        Ok(answers
+            .into_iter()
+            .filter(|(_, allowed)| !allowed)
+            .map(|(right, _)| right)
+            .collect())
     }
 
     /// One object's metadata, or `None` where there is none.
@@ -215,7 +237,10 @@ impl Cluster {
         let parameters = ListParams::default().labels(selector);
         let place = namespace.map_or_else(|| "all namespaces".to_owned(), |n| format!("namespace {n}"));
         let list = self
-            .call(|| format!("list {} in {place}", kind.plural()), api.list_metadata(&parameters))
+            .call(
+                || format!("list {} in {place}", kind.plural()),
+                api.list_metadata(&parameters),
+            )
             .await?;
         Ok(list.items.iter().map(|object| Found::new(kind, object)).collect())
     }
@@ -230,9 +255,15 @@ impl Cluster {
     pub async fn create(&self, manifest: &Manifest, namespace: &str) -> Result<Found> {
         let api = self.api(manifest.kind, Some(namespace));
         let object: DynamicObject = typed(&manifest.object);
-        let parameters = PostParams { field_manager: Some(OWNER.to_owned()), ..PostParams::default() };
+        let parameters = PostParams {
+            field_manager: Some(OWNER.to_owned()),
+            ..PostParams::default()
+        };
         let made = self
-            .call(|| format!("create {}", manifest.reference()), api.create(&parameters, &object))
+            .call(
+                || format!("create {}", manifest.reference()),
+                api.create(&parameters, &object),
+            )
             .await?;
         Ok(Found::new(manifest.kind, &made))
     }
@@ -253,9 +284,16 @@ impl Cluster {
     /// Merges `patch` into a pod of ours.
     pub async fn patch_pod(&self, namespace: &str, name: &str, patch: &serde_json::Value) -> Result<()> {
         let api = self.api(Kind::Pod, Some(namespace));
-        let parameters = PatchParams { field_manager: Some(OWNER.to_owned()), ..PatchParams::default() };
+        let parameters = PatchParams {
+            field_manager: Some(OWNER.to_owned()),
+            ..PatchParams::default()
+        };
         let patch = Patch::Merge(patch);
-        self.call(|| format!("patch pod/{name}"), api.patch_metadata(name, &parameters, &patch)).await?;
+        self.call(
+            || format!("patch pod/{name}"),
+            api.patch_metadata(name, &parameters, &patch),
+        )
+        .await?;
         Ok(())
     }
 
@@ -263,11 +301,17 @@ impl Cluster {
     pub async fn delete(&self, object: &Found) -> Result<()> {
         let api = self.api(object.kind, object.namespace.as_deref());
         let parameters = DeleteParams {
-            preconditions: Some(Preconditions { uid: Some(object.uid.clone()), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: Some(object.uid.clone()),
+                resource_version: None,
+            }),
             ..DeleteParams::background()
         };
         let deleted = self
-            .call(|| format!("delete {}", object.reference()), api.delete(&object.name, &parameters))
+            .call(
+                || format!("delete {}", object.reference()),
+                api.delete(&object.name, &parameters),
+            )
             .await;
         match deleted {
             Err(error) if error.is_not_found() => Ok(()),
@@ -281,7 +325,10 @@ impl Cluster {
     pub async fn gone(&self, object: &Found) {
         let api = self.api(object.kind, object.namespace.as_deref());
         let deleted = || kube::runtime::conditions::is_deleted(&object.uid);
-        while kube::runtime::wait::await_condition(api.clone(), &object.name, deleted()).await.is_err() {
+        while kube::runtime::wait::await_condition(api.clone(), &object.name, deleted())
+            .await
+            .is_err()
+        {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
@@ -314,15 +361,26 @@ impl Cluster {
         let parameters = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
         let list = self.call(|| "list events".into(), api.list(&parameters)).await;
         let mut events = list.map(|list| list.items).unwrap_or_default();
-        events.sort_by_key(|event| event.resource_version().and_then(|version| version.parse::<u64>().ok()));
+        events.sort_by_key(|event| {
+            event
+                .resource_version()
+                .and_then(|version| version.parse::<u64>().ok())
+        });
         events
     }
 
     /// A pod's log from its beginning, followed. The first answer is bounded, the stream is not.
     pub async fn follow_log(&self, namespace: &str, pod: &str) -> Result<impl AsyncBufRead + use<>> {
         let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        let parameters = LogParams { follow: true, ..LogParams::default() };
-        self.call(|| format!("follow the log of pod/{pod}"), api.log_stream(pod, &parameters)).await
+        let parameters = LogParams {
+            follow: true,
+            ..LogParams::default()
+        };
+        self.call(
+            || format!("follow the log of pod/{pod}"),
+            api.log_stream(pod, &parameters),
+        )
+        .await
     }
 
     /// One object in the namespace that is neither ours nor put there by Kubernetes itself, or the reason why
@@ -335,7 +393,7 @@ impl Cluster {
             .await?;
         let kinds: Vec<ApiResource> = discovery
             .groups()
-            .flat_map(|group| group.recommended_resources())
+            .flat_map(kube::discovery::ApiGroup::recommended_resources)
             .filter(|(_, capabilities)| {
                 capabilities.scope == Scope::Namespaced
                     && capabilities.supports_operation(verbs::LIST)
@@ -346,7 +404,10 @@ impl Cluster {
         let looks = stream::iter(kinds).map(|resource| async move {
             let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &resource);
             let doing = || format!("list {} in namespace {namespace}", resource.plural);
-            match self.call(doing, api.list_metadata(&ListParams::default().limit(50))).await {
+            match self
+                .call(doing, api.list_metadata(&ListParams::default().limit(50)))
+                .await
+            {
                 Ok(list) => Ok(list
                     .items
                     .iter()
@@ -374,15 +435,19 @@ pub enum PodChange {
 
 /// What Kubernetes itself puts into every namespace, and what hangs by objects of ours.
 fn expected_in_our_namespace(plural: &str, object: &PartialObjectMeta<DynamicObject>) -> bool {
-    let ours = object.labels().get(OWNER_LABEL).is_some_and(|owner| owner == OWNER);
+    let ours = object
+        .labels()
+        .get(OWNER_LABEL)
+        .is_some_and(|owner| owner == OWNER);
     let by_kubernetes = match plural {
         "events" => true,
-        "configmaps" => matches!(object.name_any().as_str(), "kube-root-ca.crt" | "openshift-service-ca.crt"),
+        "configmaps" => matches!(
+            object.name_any().as_str(),
+            "kube-root-ca.crt" | "openshift-service-ca.crt"
+        ),
         "serviceaccounts" => object.name_any() == "default",
         // Made for our services and pods; removed with them.
-        "endpoints" | "endpointslices" | "podmetrics" => {
-            object.name_any().starts_with("mdc-simulation-")
-        }
+        "endpoints" | "endpointslices" | "podmetrics" => object.name_any().starts_with("mdc-simulation-"),
         _ => false,
     };
     ours || by_kubernetes

@@ -35,7 +35,8 @@ pub struct Alert {
 }
 
 static ALERTS: LazyLock<Vec<Alert>> = LazyLock::new(|| {
-    serde_saphyr::from_str(include_str!("alerts.yaml")).expect("the alert catalogue is checked by a unit test")
+    serde_saphyr::from_str(include_str!("alerts.yaml"))
+        .expect("the alert catalogue is checked by a unit test")
 });
 
 /// Every alert known.

@@ -22,7 +22,7 @@ pub(super) async fn apply(
     let namespace = &plan.namespace.name;
     if prepared.make_namespace {
         cluster.create(&manifests.namespace, namespace).await?;
-        events.send(Event::Created { object: manifests.namespace.reference() });
+        events.send(Event::Created(manifests.namespace.reference()));
     }
     let anchor = match cluster.create(&manifests.anchor, namespace).await {
         Ok(anchor) => anchor,
@@ -36,12 +36,14 @@ pub(super) async fn apply(
         }
         Err(error) => return Err(error.into()),
     };
-    events.send(Event::Created { object: manifests.anchor.reference() });
+    events.send(Event::Created(manifests.anchor.reference()));
     for batch in [&manifests.supporting, &manifests.pods] {
         if stop.requested() {
             return Err(Halt::Stopped);
         }
-        let owned = batch.iter().map(|manifest| manifest.clone().owned_by_anchor(&anchor.uid));
+        let owned = batch
+            .iter()
+            .map(|manifest| manifest.clone().owned_by_anchor(&anchor.uid));
         try_join_all(owned.map(|manifest| one(cluster, manifest, namespace, events))).await?;
     }
     Ok(())
@@ -49,6 +51,6 @@ pub(super) async fn apply(
 
 async fn one(cluster: &Cluster, manifest: Manifest, namespace: &str, events: &Events) -> Result<(), Halt> {
     cluster.apply(&manifest, namespace).await?;
-    events.send(Event::Created { object: manifest.reference() });
+    events.send(Event::Created(manifest.reference()));
     Ok(())
 }

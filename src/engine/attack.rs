@@ -33,7 +33,12 @@ pub(super) async fn attack(
 }
 
 fn unproved(message: String) -> Halt {
-    Halt::Problem(Problem { message, hint: None, details: vec![], exit: Exit::NotProved })
+    Halt::Problem(Problem {
+        message,
+        hint: None,
+        details: vec![],
+        exit: Exit::NotProved,
+    })
 }
 
 async fn follow(cluster: &Cluster, plan: &Plan, tracker: &mut Tracker, events: &Events) -> Result<(), Halt> {
@@ -49,7 +54,7 @@ async fn follow(cluster: &Cluster, plan: &Plan, tracker: &mut Tracker, events: &
                     }
                 }
             }
-            Err(error) => events.send(Event::Notice { text: error.to_string() }),
+            Err(error) => events.send(Event::Notice(error.to_string())),
         }
         // The stream ended without the attacker's last word: did the attacker, or only the stream?
         match cluster.pod(namespace, ATTACKER).await {
@@ -57,11 +62,15 @@ async fn follow(cluster: &Cluster, plan: &Plan, tracker: &mut Tracker, events: &
             Ok(Some(pod)) => {
                 let status = pod.status.unwrap_or_default();
                 if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
-                    let why = status.reason.unwrap_or_else(|| "its start command ended early".into());
-                    return Err(unproved(format!("pod/{ATTACKER} ended before its last step: {why}")));
+                    let why = status
+                        .reason
+                        .unwrap_or_else(|| "its start command ended early".into());
+                    return Err(unproved(format!(
+                        "pod/{ATTACKER} ended before its last step: {why}"
+                    )));
                 }
             }
-            Err(error) => events.send(Event::Notice { text: error.to_string() }),
+            Err(error) => events.send(Event::Notice(error.to_string())),
         }
         sleep(AGAIN).await;
     }

@@ -26,29 +26,41 @@ use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, StepRe
 pub use remove::cleanup;
 pub use stop::Stop;
 
-/// What happens during a run, for whoever shows it.
+/// What happens during a run, for whoever shows it. Steps are named `<scenario>.<step>`, objects
+/// `kind/name`.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Nothing stands against the run; it begins.
-    Started { run: String, cluster: ClusterInfo, namespace: String, user: Option<String> },
-    /// An object was made.
-    Created { object: String },
+    Started(Started),
+    /// This object was made.
+    Created(String),
     /// The run waits for this.
-    Waiting { what: String },
+    Waiting(String),
     /// Both pods are ready; the attack begins.
     Ready,
-    /// A step was sent to the victim; `<scenario>.<step>`.
-    StepBegun { step: String },
+    /// This step was sent to the victim.
+    StepBegun(String),
     /// What became of a step.
-    StepEnded { step: String, result: StepResult },
+    StepEnded(String, StepResult),
     /// The user (or the system) asked to stop.
     Stopping,
-    /// Clean-up began.
-    Removing { objects: usize },
-    /// An object was asked to go.
-    Removed { object: String },
+    /// Clean-up of so many objects began.
+    Removing(usize),
+    /// This object was asked to go.
+    Removed(String),
     /// Something worth saying that changes nothing, such as a warning of the API server.
-    Notice { text: String },
+    Notice(String),
+}
+
+/// What is about to run, and where.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Names the run.
+    pub run: String,
+    /// Which cluster, as whom.
+    pub cluster: ClusterInfo,
+    /// In which namespace.
+    pub namespace: String,
 }
 
 /// Where events go. A receiver that went away is no reason to stop a clean-up.
@@ -89,25 +101,34 @@ fn not_started(error: &ClusterError) -> Problem {
 }
 
 /// Runs a plan to its verified end. Never returns early: whatever happens, what was made is removed.
-pub async fn run(cluster: &Cluster, plan: &Plan, target: ClusterInfo, stop: &Stop, events: &Events) -> RunResult {
+pub async fn run(
+    cluster: &Cluster,
+    plan: &Plan,
+    target: ClusterInfo,
+    stop: &Stop,
+    events: &Events,
+) -> RunResult {
     let mut tracker = tracker::Tracker::new(plan);
     let mut info = target;
     let mut cleanup = None;
     let halt = match prepare::prepare(cluster, plan, &mut info, stop, events).await {
         Err(halt) => Some(halt),
         Ok(prepared) => {
-            events.send(Event::Started {
+            events.send(Event::Started(Started {
                 run: plan.run.to_string(),
                 cluster: info.clone(),
                 namespace: plan.namespace.name.clone(),
-                user: info.user.clone(),
-            });
+            }));
             let manifests = manifest::render(plan, info.user.as_deref().unwrap_or("unknown"));
-            let halt = act(cluster, plan, &manifests, prepared, &mut tracker, stop, events).await.err();
+            let halt = act(cluster, plan, &manifests, prepared, &mut tracker, stop, events)
+                .await
+                .err();
             if matches!(halt, Some(Halt::Stopped)) {
                 events.send(Event::Stopping);
             }
-            cleanup = Some(remove::remove(cluster, &plan.namespace.name, Some(&plan.run.to_string()), events).await);
+            cleanup = Some(
+                remove::remove(cluster, &plan.namespace.name, Some(&plan.run.to_string()), events).await,
+            );
             halt
         }
     };
@@ -116,7 +137,10 @@ pub async fn run(cluster: &Cluster, plan: &Plan, target: ClusterInfo, stop: &Sto
         Some(Halt::Stopped) => (None, true),
         None => (None, false),
     };
-    let why = problem.as_ref().map(|p| p.message.clone()).or(stopped.then(|| "interrupted".to_owned()));
+    let why = problem
+        .as_ref()
+        .map(|p| p.message.clone())
+        .or(stopped.then(|| "interrupted".to_owned()));
     let scenarios = tracker.finish(why.as_deref());
     let exit = verdict(&scenarios, problem.as_ref(), stopped, cleanup.as_ref());
     RunResult {
@@ -159,7 +183,13 @@ fn verdict(
     let mut exit = match problem {
         Some(problem) => problem.exit,
         None if stopped => Exit::Interrupted,
-        None if scenarios.iter().flat_map(|s| &s.steps).all(|s| matches!(s.outcome, Proved | Skipped)) => Exit::Ok,
+        None if scenarios
+            .iter()
+            .flat_map(|s| &s.steps)
+            .all(|s| matches!(s.outcome, Proved | Skipped)) =>
+        {
+            Exit::Ok
+        }
         None => Exit::NotProved,
     };
     if cleanup.is_some_and(|cleanup| !cleanup.is_clean()) {

@@ -31,8 +31,13 @@ pub(super) async fn prepare(
     }
 }
 
-async fn look(cluster: &Cluster, plan: &Plan, info: &mut ClusterInfo, events: &Events) -> Result<Prepared, Halt> {
-    events.send(Event::Waiting { what: "the cluster to answer".into() });
+async fn look(
+    cluster: &Cluster,
+    plan: &Plan,
+    info: &mut ClusterInfo,
+    events: &Events,
+) -> Result<Prepared, Halt> {
+    events.send(Event::Waiting("the cluster to answer".into()));
     let name = &plan.namespace.name;
     info.version = Some(cluster.version().await?);
     let (user, missing) = tokio::try_join!(cluster.whoami(), cluster.missing_rights(name, &RIGHTS))?;
@@ -40,8 +45,13 @@ async fn look(cluster: &Cluster, plan: &Plan, info: &mut ClusterInfo, events: &E
     may(&missing, name)?;
     let mut namespace = cluster.get(Kind::Namespace, name, name).await?;
     if let Some(going) = namespace.take_if(|found| found.terminating && found.is_ours()) {
-        events.send(Event::Waiting { what: format!("namespace {name} of an earlier run to be gone") });
-        if tokio::time::timeout(NAMESPACE_GOING, cluster.gone(&going)).await.is_err() {
+        events.send(Event::Waiting(format!(
+            "namespace {name} of an earlier run to be gone"
+        )));
+        if tokio::time::timeout(NAMESPACE_GOING, cluster.gone(&going))
+            .await
+            .is_err()
+        {
             return refuse(
                 format!("namespace {name} is still being removed"),
                 format!("see what holds it: kubectl get namespace {name} -o yaml"),
@@ -50,7 +60,11 @@ async fn look(cluster: &Cluster, plan: &Plan, info: &mut ClusterInfo, events: &E
     }
     match namespace {
         None => {
-            let make = Right { verb: "create", kind: Kind::Namespace, subresource: "" };
+            let make = Right {
+                verb: "create",
+                kind: Kind::Namespace,
+                subresource: "",
+            };
             let missing = cluster.missing_rights(name, &[make]).await?;
             if !missing.is_empty() {
                 return refuse(
@@ -70,26 +84,45 @@ async fn look(cluster: &Cluster, plan: &Plan, info: &mut ClusterInfo, events: &E
         ),
         Some(_) => {
             free(cluster, name).await?;
-            Ok(Prepared { make_namespace: false })
+            Ok(Prepared {
+                make_namespace: false,
+            })
         }
     }
 }
 
 fn refuse<T>(message: String, hint: String) -> Result<T, Halt> {
-    Err(Halt::Problem(Problem { message, hint: Some(hint), details: vec![], exit: Exit::NotStarted }))
+    Err(Halt::Problem(Problem {
+        message,
+        hint: Some(hint),
+        details: vec![],
+        exit: Exit::NotStarted,
+    }))
 }
 
 /// Says which rights are missing; a pipeline wants all of them at once.
 fn may(missing: &[Right], namespace: &str) -> Result<(), Halt> {
-    let Some(first) = missing.first() else { return Ok(()) };
+    let Some(first) = missing.first() else {
+        return Ok(());
+    };
     let resource = |right: &Right| match right.subresource {
         "" => right.kind.plural().to_owned(),
         subresource => format!("{}/{subresource}", right.kind.plural()),
     };
-    let list = missing.iter().map(|right| format!("{} {}", right.verb, resource(right))).collect::<Vec<_>>();
+    let list = missing
+        .iter()
+        .map(|right| format!("{} {}", right.verb, resource(right)))
+        .collect::<Vec<_>>();
     refuse(
-        format!("you may not do this in namespace {namespace}: {}", list.join(", ")),
-        format!("ask for these rights; check with: kubectl auth can-i {} {} -n {namespace}", first.verb, resource(first)),
+        format!(
+            "you may not do this in namespace {namespace}: {}",
+            list.join(", ")
+        ),
+        format!(
+            "ask for these rights; check with: kubectl auth can-i {} {} -n {namespace}",
+            first.verb,
+            resource(first)
+        ),
     )
 }
 
@@ -97,27 +130,50 @@ fn may(missing: &[Right], namespace: &str) -> Result<(), Halt> {
 async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
     let anchor = cluster.get(Kind::Job, namespace, ANCHOR).await?;
     if let Some(anchor) = anchor {
-        return refuse(active(&anchor, namespace), "wait for it, or remove it: kubectl defender-sim cleanup".into());
+        return refuse(
+            active(&anchor, namespace),
+            "wait for it, or remove it: kubectl defender-sim cleanup".into(),
+        );
     }
-    let names = [Kind::Pod, Kind::Service].into_iter().flat_map(|kind| [(kind, VICTIM), (kind, ATTACKER)]);
+    let names = [Kind::Pod, Kind::Service]
+        .into_iter()
+        .flat_map(|kind| [(kind, VICTIM), (kind, ATTACKER)]);
     let looks = names.map(|(kind, name)| cluster.get(kind, namespace, name));
-    match futures::future::try_join_all(looks).await?.into_iter().flatten().next() {
+    match futures::future::try_join_all(looks)
+        .await?
+        .into_iter()
+        .flatten()
+        .next()
+    {
         None => Ok(()),
         Some(found) => refuse(
-            format!("{} exists in namespace {namespace} and this run needs the name; it was not touched", found.reference()),
-            if found.is_ours() { "kubectl defender-sim cleanup".into() } else { "use another namespace: -n NAMESPACE".into() },
+            format!(
+                "{} exists in namespace {namespace} and this run needs the name; it was not touched",
+                found.reference()
+            ),
+            if found.is_ours() {
+                "kubectl defender-sim cleanup".into()
+            } else {
+                "use another namespace: -n NAMESPACE".into()
+            },
         ),
     }
 }
 
 /// Says whose run holds the namespace.
 pub(super) fn active(anchor: &Found, namespace: &str) -> String {
-    let record = anchor.annotations.get(RECORD).and_then(|text| serde_json::from_str::<Record>(text).ok());
+    let record = anchor
+        .annotations
+        .get(RECORD)
+        .and_then(|text| serde_json::from_str::<Record>(text).ok());
     match record {
         Some(record) => format!(
             "run {} of {} holds namespace {namespace} until {:.0} at the latest",
             record.run, record.user, record.deadline
         ),
-        None => format!("{} exists in namespace {namespace} and was not made by this tool", anchor.reference()),
+        None => format!(
+            "{} exists in namespace {namespace} and was not made by this tool",
+            anchor.reference()
+        ),
     }
 }

@@ -25,7 +25,9 @@ pub(super) async fn ready(cluster: &Cluster, plan: &Plan, stop: &Stop, events: &
         ready = wait(cluster, plan, events) => ready?,
         () = stop.wait() => return Err(Halt::Stopped),
     }
-    cluster.patch_pod(&plan.namespace.name, ATTACKER, &go_patch(plan)).await?;
+    cluster
+        .patch_pod(&plan.namespace.name, ATTACKER, &go_patch(plan))
+        .await?;
     events.send(Event::Ready);
     Ok(())
 }
@@ -49,22 +51,34 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Hal
                 states.insert(pod.name_any(), (state, pod.uid().unwrap_or_default()));
             }
             Some(PodChange::Removed(name)) => {
-                return Err(problem(format!("pod/{name} was removed by somebody else"), vec![], Exit::NotStarted));
+                return Err(problem(
+                    format!("pod/{name} was removed by somebody else"),
+                    vec![],
+                    Exit::NotStarted,
+                ));
             }
             Some(PodChange::Trouble(text)) => {
-                events.send(Event::Notice { text: format!("the watch of the pods has trouble: {}", presentable(&text)) });
+                events.send(Event::Notice(format!(
+                    "the watch of the pods has trouble: {}",
+                    presentable(&text)
+                )));
             }
             None => {}
         }
-        if [VICTIM, ATTACKER].iter().all(|name| matches!(states.get(*name), Some((State::Ready, _)))) {
+        if [VICTIM, ATTACKER]
+            .iter()
+            .all(|name| matches!(states.get(*name), Some((State::Ready, _))))
+        {
             return Ok(());
         }
-        let waiting = [VICTIM, ATTACKER].iter().find_map(|name| match states.get(*name) {
-            Some((State::Waiting(reason), _)) => Some(format!("pod/{name}: {reason}")),
-            _ => None,
-        });
+        let waiting = [VICTIM, ATTACKER]
+            .iter()
+            .find_map(|name| match states.get(*name) {
+                Some((State::Waiting(reason), _)) => Some(format!("pod/{name}: {reason}")),
+                _ => None,
+            });
         if let Some(waiting) = waiting.filter(|waiting| *waiting != said) {
-            events.send(Event::Waiting { what: waiting.clone() });
+            events.send(Event::Waiting(waiting.clone()));
             said = waiting;
         }
         for (name, (state, uid)) in &states {
@@ -74,24 +88,37 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Hal
                 _ => continue,
             };
             let details = warnings(cluster, namespace, uid).await;
-            return Err(problem(format!("pod/{name} cannot become ready: {reason}"), details, exit));
+            return Err(problem(
+                format!("pod/{name} cannot become ready: {reason}"),
+                details,
+                exit,
+            ));
         }
         // The attacker goes where the victim is, so only the victim's trouble tells anything at first.
-        let stuck = [VICTIM, ATTACKER].into_iter().find_map(|name| match states.get(name) {
-            Some((State::Unschedulable(reason), uid)) => Some((name, reason.clone(), uid.clone())),
-            _ => None,
-        });
+        let stuck = [VICTIM, ATTACKER]
+            .into_iter()
+            .find_map(|name| match states.get(name) {
+                Some((State::Unschedulable(reason), uid)) => Some((name, reason.clone(), uid.clone())),
+                _ => None,
+            });
         match stuck {
             Some((name, reason, uid)) => {
                 let since = *unschedulable_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= UNSCHEDULABLE {
                     let said = cluster.events(namespace, &uid).await;
                     // A cluster autoscaler says so when it is adding a node; that is worth waiting for.
-                    if said.iter().any(|event| event.reason.as_deref() == Some("TriggeredScaleUp")) {
+                    if said
+                        .iter()
+                        .any(|event| event.reason.as_deref() == Some("TriggeredScaleUp"))
+                    {
                         unschedulable_since = Some(Instant::now());
                     } else {
                         let details = warnings(cluster, namespace, &uid).await;
-                        return Err(problem(format!("pod/{name} cannot be scheduled: {reason}"), details, Exit::NotStarted));
+                        return Err(problem(
+                            format!("pod/{name} cannot be scheduled: {reason}"),
+                            details,
+                            Exit::NotStarted,
+                        ));
                     }
                 }
             }
@@ -104,9 +131,16 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Hal
                     details.extend(warnings(cluster, namespace, uid).await);
                 }
             }
-            let what = if said.is_empty() { "no pod was seen".to_owned() } else { said };
+            let what = if said.is_empty() {
+                "no pod was seen".to_owned()
+            } else {
+                said
+            };
             return Err(problem(
-                format!("the pods were not ready within {} s; last seen: {what}", plan.timeout.as_secs()),
+                format!(
+                    "the pods were not ready within {} s; last seen: {what}",
+                    plan.timeout.as_secs()
+                ),
                 details,
                 Exit::NotStarted,
             ));
@@ -114,12 +148,18 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Hal
     }
 }
 
-fn problem(message: String, details: Vec<String>, exit: Exit) -> Halt {
+fn problem(message: impl Into<String>, details: Vec<String>, exit: Exit) -> Halt {
     let hint = match exit {
         Exit::NotProved => "look at the image; --victim-image and --attacker-image name others".to_owned(),
-        _ => "see the reason above; --victim-image, --attacker-image and --timeout change what is waited for".to_owned(),
+        _ => "see the reason above; --victim-image, --attacker-image and --timeout change what is waited for"
+            .to_owned(),
     };
-    Halt::Problem(Problem { message, hint: Some(hint), details, exit })
+    Halt::Problem(Problem {
+        message: message.into(),
+        hint: Some(hint),
+        details,
+        exit,
+    })
 }
 
 /// The last warnings about a pod, fit to be shown.
@@ -128,7 +168,13 @@ async fn warnings(cluster: &Cluster, namespace: &str, uid: &str) -> Vec<String> 
     let warnings: Vec<String> = events
         .into_iter()
         .filter(|event| event.type_.as_deref() == Some("Warning"))
-        .map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default()))
+        .map(|event| {
+            format!(
+                "{}: {}",
+                event.reason.unwrap_or_default(),
+                event.message.unwrap_or_default()
+            )
+        })
         .map(|text| presentable(&text))
         .collect();
     warnings[warnings.len().saturating_sub(3)..].to_vec()
@@ -148,15 +194,25 @@ enum State {
 
 impl State {
     fn of(pod: &Pod) -> State {
-        let Some(status) = &pod.status else { return State::Waiting("not seen by a node yet".into()) };
+        let Some(status) = &pod.status else {
+            return State::Waiting("not seen by a node yet".into());
+        };
         let condition = |name: &str| status.conditions.iter().flatten().find(|c| c.type_ == name);
         if condition("Ready").is_some_and(|c| c.status == "True") {
             return State::Ready;
         }
-        let container = status.container_statuses.iter().flatten().next().and_then(|c| c.state.as_ref());
+        let container = status
+            .container_statuses
+            .iter()
+            .flatten()
+            .next()
+            .and_then(|c| c.state.as_ref());
         if let Some(ended) = container.and_then(|state| state.terminated.as_ref()) {
             let reason = ended.reason.clone().unwrap_or_else(|| "Error".into());
-            return State::Ended(format!("its container ended with exit status {} ({reason})", ended.exit_code));
+            return State::Ended(format!(
+                "its container ended with exit status {} ({reason})",
+                ended.exit_code
+            ));
         }
         if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
             let text = [status.reason.clone(), status.message.clone()];
@@ -171,16 +227,23 @@ impl State {
             };
             // ErrImagePull is left out: it is one attempt. When it fails again it becomes ImagePullBackOff.
             return match reason {
-                "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "CreateContainerConfigError"
-                | "CreateContainerError" | "RunContainerError" | "CrashLoopBackOff" => State::Hopeless(text),
+                "ImagePullBackOff"
+                | "InvalidImageName"
+                | "ErrImageNeverPull"
+                | "CreateContainerConfigError"
+                | "CreateContainerError"
+                | "RunContainerError"
+                | "CrashLoopBackOff" => State::Hopeless(text),
                 _ => State::Waiting(text),
             };
         }
         match condition("PodScheduled") {
-            Some(scheduled) if scheduled.status == "False" => {
-                State::Unschedulable(presentable(scheduled.message.as_deref().unwrap_or("no node fits")))
+            Some(scheduled) if scheduled.status == "False" => State::Unschedulable(presentable(
+                scheduled.message.as_deref().unwrap_or("no node fits"),
+            )),
+            _ if status.phase.as_deref() == Some("Running") => {
+                State::Waiting("started, not ready yet".into())
             }
-            _ if status.phase.as_deref() == Some("Running") => State::Waiting("started, not ready yet".into()),
             _ => State::Waiting("waiting for a node".into()),
         }
     }
@@ -191,28 +254,45 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn state(status: serde_json::Value) -> State {
+    fn state(status: &serde_json::Value) -> State {
         State::of(&serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap())
     }
 
     #[test]
     fn what_a_status_says() {
         let waiting = |reason: &str| {
-            state(json!({"phase": "Pending", "containerStatuses": [
+            state(&json!({"phase": "Pending", "containerStatuses": [
                 {"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                  "state": {"waiting": {"reason": reason, "message": "why"}}}]}))
         };
-        assert_eq!(waiting("ContainerCreating"), State::Waiting("ContainerCreating: why".into()));
-        assert_eq!(waiting("ErrImagePull"), State::Waiting("ErrImagePull: why".into()));
-        assert_eq!(waiting("ImagePullBackOff"), State::Hopeless("ImagePullBackOff: why".into()));
-        assert_eq!(state(json!({"phase": "Failed", "reason": "Evicted"})), State::Hopeless("Evicted".into()));
         assert_eq!(
-            state(json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]})),
+            waiting("ContainerCreating"),
+            State::Waiting("ContainerCreating: why".into())
+        );
+        assert_eq!(
+            waiting("ErrImagePull"),
+            State::Waiting("ErrImagePull: why".into())
+        );
+        assert_eq!(
+            waiting("ImagePullBackOff"),
+            State::Hopeless("ImagePullBackOff: why".into())
+        );
+        assert_eq!(
+            state(&json!({"phase": "Failed", "reason": "Evicted"})),
+            State::Hopeless("Evicted".into())
+        );
+        assert_eq!(
+            state(
+                json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]})
+            ),
             State::Unschedulable("0/1 nodes".into())
         );
-        assert_eq!(state(json!({"conditions": [{"type": "Ready", "status": "True"}]})), State::Ready);
         assert_eq!(
-            state(json!({"phase": "Failed", "containerStatuses": [
+            state(&json!({"conditions": [{"type": "Ready", "status": "True"}]})),
+            State::Ready
+        );
+        assert_eq!(
+            state(&json!({"phase": "Failed", "containerStatuses": [
                 {"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                  "state": {"terminated": {"exitCode": 127, "reason": "Error"}}}]})),
             State::Ended("its container ended with exit status 127 (Error)".into())

@@ -15,12 +15,22 @@ use crate::result::Cleanup;
 const GONE: Duration = Duration::from_secs(90);
 
 /// Removes a run, or every run, from one namespace, and the namespace if this tool made it.
-pub(super) async fn remove(cluster: &Cluster, namespace: &str, run: Option<&str>, events: &Events) -> Cleanup {
-    let mut cleanup = Cleanup { verified: true, ..Cleanup::default() };
+pub(super) async fn remove(
+    cluster: &Cluster,
+    namespace: &str,
+    run: Option<&str>,
+    events: &Events,
+) -> Cleanup {
+    let mut cleanup = Cleanup {
+        verified: true,
+        ..Cleanup::default()
+    };
     match tokio::time::timeout(GONE, try_remove(cluster, namespace, run, &mut cleanup, events)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => cleanup.problems.push(error.to_string()),
-        Err(_) => cleanup.problems.push(format!("not everything was gone within {} s", GONE.as_secs())),
+        Err(_) => cleanup
+            .problems
+            .push(format!("not everything was gone within {} s", GONE.as_secs())),
     }
     match look(cluster, namespace, run).await {
         Ok(left) => cleanup.left.extend(left.iter().map(Found::reference)),
@@ -50,14 +60,19 @@ async fn try_remove(
     events: &Events,
 ) -> Result<(), ClusterError> {
     let mut found = look(cluster, namespace, run).await?;
-    events.send(Event::Removing { objects: found.len() });
+    events.send(Event::Removing(found.len()));
     // The anchor goes first: whatever a call that is still under way makes from now on has no owner, and the
     // garbage collector removes it.
     found.sort_by_key(|object| object.kind != Kind::Job);
-    let (spaces, objects): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|f| f.kind == Kind::Namespace);
+    let (spaces, objects): (Vec<Found>, Vec<Found>) =
+        found.into_iter().partition(|f| f.kind == Kind::Namespace);
     let (gone, space_gone) = futures::join!(
         remove_objects(cluster, &objects, events),
-        join_all(spaces.iter().map(|space| remove_namespace(cluster, space, events)))
+        join_all(
+            spaces
+                .iter()
+                .map(|space| remove_namespace(cluster, space, events))
+        )
     );
     cleanup.removed.extend(objects.iter().map(Found::reference));
     for outcome in space_gone {
@@ -72,7 +87,7 @@ async fn try_remove(
 async fn remove_objects(cluster: &Cluster, objects: &[Found], events: &Events) -> Result<(), ClusterError> {
     let removals = objects.iter().map(|object| async move {
         cluster.delete(object).await?;
-        events.send(Event::Removed { object: object.reference() });
+        events.send(Event::Removed(object.reference()));
         cluster.gone(object).await;
         Ok(())
     });
@@ -88,7 +103,7 @@ async fn remove_namespace(
     let why = match cluster.foreign_object(&space.name).await {
         Ok(None) => {
             cluster.delete(space).await?;
-            events.send(Event::Removed { object: space.reference() });
+            events.send(Event::Removed(space.reference()));
             cluster.gone(space).await;
             return Ok(Ok(space.reference()));
         }
@@ -108,16 +123,18 @@ pub async fn cleanup(
     run: Option<&str>,
     events: &Events,
 ) -> Result<(Vec<String>, Cleanup), ClusterError> {
-    let spaces: BTreeSet<String> = match namespace {
-        Some(namespace) => [namespace.to_owned()].into(),
-        None => {
-            let selector = selector(run);
-            let (own, objects) = futures::try_join!(
-                cluster.list(Kind::Namespace, None, &selector),
-                cluster.list_all(None, &selector)
-            )?;
-            own.into_iter().map(|space| space.name).chain(objects.into_iter().filter_map(|o| o.namespace)).collect()
-        }
+    let spaces: BTreeSet<String> = if let Some(namespace) = namespace {
+        [namespace.to_owned()].into()
+    } else {
+        let selector = selector(run);
+        let (own, objects) = futures::try_join!(
+            cluster.list(Kind::Namespace, None, &selector),
+            cluster.list_all(None, &selector)
+        )?;
+        own.into_iter()
+            .map(|space| space.name)
+            .chain(objects.into_iter().filter_map(|o| o.namespace))
+            .collect()
     };
     let parts = join_all(spaces.iter().map(|space| async move {
         let mut part = remove(cluster, space, run, events).await;
@@ -127,7 +144,12 @@ pub async fn cleanup(
         part
     }))
     .await;
-    let mut all = Cleanup { verified: true, ..Cleanup::default() };
-    parts.into_iter().for_each(|part| all.absorb(part));
+    let mut all = Cleanup {
+        verified: true,
+        ..Cleanup::default()
+    };
+    for part in parts {
+        all.absorb(part);
+    }
     Ok((spaces.into_iter().collect(), all))
 }

@@ -25,8 +25,21 @@ struct Tracked {
 
 impl Tracker {
     pub(super) fn new(plan: &Plan) -> Self {
-        let steps = plan.steps().map(|(id, _)| Tracked { id, begun: false, result: None }).collect();
-        Self { nonce: plan.nonce.clone(), plan: plan.clone(), steps, http: None, done: false }
+        let steps = plan
+            .steps()
+            .map(|(id, _)| Tracked {
+                id,
+                begun: false,
+                result: None,
+            })
+            .collect();
+        Self {
+            nonce: plan.nonce.clone(),
+            plan: plan.clone(),
+            steps,
+            http: None,
+            done: false,
+        }
     }
 
     /// Whether the attacker said that it went through all steps.
@@ -41,19 +54,24 @@ impl Tracker {
                 self.http = None;
                 if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == step && !t.begun) {
                     tracked.begun = true;
-                    events.send(Event::StepBegun { step });
+                    events.send(Event::StepBegun(step));
                 }
             }
             Some(Line::Report(report)) => {
-                let Some(step) = self.step(&report.step) else { return };
+                let Some(step) = self.step(&report.step) else {
+                    return;
+                };
                 let result = judged(&step, &report);
                 self.end(&report.step, result, events);
             }
             Some(Line::Http { code }) => self.http = Some(code),
             Some(Line::End { step: id, curl }) => {
                 let Some(step) = self.step(&id) else { return };
-                let reason =
-                    if curl == 0 { http_failure(self.http.unwrap_or_default()) } else { curl_failure(curl) };
+                let reason = if curl == 0 {
+                    http_failure(self.http.unwrap_or_default())
+                } else {
+                    curl_failure(curl)
+                };
                 self.end(&id, unproved(&step, Outcome::Failed, reason), events);
             }
             Some(Line::Done) => self.done = true,
@@ -62,14 +80,17 @@ impl Tracker {
     }
 
     fn step(&self, id: &str) -> Option<Step> {
-        self.plan.steps().find(|(known, _)| known == id).map(|(_, step)| step.clone())
+        self.plan
+            .steps()
+            .find(|(known, _)| known == id)
+            .map(|(_, step)| step.clone())
     }
 
     /// The first thing known about a step stays: a report comes before the end of its request.
     fn end(&mut self, id: &str, result: StepResult, events: &Events) {
         if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == id && t.result.is_none()) {
             tracked.result = Some(result.clone());
-            events.send(Event::StepEnded { step: id.to_owned(), result });
+            events.send(Event::StepEnded(id.to_owned(), result));
         }
     }
 
@@ -86,7 +107,9 @@ impl Tracker {
                 .map(|(step, tracked)| {
                     tracked.result.unwrap_or_else(|| match (tracked.begun, why) {
                         (false, Some(why)) => unproved(step, Outcome::Skipped, format!("not begun: {why}")),
-                        (true, Some(why)) => unproved(step, Outcome::Failed, format!("no proof came back: {why}")),
+                        (true, Some(why)) => {
+                            unproved(step, Outcome::Failed, format!("no proof came back: {why}"))
+                        }
                         (_, None) => unproved(step, Outcome::Failed, "no proof came back".into()),
                     })
                 })
@@ -109,7 +132,10 @@ impl Tracker {
 
 fn judged(step: &Step, report: &Report) -> StepResult {
     let (outcome, reason) = step.judge(report.status);
-    #[expect(clippy::cast_precision_loss, reason = "a step takes far less than the 285 years where this matters")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a step takes far less than the 285 years where this matters"
+    )]
     let duration_ms = report.micros as f64 / 1000.0;
     StepResult {
         id: step.id.clone(),
@@ -167,7 +193,10 @@ mod tests {
             None,
         );
         assert_eq!(steps[0].outcome, Outcome::Failed);
-        assert_eq!(steps[0].reason.as_deref(), Some("the web shell answered, but the step's script reported nothing"));
+        assert_eq!(
+            steps[0].reason.as_deref(),
+            Some("the web shell answered, but the step's script reported nothing")
+        );
         assert_eq!(steps[1].reason.as_deref(), Some("no proof came back"));
     }
 
@@ -180,8 +209,14 @@ mod tests {
             "defender-sim/1 end recon.read-token 0",
         ];
         let (steps, events) = track(&[lines, lines].concat(), Some("interrupted"));
-        assert_eq!((steps[0].outcome, steps[0].duration_ms), (Outcome::Proved, Some(1.5)));
-        assert_eq!((steps[1].outcome, steps[1].reason.as_deref()), (Outcome::Skipped, Some("not begun: interrupted")));
+        assert_eq!(
+            (steps[0].outcome, steps[0].duration_ms),
+            (Outcome::Proved, Some(1.5))
+        );
+        assert_eq!(
+            (steps[1].outcome, steps[1].reason.as_deref()),
+            (Outcome::Skipped, Some("not begun: interrupted"))
+        );
         assert_eq!(events.len(), 2);
     }
 
@@ -197,7 +232,13 @@ mod tests {
             ],
             None,
         );
-        assert_eq!(steps[0].reason.as_deref(), Some("the victim's web server has no PHP behind it (HTTP 502)"));
-        assert_eq!(steps[1].reason.as_deref(), Some("the victim's web server refused the connection"));
+        assert_eq!(
+            steps[0].reason.as_deref(),
+            Some("the victim's web server has no PHP behind it (HTTP 502)")
+        );
+        assert_eq!(
+            steps[1].reason.as_deref(),
+            Some("the victim's web server refused the connection")
+        );
     }
 }

@@ -13,14 +13,13 @@ mod rights;
 
 use std::collections::BTreeMap;
 
-
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, DownwardAPIVolumeFile,
-    DownwardAPIVolumeSource, EnvVar, Namespace, NodeAffinity, NodeSelector, NodeSelectorRequirement,
-    NodeSelectorTerm, ObjectFieldSelector, Pod, PodAffinity, PodAffinityTerm, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, Secret, SecretVolumeSource, SecurityContext, Service, ServiceAccount,
-    ServicePort, ServiceSpec, TCPSocketAction, Volume, VolumeMount,
+    Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort,
+    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, Namespace, NodeAffinity, NodeSelector,
+    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, Pod, PodAffinity, PodAffinityTerm,
+    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, Secret, SecretVolumeSource,
+    SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec, TCPSocketAction, Volume, VolumeMount,
 };
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicySpec,
@@ -83,7 +82,11 @@ pub struct Manifest {
 impl Manifest {
     fn new<K: serde::Serialize>(kind: Kind, name: &str, object: &K) -> Self {
         let object = serde_json::to_value(object).expect("a typed Kubernetes object is always JSON");
-        Self { kind, name: name.to_owned(), object }
+        Self {
+            kind,
+            name: name.to_owned(),
+            object,
+        }
     }
 
     /// The same object, owned by the anchor with that UID. `blockOwnerDeletion` stays unset: setting it takes
@@ -120,7 +123,12 @@ pub fn render(plan: &Plan, user: &str) -> Manifests {
     ];
     let pods = vec![victim(plan), attacker(plan)];
     let objects = supporting.iter().chain(&pods).map(Manifest::reference).collect();
-    Manifests { namespace: namespace(plan), anchor: anchor(plan, user, objects), supporting, pods }
+    Manifests {
+        namespace: namespace(plan),
+        anchor: anchor(plan, user, objects),
+        supporting,
+        pods,
+    }
 }
 
 fn labels(plan: &Plan) -> BTreeMap<String, String> {
@@ -135,7 +143,11 @@ fn labels(plan: &Plan) -> BTreeMap<String, String> {
 
 /// Labels that single out one pod of this run.
 fn component(plan: &Plan, name: &str) -> BTreeMap<String, String> {
-    [(COMPONENT.to_owned(), name.to_owned()), (RUN_LABEL.to_owned(), plan.run.to_string())].into()
+    [
+        (COMPONENT.to_owned(), name.to_owned()),
+        (RUN_LABEL.to_owned(), plan.run.to_string()),
+    ]
+    .into()
 }
 
 fn metadata(plan: &Plan, name: &str) -> ObjectMeta {
@@ -155,9 +167,19 @@ fn namespace(plan: &Plan) -> Manifest {
     let mut labels = labels(plan);
     // The run needs no more than this, so nothing else in the namespace may have more.
     labels.insert("pod-security.kubernetes.io/enforce".into(), "baseline".into());
-    let metadata =
-        ObjectMeta { name: Some(plan.namespace.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
-    Manifest::new(Kind::Namespace, &plan.namespace.name, &Namespace { metadata, ..Namespace::default() })
+    let metadata = ObjectMeta {
+        name: Some(plan.namespace.name.clone()),
+        labels: Some(labels),
+        ..ObjectMeta::default()
+    };
+    Manifest::new(
+        Kind::Namespace,
+        &plan.namespace.name,
+        &Namespace {
+            metadata,
+            ..Namespace::default()
+        },
+    )
 }
 
 /// The record that is in the cluster before anything else of a run; no secrets.
@@ -185,7 +207,8 @@ fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
         run: plan.run.to_string(),
         user: user.to_owned(),
         created: plan.created,
-        deadline: plan.created + jiff::SignedDuration::try_from(plan.deadline).unwrap_or(jiff::SignedDuration::MAX),
+        deadline: plan.created
+            + jiff::SignedDuration::try_from(plan.deadline).unwrap_or(jiff::SignedDuration::MAX),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         scenarios: plan.scenarios.iter().map(|s| s.id.clone()).collect(),
         objects,
@@ -194,7 +217,10 @@ fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
     let record = serde_json::to_string(&record).expect("a record is always JSON");
     metadata.annotations = Some([(RECORD.to_owned(), record)].into());
     let template = PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(labels(plan)), ..ObjectMeta::default() }),
+        metadata: Some(ObjectMeta {
+            labels: Some(labels(plan)),
+            ..ObjectMeta::default()
+        }),
         spec: Some(PodSpec {
             containers: vec![Container {
                 command: Some(vec!["true".into()]),
@@ -213,7 +239,15 @@ fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
         template,
         ..JobSpec::default()
     };
-    Manifest::new(Kind::Job, ANCHOR, &Job { metadata, spec: Some(spec), ..Job::default() })
+    Manifest::new(
+        Kind::Job,
+        ANCHOR,
+        &Job {
+            metadata,
+            spec: Some(spec),
+            ..Job::default()
+        },
+    )
 }
 
 fn seconds(plan: &Plan) -> i64 {
@@ -238,10 +272,17 @@ fn gate(plan: &Plan) -> Manifest {
         .steps()
         .filter_map(|(id, step)| {
             let direct = step.direct.as_ref()?;
-            Some((step.script.trim().to_owned(), serde_json::json!({ "step": id, "expect": direct.expect })))
+            Some((
+                step.script.trim().to_owned(),
+                serde_json::json!({ "step": id, "expect": direct.expect }),
+            ))
         })
         .collect();
-    let environment: BTreeMap<_, _> = plan.scenarios.iter().flat_map(|scenario| &scenario.environment).collect();
+    let environment: BTreeMap<_, _> = plan
+        .scenarios
+        .iter()
+        .flat_map(|scenario| &scenario.environment)
+        .collect();
     let run = serde_json::json!({
         "keySha256": plan::hex(&Sha256::digest(plan.key.reveal())),
         "nonce": plan.nonce,
@@ -271,7 +312,12 @@ fn steps(plan: &Plan) -> Manifest {
 
 fn config_map(plan: &Plan, name: &str, data: BTreeMap<String, String>) -> Manifest {
     let metadata = metadata(plan, name);
-    let map = ConfigMap { metadata, data: Some(data), immutable: Some(true), ..ConfigMap::default() };
+    let map = ConfigMap {
+        metadata,
+        data: Some(data),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    };
     Manifest::new(Kind::ConfigMap, name, &map)
 }
 
@@ -295,28 +341,52 @@ fn key(plan: &Plan) -> Manifest {
 /// A second wall beside the gate, where the cluster enforces it: only the attacker reaches the victim.
 fn network_policy(plan: &Plan) -> Manifest {
     let name = suffixed(plan, "victim");
-    let select = |name| LabelSelector { match_labels: Some(component(plan, name)), ..LabelSelector::default() };
-    let from = NetworkPolicyPeer { pod_selector: Some(select(ATTACKER)), ..NetworkPolicyPeer::default() };
+    let select = |name| LabelSelector {
+        match_labels: Some(component(plan, name)),
+        ..LabelSelector::default()
+    };
+    let from = NetworkPolicyPeer {
+        pod_selector: Some(select(ATTACKER)),
+        ..NetworkPolicyPeer::default()
+    };
     let spec = NetworkPolicySpec {
         pod_selector: Some(select(VICTIM)),
         policy_types: Some(vec!["Ingress".into()]),
-        ingress: Some(vec![NetworkPolicyIngressRule { from: Some(vec![from]), ports: None }]),
+        ingress: Some(vec![NetworkPolicyIngressRule {
+            from: Some(vec![from]),
+            ports: None,
+        }]),
         egress: None,
     };
-    Manifest::new(Kind::NetworkPolicy, &name, &NetworkPolicy { metadata: metadata(plan, &name), spec: Some(spec) })
+    Manifest::new(
+        Kind::NetworkPolicy,
+        &name,
+        &NetworkPolicy {
+            metadata: metadata(plan, &name),
+            spec: Some(spec),
+        },
+    )
 }
 
 fn service(plan: &Plan, name: &str) -> Manifest {
     let spec = ServiceSpec {
         cluster_ip: Some("None".into()),
         selector: Some(component(plan, name)),
-        ports: Some(vec![ServicePort { name: Some("http".into()), port: 80, ..ServicePort::default() }]),
+        ports: Some(vec![ServicePort {
+            name: Some("http".into()),
+            port: 80,
+            ..ServicePort::default()
+        }]),
         // The name must resolve as soon as the pod is ready; a resolver that looked too early would remember
         // for up to half a minute that it does not exist.
         publish_not_ready_addresses: Some(true),
         ..ServiceSpec::default()
     };
-    let service = Service { metadata: metadata(plan, name), spec: Some(spec), ..Service::default() };
+    let service = Service {
+        metadata: metadata(plan, name),
+        spec: Some(spec),
+        ..Service::default()
+    };
     Manifest::new(Kind::Service, name, &service)
 }
 
@@ -326,9 +396,15 @@ fn victim(plan: &Plan) -> Manifest {
         args: Some(vec![
             "php-fpm -d auto_prepend_file=/gate/gate.php && exec nginx -g 'daemon off;'".into(),
         ]),
-        ports: Some(vec![ContainerPort { container_port: 80, ..ContainerPort::default() }]),
+        ports: Some(vec![ContainerPort {
+            container_port: 80,
+            ..ContainerPort::default()
+        }]),
         readiness_probe: Some(Probe {
-            tcp_socket: Some(TCPSocketAction { port: IntOrString::Int(80), ..TCPSocketAction::default() }),
+            tcp_socket: Some(TCPSocketAction {
+                port: IntOrString::Int(80),
+                ..TCPSocketAction::default()
+            }),
             period_seconds: Some(1),
             ..Probe::default()
         }),
@@ -340,7 +416,10 @@ fn victim(plan: &Plan) -> Manifest {
         operator: "In".into(),
         values: Some(vec!["amd64".into(), "arm64".into()]),
     };
-    let term = NodeSelectorTerm { match_expressions: Some(vec![requirement]), match_fields: None };
+    let term = NodeSelectorTerm {
+        match_expressions: Some(vec![requirement]),
+        match_fields: None,
+    };
     let spec = PodSpec {
         automount_service_account_token: Some(true),
         affinity: Some(Affinity {
@@ -360,8 +439,12 @@ fn victim(plan: &Plan) -> Manifest {
 
 /// The attacker's start command, with what the scenarios need there.
 fn attack_script(plan: &Plan) -> String {
-    let setup: Vec<&str> =
-        plan.scenarios.iter().filter_map(|scenario| scenario.attacker.as_deref()).map(str::trim_end).collect();
+    let setup: Vec<&str> = plan
+        .scenarios
+        .iter()
+        .filter_map(|scenario| scenario.attacker.as_deref())
+        .map(str::trim_end)
+        .collect();
     include_str!("attack.sh").replace("@SETUP@", &setup.join("\n"))
 }
 
@@ -420,7 +503,10 @@ fn attacker(plan: &Plan) -> Manifest {
             },
             Volume {
                 name: "go".into(),
-                downward_api: Some(DownwardAPIVolumeSource { items: Some(vec![go]), ..Default::default() }),
+                downward_api: Some(DownwardAPIVolumeSource {
+                    items: Some(vec![go]),
+                    ..Default::default()
+                }),
                 ..Volume::default()
             },
         ]),
@@ -431,8 +517,19 @@ fn attacker(plan: &Plan) -> Manifest {
 
 fn pod(plan: &Plan, name: &str, spec: PodSpec) -> Manifest {
     let mut metadata = metadata(plan, name);
-    metadata.labels.get_or_insert_default().extend(component(plan, name));
-    Manifest::new(Kind::Pod, name, &Pod { metadata, spec: Some(spec), ..Pod::default() })
+    metadata
+        .labels
+        .get_or_insert_default()
+        .extend(component(plan, name));
+    Manifest::new(
+        Kind::Pod,
+        name,
+        &Pod {
+            metadata,
+            spec: Some(spec),
+            ..Pod::default()
+        },
+    )
 }
 
 /// What both pods share.
@@ -465,8 +562,14 @@ fn container(name: &str, image: &str) -> Container {
         }),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["NET_RAW".into()]), add: None }),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["NET_RAW".into()]),
+                add: None,
+            }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".into(),
+                ..SeccompProfile::default()
+            }),
             ..SecurityContext::default()
         }),
         ..Container::default()
@@ -485,7 +588,10 @@ fn mount(name: &str, path: &str) -> VolumeMount {
 fn config_volume(name: &str, map: String) -> Volume {
     Volume {
         name: name.to_owned(),
-        config_map: Some(ConfigMapVolumeSource { name: map, ..ConfigMapVolumeSource::default() }),
+        config_map: Some(ConfigMapVolumeSource {
+            name: map,
+            ..ConfigMapVolumeSource::default()
+        }),
         ..Volume::default()
     }
 }

@@ -15,7 +15,11 @@ pub struct Right {
 }
 
 const fn right(verb: &'static str, kind: Kind, subresource: &'static str) -> Right {
-    Right { verb, kind, subresource }
+    Right {
+        verb,
+        kind,
+        subresource,
+    }
 }
 
 /// Everything a run needs in its namespace. Server-side apply that makes an object takes both `patch` and

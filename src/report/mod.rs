@@ -30,10 +30,9 @@ impl Report {
     fn choice(&self, terminal: bool) -> ColorChoice {
         match self.output.color {
             Color::Always => ColorChoice::AlwaysAnsi,
-            Color::Never => ColorChoice::Never,
             // anstream knows NO_COLOR, CLICOLOR and TERM=dumb.
             Color::Auto if terminal => ColorChoice::Auto,
-            Color::Auto => ColorChoice::Never,
+            Color::Auto | Color::Never => ColorChoice::Never,
         }
     }
 
@@ -89,9 +88,13 @@ impl Report {
     /// Prints versions.
     pub fn version(&self, client: &str, server: Option<&str>) {
         match self.output.format {
-            Format::Json => self.json(&serde_json::json!({ "clientVersion": client, "serverVersion": server })),
+            Format::Json => {
+                self.json(&serde_json::json!({ "clientVersion": client, "serverVersion": server }));
+            }
             Format::Table => {
-                let server = server.map(|server| format!("Server Version: {server}\n")).unwrap_or_default();
+                let server = server
+                    .map(|server| format!("Server Version: {server}\n"))
+                    .unwrap_or_default();
                 self.data(&format!("Client Version: v{client}\n{server}"));
             }
         }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Report, milliseconds, outcome};
-use crate::engine::Event;
+use crate::engine::{Event, Started};
 
 /// Shows events until their sender is gone.
 pub async fn show_events(report: Report, mut events: UnboundedReceiver<Event>) {
@@ -28,7 +28,8 @@ struct Progress {
 
 impl Progress {
     fn new(report: Report) -> Self {
-        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let terminal =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let spinner = (terminal && !report.output.quiet).then(|| {
             let spinner = ProgressBar::new_spinner();
             let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("a fixed template");
@@ -36,36 +37,62 @@ impl Progress {
             spinner.enable_steady_tick(Duration::from_millis(100));
             spinner
         });
-        Self { report, spinner, begun: std::time::Instant::now(), objects: 0 }
+        Self {
+            report,
+            spinner,
+            begun: std::time::Instant::now(),
+            objects: 0,
+        }
     }
 
     fn show(&mut self, event: Event) {
         match event {
-            Event::Started { run, cluster, namespace, user } => {
-                let context = cluster.context.map(|c| format!("context {c}, ")).unwrap_or_default();
+            Event::Started(Started {
+                run,
+                cluster,
+                namespace,
+            }) => {
+                let context = cluster
+                    .context
+                    .map(|c| format!("context {c}, "))
+                    .unwrap_or_default();
                 let version = cluster.version.unwrap_or_default();
-                let user = user.map(|user| format!(" as {user}")).unwrap_or_default();
-                self.line(&format!("run {run} in namespace {namespace} of {context}{} ({version}){user}", cluster.server));
+                let user = cluster.user.map(|user| format!(" as {user}")).unwrap_or_default();
+                self.line(&format!(
+                    "run {run} in namespace {namespace} of {context}{} ({version}){user}",
+                    cluster.server
+                ));
             }
-            Event::Created { .. } => {
+            Event::Created(_) => {
                 self.objects += 1;
                 self.busy(&format!("{} objects created", self.objects));
             }
-            Event::Waiting { what } => self.either(&format!("waiting for {what}")),
+            Event::Waiting(what) => self.either(&format!("waiting for {what}")),
             Event::Ready => {
-                self.line(&format!("pods ready after {:.1} s, attacking", self.begun.elapsed().as_secs_f64()));
+                self.line(&format!(
+                    "pods ready after {:.1} s, attacking",
+                    self.begun.elapsed().as_secs_f64()
+                ));
             }
-            Event::StepBegun { step } => self.busy(&step),
-            Event::StepEnded { step, result } => {
-                let said = result.reason.iter().chain(&result.evidence).cloned().collect::<Vec<_>>().join("; ");
+            Event::StepBegun(step) => self.busy(&step),
+            Event::StepEnded(step, result) => {
+                let said = result
+                    .reason
+                    .iter()
+                    .chain(&result.evidence)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join("; ");
                 let time = milliseconds(result.duration_ms);
                 self.line(&format!("{step}: {} in {time}: {said}", outcome(result.outcome)));
             }
-            Event::Stopping => self.line("stopping and cleaning up; once more ends at once and leaves it to the cluster"),
-            Event::Removing { objects: 0 } => {}
-            Event::Removing { objects } => self.either(&format!("removing {objects} objects")),
-            Event::Removed { object } => self.busy(&format!("removing {object}")),
-            Event::Notice { text } => self.report_line(&format!("warning: {text}")),
+            Event::Stopping => {
+                self.line("stopping and cleaning up; once more ends at once and leaves it to the cluster");
+            }
+            Event::Removing(0) => {}
+            Event::Removing(objects) => self.either(&format!("removing {objects} objects")),
+            Event::Removed(object) => self.busy(&format!("removing {object}")),
+            Event::Notice(text) => self.report_line(&format!("warning: {text}")),
         }
     }
 

@@ -24,7 +24,12 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
     let header = header.iter().map(|&title| title.to_owned()).collect();
     let mut rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
     let mut widths: Vec<usize> = (0..rows[0].len())
-        .map(|column| rows.iter().map(|row| display_width(&row[column])).max().unwrap_or(0))
+        .map(|column| {
+            rows.iter()
+                .map(|row| display_width(&row[column]))
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let room = width().saturating_sub(GAP * (widths.len() - 1));
     while widths.iter().sum::<usize>() > room {
@@ -40,13 +45,23 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
     }
     let mut table = rows.into_iter().collect::<Builder>().build();
     table.with(Style::empty()).with(Padding::new(0, GAP, 0, 0));
-    table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    table
+        .to_string()
+        .lines()
+        .flat_map(|line| [line.trim_end(), "\n"])
+        .collect()
 }
 
 pub(super) fn run(result: &RunResult) -> String {
     let steps = result.scenarios.iter().flat_map(|scenario| {
         scenario.steps.iter().map(|step| {
-            let said = step.reason.iter().chain(&step.evidence).cloned().collect::<Vec<_>>().join("; ");
+            let said = step
+                .reason
+                .iter()
+                .chain(&step.evidence)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("; ");
             vec![
                 format!("{}.{}", scenario.id, step.id),
                 outcome(step.outcome),
@@ -73,9 +88,19 @@ pub(super) fn run(result: &RunResult) -> String {
     let all = result.scenarios.iter().flat_map(|scenario| &scenario.steps);
     let proved = all.clone().filter(|step| step.outcome == Outcome::Proved).count();
     if proved > 0 {
-        let _ = write!(text, "\n{}", table(&["ALERTS TO EXPECT", "SEVERITY", "NEEDS"], alerts));
+        let _ = write!(
+            text,
+            "\n{}",
+            table(&["ALERTS TO EXPECT", "SEVERITY", "NEEDS"], alerts)
+        );
     }
-    let _ = writeln!(text, "\nRun {} in namespace {}: {proved} of {} steps proved.", result.run, result.namespace, all.count());
+    let _ = writeln!(
+        text,
+        "\nRun {} in namespace {}: {proved} of {} steps proved.",
+        result.run,
+        result.namespace,
+        all.count()
+    );
     if let Some(cleanup) = &result.cleanup {
         let _ = writeln!(text, "{}", textwrap::fill(&clean(cleanup), width()));
     }
@@ -85,7 +110,10 @@ pub(super) fn run(result: &RunResult) -> String {
 fn clean(cleanup: &Cleanup) -> String {
     match (cleanup.removed.len(), cleanup.is_clean()) {
         (0, true) => "Nothing was there to remove.".to_owned(),
-        (n, true) => format!("{n} {} removed, nothing left.", if n == 1 { "object" } else { "objects" }),
+        (n, true) => format!(
+            "{n} {} removed, nothing left.",
+            if n == 1 { "object" } else { "objects" }
+        ),
         (_, false) if !cleanup.verified => "Whether anything is left could not be seen.".to_owned(),
         (n, false) => format!("{n} removed, LEFT BEHIND: {}.", cleanup.left.join(", ")),
     }

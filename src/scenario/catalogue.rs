@@ -43,7 +43,9 @@ mod tests {
         let kebab = |id: &str| {
             !id.is_empty()
                 && !id.starts_with('-')
-                && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+                && id
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         };
         let mut seen = BTreeSet::new();
         for scenario in all() {
@@ -52,7 +54,12 @@ mod tests {
             assert!(seen.insert(scenario.id.clone()), "{} twice", scenario.id);
             for step in &scenario.steps {
                 assert!(kebab(&step.id), "{}.{}", scenario.id, step.id);
-                assert!(seen.insert(format!("{}.{}", scenario.id, step.id)), "{}.{} twice", scenario.id, step.id);
+                assert!(
+                    seen.insert(format!("{}.{}", scenario.id, step.id)),
+                    "{}.{} twice",
+                    scenario.id,
+                    step.id
+                );
             }
         }
     }

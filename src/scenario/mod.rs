@@ -184,7 +184,11 @@ mod tests {
             script: "true".into(),
             direct: None,
             proof: "p".into(),
-            blocked: [(28, "timed out".to_owned()), (127, "no such tool here".to_owned())].into(),
+            blocked: [
+                (28, "timed out".to_owned()),
+                (127, "no such tool here".to_owned()),
+            ]
+            .into(),
             skipped: [(10, "no such service".to_owned())].into(),
             techniques: vec![],
         }
@@ -199,10 +203,19 @@ mod tests {
 
     #[test]
     fn the_steps_own_table_wins_over_the_shells() {
-        assert_eq!(step().judge(127), (Outcome::Blocked, Some("no such tool here".into())));
+        assert_eq!(
+            step().judge(127),
+            (Outcome::Blocked, Some("no such tool here".into()))
+        );
         assert_eq!(step().judge(28), (Outcome::Blocked, Some("timed out".into())));
-        assert_eq!(step().judge(10), (Outcome::Skipped, Some("no such service".into())));
-        assert_eq!(step().judge(137), (Outcome::Blocked, Some("killed by signal 9".into())));
+        assert_eq!(
+            step().judge(10),
+            (Outcome::Skipped, Some("no such service".into()))
+        );
+        assert_eq!(
+            step().judge(137),
+            (Outcome::Blocked, Some("killed by signal 9".into()))
+        );
         assert_eq!(step().judge(1), (Outcome::Failed, Some("exit status 1".into())));
     }
 }

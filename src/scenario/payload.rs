@@ -70,9 +70,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let nonce = dir.path().join("nonce");
         std::fs::write(&nonce, "abc123\n").unwrap();
-        let step = Step { script: script.into(), ..catalogue::find("recon").unwrap().steps[0].clone() };
+        let step = Step {
+            script: script.into(),
+            ..catalogue::find("recon").unwrap().steps[0].clone()
+        };
         let text = victim_script("demo.step", &step).replace(NONCE_FILE, nonce.to_str().unwrap());
-        let output = std::process::Command::new("bash").arg("-c").arg(text).output().unwrap();
+        let output = std::process::Command::new("bash")
+            .arg("-c")
+            .arg(text)
+            .output()
+            .unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -83,7 +90,10 @@ mod tests {
         assert_eq!(&words[..4], [MARK, "abc123", "demo.step", "7"]);
         assert!(words[4].parse::<u64>().is_ok());
         assert_eq!(words[5], "last line");
-        assert!(!report.contains("secret"), "standard output must stay in the victim");
+        assert!(
+            !report.contains("secret"),
+            "standard output must stay in the victim"
+        );
     }
 
     #[test]

@@ -10,13 +10,24 @@ use super::payload::MARK;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// The attacker is about to send the request for a step.
-    Begin { step: String },
+    Begin {
+        /// `<scenario>.<step>`.
+        step: String,
+    },
     /// The victim reports on a step, with the nonce it was given.
     Report(Report),
-    /// What the web server answered to the attacker's curl; 0 where there was no answer.
-    Http { code: u16 },
+    /// The web server answered the attacker's curl.
+    Http {
+        /// Status code; 0 where there was no answer.
+        code: u16,
+    },
     /// The attacker's curl ended.
-    End { step: String, curl: u8 },
+    End {
+        /// `<scenario>.<step>`.
+        step: String,
+        /// Exit status of curl.
+        curl: u8,
+    },
     /// The attacker went through all steps.
     Done,
 }
@@ -40,11 +51,18 @@ pub fn parse(line: &str, nonce: &str) -> Option<Line> {
     let rest = line.trim_end().strip_prefix(MARK)?.strip_prefix(' ')?;
     let (word, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     match word {
-        "begin" => Some(Line::Begin { step: rest.to_owned() }),
-        "http" => Some(Line::Http { code: rest.parse().ok()? }),
+        "begin" => Some(Line::Begin {
+            step: rest.to_owned(),
+        }),
+        "http" => Some(Line::Http {
+            code: rest.parse().ok()?,
+        }),
         "end" => {
             let (step, curl) = rest.split_once(' ')?;
-            Some(Line::End { step: step.to_owned(), curl: curl.parse().ok()? })
+            Some(Line::End {
+                step: step.to_owned(),
+                curl: curl.parse().ok()?,
+            })
         }
         "done" => Some(Line::Done),
         given if given == nonce => {
@@ -62,8 +80,17 @@ pub fn parse(line: &str, nonce: &str) -> Option<Line> {
 
 /// Text from outside made fit for a terminal and a file: no control characters, nothing like a token.
 pub fn presentable(text: &str) -> String {
-    let printable: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    printable.split(' ').map(|word| if looks_secret(word) { "<redacted>" } else { word }).collect::<Vec<_>>().join(" ").trim().to_owned()
+    let printable: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    printable
+        .split(' ')
+        .map(|word| if looks_secret(word) { "<redacted>" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim()
+        .to_owned()
 }
 
 /// A JSON Web Token, or a long run of base64 or hexadecimal: whatever it is, nobody needs it as evidence.
@@ -71,7 +98,9 @@ fn looks_secret(word: &str) -> bool {
     let token_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '-' | '=' | '.');
     word.contains("eyJ")
         || word.split(|c| !token_char(c)).any(|run| {
-            run.len() >= 32 && run.chars().any(|c| c.is_ascii_digit()) && run.chars().any(|c| c.is_ascii_alphabetic())
+            run.len() >= 32
+                && run.chars().any(|c| c.is_ascii_digit())
+                && run.chars().any(|c| c.is_ascii_alphabetic())
         })
 }
 
@@ -121,11 +150,32 @@ mod tests {
 
     #[test]
     fn other_lines() {
-        assert_eq!(parse("defender-sim/1 begin recon.x", "n"), Some(Line::Begin { step: "recon.x".into() }));
-        assert_eq!(parse("defender-sim/1 http 502", "n"), Some(Line::Http { code: 502 }));
-        assert_eq!(parse("defender-sim/1 end recon.x 7", "n"), Some(Line::End { step: "recon.x".into(), curl: 7 }));
+        assert_eq!(
+            parse("defender-sim/1 begin recon.x", "n"),
+            Some(Line::Begin {
+                step: "recon.x".into()
+            })
+        );
+        assert_eq!(
+            parse("defender-sim/1 http 502", "n"),
+            Some(Line::Http { code: 502 })
+        );
+        assert_eq!(
+            parse("defender-sim/1 end recon.x 7", "n"),
+            Some(Line::End {
+                step: "recon.x".into(),
+                curl: 7
+            })
+        );
         assert_eq!(parse("defender-sim/1 done", "n"), Some(Line::Done));
-        for noise in ["", "hello", "defender-sim/1", "defender-sim/1 n", "defender-sim/1 n a b c", "x defender-sim/1 done"] {
+        for noise in [
+            "",
+            "hello",
+            "defender-sim/1",
+            "defender-sim/1 n",
+            "defender-sim/1 n a b c",
+            "x defender-sim/1 done",
+        ] {
             assert_eq!(parse(noise, "n"), None, "{noise:?}");
         }
     }
@@ -133,6 +183,9 @@ mod tests {
     #[test]
     fn nothing_like_a_token_and_no_control_character_is_shown() {
         let text = "found eyJhbGciOiJSUzI1NiJ9.e30.x \u{1b}[31m0123456789abcdef0123456789abcdef, 3 files in /var/run/secrets/kubernetes.io";
-        assert_eq!(presentable(text), "found <redacted>  <redacted> 3 files in /var/run/secrets/kubernetes.io");
+        assert_eq!(
+            presentable(text),
+            "found <redacted>  <redacted> 3 files in /var/run/secrets/kubernetes.io"
+        );
     }
 }
