@@ -5,6 +5,8 @@
 
 pub mod connect;
 pub mod explain;
+mod proxy;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -394,8 +396,10 @@ impl Cluster {
         let kinds: Vec<ApiResource> = discovery
             .groups()
             .flat_map(kube::discovery::ApiGroup::recommended_resources)
-            .filter(|(_, capabilities)| {
-                capabilities.scope == Scope::Namespaced
+            .filter(|(resource, capabilities)| {
+                // Endpoints follow services; asking for them only earns a warning of deprecation.
+                resource.plural != "endpoints"
+                    && capabilities.scope == Scope::Namespaced
                     && capabilities.supports_operation(verbs::LIST)
                     && capabilities.supports_operation(verbs::DELETE)
             })
@@ -447,7 +451,7 @@ fn expected_in_our_namespace(plural: &str, object: &PartialObjectMeta<DynamicObj
         ),
         "serviceaccounts" => object.name_any() == "default",
         // Made for our services and pods; removed with them.
-        "endpoints" | "endpointslices" | "podmetrics" => object.name_any().starts_with("mdc-simulation-"),
+        "endpointslices" | "podmetrics" => object.name_any().starts_with("mdc-simulation-"),
         _ => false,
     };
     ours || by_kubernetes

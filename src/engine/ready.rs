@@ -283,7 +283,7 @@ mod tests {
         );
         assert_eq!(
             state(
-                json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]})
+                &json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]})
             ),
             State::Unschedulable("0/1 nodes".into())
         );
