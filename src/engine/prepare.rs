@@ -1,5 +1,6 @@
 //! Before anything is made: is the cluster there, may we, is the place free? Reads only.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Event, Events, Halt, Stop};
@@ -109,17 +110,18 @@ fn may(missing: &[Right], namespace: &str) -> Result<(), Halt> {
         "" => right.kind.plural().to_owned(),
         subresource => format!("{}/{subresource}", right.kind.plural()),
     };
-    let list = missing
+    let mut verbs: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for right in missing {
+        verbs.entry(resource(right)).or_default().push(right.verb);
+    }
+    let list: Vec<String> = verbs
         .iter()
-        .map(|right| format!("{} {}", right.verb, resource(right)))
-        .collect::<Vec<_>>();
+        .map(|(resource, verbs)| format!("{resource} ({})", verbs.join(", ")))
+        .collect();
     refuse(
+        format!("missing rights in namespace {namespace}: {}", list.join(", ")),
         format!(
-            "you may not do this in namespace {namespace}: {}",
-            list.join(", ")
-        ),
-        format!(
-            "ask for these rights; check with: kubectl auth can-i {} {} -n {namespace}",
+            "ask for them; check with: kubectl auth can-i {} {} -n {namespace}",
             first.verb,
             resource(first)
         ),
