@@ -236,9 +236,10 @@ fn read(
     options: &ConnectOptions,
     environment: &Environment,
 ) -> Result<(Option<Kubeconfig>, Vec<String>), ConnectError> {
+    // Only the first line: the parser goes on to quote the file, which may hold secrets.
     let failed = |path: &Path, cause: String| ConnectError::Kubeconfig {
         path: path.to_owned(),
-        cause,
+        cause: cause.lines().next().unwrap_or_default().to_owned(),
     };
     let read_one = |path: &Path| Kubeconfig::read_from(path).map_err(|error| failed(path, chain(&error)));
     if let Some(path) = &options.kubeconfig {

@@ -1,0 +1,187 @@
+//! The command line without a cluster: usage, help, and every way not to reach one.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use defender_sim::exit::Exit;
+use defender_sim::scenario::catalogue;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_kubectl-defender_sim");
+
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(BINARY);
+    command
+        .args(arguments)
+        .env_remove("KUBECONFIG")
+        .env_remove("HTTPS_PROXY")
+        .env_remove("https_proxy");
+    command
+        .env("HOME", "/nonexistent")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn bad_usage_is_2_and_names_what_is_wrong() {
+    for (arguments, named) in [
+        (&["recon", "--no-such-flag"][..], "--no-such-flag"),
+        (&["no-such-scenario"], "no-such-scenario"),
+        (&["run", "no-such-scenario"], "no-such-scenario"),
+        (&["recon", "--deadline", "soon"], "soon"),
+        (&["recon", "--as-user-extra", "novalue"], "novalue"),
+        (&["recon", "-o", "xml"], "xml"),
+    ] {
+        let output = run(arguments, &[]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            stderr(&output).contains(named),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(stdout(&output), "");
+    }
+}
+
+#[test]
+fn what_keeps_it_from_a_cluster_is_3_and_named_with_the_next_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = file(
+        "good",
+        r#"{"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"k","user":""}}],"clusters":[{"name":"k","cluster":{"server":"https://127.0.0.1:1"}}]}"#,
+    );
+    let bad = file("bad", "clusters: [");
+    for (arguments, kubeconfig, named, hint) in [
+        (&["recon"][..], None, "no kubeconfig found", "--kubeconfig"),
+        (&["recon"], Some(&bad), bad.as_str(), "kubectl config view"),
+        (
+            &["recon", "--context", "nowhere"],
+            Some(&good),
+            "\"nowhere\"",
+            "kubectl config get-contexts",
+        ),
+        (
+            &["recon"],
+            Some(&good),
+            "refuses the connection",
+            "kubectl cluster-info",
+        ),
+        (
+            &["cleanup"],
+            Some(&good),
+            "refuses the connection",
+            "kubectl cluster-info",
+        ),
+        (
+            &["recon", "--server", "ftp://x"],
+            Some(&good),
+            "ftp://x",
+            "https://",
+        ),
+    ] {
+        let begun = Instant::now();
+        let variables: Vec<(&str, &str)> = kubeconfig
+            .iter()
+            .map(|path| ("KUBECONFIG", path.as_str()))
+            .collect();
+        let output = run(arguments, &variables);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
+        assert!(said.contains(named), "{arguments:?}: {said}");
+        assert!(
+            said.contains("hint: ") && said.contains(hint),
+            "{arguments:?}: {said}"
+        );
+        assert_eq!(
+            said.lines().filter(|line| line.starts_with("error:")).count(),
+            1,
+            "{said}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+}
+
+fn every_command() -> Vec<Vec<&'static str>> {
+    let scenarios = catalogue::all().iter().map(|scenario| scenario.id.as_str());
+    let mut commands: Vec<Vec<&str>> = vec![vec![]];
+    commands.extend(
+        scenarios
+            .chain(["all", "run", "cleanup", "version"])
+            .map(|name| vec![name]),
+    );
+    commands
+}
+
+#[test]
+fn help_fits_80_columns() {
+    for command in every_command() {
+        for flag in ["-h", "--help"] {
+            let output = run(&[&command[..], &[flag]].concat(), &[("COLUMNS", "200")]);
+            assert_eq!(output.status.code(), Some(0));
+            for line in stdout(&output).lines() {
+                assert!(line.chars().count() <= 80, "{command:?}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn help_names_every_exit_code() {
+    let help = stdout(&run(&["--help"], &[]));
+    for (exit, meaning) in Exit::ALL {
+        let line = help
+            .lines()
+            .find(|line| line.trim_start().starts_with(&format!("{} ", exit.code())));
+        assert!(
+            line.is_some_and(|line| line.ends_with(meaning)),
+            "{} in {help}",
+            exit.code()
+        );
+    }
+}
+
+#[test]
+fn it_is_called_what_the_user_called_it() {
+    let output = Command::new(BINARY)
+        .arg0("/some/where/kubectl-defender_sim")
+        .arg("--help")
+        .output()
+        .unwrap();
+    assert!(
+        stdout(&output).contains("Usage: kubectl defender-sim"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let script = format!("{BINARY} --help | head -1; echo ${{PIPESTATUS[0]}}");
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert!(stdout(&output).ends_with("\n0\n"), "{}", stdout(&output));
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn no_colour_but_at_a_terminal_or_on_demand() {
+    let plain = run(&["recon"], &[]);
+    assert!(!stderr(&plain).contains('\u{1b}'));
+    let coloured = run(&["recon", "--color", "always"], &[]);
+    assert!(stderr(&coloured).contains('\u{1b}'));
+    let never = run(&["recon", "--color", "never"], &[("CLICOLOR_FORCE", "1")]);
+    assert!(!stderr(&never).contains('\u{1b}'));
+}

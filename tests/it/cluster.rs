@@ -1,0 +1,495 @@
+//! Runs on real pods: that they prove what they say, end in every way a run can end, and leave nothing.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::range::{
+    IMAGES, Running, Space, alone, assert_nothing_left, await_that, default_namespace, image, kubectl,
+    left_in, run_inside, shared, sim, text, try_kubectl,
+};
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn recon_from_end_to_end() {
+    let (_shared, _default) = (shared(), default_namespace());
+    let ran = sim(&["recon", "-o", "json"]).assert(0);
+    let json = ran.json();
+    assert_eq!(json["schema"], "defender-sim/run/v1");
+    for (step, outcome) in ran.outcomes() {
+        assert_eq!(outcome, "proved", "{step}: {ran:#?}");
+    }
+    assert_eq!(ran.outcomes().len(), 3);
+    assert_eq!(json["cleanup"]["verified"], true);
+    assert_eq!(json["cleanup"]["left"], Value::Array(vec![]));
+    assert_eq!(json["exitCode"], 0);
+    assert!(
+        !format!("{ran:?}").contains("eyJ"),
+        "a token was printed: {ran:#?}"
+    );
+    assert!(
+        ran.stderr.contains("recon.scan-services: proved"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(
+        kubectl(&["get", "namespace", "mdc-simulation", "--ignore-not-found"]),
+        ""
+    );
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn all_scenarios_are_proved() {
+    let _shared = shared();
+    let space = Space::named("all");
+    let ran = sim(&["all", "-n", &space.0, "-o", "json"]).assert(0);
+    let unproved: Vec<_> = ran
+        .outcomes()
+        .into_iter()
+        .filter(|(_, outcome)| outcome != "proved")
+        .collect();
+    assert_eq!(unproved, [], "{ran:#?}");
+    let ran = sim(&["webshell", "-n", &space.0, "-o", "json"]).assert(0);
+    assert_eq!(ran.outcomes(), [("whoami".to_owned(), "proved".to_owned())]);
+    assert_nothing_left(&space.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_victim_without_a_web_server_is_named() {
+    let _shared = shared();
+    let space = Space::named("no-server");
+    let image = format!("{IMAGES}/attacker:latest");
+    let ran = sim(&["recon", "-n", &space.0, "--victim-image", &image]).assert(4);
+    assert!(
+        ran.stderr
+            .contains("pod/mdc-simulation-victim cannot become ready"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("exit status 127"), "{}", ran.stderr);
+    assert_nothing_left(&space.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_web_server_without_php_is_named() {
+    let _shared = shared();
+    let space = Space::named("no-php");
+    let image = image("no-php", "victim", &[("usr/local/sbin/php-fpm", "#!/bin/sh\n")]);
+    let ran = sim(&["recon", "-n", &space.0, "--victim-image", &image]).assert(4);
+    assert!(
+        ran.stderr
+            .contains("the victim's web server has no PHP behind it (HTTP 502)"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stdout.contains("0 of 3 steps proved"), "{}", ran.stdout);
+    assert_nothing_left(&space.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_tool_that_is_missing_fails_its_step_only() {
+    let _shared = shared();
+    let space = Space::named("no-nmap");
+    let image = image(
+        "no-nmap",
+        "victim",
+        &[("usr/local/bin/nmap", "#!/bin/sh\nexit 127\n")],
+    );
+    let ran = sim(&["recon", "-n", &space.0, "--victim-image", &image, "-o", "json"]).assert(4);
+    let outcomes: Vec<String> = ran.outcomes().into_iter().map(|(_, outcome)| outcome).collect();
+    assert_eq!(outcomes, ["proved", "proved", "failed"], "{ran:#?}");
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn an_image_that_cannot_be_pulled_ends_the_wait() {
+    let _shared = shared();
+    let space = Space::named("no-image");
+    let ran = sim(&[
+        "recon",
+        "-n",
+        &space.0,
+        "--victim-image",
+        "ghcr.io/tests/none:latest",
+    ])
+    .assert(3);
+    assert!(ran.stderr.contains("ImagePullBackOff"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("Failed: "),
+        "the pod's events are missing: {}",
+        ran.stderr
+    );
+    assert_nothing_left(&space.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_pod_that_fits_nowhere_ends_the_wait() {
+    let _shared = shared();
+    let space = Space::new("no-room", &[]);
+    let range = r#"{"apiVersion":"v1","kind":"LimitRange","metadata":{"name":"odd"},"spec":{"limits":[{"type":"Container","defaultRequest":{"example.org/none":"1"},"default":{"example.org/none":"1"}}]}}"#;
+    apply(&space.0, range);
+    let ran = sim(&["recon", "-n", &space.0]).assert(3);
+    assert!(ran.stderr.contains("cannot be scheduled"), "{}", ran.stderr);
+    assert_nothing_left(&space.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn what_admission_refuses_is_said_in_its_words() {
+    let _shared = shared();
+    let space = Space::new("restricted", &["pod-security.kubernetes.io/enforce=restricted"]);
+    let ran = sim(&["recon", "-n", &space.0]).assert(3);
+    assert!(
+        ran.stderr.contains("violates PodSecurity \"restricted:latest\""),
+        "{}",
+        ran.stderr
+    );
+    assert_nothing_left(&space.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_given_namespace_is_used_and_stays_with_everything_in_it() {
+    let _shared = shared();
+    let space = Space::new("given", &["pod-security.kubernetes.io/enforce=baseline"]);
+    kubectl(&[
+        "create",
+        "configmap",
+        "mine",
+        "-n",
+        &space.0,
+        "--from-literal=a=b",
+    ]);
+    let before = identities(&space.0);
+    sim(&["recon", "-n", &space.0]).assert(0);
+    assert_eq!(identities(&space.0), before);
+    assert_nothing_left(&space.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_default_namespace_of_somebody_else_is_not_touched() {
+    let (_shared, _default) = (shared(), default_namespace());
+    kubectl(&["create", "namespace", "mdc-simulation"]);
+    kubectl(&["create", "configmap", "mine", "-n", "mdc-simulation"]);
+    let before = identities("mdc-simulation");
+    let ran = sim(&["recon"]).assert(3);
+    assert!(
+        ran.stderr
+            .contains("namespace mdc-simulation exists and was not made by this tool"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(identities("mdc-simulation"), before);
+    sim(&["cleanup", "-n", "mdc-simulation"]).assert(0);
+    assert_eq!(identities("mdc-simulation"), before);
+    kubectl(&["delete", "namespace", "mdc-simulation"]);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_namespace_of_ours_that_holds_something_else_is_kept() {
+    let _shared = shared();
+    let space = Space::named("mixed");
+    let mut running = Running::start(&["recon", "-n", &space.0]);
+    running.await_line("attacking");
+    kubectl(&["create", "configmap", "mine", "-n", &space.0]);
+    let ran = running.end().assert(6);
+    assert!(ran.stderr.contains("it holds configmap/mine"), "{}", ran.stderr);
+    kubectl(&["get", "configmap", "mine", "-n", &space.0]);
+    assert_eq!(left_in(&space.0), [format!("namespace/{}", space.0)]);
+}
+
+/// The two points at which runs are ended: while pods start, and while the attack runs.
+const POINTS: [(&str, &str); 2] = [("starting", "waiting for pod/"), ("attacking", "attacking")];
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_signal_cleans_up() {
+    let _shared = shared();
+    for signal in ["INT", "TERM"] {
+        for (name, line) in POINTS {
+            let space = Space::named(&format!("{}-{name}", signal.to_lowercase()));
+            let mut running = Running::start(&["recon", "-n", &space.0]);
+            running.await_line(line);
+            running.signal(signal);
+            let ran = running.end().assert(130);
+            assert!(ran.stdout.contains("nothing left"), "{ran:#?}");
+            assert_nothing_left(&space.0);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn cleanup_removes_what_a_killed_run_left() {
+    let _shared = shared();
+    for (name, line) in POINTS {
+        let space = Space::named(&format!("kill-{name}"));
+        let mut running = Running::start(&["recon", "-n", &space.0]);
+        let run = running.run();
+        running.await_line(line);
+        running.signal("KILL");
+        assert_eq!(running.end().code, None);
+        assert_ne!(left_in(&space.0), Vec::<String>::new());
+        // From all namespaces, but only this run: other tests are at work.
+        let ran = sim(&["cleanup", "--run", &run]).assert(0);
+        assert!(ran.stdout.contains("nothing left"), "{ran:#?}");
+        assert_nothing_left(&space.0);
+    }
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_run_without_its_client_ends_by_itself() {
+    let _shared = shared();
+    let space = Space::named("deadline");
+    let mut running = Running::start(&["recon", "-n", &space.0, "--deadline", "30s"]);
+    running.await_line("attacking");
+    running.signal("KILL");
+    running.end();
+    await_that("only the namespace is left", Duration::from_secs(45), || {
+        left_in(&space.0) == [format!("namespace/{}", space.0)]
+    });
+    assert_eq!(kubectl(&["get", "pods", "-n", &space.0, "-o", "name"]), "");
+    // Which the next run uses and removes.
+    sim(&["webshell", "-n", &space.0]).assert(0);
+    assert_nothing_left(&space.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_second_run_is_refused_in_the_same_namespace_and_works_in_another() {
+    let _shared = shared();
+    let (space, other) = (Space::named("first"), Space::named("second"));
+    let mut first = Running::start(&["recon", "-n", &space.0]);
+    let run = first.run();
+    first.await_line("waiting for pod/");
+    let elsewhere = Running::start(&["webshell", "-n", &other.0]);
+    let ran = sim(&["recon", "-n", &space.0]).assert(3);
+    assert!(
+        ran.stderr
+            .contains(&format!("run {run} of admin holds namespace")),
+        "{}",
+        ran.stderr
+    );
+    elsewhere.end().assert(0);
+    first.end().assert(0);
+    assert_nothing_left(&space.0);
+    assert_nothing_left(&other.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn the_web_shell_answers_nobody_but_its_attacker() {
+    let _shared = shared();
+    let space = Space::named("third");
+    let mut running = Running::start(&["webshell", "-n", &space.0]);
+    running.await_line("attacking");
+    running.signal("KILL");
+    running.end();
+    let n = &space.0;
+    // Everything a third pod could know from the API, but for the Secret.
+    let maps: Value = serde_json::from_str(&kubectl(&[
+        "get",
+        "configmaps",
+        "-n",
+        n,
+        "-l",
+        "defender-sim/run",
+        "-o",
+        "json",
+    ]))
+    .unwrap();
+    let gate = maps["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|map| map["data"]["run.json"].is_string())
+        .unwrap();
+    let settings: Value = serde_json::from_str(&text(&gate["data"]["run.json"])).unwrap();
+    let run = text(&gate["metadata"]["labels"]["defender-sim/run"]);
+    let known = [
+        String::new(),
+        run,
+        text(&settings["nonce"]),
+        text(&settings["keySha256"]),
+        text(&gate["metadata"]["uid"]),
+    ];
+
+    let attacker = format!("{IMAGES}/attacker:latest");
+    kubectl(&[
+        "run",
+        "third",
+        "-n",
+        n,
+        "--image",
+        &attacker,
+        "--restart=Never",
+        "--command",
+        "--",
+        "sleep",
+        "300",
+    ]);
+    kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/third",
+        "-n",
+        n,
+        "--timeout=60s",
+    ]);
+    let ask = |key: &str| {
+        let header = format!("X-Simulation-Key: {key}");
+        let url = "http://mdc-simulation-victim/ws.php?cmd=touch%20/tmp/proof";
+        let status = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", &header, url];
+        kubectl(&[&["exec", "third", "-n", n, "--", "curl"][..], &status].concat())
+    };
+    let proof =
+        || try_kubectl(&["exec", "mdc-simulation-victim", "-n", n, "--", "ls", "/tmp/proof"]).code == Some(0);
+    for key in known {
+        assert_eq!(ask(&key), "403", "with {key:?}");
+    }
+    assert!(!proof(), "something ran without the key");
+    // With the key it does run: the question above was the right one.
+    let secret = kubectl(&[
+        "get",
+        "secrets",
+        "-n",
+        n,
+        "-l",
+        "defender-sim/run",
+        "-o",
+        "jsonpath={.items[0].data}",
+    ]);
+    let secret: Value = serde_json::from_str(&secret).unwrap();
+    let mut decode = std::process::Command::new("base64");
+    let curlrc = {
+        use std::io::Write as _;
+        let mut child = decode
+            .arg("-d")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(text(&secret[".curlrc"]).as_bytes())
+            .unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    };
+    let key = curlrc
+        .split("X-Simulation-Key: ")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    assert_eq!(ask(key), "200");
+    assert!(proof());
+    kubectl(&["delete", "pod", "third", "-n", n, "--grace-period=1"]);
+    sim(&["cleanup", "-n", n]).assert(0);
+    assert_nothing_left(n);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn without_rights_nothing_is_made() {
+    let _shared = shared();
+    let space = Space::new("no-rights", &[]);
+    let ran = sim(&["recon", "-n", &space.0, "--as", "nobody-here"]).assert(3);
+    assert!(
+        ran.stderr
+            .contains("pods (create, patch, list, get, watch, delete)"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("kubectl auth can-i"), "{}", ran.stderr);
+    assert_nothing_left(&space.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_cut_network_blocks_a_step() {
+    let _alone = alone();
+    let space = Space::named("cut");
+    let rule = [
+        "INPUT",
+        "-s",
+        "10.244.0.0/24",
+        "-p",
+        "tcp",
+        "--dport",
+        "6443",
+        "-j",
+        "REJECT",
+    ];
+    run_inside(&[&["iptables", "-I"][..], &rule].concat());
+    let ran = sim(&["recon", "-n", &space.0, "-o", "json"]);
+    run_inside(&[&["iptables", "-D"][..], &rule].concat());
+    let ran = ran.assert(4);
+    let json = ran.json();
+    let step = &json["scenarios"][0]["steps"][1];
+    assert_eq!(step["outcome"], "blocked", "{ran:#?}");
+    assert_eq!(step["reason"], "the connection to the API server was refused");
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn the_cloud_that_is_there_is_found_and_none_is_no_failure() {
+    let _alone = alone();
+    let space = Space::named("clouds");
+    let flavour = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target")
+        .join(std::env::var("RANGE_NETNS").unwrap_or_else(|_| "range".into()))
+        .join("flavour");
+    let mut seen = vec![];
+    for cloud in ["aws", "gcp", "azure", "none"] {
+        std::fs::write(&flavour, cloud).unwrap();
+        let ran = sim(&["lateral-mov", "-n", &space.0, "-o", "json"]);
+        let step = ran.json()["scenarios"][0]["steps"][0].clone();
+        seen.push((cloud, ran.code, text(&step["outcome"]), text(&step["evidence"])));
+    }
+    let _ = std::fs::remove_file(&flavour);
+    let expected = [
+        ("aws", "proved", "AWS: credentials of the node's role"),
+        ("gcp", "proved", "GCP: a token of the default service account"),
+        (
+            "azure",
+            "proved",
+            "Azure in westeurope: a token of the node's identity",
+        ),
+        ("none", "skipped", "no cloud answered at 169.254.169.254"),
+    ];
+    let expected: Vec<_> = expected
+        .map(|(cloud, outcome, said)| (cloud, Some(0), outcome.to_owned(), said.to_owned()))
+        .into();
+    assert_eq!(seen, expected);
+}
+
+fn apply(namespace: &str, object: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), object).unwrap();
+    kubectl(&["apply", "-n", namespace, "-f", file.path().to_str().unwrap()]);
+}
+
+/// UID and version of everything of the user's in a namespace, and of the namespace.
+fn identities(namespace: &str) -> String {
+    let form = r#"jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.metadata.resourceVersion}{"\n"}{end}"#;
+    let space = format!("metadata.name={namespace}");
+    kubectl(&[
+        "get",
+        "configmaps,secrets,serviceaccounts",
+        "-n",
+        namespace,
+        "-o",
+        form,
+    ]) + &kubectl(&["get", "namespaces", "--field-selector", &space, "-o", form])
+}

@@ -1,0 +1,302 @@
+//! The real cluster of `tests/range`, as tests use it: the real binary through the real kubectl, namespaces
+//! that go with the test, and the locks that keep tests out of each other's way.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Folder of the default images.
+pub const IMAGES: &str = "ghcr.io/microsoft/defender-for-cloud/attacksimulation";
+/// Everything this tool can leave in a namespace.
+const KINDS: &str = "pods,jobs,services,networkpolicies,configmaps,secrets,serviceaccounts";
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+    }
+
+    /// Outcomes by step id.
+    pub fn outcomes(&self) -> Vec<(String, String)> {
+        let json = self.json();
+        let scenarios = json["scenarios"].as_array().unwrap().iter();
+        scenarios
+            .flat_map(|scenario| scenario["steps"].as_array().unwrap())
+            .map(|step| (text(&step["id"]), text(&step["outcome"])))
+            .collect()
+    }
+
+    pub fn assert(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+}
+
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn inside(program: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let binary = Path::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
+        .parent()
+        .unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(root.join("tests/range/exec"));
+    command
+        .arg(program)
+        .env("PATH", format!("{}:{path}", binary.display()))
+        .stdin(Stdio::null());
+    command
+}
+
+fn ran(mut command: Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// `kubectl defender-sim ARGUMENTS`, to its end.
+pub fn sim(arguments: &[&str]) -> Ran {
+    let mut command = inside("kubectl");
+    command.arg("defender-sim").args(arguments);
+    ran(command)
+}
+
+/// `kubectl ARGUMENTS`, which has to work.
+pub fn kubectl(arguments: &[&str]) -> String {
+    let ran = try_kubectl(arguments);
+    assert_eq!(ran.code, Some(0), "kubectl {arguments:?}: {ran:?}");
+    ran.stdout
+}
+
+pub fn try_kubectl(arguments: &[&str]) -> Ran {
+    let mut command = inside("kubectl");
+    command.args(arguments);
+    ran(command)
+}
+
+/// Any other command inside the range, which has to work.
+pub fn run_inside(arguments: &[&str]) -> String {
+    let mut command = inside(arguments[0]);
+    command.args(&arguments[1..]);
+    let ran = ran(command);
+    assert_eq!(ran.code, Some(0), "{arguments:?}: {ran:?}");
+    ran.stdout
+}
+
+/// Puts an image into the range's registry: files laid over one of the two default images.
+pub fn image(name: &str, base: &str, files: &[(&str, &str)]) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let overlay = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = overlay.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let name = format!("ghcr.io/tests/{name}:latest");
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/range/image");
+    let mut command = Command::new(tool);
+    command
+        .args([&name, &format!("{IMAGES}/{base}:latest")])
+        .arg(overlay.path());
+    let ran = ran(command);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    name
+}
+
+/// A run under way.
+pub struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Running {
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut command = inside("kubectl");
+        command
+            .arg("defender-sim")
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Self {
+            child,
+            lines,
+            seen: vec![],
+        }
+    }
+
+    /// Waits for a line of progress that holds `part`.
+    pub fn await_line(&mut self, part: &str) -> String {
+        let end = Instant::now() + Duration::from_secs(60);
+        while let Ok(line) = self
+            .lines
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            self.seen.push(line.clone());
+            if line.contains(part) {
+                return line;
+            }
+        }
+        panic!("no line with {part:?} in {:#?}", self.seen)
+    }
+
+    /// The run's id, from its first line.
+    pub fn run(&mut self) -> String {
+        let line = self.await_line("run ");
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    }
+
+    /// Sends a signal to the plugin itself: every program between it and the test replaced itself by it.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    pub fn end(mut self) -> Ran {
+        let mut stdout = String::new();
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut stdout)
+            .unwrap();
+        let code = self.child.wait().unwrap().code();
+        self.seen.extend(self.lines.iter());
+        Ran {
+            code,
+            stdout,
+            stderr: self.seen.join("\n"),
+        }
+    }
+}
+
+/// What carries our label in a namespace, and the namespace itself if it does.
+pub fn left_in(namespace: &str) -> Vec<String> {
+    let label = "app.kubernetes.io/managed-by=kubectl-defender-sim";
+    let name = format!("metadata.name={namespace}");
+    let objects = kubectl(&[
+        "get",
+        KINDS,
+        "-n",
+        namespace,
+        "-l",
+        label,
+        "-o",
+        "name",
+        "--ignore-not-found",
+    ]);
+    let space = kubectl(&[
+        "get",
+        "namespaces",
+        "-l",
+        label,
+        "--field-selector",
+        &name,
+        "-o",
+        "name",
+    ]);
+    objects.lines().chain(space.lines()).map(str::to_owned).collect()
+}
+
+#[track_caller]
+pub fn assert_nothing_left(namespace: &str) {
+    assert_eq!(left_in(namespace), Vec::<String>::new());
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn await_that(what: &str, within: Duration, condition: impl Fn() -> bool) {
+    let end = Instant::now() + within;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// A namespace that is the test's own and goes with it.
+pub struct Space(pub String);
+
+impl Space {
+    /// Makes it, with these labels.
+    pub fn new(name: &str, labels: &[&str]) -> Self {
+        let space = Self::named(name);
+        kubectl(&["create", "namespace", &space.0]);
+        kubectl(&[&["label", "namespace", &space.0, "test=defender-sim"], labels].concat());
+        space
+    }
+
+    /// Only the name, for a namespace that the run is to make.
+    pub fn named(name: &str) -> Self {
+        Self(format!("test-{name}"))
+    }
+}
+
+impl Drop for Space {
+    #[expect(
+        clippy::print_stderr,
+        reason = "what a failed test leaves for whoever reads its output"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", try_kubectl(&["get", "pods,events", "-n", &self.0]).stdout);
+        }
+        try_kubectl(&[
+            "delete",
+            "namespace",
+            &self.0,
+            "--ignore-not-found",
+            "--wait=false",
+        ]);
+    }
+}
+
+static DEFAULT_NAMESPACE: Mutex<()> = Mutex::new(());
+static WHOLE_RANGE: RwLock<()> = RwLock::new(());
+
+/// For tests that use the default namespace; waits until it is gone from the one before.
+pub fn default_namespace() -> MutexGuard<'static, ()> {
+    let guard = DEFAULT_NAMESPACE.lock().unwrap_or_else(PoisonError::into_inner);
+    try_kubectl(&["delete", "namespace", "mdc-simulation", "--ignore-not-found"]);
+    guard
+}
+
+/// For tests that share the range with others.
+pub fn shared() -> RwLockReadGuard<'static, ()> {
+    WHOLE_RANGE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For tests that change what all pods of the range see.
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    WHOLE_RANGE.write().unwrap_or_else(PoisonError::into_inner)
+}
