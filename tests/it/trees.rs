@@ -91,13 +91,16 @@ fn delivered(programs: &BTreeMap<String, Vec<Program>>) -> &[Program] {
     let decode = victim.iter().find(|p| p.command == "base64 -d").unwrap();
     assert_eq!(decode.above[..2], ["sh", "php-fpm"]);
     let attacker = &programs["attacker"];
-    let curl = attacker
-        .iter()
-        .find(|p| p.argv[0] == "curl" && p.argv[1] == "-Gs")
-        .unwrap();
-    assert_eq!(curl.argv[..3], ["curl", "-Gs", "--data-urlencode"]);
-    assert_eq!(curl.argv[3], format!("cmd={}", shell.argv[2]));
-    assert_eq!(curl.argv[4..], ["http://mdc-simulation-victim/ws.php"]);
+    let request = format!("cmd={}", shell.argv[2]);
+    let expected = [
+        "curl",
+        "-Gs",
+        "--data-urlencode",
+        &request,
+        "http://mdc-simulation-victim/ws.php",
+    ];
+    let curl = attacker.iter().find(|program| program.argv == expected);
+    let curl = curl.unwrap_or_else(|| panic!("no request with {request} in {attacker:#?}"));
     assert_eq!(curl.above, ["bash"]);
     victim
 }
