@@ -11,7 +11,7 @@ test:
 
 # Times of a run beside a floor measured in the same run.
 bench: range
-	cargo build --release --locked
+	cargo build --release --locked --bins --examples
 	tests/bench/bench
 
 # Archives, checksums and the krew manifest, below target/package.

@@ -1,0 +1,119 @@
+//! The least a run of recon can cost: the same objects applied, awaited, the same script run, and everything
+//! deleted, with plain API calls and none of the engine's care. The benchmark (`make bench`) runs it in turn
+//! with the plugin. Prints one line a mark: `proof`, `result`, `end`.
+
+use std::error::Error;
+use std::time::Duration;
+
+use defender_sim::manifest::{self, ATTACKER, Kind, Manifest};
+use defender_sim::plan::{DEFAULT_REGISTRY, Options, Plan};
+use defender_sim::scenario::catalogue;
+use futures::future::try_join_all;
+use futures::{AsyncBufReadExt, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, LogParams, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::runtime::{conditions, wait::await_condition};
+use kube::{Client, ResourceExt};
+
+fn api(client: &Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+    let gvk = GroupVersionKind::gvk(kind.group(), kind.version(), kind.kind());
+    let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
+    match kind {
+        Kind::Namespace => Api::all_with(client.clone(), &resource),
+        _ => Api::namespaced_with(client.clone(), namespace, &resource),
+    }
+}
+
+async fn apply(client: &Client, manifest: Manifest, namespace: &str) -> kube::Result<DynamicObject> {
+    let parameters = PatchParams::apply("floor");
+    api(client, manifest.kind, namespace)
+        .patch(&manifest.name, &parameters, &Patch::Apply(&manifest.object))
+        .await
+}
+
+#[tokio::main(flavor = "current_thread")]
+#[expect(clippy::print_stdout, reason = "the marks are what the benchmark reads")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let namespace = "bench-floor";
+    let options = Options {
+        namespace: Some(namespace.into()),
+        attacker_image: format!("{DEFAULT_REGISTRY}/attacker:latest"),
+        victim_image: format!("{DEFAULT_REGISTRY}/victim:latest"),
+        deadline: Duration::from_secs(300),
+        timeout: Duration::from_secs(60),
+    };
+    let mut random = [0; 64];
+    getrandom::fill(&mut random)?;
+    let scenarios = vec![catalogue::find("recon").ok_or("no recon")?.clone()];
+    let plan = Plan::new(options, scenarios, random, jiff::Timestamp::now());
+    let manifests = manifest::render(&plan, "floor");
+
+    let client = Client::try_default().await?;
+    let space: DynamicObject = serde_json::from_value(manifests.namespace.object)?;
+    let space = api(&client, Kind::Namespace, "")
+        .create(&PostParams::default(), &space)
+        .await?;
+    let anchor = apply(&client, manifests.anchor, namespace)
+        .await?
+        .uid()
+        .unwrap_or_default();
+    for batch in [manifests.supporting, manifests.pods] {
+        try_join_all(
+            batch
+                .into_iter()
+                .map(|m| apply(&client, m.owned_by_anchor(&anchor), namespace)),
+        )
+        .await?;
+    }
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    let ready = |pod: Option<&Pod>| {
+        let conditions = pod
+            .and_then(|pod| pod.status.as_ref())
+            .and_then(|status| status.conditions.as_ref());
+        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    };
+    for name in [manifest::VICTIM, ATTACKER] {
+        await_condition(pods.clone(), name, ready).await?;
+    }
+    pods.patch(
+        ATTACKER,
+        &PatchParams::default(),
+        &Patch::Merge(manifest::go_patch(&plan)),
+    )
+    .await?;
+    let log = LogParams {
+        follow: true,
+        ..LogParams::default()
+    };
+    let mut lines = pods.log_stream(ATTACKER, &log).await?.lines();
+    let mut proofs = 0;
+    while let Some(line) = lines.next().await {
+        let line = line?;
+        if line.contains(&plan.nonce) {
+            proofs += 1;
+            if proofs == 1 {
+                println!("proof");
+            }
+        }
+        if line.ends_with(" done") {
+            break;
+        }
+    }
+    println!("result");
+    let spaces = api(&client, Kind::Namespace, "");
+    // The pods at the same time, or the namespace controller comes by twice.
+    futures::future::try_join(
+        pods.delete_collection(&DeleteParams::default(), &kube::api::ListParams::default()),
+        async { spaces.delete(namespace, &DeleteParams::default()).await },
+    )
+    .await?;
+    await_condition(
+        spaces,
+        namespace,
+        conditions::is_deleted(&space.uid().unwrap_or_default()),
+    )
+    .await?;
+    println!("end");
+    Ok(())
+}
