@@ -185,3 +185,17 @@ fn no_colour_but_at_a_terminal_or_on_demand() {
     let never = run(&["recon", "--color", "never"], &[("CLICOLOR_FORCE", "1")]);
     assert!(!stderr(&never).contains('\u{1b}'));
 }
+
+#[test]
+fn the_readme_agrees_with_the_code() {
+    let readme = include_str!("../../README.md");
+    for scenario in catalogue::all() {
+        let row = format!("| `{}` | {} |", scenario.id, scenario.title);
+        assert!(readme.contains(&row), "README.md lacks: {row}");
+    }
+    for (exit, meaning) in Exit::ALL {
+        let row = format!("| {} | {meaning} |", exit.code());
+        assert!(readme.contains(&row), "README.md lacks: {row}");
+    }
+    assert!(readme.contains("Not affiliated with Microsoft"));
+}
