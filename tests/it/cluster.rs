@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::range::{
     IMAGES, Running, Space, alone, assert_nothing_left, await_that, default_namespace, image, kubectl,
-    left_in, run_inside, shared, sim, text, try_kubectl,
+    left_in, run_inside, shared, sim, state, text, try_kubectl,
 };
 
 #[test]
@@ -446,10 +446,7 @@ fn a_cut_network_blocks_a_step() {
 fn the_cloud_that_is_there_is_found_and_none_is_no_failure() {
     let _alone = alone();
     let space = Space::named("clouds");
-    let flavour = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target")
-        .join(std::env::var("RANGE_NETNS").unwrap_or_else(|_| "range".into()))
-        .join("flavour");
+    let flavour = state().join("flavour");
     let mut seen = vec![];
     for cloud in ["aws", "gcp", "azure", "none"] {
         std::fs::write(&flavour, cloud).unwrap();

@@ -3,6 +3,7 @@
 
 mod cli;
 mod cluster;
+mod connecting;
 mod range;
 mod trees;
 mod walls;

@@ -2,7 +2,8 @@
 //! that go with the test, and the locks that keep tests out of each other's way.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};
@@ -99,14 +100,38 @@ pub fn run_inside(arguments: &[&str]) -> String {
     ran.stdout
 }
 
-/// Puts an image into the range's registry: files laid over one of the two default images.
+/// Where the range keeps its state.
+pub fn state() -> PathBuf {
+    let name = std::env::var("RANGE_NETNS").unwrap_or_else(|_| "range".into());
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(name)
+}
+
+/// Puts an image into the range's registry: executables laid over one of the two default images.
 pub fn image(name: &str, base: &str, files: &[(&str, &str)]) -> String {
-    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<(String, &str)> = files
+        .iter()
+        .enumerate()
+        .map(|(number, (path, content))| {
+            let source = folder.path().join(number.to_string());
+            std::fs::write(&source, content).unwrap();
+            (source.to_str().unwrap().to_owned(), *path)
+        })
+        .collect();
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(source, path)| (source.as_str(), *path))
+        .collect();
+    image_with(name, base, &files)
+}
+
+/// The same from files of this machine: where they are, and where they go.
+pub fn image_with(name: &str, base: &str, files: &[(&str, &str)]) -> String {
     let overlay = tempfile::tempdir().unwrap();
-    for (path, content) in files {
+    for (source, path) in files {
         let path = overlay.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, content).unwrap();
+        std::fs::copy(source, &path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     let name = format!("ghcr.io/tests/{name}:latest");
