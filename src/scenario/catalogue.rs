@@ -17,7 +17,7 @@ const FILES: [&str; 7] = [
 static CATALOGUE: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
     FILES
         .iter()
-        .map(|text| serde_saphyr::from_str(text).expect("a built-in scenario is checked by a unit test"))
+        .map(|text| Scenario::from_yaml(text).expect("a built-in scenario is checked by a unit test"))
         .collect()
 });
 
@@ -39,29 +39,9 @@ mod tests {
     use crate::defender::alerts;
 
     #[test]
-    fn ids_are_unique_and_kebab_case() {
-        let kebab = |id: &str| {
-            !id.is_empty()
-                && !id.starts_with('-')
-                && id
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-        };
-        let mut seen = BTreeSet::new();
-        for scenario in all() {
-            assert_eq!(scenario.api_version, super::super::API_VERSION);
-            assert!(kebab(&scenario.id), "{}", scenario.id);
-            assert!(seen.insert(scenario.id.clone()), "{} twice", scenario.id);
-            for step in &scenario.steps {
-                assert!(kebab(&step.id), "{}.{}", scenario.id, step.id);
-                assert!(
-                    seen.insert(format!("{}.{}", scenario.id, step.id)),
-                    "{}.{} twice",
-                    scenario.id,
-                    step.id
-                );
-            }
-        }
+    fn ids_are_unique() {
+        let ids: BTreeSet<&str> = all().iter().map(|scenario| scenario.id.as_str()).collect();
+        assert_eq!(ids.len(), all().len());
     }
 
     #[test]
