@@ -91,7 +91,23 @@ fn a_token_and_a_plugin_say_who_is_calling() {
         &account[22..],
     ]);
     let token = token(&space);
-    let ran = sim(&["webshell", "-n", &space.0, "--token", &token]).assert(0);
+    // As with kubectl, a client certificate of the kubeconfig would win over a token.
+    let nobody = kubeconfig(|text| {
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["users"][0]["user"] = serde_json::json!({});
+        config.to_string()
+    });
+    let nobody = nobody.path().to_str().unwrap();
+    let ran = sim(&[
+        "webshell",
+        "-n",
+        &space.0,
+        "--kubeconfig",
+        nobody,
+        "--token",
+        &token,
+    ])
+    .assert(0);
     assert!(ran.stderr.contains(&format!("as {account}")), "{}", ran.stderr);
     assert!(
         !format!("{ran:?}").contains(&token[..20]),
