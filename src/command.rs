@@ -3,15 +3,17 @@
 use jiff::Timestamp;
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::cli::{Action, Invocation};
+use crate::cli::{Action, Invocation, Source};
 use crate::cluster::connect::{self, ConnectError, Environment};
 use crate::cluster::{Cluster, ClusterError, DEFAULT_REQUEST_TIMEOUT};
+use crate::defender::alerts;
 use crate::engine::{self, Event, Events, Stop};
 use crate::exit::Exit;
+use crate::manifest;
 use crate::plan::{Options, Plan};
 use crate::report::{Report, show_events};
 use crate::result::{CLEANUP_SCHEMA, CleanupResult, ClusterInfo, Problem};
-use crate::scenario::catalogue;
+use crate::scenario::{Scenario, catalogue};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -96,6 +98,39 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             });
             Ok(exit)
         }
+        Action::DryRun(scenarios, options) => {
+            let plan = plan(&scenarios, options)?;
+            let (_, target) = connect::resolve(&connect, &Environment::from_process())?;
+            let info = ClusterInfo {
+                context: target.context,
+                server: target.server,
+                ..ClusterInfo::default()
+            };
+            report.dry_run(&plan, &info, &manifest::render(&plan, "whoever runs it"));
+            Ok(Exit::Ok)
+        }
+        Action::List => {
+            report.list(catalogue::all());
+            Ok(Exit::Ok)
+        }
+        Action::Describe(source) => {
+            report.describe(&scenario(&source)?);
+            Ok(Exit::Ok)
+        }
+        Action::Alerts => {
+            report.alerts(alerts::all(), catalogue::all());
+            Ok(Exit::Ok)
+        }
+        Action::Lint(file) => {
+            let scenario = scenario(&Source::File(file.clone()))?;
+            report.note(&format!(
+                "{}: {} with {} steps is fine",
+                file.display(),
+                scenario.id,
+                scenario.steps.len()
+            ));
+            Ok(Exit::Ok)
+        }
         Action::Version => {
             let agent = format!("kubectl-defender_sim/{VERSION}");
             let server = match open(&connect, request_timeout, &agent, &events) {
@@ -111,7 +146,7 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
     }
 }
 
-fn plan(scenarios: &[String], options: Options) -> Result<Plan, Problem> {
+fn plan(scenarios: &[Source], options: Options) -> Result<Plan, Problem> {
     let mut random = [0; 64];
     getrandom::fill(&mut random).map_err(|error| Problem {
         message: format!("failed to get randomness from the operating system: {error}"),
@@ -119,12 +154,39 @@ fn plan(scenarios: &[String], options: Options) -> Result<Plan, Problem> {
         details: vec![],
         exit: Exit::NotStarted,
     })?;
-    let scenarios = scenarios
-        .iter()
-        .filter_map(|id| catalogue::find(id))
-        .cloned()
-        .collect();
+    let scenarios: Vec<Scenario> = scenarios.iter().map(scenario).collect::<Result<_, _>>()?;
+    for (i, scenario) in scenarios.iter().enumerate() {
+        if scenarios[..i].iter().any(|earlier| earlier.id == scenario.id) {
+            return Err(usage(format!("scenario {} is named twice", scenario.id), None));
+        }
+    }
     Ok(Plan::new(options, scenarios, random, Timestamp::now()))
+}
+
+fn usage(message: String, hint: Option<&str>) -> Problem {
+    Problem {
+        message,
+        hint: hint.map(str::to_owned),
+        details: vec![],
+        exit: Exit::Usage,
+    }
+}
+
+fn scenario(source: &Source) -> Result<Scenario, Problem> {
+    let start = "kubectl defender-sim describe recon -o yaml shows what such a file looks like";
+    match source {
+        Source::BuiltIn(id) => {
+            let known = catalogue::find(id).cloned();
+            known.ok_or_else(|| usage(format!("no scenario {id:?}"), Some("kubectl defender-sim list")))
+        }
+        Source::File(path) => {
+            let text = std::fs::read_to_string(path);
+            let text =
+                text.map_err(|error| usage(format!("failed to read {}: {error}", path.display()), None))?;
+            let bad = |error| usage(format!("{} cannot be used: {error}", path.display()), Some(start));
+            Scenario::from_yaml(&text).map_err(bad)
+        }
+    }
 }
 
 fn open(

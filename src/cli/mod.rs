@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{
-    Arg, ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    ValueEnum, value_parser,
 };
 
 use crate::cluster::connect::ConnectOptions;
@@ -32,12 +33,31 @@ pub struct Invocation {
 /// What to do.
 #[derive(Debug)]
 pub enum Action {
-    /// Run these built-in scenarios.
-    Run(Vec<String>, Options),
+    /// Run these scenarios.
+    Run(Vec<Source>, Options),
     /// Remove what earlier runs left; only this run, if given.
     Cleanup(Option<String>),
     /// Print versions.
     Version,
+    /// Say what a run would do, and do nothing.
+    DryRun(Vec<Source>, Options),
+    /// Print the scenarios there are.
+    List,
+    /// Print all of a scenario.
+    Describe(Source),
+    /// Print the alerts this tool knows.
+    Alerts,
+    /// Check a scenario file.
+    Lint(PathBuf),
+}
+
+/// Where a scenario is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In the catalogue, under this id.
+    BuiltIn(String),
+    /// In this file of the user's.
+    File(PathBuf),
 }
 
 /// How to say it.
@@ -59,6 +79,8 @@ pub enum Format {
     Table,
     /// For programs; carries a schema version.
     Json,
+    /// The same for people who read YAML; of a dry run, the manifests.
+    Yaml,
 }
 
 /// Whether to use colour.
@@ -108,6 +130,30 @@ enum Fixed {
     },
     /// Print the version of this tool and of the cluster
     Version,
+    /// Print the scenarios there are
+    List,
+    /// Print all of a scenario: steps, proofs, alerts, needs
+    #[command(
+        long_about = "Print all of a scenario: steps, proofs, alerts, needs. With -o yaml as a scenario \
+                            file, the starting point for your own."
+    )]
+    Describe {
+        /// Id of a built-in scenario
+        #[arg(value_name = "SCENARIO", value_parser = ids())]
+        scenario: String,
+    },
+    /// Print the alerts this tool knows
+    Alerts,
+    /// Check a scenario file
+    Lint {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+fn ids() -> PossibleValuesParser {
+    PossibleValuesParser::new(catalogue::all().iter().map(|scenario| scenario.id.as_str()))
 }
 
 #[derive(Debug, Args)]
@@ -184,8 +230,21 @@ struct Global {
 
 const KUBERNETES: &str = "Kubernetes options";
 
+/// kubectl's dry-run strategies, as far as they are supported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum DryRun {
+    /// Do it.
+    #[default]
+    None,
+    /// Ask nobody.
+    Client,
+}
+
 #[derive(Debug, Args)]
-struct Run {
+struct RunArgs {
+    /// Say what would be done, and do nothing; with -o yaml, as manifests
+    #[arg(long, value_enum, value_name = "STRATEGY", default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "client")]
+    dry_run: DryRun,
     /// Time after which the cluster ends the run by itself
     #[arg(long, value_name = "DURATION", value_parser = deadline, default_value = "15m")]
     deadline: Duration,
@@ -208,31 +267,49 @@ pub fn command() -> Command {
     let mut command = Root::command().after_help(exit_codes());
     // Scenarios first: they are what the tool is for.
     let scenarios = catalogue::all().iter().enumerate().map(|(order, scenario)| {
-        Run::augment_args(Command::new(scenario.id.as_str()))
+        RunArgs::augment_args(Command::new(scenario.id.as_str()))
             .about(scenario.title.as_str())
             .long_about(format!("{}\n\n{}", scenario.title, scenario.description))
             .display_order(order)
     });
     command = command.subcommands(scenarios);
-    let ids = || PossibleValuesParser::new(catalogue::all().iter().map(|scenario| scenario.id.as_str()));
     let several = Arg::new("scenarios")
-        .required(true)
         .num_args(1..)
         .value_name("SCENARIO")
         .value_parser(ids());
+    let file = Arg::new("file")
+        .short('f')
+        .long("file")
+        .value_name("FILE")
+        .action(ArgAction::Append);
+    let file = file
+        .value_parser(value_parser!(PathBuf))
+        .help("Scenario file of your own; can be repeated");
     command = command.subcommand(
-        Run::augment_args(Command::new("all"))
+        RunArgs::augment_args(Command::new("all"))
             .about("Run every scenario, one after the other")
             .display_order(800),
     );
     command = command.subcommand(
-        Run::augment_args(Command::new("run").arg(several.help("Scenarios to run, in this order")))
-            .about("Run several scenarios, one after the other")
-            .display_order(801),
+        RunArgs::augment_args(
+            Command::new("run")
+                .arg(
+                    several
+                        .help("Scenarios to run, in this order")
+                        .required_unless_present("file"),
+                )
+                .arg(file),
+        )
+        .about("Run several scenarios, one after the other")
+        .display_order(801),
     );
     command
         .mut_subcommand("cleanup", |c| c.display_order(900))
-        .mut_subcommand("version", |c| c.display_order(901))
+        .mut_subcommand("version", |c| c.display_order(905))
+        .mut_subcommand("list", |c| c.display_order(901))
+        .mut_subcommand("describe", |c| c.display_order(902))
+        .mut_subcommand("alerts", |c| c.display_order(903))
+        .mut_subcommand("lint", |c| c.display_order(904))
 }
 
 fn exit_codes() -> String {
@@ -269,23 +346,39 @@ fn invocation(matches: &ArgMatches) -> Result<Invocation, clap::Error> {
     let action = match name {
         "cleanup" => Action::Cleanup(sub.get_one::<String>("run").cloned()),
         "version" => Action::Version,
+        "list" => Action::List,
+        "alerts" => Action::Alerts,
+        "describe" => Action::Describe(Source::BuiltIn(
+            sub.get_one::<String>("scenario").cloned().unwrap_or_default(),
+        )),
+        "lint" => Action::Lint(sub.get_one::<PathBuf>("file").cloned().unwrap_or_default()),
         name => {
-            let run = Run::from_arg_matches(sub)?;
-            let scenarios = match name {
+            let run = RunArgs::from_arg_matches(sub)?;
+            let built_in = |id: &String| Source::BuiltIn(id.clone());
+            let scenarios: Vec<Source> = match name {
+                // The web shell is part of every other scenario.
                 "all" => catalogue::all()
                     .iter()
                     .filter(|s| s.id != "webshell")
-                    .map(|s| s.id.clone())
+                    .map(|s| built_in(&s.id))
                     .collect(),
-                "run" => sub
-                    .get_many::<String>("scenarios")
-                    .into_iter()
-                    .flatten()
-                    .cloned()
-                    .collect(),
-                scenario => vec![scenario.to_owned()],
+                "run" => {
+                    let ids = sub
+                        .get_many::<String>("scenarios")
+                        .into_iter()
+                        .flatten()
+                        .map(built_in);
+                    let files = sub.get_many::<PathBuf>("file").into_iter().flatten().cloned();
+                    ids.chain(files.map(Source::File)).collect()
+                }
+                scenario => vec![Source::BuiltIn(scenario.to_owned())],
             };
-            Action::Run(scenarios, options(run, global.namespace.clone()))
+            let dry_run = run.dry_run;
+            let options = options(run, global.namespace.clone());
+            match dry_run {
+                DryRun::None => Action::Run(scenarios, options),
+                DryRun::Client => Action::DryRun(scenarios, options),
+            }
         }
     };
     Ok(Invocation {
@@ -301,7 +394,7 @@ fn invocation(matches: &ArgMatches) -> Result<Invocation, clap::Error> {
     })
 }
 
-fn options(run: Run, namespace: Option<String>) -> Options {
+fn options(run: RunArgs, namespace: Option<String>) -> Options {
     let registry = run.image_registry.trim_end_matches('/').to_owned();
     Options {
         namespace,

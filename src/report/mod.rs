@@ -1,5 +1,6 @@
 //! The only place that prints. Data goes to standard output, everything else to standard error.
 
+mod catalogue;
 mod progress;
 mod table;
 
@@ -10,8 +11,11 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::cli::{Color, Format, Output};
-use crate::result::{CleanupResult, Problem, RunResult};
-use crate::scenario::Outcome;
+use crate::defender::alerts::Alert;
+use crate::manifest::Manifests;
+use crate::plan::Plan;
+use crate::result::{CleanupResult, ClusterInfo, Problem, RunResult};
+use crate::scenario::{Outcome, Scenario};
 
 pub use progress::show_events;
 
@@ -56,12 +60,20 @@ impl Report {
         self.data(&text);
     }
 
+    /// Prints a value in the machine's form that was asked for; false where a table was.
+    fn machine(&self, value: &impl Serialize) -> bool {
+        match self.output.format {
+            Format::Json => self.json(value),
+            Format::Yaml => self.data(&yaml(value)),
+            Format::Table => return false,
+        }
+        true
+    }
+
     /// Prints what a run was found to have done.
     pub fn run(&self, result: &RunResult) {
-        match self.output.format {
-            Format::Json => self.json(result),
-            Format::Table if result.cleanup.is_some() => self.data(&table::run(result)),
-            Format::Table => {}
+        if !self.machine(result) && result.cleanup.is_some() {
+            self.data(&table::run(result));
         }
         if let Some(problem) = &result.problem {
             self.problem(problem);
@@ -76,9 +88,8 @@ impl Report {
 
     /// Prints what a clean-up was found to have done.
     pub fn cleanup(&self, result: &CleanupResult) {
-        match self.output.format {
-            Format::Json => self.json(result),
-            Format::Table => self.data(&table::cleanup(result)),
+        if !self.machine(result) {
+            self.data(&table::cleanup(result));
         }
         for problem in &result.cleanup.problems {
             self.note(&format!("{}: {problem}", paint("error", RED)));
@@ -87,16 +98,41 @@ impl Report {
 
     /// Prints versions.
     pub fn version(&self, client: &str, server: Option<&str>) {
+        if !self.machine(&serde_json::json!({ "clientVersion": client, "serverVersion": server })) {
+            let server = server
+                .map(|server| format!("Server Version: {server}\n"))
+                .unwrap_or_default();
+            self.data(&format!("Client Version: v{client}\n{server}"));
+        }
+    }
+
+    /// Prints what a run would do. As YAML, the manifests, as `kubectl apply -f -` takes them.
+    pub fn dry_run(&self, plan: &Plan, cluster: &ClusterInfo, manifests: &Manifests) {
         match self.output.format {
-            Format::Json => {
-                self.json(&serde_json::json!({ "clientVersion": client, "serverVersion": server }));
-            }
-            Format::Table => {
-                let server = server
-                    .map(|server| format!("Server Version: {server}\n"))
-                    .unwrap_or_default();
-                self.data(&format!("Client Version: v{client}\n{server}"));
-            }
+            Format::Table => self.data(&catalogue::plan(plan, cluster, manifests)),
+            Format::Json => self.json(&catalogue::plan_value(plan, cluster, manifests)),
+            Format::Yaml => self.data(&catalogue::manifests(manifests)),
+        }
+    }
+
+    /// Prints the scenarios there are.
+    pub fn list(&self, scenarios: &[Scenario]) {
+        if !self.machine(&scenarios) {
+            self.data(&catalogue::list(scenarios));
+        }
+    }
+
+    /// Prints all of a scenario; as YAML, a scenario file.
+    pub fn describe(&self, scenario: &Scenario) {
+        if !self.machine(scenario) {
+            self.data(&catalogue::describe(scenario));
+        }
+    }
+
+    /// Prints the alerts there are, and which scenarios raise them.
+    pub fn alerts(&self, alerts: &[Alert], scenarios: &[Scenario]) {
+        if !self.machine(&alerts) {
+            self.data(&catalogue::alerts(alerts, scenarios));
         }
     }
 
@@ -114,6 +150,10 @@ impl Report {
     fn hint(&self, hint: &str) {
         self.note(&format!("{}: {hint}", paint("hint", CYAN)));
     }
+}
+
+fn yaml(value: &impl Serialize) -> String {
+    serde_saphyr::to_string(value).expect("a result is always YAML")
 }
 
 const RED: Style = AnsiColor::Red.on_default().bold();

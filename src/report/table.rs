@@ -15,12 +15,12 @@ const DEFAULT_WIDTH: usize = 80;
 /// Columns between columns.
 const GAP: usize = 2;
 
-fn width() -> usize {
+pub(super) fn width() -> usize {
     terminal_size::terminal_size().map_or(DEFAULT_WIDTH, |(width, _)| usize::from(width.0).max(40))
 }
 
 /// A table without lines. Where it is too wide, its widest columns are wrapped.
-fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let header = header.iter().map(|&title| title.to_owned()).collect();
     let mut rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
     let mut widths: Vec<usize> = (0..rows[0].len())

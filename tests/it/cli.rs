@@ -40,6 +40,10 @@ fn bad_usage_is_2_and_names_what_is_wrong() {
         (&["recon", "--deadline", "soon"], "soon"),
         (&["recon", "--as-user-extra", "novalue"], "novalue"),
         (&["recon", "-o", "xml"], "xml"),
+        (&["describe", "no-such-scenario"], "no-such-scenario"),
+        (&["lint", "/nonexistent/file"], "/nonexistent/file"),
+        (&["run", "recon", "recon"], "recon is named twice"),
+        (&["run"], "SCENARIO"),
     ] {
         let output = run(arguments, &[]);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -120,7 +124,9 @@ fn every_command() -> Vec<Vec<&'static str>> {
     let mut commands: Vec<Vec<&str>> = vec![vec![]];
     commands.extend(
         scenarios
-            .chain(["all", "run", "cleanup", "version"])
+            .chain([
+                "all", "run", "cleanup", "version", "list", "describe", "alerts", "lint",
+            ])
             .map(|name| vec![name]),
     );
     commands
@@ -198,4 +204,66 @@ fn the_readme_agrees_with_the_code() {
         assert!(readme.contains(&row), "README.md lacks: {row}");
     }
     assert!(readme.contains("Not affiliated with Microsoft"));
+}
+
+#[test]
+fn what_there_is_can_be_seen_without_a_cluster() {
+    let list = stdout(&run(&["list"], &[]));
+    let alerts = stdout(&run(&["alerts", "-o", "json"], &[]));
+    let known: serde_json::Value = serde_json::from_str(&alerts).unwrap();
+    for scenario in catalogue::all() {
+        assert!(
+            list.lines()
+                .any(|line| line.starts_with(&format!("{} ", scenario.id))),
+            "{list}"
+        );
+        let described = stdout(&run(&["describe", &scenario.id], &[]));
+        for step in &scenario.steps {
+            assert!(
+                described.contains(&format!("Step {}: {}", step.id, step.title)),
+                "{described}"
+            );
+        }
+        for expected in &scenario.alerts {
+            assert!(
+                known
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|alert| alert["id"] == expected.id.as_str())
+            );
+        }
+        let file = stdout(&run(&["describe", &scenario.id, "-o", "yaml"], &[]));
+        assert_eq!(
+            defender_sim::scenario::Scenario::from_yaml(&file).unwrap(),
+            *scenario
+        );
+    }
+    for line in list.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
+fn a_dry_run_says_everything_and_reaches_nobody() {
+    let server = ["--server", "https://127.0.0.1:1", "--dry-run"];
+    let plan = stdout(&run(&[&["crypto"][..], &server].concat(), &[]));
+    for part in [
+        "https://127.0.0.1:1",
+        "namespace mdc-simulation",
+        "pod/mdc-simulation-victim",
+        "./xmrig",
+        "mdc-simulation-attacker:80",
+        "900 seconds",
+        "Kubernetes CPU optimization",
+    ] {
+        assert!(plan.contains(part), "no {part:?} in {plan}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&stdout(&run(
+        &[&["crypto", "-o", "json"][..], &server].concat(),
+        &[],
+    )))
+    .unwrap();
+    assert_eq!(json["schema"], "defender-sim/plan/v1");
+    assert_eq!(json["steps"].as_array().unwrap().len(), 4);
 }

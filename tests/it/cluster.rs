@@ -471,6 +471,74 @@ fn the_cloud_that_is_there_is_found_and_none_is_no_failure() {
     assert_eq!(seen, expected);
 }
 
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_scenario_file_runs_as_the_built_in_ones_do() {
+    let _shared = shared();
+    let space = Space::named("file");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let start = sim(&["describe", "secrets", "-o", "yaml"]).assert(0).stdout;
+    std::fs::write(file.path(), start.replace("id: secrets", "id: my-secrets")).unwrap();
+    let path = file.path().to_str().unwrap();
+    sim(&["lint", path]).assert(0);
+    let ran = sim(&["run", "webshell", "-f", path, "-n", &space.0, "-o", "json"]).assert(0);
+    assert!(
+        ran.outcomes().iter().all(|(_, outcome)| outcome == "proved"),
+        "{ran:#?}"
+    );
+    assert_eq!(ran.json()["scenarios"][1]["id"], "my-secrets");
+    assert_nothing_left(&space.0);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn the_manifests_of_a_dry_run_are_what_a_run_applies() {
+    let _shared = shared();
+    let space = Space::named("dry-run");
+    let dry = sim(&["webshell", "-n", &space.0, "--dry-run=client", "-o", "yaml"]).assert(0);
+    assert_eq!(
+        try_kubectl(&["get", "namespace", &space.0]).code,
+        Some(1),
+        "a dry run made something"
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), dry.stdout).unwrap();
+    kubectl(&["apply", "-f", file.path().to_str().unwrap()]);
+    let n = &space.0;
+    kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod",
+        "--all",
+        "-n",
+        n,
+        "--timeout=60s",
+    ]);
+    kubectl(&[
+        "annotate",
+        "pod",
+        "mdc-simulation-attacker",
+        "defender-sim/go=yes",
+        "-n",
+        n,
+    ]);
+    kubectl(&[
+        "wait",
+        "--for=jsonpath={.status.phase}=Succeeded",
+        "pod/mdc-simulation-attacker",
+        "-n",
+        n,
+        "--timeout=60s",
+    ]);
+    let log = kubectl(&["logs", "mdc-simulation-attacker", "-n", n]);
+    assert!(
+        log.contains(" webshell.whoami 0 ") && log.contains("www-data"),
+        "{log}"
+    );
+    sim(&["cleanup", "-n", n]).assert(0);
+    assert_nothing_left(n);
+}
+
 fn apply(namespace: &str, object: &str) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), object).unwrap();
