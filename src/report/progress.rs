@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::table::width;
 use super::{Report, milliseconds, outcome};
 use crate::engine::{Event, Started};
 
@@ -105,7 +106,10 @@ impl Progress {
 
     fn report_line(&self, text: &str) {
         match &self.spinner {
-            Some(spinner) => spinner.suspend(|| self.report.note(text)),
+            Some(spinner) => {
+                let options = textwrap::Options::new(width()).subsequent_indent("  ");
+                spinner.suspend(|| self.report.note(&textwrap::fill(text, options)));
+            }
             None => self.report.note(text),
         }
     }
