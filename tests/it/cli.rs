@@ -183,13 +183,67 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
+fn the_version_is_that_of_the_package() {
+    let output = run(&["--version"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let version = concat!(" ", env!("CARGO_PKG_VERSION"), "\n");
+    assert!(stdout(&output).ends_with(version), "{}", stdout(&output));
+    assert_eq!(stderr(&output), "");
+}
+
+const ESCAPE: char = '\u{1b}';
+
+#[test]
 fn no_colour_but_at_a_terminal_or_on_demand() {
-    let plain = run(&["recon"], &[]);
-    assert!(!stderr(&plain).contains('\u{1b}'));
-    let coloured = run(&["recon", "--color", "always"], &[]);
-    assert!(stderr(&coloured).contains('\u{1b}'));
-    let never = run(&["recon", "--color", "never"], &[("CLICOLOR_FORCE", "1")]);
-    assert!(!stderr(&never).contains('\u{1b}'));
+    let said = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let output = run(arguments, variables);
+        stdout(&output) + &stderr(&output)
+    };
+    for arguments in [
+        &["recon"][..],
+        &["version"],
+        &["cleanup", "-o", "json"],
+        &["--help"],
+        &["recon", "-x"],
+    ] {
+        assert!(!said(arguments, &[]).contains(ESCAPE), "{arguments:?}");
+    }
+    assert!(said(&["recon", "--color", "always"], &[]).contains(ESCAPE));
+    assert!(!said(&["recon", "--color", "never"], &[("CLICOLOR_FORCE", "1")]).contains(ESCAPE));
+}
+
+/// Both streams are a terminal here.
+fn at_a_terminal(arguments: &str, no_color: bool) -> String {
+    let mut command = Command::new("script");
+    command
+        .args(["-qec", &format!("{BINARY} {arguments}"), "/dev/null"])
+        .env_remove("KUBECONFIG")
+        .env("HOME", "/nonexistent")
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null());
+    if no_color {
+        command.env("NO_COLOR", "1");
+    }
+    stdout(&command.output().unwrap())
+}
+
+#[test]
+fn a_terminal_gets_colour_unless_it_is_refused() {
+    assert!(
+        at_a_terminal("recon", false).contains("\u{1b}[1m\u{1b}[31merror"),
+        "{}",
+        at_a_terminal("recon", false)
+    );
+    for (arguments, no_color) in [("recon", true), ("--help", true), ("recon --color never", false)] {
+        let said = at_a_terminal(arguments, no_color);
+        assert!(said.contains("error: ") || said.contains("Usage: "), "{said}");
+        // The cursor may move, nothing may be painted.
+        assert!(
+            !said.contains("\u{1b}[1m") && !said.contains("\u{1b}[3") && !said.contains("\u{1b}[4m"),
+            "{said:?}"
+        );
+    }
 }
 
 #[test]
