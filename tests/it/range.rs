@@ -5,15 +5,26 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 /// Folder of the default images.
 pub const IMAGES: &str = "ghcr.io/microsoft/defender-for-cloud/attacksimulation";
-/// Everything this tool can leave in a namespace.
-const KINDS: &str = "pods,jobs,services,networkpolicies,configmaps,secrets,serviceaccounts";
+/// No command takes longer, but one that hangs.
+const BOUND: Duration = Duration::from_secs(180);
+/// Every kind of object the range can hold in a namespace, not only those that this tool means to make.
+static KINDS: LazyLock<String> = LazyLock::new(|| {
+    let names = kubectl(&[
+        "api-resources",
+        "--namespaced",
+        "--verbs=list,delete",
+        "-o",
+        "name",
+    ]);
+    names.lines().collect::<Vec<_>>().join(",")
+});
 
 /// What a command said.
 #[derive(Debug)]
@@ -57,18 +68,12 @@ fn inside(program: &str) -> Command {
     let mut command = Command::new(root.join("tests/range/exec"));
     command
         .arg(program)
-        .env("PATH", format!("{}:{path}", binary.display()))
-        .stdin(Stdio::null());
+        .env("PATH", format!("{}:{path}", binary.display()));
     command
 }
 
-fn ran(mut command: Command) -> Ran {
-    let output = command.output().unwrap();
-    Ran {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+fn ran(command: Command) -> Ran {
+    Running::spawn(command).end()
 }
 
 /// `kubectl defender-sim ARGUMENTS`, to its end.
@@ -91,13 +96,20 @@ pub fn try_kubectl(arguments: &[&str]) -> Ran {
     ran(command)
 }
 
-/// Any other command inside the range, which has to work.
-pub fn run_inside(arguments: &[&str]) -> String {
+/// Any other command inside the range.
+pub fn run_inside(arguments: &[&str]) -> Ran {
     let mut command = inside(arguments[0]);
     command.args(&arguments[1..]);
-    let ran = ran(command);
-    assert_eq!(ran.code, Some(0), "{arguments:?}: {ran:?}");
-    ran.stdout
+    ran(command)
+}
+
+/// What has to be done at the end of a test, also of one that fails.
+pub struct Finally<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// Where the range keeps its state.
@@ -145,31 +157,33 @@ pub fn image_with(name: &str, base: &str, files: &[(&str, &str)]) -> String {
     name
 }
 
-/// A run under way.
+/// A command under way; it does not outlive the test.
 pub struct Running {
     child: Child,
+    stdout: mpsc::Receiver<String>,
     lines: mpsc::Receiver<String>,
     seen: Vec<String>,
 }
 
 impl Running {
+    /// `kubectl defender-sim ARGUMENTS`.
     pub fn start(arguments: &[&str]) -> Self {
         let mut command = inside("kubectl");
+        command.arg("defender-sim").args(arguments);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         command
-            .arg("defender-sim")
-            .args(arguments)
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
+        let stdout = lines(child.stdout.take().unwrap());
+        let lines = lines(child.stderr.take().unwrap());
         Self {
             child,
+            stdout,
             lines,
             seen: vec![],
         }
@@ -184,7 +198,7 @@ impl Running {
         {
             self.seen.push(line.clone());
             if line.contains(part) {
-                return line;
+                return line.trim_end().to_owned();
             }
         }
         panic!("no line with {part:?} in {:#?}", self.seen)
@@ -209,21 +223,48 @@ impl Running {
     }
 
     pub fn end(mut self) -> Ran {
-        let mut stdout = String::new();
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut stdout)
-            .unwrap();
-        let code = self.child.wait().unwrap().code();
-        self.seen.extend(self.lines.iter());
+        // Both streams end with the last process that holds them.
+        let end = Instant::now() + BOUND;
+        let rest = |lines: &mpsc::Receiver<String>| {
+            let mut text = String::new();
+            loop {
+                match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                    Ok(line) => text.push_str(&line),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return text,
+                    Err(mpsc::RecvTimeoutError::Timeout) => panic!("not over within {BOUND:?}: {text}"),
+                }
+            }
+        };
+        let stdout = rest(&self.stdout);
+        let stderr = self.seen.concat() + &rest(&self.lines);
         Ran {
-            code,
+            code: self.child.wait().unwrap().code(),
             stdout,
-            stderr: self.seen.join("\n"),
+            stderr,
         }
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Harmless where it ended: it was waited for then, and Rust knows.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines with their ends, as they come; what is not UTF-8 is replaced.
+fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = vec![];
+        while from.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
+            line.clear();
+        }
+    });
+    receiver
 }
 
 /// What carries our label in a namespace, and the namespace itself if it does.
@@ -232,7 +273,7 @@ pub fn left_in(namespace: &str) -> Vec<String> {
     let name = format!("metadata.name={namespace}");
     let objects = kubectl(&[
         "get",
-        KINDS,
+        &KINDS,
         "-n",
         namespace,
         "-l",
@@ -281,9 +322,9 @@ impl Space {
         space
     }
 
-    /// Only the name, for a namespace that the run is to make.
+    /// Only the name, for a namespace that the run is to make. No other test run on the range has it.
     pub fn named(name: &str) -> Self {
-        Self(format!("test-{name}"))
+        Self(format!("test-{name}-{}", std::process::id()))
     }
 }
 
@@ -309,11 +350,16 @@ impl Drop for Space {
 static DEFAULT_NAMESPACE: Mutex<()> = Mutex::new(());
 static WHOLE_RANGE: RwLock<()> = RwLock::new(());
 
-/// For tests that use the default namespace; waits until it is gone from the one before.
-pub fn default_namespace() -> MutexGuard<'static, ()> {
+/// For tests that use the default namespace, one at a time. It is to be gone from the one before; if it is
+/// somebody else's, it is not ours to remove.
+pub fn default_namespace() -> (Space, MutexGuard<'static, ()>) {
     let guard = DEFAULT_NAMESPACE.lock().unwrap_or_else(PoisonError::into_inner);
-    try_kubectl(&["delete", "namespace", "mdc-simulation", "--ignore-not-found"]);
-    guard
+    await_that(
+        "namespace mdc-simulation is free",
+        Duration::from_secs(60),
+        || kubectl(&["get", "namespace", "mdc-simulation", "--ignore-not-found"]).is_empty(),
+    );
+    (Space("mdc-simulation".into()), guard)
 }
 
 /// For tests that share the range with others.

@@ -56,7 +56,7 @@ fn spread(code: &str, krate: &str) -> String {
         for letter in group.chars().chain([',']) {
             match letter {
                 ',' if depth == 0 => {
-                    spread.push_str(&format!("use {krate}::{};", name.trim()));
+                    spread.extend(["use ", krate, "::", name.trim(), ";"]);
                     name.clear();
                     continue;
                 }
