@@ -1,465 +1,645 @@
 //! How a kubeconfig and flags become a client, as kubectl does it.
 //!
-//! The kubeconfig is read and merged by kube; choosing from it is done here, because kube's own loader
-//! differs from kubectl where users would notice: it stops at a missing file of a list, and it compares
-//! `NO_PROXY` with the proxy's address (see [`super::proxy`]).
+//! The client library can do this alone, but not as a kubectl user expects: it stops at a missing file in
+//! `KUBECONFIG`, compares `NO_PROXY` with the wrong host, repeats writes, lets a credential plugin ask
+//! questions where nobody can answer, and does not show the plugin's install hint. So its parser and its
+//! `Config` are used, and every decision in between is made here. [`resolve`] reads files and an
+//! [`Environment`] given as a value, and opens no connection; [`client`] makes the client and may run a
+//! credential plugin.
 
-use std::collections::BTreeSet;
-use std::io::IsTerminal;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::header::{HeaderValue, USER_AGENT};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::{HeaderValue, Uri, header::USER_AGENT};
 use kube::client::ClientBuilder;
-use kube::config::{AuthInfo, Cluster, ExecAuthCluster, ExecConfig, ExecInteractiveMode, Kubeconfig};
-use kube::{Client, Config};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use kube::config::{
+    AuthInfo, Cluster, ExecAuthCluster, ExecConfig, ExecInteractiveMode, Kubeconfig, KubeconfigError,
+};
+use secrecy::{ExposeSecret, SecretString};
 
-use super::proxy::{self, ProxyError};
-use super::warnings::WarningLayer;
+use super::explain::{Cause, Explained, explain, printable, without_tokens};
+use super::proxy::{ProxyError, proxy_for};
+use super::warnings::WarningsLayer;
 use crate::secret::Secret;
 
-/// Time to reach the API server; a request may take longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// kubectl's flags for choosing a cluster and an identity, under kubectl's names.
+/// What the command line says about the connection; each field is the kubectl flag of that name.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectOptions {
-    /// `--kubeconfig`
+    /// `--kubeconfig`: this file and no other.
     pub kubeconfig: Option<PathBuf>,
-    /// `--context`
+    /// `--context`.
     pub context: Option<String>,
-    /// `--cluster`
+    /// `--cluster`.
     pub cluster: Option<String>,
-    /// `--user`
+    /// `--user`.
     pub user: Option<String>,
-    /// `--server`
+    /// `--server`.
     pub server: Option<String>,
-    /// `--token`
+    /// `--token`: takes the place of all other credentials.
     pub token: Option<Secret>,
-    /// `--as`
+    /// `--as`.
     pub impersonate: Option<String>,
-    /// `--as-uid`
+    /// `--as-uid`.
     pub impersonate_uid: Option<String>,
-    /// `--as-group`, repeated
+    /// `--as-group`, repeatable.
     pub impersonate_groups: Vec<String>,
-    /// `--as-user-extra`, repeated
+    /// `--as-user-extra key=value`, repeatable, also with the same key.
     pub impersonate_user_extra: Vec<(String, String)>,
-    /// `--certificate-authority`
+    /// `--certificate-authority`.
     pub certificate_authority: Option<PathBuf>,
-    /// `--client-certificate`
+    /// `--client-certificate`.
     pub client_certificate: Option<PathBuf>,
-    /// `--client-key`
+    /// `--client-key`.
     pub client_key: Option<PathBuf>,
-    /// `--tls-server-name`
+    /// `--tls-server-name`.
     pub tls_server_name: Option<String>,
-    /// `--insecure-skip-tls-verify`
+    /// `--insecure-skip-tls-verify`.
     pub insecure_skip_tls_verify: bool,
 }
 
-/// Where requests go: shown to the user before anything happens.
-#[derive(Clone, Debug, PartialEq)]
+/// Where a connection leads, for people to read before anything is done there.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Context of the kubeconfig, where one was used.
+    /// The context used, if one was.
     pub context: Option<String>,
-    /// Address of the API server.
+    /// The kubeconfig's name for the cluster.
+    pub cluster: Option<String>,
+    /// The kubeconfig's name for the user.
+    pub user: Option<String>,
+    /// The API server's address.
     pub server: String,
+    /// The namespace that the context (or the service account) sets.
+    pub namespace: Option<String>,
+    /// Whether the pod's own service account is used.
+    pub in_cluster: bool,
 }
 
-/// What the process is surrounded by, as an argument, so that tests need not change it.
-#[derive(Clone)]
-pub struct Environment<'a> {
-    /// Looks a variable up.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Whether somebody could be asked for a password.
-    pub interactive: bool,
+/// What [`resolve`] may know of the process it runs in. It has no `Debug`: variables hold secrets.
+#[derive(Clone, Default)]
+pub struct Environment {
+    /// The environment variables.
+    pub variables: BTreeMap<OsString, OsString>,
+    /// The user's home directory.
+    pub home: Option<PathBuf>,
+    /// Whether a person can be asked on standard input.
+    pub stdin_is_terminal: bool,
+    /// The directory in which a pod finds its token, certificate authority and namespace.
+    pub service_account: PathBuf,
 }
 
-impl Environment<'_> {
-    /// The real one.
+impl Environment {
+    /// That of this process, as it is now.
+    #[must_use]
     pub fn from_process() -> Self {
         Self {
-            variable: &|name| std::env::var(name).ok(),
-            interactive: std::io::stdin().is_terminal(),
+            variables: std::env::vars_os().collect(),
+            home: std::env::home_dir().filter(|home| !home.as_os_str().is_empty()),
+            stdin_is_terminal: io::stdin().is_terminal(),
+            service_account: SERVICE_ACCOUNT.into(),
         }
     }
 
-    fn get(&self, name: &str) -> Option<String> {
-        (self.variable)(name).filter(|value| !value.is_empty())
+    fn get(&self, name: &str) -> Option<&OsStr> {
+        let exact = self.variables.get(OsStr::new(name));
+        // On Windows `Path` is `PATH`.
+        let found = exact.or_else(|| {
+            let mut entries = self.variables.iter().filter(|_| cfg!(windows));
+            entries
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
+        });
+        found.map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.get(name).and_then(OsStr::to_str).map(str::to_owned)
     }
 }
 
-/// Why no connection could be set up. Nothing was sent yet.
+/// Why there is no client. Each message names the object and the cause; [`ConnectError::hint`] says what to
+/// do next.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// There is no configuration at all.
-    #[error("no kubeconfig found; looked at {}", .looked_at.join(", "))]
-    NoKubeconfig {
-        /// Files and the in-cluster environment.
-        looked_at: Vec<String>,
-    },
-    /// A kubeconfig is there and cannot be used.
-    #[error("failed to read kubeconfig {}: {cause}", .path.display())]
-    Kubeconfig {
-        /// Which file.
+    /// The file of `--kubeconfig` is not there.
+    #[error("the kubeconfig {path:?} does not exist")]
+    KubeconfigMissing {
+        /// The file.
         path: PathBuf,
-        /// Why.
-        cause: String,
     },
-    /// No context is chosen.
-    #[error("the kubeconfig has no current context (it has {})", list(.known))]
-    NoContext {
-        /// Those it has.
+    /// A file is there but cannot be used.
+    #[error("the kubeconfig {path:?} cannot be used: {reason}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What the system or the parser says.
+        reason: String,
+    },
+    /// There is nothing to connect with.
+    #[error("no cluster is configured: looked at {}", looked.join(", "))]
+    NotConfigured {
+        /// The places looked at, with what was (not) found there.
+        looked: Vec<String>,
+    },
+    /// The kubeconfig has contexts, but none is chosen.
+    #[error("the kubeconfig has no current context{}", listed(known))]
+    NoCurrentContext {
+        /// The contexts there are.
         known: Vec<String>,
     },
-    /// The kubeconfig lacks what was named.
-    #[error("the kubeconfig has no {what} {name:?} (it has {})", list(.known))]
+    /// A context, cluster or user that the kubeconfig does not have.
+    #[error("the kubeconfig has no {kind} {name:?}{}", listed(known))]
     Unknown {
-        /// Context, cluster or user.
-        what: &'static str,
-        /// What was named.
+        /// `context`, `cluster` or `user`.
+        kind: &'static str,
+        /// The name asked for.
         name: String,
-        /// Those it has.
+        /// The names there are.
         known: Vec<String>,
     },
-    /// The cluster entry has no usable address.
-    #[error("the API server's address {address:?} cannot be used: {cause}")]
+    /// The cluster entry has no address.
+    #[error("the cluster {cluster:?} of the kubeconfig has no server")]
+    NoServer {
+        /// The cluster's name.
+        cluster: String,
+    },
+    /// An address that is none.
+    #[error("{server:?} cannot be used as the address of an API server: {reason}")]
     Server {
-        /// As given.
-        address: String,
-        /// Why.
-        cause: String,
+        /// The address as given.
+        server: String,
+        /// What is wrong with it.
+        reason: String,
     },
-    /// A certificate or key cannot be used.
-    #[error("failed to use {what}: {cause}")]
-    Certificate {
-        /// Which.
-        what: String,
-        /// Why.
-        cause: String,
+    /// A file that a flag or the service account names.
+    #[error("the {what} {path:?} cannot be read: {source}")]
+    File {
+        /// What the file is for.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
     },
-    /// The credential plugin cannot run here.
-    #[error("the credential plugin {command:?} of user {user:?} {cause}")]
-    Plugin {
-        /// The program.
-        command: String,
-        /// The kubeconfig's user.
-        user: String,
-        /// Why.
-        cause: String,
-        /// What the kubeconfig says about getting it.
-        hint: Option<String>,
+    /// A certificate authority that is none.
+    #[error("the certificate authority cannot be used: {reason}")]
+    Authority {
+        /// What is wrong with it.
+        reason: String,
     },
-    /// The proxy cannot be used.
+    /// Both a certificate authority and no verification were asked for.
+    #[error("--certificate-authority and --insecure-skip-tls-verify exclude each other")]
+    AuthorityAndInsecure,
+    /// A token with characters that no header can hold.
+    #[error("the token cannot be used: it has a line feed or another character that no token has")]
+    Token,
+    /// A group, UID or extra field to act as, without a user.
+    #[error("a group, a UID or an extra field is impersonated, but no user")]
+    ImpersonatesNobody,
+    /// The proxy settings cannot be used.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// In a pod, without what a pod should have.
-    #[error("failed to use the pod's own service account: {0}")]
-    InCluster(String),
-    /// The client cannot be built.
-    #[error("failed to set up the connection to {server}: {cause}")]
-    Client {
-        /// Address of the API server.
-        server: String,
-        /// Why.
-        cause: String,
+    /// The plugin must ask, and nobody is there.
+    #[error(
+        "the credential plugin {command:?} has to ask (interactiveMode: Always), but standard input is no terminal"
+    )]
+    PluginAsks {
+        /// The plugin's command.
+        command: String,
     },
-}
-
-fn list(names: &[String]) -> String {
-    const SHOWN: usize = 10;
-    let names: BTreeSet<&String> = names.iter().collect();
-    match names.len() {
-        0 => "none".to_owned(),
-        n if n > SHOWN => {
-            let shown: Vec<_> = names.into_iter().take(SHOWN).cloned().collect();
-            format!("{} and {} more", shown.join(", "), n - SHOWN)
-        }
-        _ => names.into_iter().cloned().collect::<Vec<_>>().join(", "),
-    }
+    /// The plugin is not installed.
+    #[error(
+        "the credential plugin {command:?} that the kubeconfig names was not found{}",
+        shown_hint(install_hint.as_deref())
+    )]
+    PluginMissing {
+        /// The plugin's command.
+        command: String,
+        /// What the kubeconfig says about installing it.
+        install_hint: Option<String>,
+    },
+    /// The plugin ran and gave no credentials.
+    #[error("{command:?}: {}", explained.message)]
+    Plugin {
+        /// The plugin's command.
+        command: String,
+        /// What went wrong, and what to do.
+        explained: Explained,
+    },
+    /// The name that this program gives itself cannot be sent.
+    #[error("{agent:?} cannot be sent as the user agent")]
+    UserAgent {
+        /// The text.
+        agent: String,
+    },
+    /// The client library refuses the configuration.
+    #[error("{}", .0.message)]
+    Client(Explained),
 }
 
 impl ConnectError {
-    /// What to do next.
+    /// The next command, where there is one.
+    #[must_use]
     pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            ConnectError::NoKubeconfig { .. } => {
-                "name one with --kubeconfig, or get one, for example: az aks get-credentials".into()
+        let text = match self {
+            Self::NoCurrentContext { .. } => "choose one: kubectl config use-context NAME, or --context NAME",
+            Self::Unknown { kind: "context", .. } => "kubectl config get-contexts",
+            Self::Unknown { kind: "cluster", .. } => {
+                "kubectl config get-contexts, or kubectl config get-clusters"
             }
-            ConnectError::Kubeconfig { .. } => "see what kubectl makes of it: kubectl config view".into(),
-            ConnectError::NoContext { .. } => {
-                "choose one: kubectl config use-context NAME, or --context NAME".into()
+            Self::Unknown { .. } => "kubectl config get-contexts, or kubectl config get-users",
+            Self::NotConfigured { .. } | Self::KubeconfigMissing { .. } => {
+                "name a kubeconfig by --kubeconfig or KUBECONFIG; for AKS: az aks get-credentials"
             }
-            ConnectError::Unknown { .. } => "see what there is: kubectl config get-contexts".into(),
-            ConnectError::Server { .. } => "expected something like https://host:6443".into(),
-            ConnectError::Certificate { .. } => "see which files are named: kubectl config view".into(),
-            ConnectError::Plugin { hint, .. } => return hint.clone(),
-            ConnectError::Proxy(_) => "proxies can be http, https or socks5 URLs".into(),
-            ConnectError::InCluster(_) => "does the pod have automountServiceAccountToken: true?".into(),
-            ConnectError::Client { .. } => return None,
-        })
+            Self::NoServer { cluster } => {
+                return Some(format!(
+                    "kubectl config set-cluster {cluster:?} --server=https://HOST:PORT"
+                ));
+            }
+            Self::ImpersonatesNobody => "name the user as well: --as USER",
+            Self::PluginMissing {
+                command,
+                install_hint,
+            } => match install_hint {
+                Some(hint) if !is_kubelogin(command) => return Some(hint.clone()),
+                _ if is_kubelogin(command) => {
+                    "install it (az aks install-cli), then use the Azure CLI's login: \
+                     kubelogin convert-kubeconfig -l azurecli"
+                }
+                _ => return None,
+            },
+            Self::PluginAsks { command } if is_kubelogin(command) => HINT_KUBELOGIN,
+            Self::PluginAsks { .. } => "run it at a terminal, or use a login that asks nothing",
+            Self::Kubeconfig { .. } | Self::File { .. } | Self::Authority { .. } | Self::Token => {
+                "see what kubectl makes of it: kubectl config view"
+            }
+            Self::Server { .. } => "an address looks like https://host:6443",
+            Self::AuthorityAndInsecure => "leave one of the two out",
+            Self::Plugin { explained, .. } | Self::Client(explained) => return explained.hint.clone(),
+            Self::Proxy(_) => "see kubectl config view --minify, and the variables HTTPS_PROXY and NO_PROXY",
+            Self::UserAgent { .. } => return None,
+        };
+        Some(text.to_owned())
     }
 }
 
-/// Chooses cluster and identity. Reads files; sends nothing.
+const HINT_KUBELOGIN: &str =
+    "use the Azure CLI's login: az login, then kubelogin convert-kubeconfig -l azurecli";
+
+fn is_kubelogin(command: &str) -> bool {
+    let stem = Path::new(command).file_stem().and_then(OsStr::to_str);
+    stem.is_some_and(|stem| stem.eq_ignore_ascii_case("kubelogin"))
+}
+
+fn shown_hint(hint: Option<&str>) -> String {
+    hint.map_or(String::new(), |hint| format!("; its install hint: {hint}"))
+}
+
+/// The names there are, sorted; the first ten, so that a message stays one.
+fn listed(known: &[String]) -> String {
+    const SHOWN: usize = 10;
+    if known.is_empty() {
+        return " (it has none)".to_owned();
+    }
+    let mut names: Vec<String> = known.iter().map(|name| printable(name)).collect();
+    names.sort();
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    format!(" (it has {}{more})", names.join(", "))
+}
+
+/// Decides where to connect and as whom: flags first, then the kubeconfig (`--kubeconfig`, else the list in
+/// `KUBECONFIG`, else `~/.kube/config`), then the service account of the pod this runs in.
+///
+/// # Errors
+///
+/// Whatever of these cannot be read, found or used; nothing is guessed instead.
 pub fn resolve(
     options: &ConnectOptions,
     environment: &Environment,
-) -> Result<(Config, Target), ConnectError> {
-    let (kubeconfig, looked_at) = read(options, environment)?;
-    let (mut config, context) = match kubeconfig {
-        Some(kubeconfig) => from_kubeconfig(&kubeconfig, options, environment)?,
-        None if options.server.is_some() => (
-            cluster_config(Cluster::default(), AuthInfo::default(), options, environment)?,
-            None,
-        ),
-        None if environment.get("KUBERNETES_SERVICE_HOST").is_some() => (
-            Config::incluster().map_err(|error| ConnectError::InCluster(error.to_string()))?,
-            None,
-        ),
-        None => return Err(ConnectError::NoKubeconfig { looked_at }),
+) -> Result<(kube::Config, Target), ConnectError> {
+    if options.insecure_skip_tls_verify && options.certificate_authority.is_some() {
+        return Err(ConnectError::AuthorityAndInsecure);
+    }
+    let (kubeconfig, mut looked) = load(options, environment)?;
+    // Who names an entry, or a server, does not mean whatever cluster this happens to run in.
+    let named = options.context.is_some() || options.cluster.is_some() || options.user.is_some();
+    let mut chosen = match kubeconfig {
+        Some(kubeconfig) => choose(options, kubeconfig)?,
+        None if options.server.is_some() && !named => choose(options, Kubeconfig::default())?,
+        None if named => return Err(ConnectError::NotConfigured { looked }),
+        None => in_cluster(environment)?.ok_or_else(|| {
+            looked.push("the service account of a pod (this is not one)".to_owned());
+            ConnectError::NotConfigured { looked }
+        })?,
     };
-    identity(&mut config.auth_info, options);
-    // kube retries 429, 503 and 504, POST included (kube-rs issue 2082).
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    let target = Target {
-        context,
-        server: config.cluster_url.to_string(),
-    };
-    Ok((config, target))
+    tidy(&mut chosen);
+    overrule(options, &mut chosen)?;
+    configure(options, environment, chosen)
 }
 
-/// Reads what kubectl would: one named file, which has to be there, or a list, of which some may be missing.
-fn read(
+/// The entries that a connection is made of, before and after the flags.
+#[derive(Default)]
+struct Chosen {
+    context: Option<String>,
+    cluster_name: Option<String>,
+    user_name: Option<String>,
+    namespace: Option<String>,
+    cluster: Cluster,
+    user: AuthInfo,
+    in_cluster: bool,
+}
+
+/// The merged kubeconfig, or `None` if there is no entry in any; and the places looked at.
+fn load(
     options: &ConnectOptions,
     environment: &Environment,
 ) -> Result<(Option<Kubeconfig>, Vec<String>), ConnectError> {
-    // Only the first line: the parser goes on to quote the file, which may hold secrets.
-    let failed = |path: &Path, cause: String| ConnectError::Kubeconfig {
-        path: path.to_owned(),
-        cause: cause.lines().next().unwrap_or_default().to_owned(),
-    };
-    let read_one = |path: &Path| Kubeconfig::read_from(path).map_err(|error| failed(path, chain(&error)));
     if let Some(path) = &options.kubeconfig {
-        return Ok((Some(read_one(path)?), vec![]));
+        return match read(path)? {
+            Some(kubeconfig) => Ok((Some(kubeconfig), Vec::new())),
+            None => Err(ConnectError::KubeconfigMissing { path: path.clone() }),
+        };
     }
-    let (paths, mut looked_at): (Vec<PathBuf>, Vec<String>) = match environment.get("KUBECONFIG") {
-        Some(list) => {
-            let paths = std::env::split_paths(&list)
-                .filter(|path| !path.as_os_str().is_empty())
-                .collect();
-            (paths, vec![format!("KUBECONFIG={list}")])
-        }
-        None => match environment.get("HOME").or_else(|| environment.get("USERPROFILE")) {
-            Some(home) => {
-                let path = Path::new(&home).join(".kube/config");
-                let looked_at = vec!["KUBECONFIG (not set)".to_owned(), path.display().to_string()];
-                (vec![path], looked_at)
-            }
-            None => (
-                vec![],
-                vec!["KUBECONFIG (not set)".to_owned(), "HOME (not set)".to_owned()],
-            ),
-        },
+    let listed: Vec<PathBuf> = environment.get("KUBECONFIG").map_or(Vec::new(), |list| {
+        std::env::split_paths(list)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect()
+    });
+    let (origin, files) = if listed.is_empty() {
+        let default = environment
+            .home
+            .as_ref()
+            .map(|home| home.join(".kube").join("config"));
+        ("", default.into_iter().collect())
+    } else {
+        ("KUBECONFIG: ", listed)
     };
-    looked_at.push("the environment of a pod (KUBERNETES_SERVICE_HOST is not set)".to_owned());
-    let mut merged: Option<Kubeconfig> = None;
-    for path in paths {
-        match std::fs::metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(failed(&path, error.to_string())),
-            Ok(_) => {}
-        }
-        let next = read_one(&path)?;
-        merged = Some(match merged {
-            None => next,
-            Some(first) => first.merge(next).map_err(|error| failed(&path, chain(&error)))?,
-        });
+    let mut merged = Kubeconfig::default();
+    let mut looked = Vec::new();
+    if files.is_empty() {
+        looked.push("~/.kube/config (there is no home directory)".to_owned());
     }
-    Ok((merged, looked_at))
+    for path in &files {
+        let state = match read(path)? {
+            None => "does not exist",
+            Some(kubeconfig) => {
+                merged = merged.merge(kubeconfig).map_err(|error| unusable(path, &error))?;
+                "has no entries"
+            }
+        };
+        looked.push(format!("{origin}{} ({state})", path.display()));
+    }
+    let blank = merged.current_context.is_none()
+        && merged.contexts.is_empty()
+        && merged.clusters.is_empty()
+        && merged.auth_infos.is_empty();
+    Ok(((!blank).then_some(merged), looked))
 }
 
-fn from_kubeconfig(
-    kubeconfig: &Kubeconfig,
-    options: &ConnectOptions,
-    environment: &Environment,
-) -> Result<(Config, Option<String>), ConnectError> {
-    let unknown = |what, name: &str, known: Vec<String>| ConnectError::Unknown {
-        what,
+/// One file, its relative paths resolved against its directory; `None` if it is not there.
+fn read(path: &Path) -> Result<Option<Kubeconfig>, ConnectError> {
+    match Kubeconfig::read_from(path) {
+        Ok(mut kubeconfig) => {
+            // An empty value must not hide that of the next file.
+            drop_empty(&mut kubeconfig.current_context);
+            Ok(Some(kubeconfig))
+        }
+        Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unusable(path, &error)),
+    }
+}
+
+fn unusable(path: &Path, error: &KubeconfigError) -> ConnectError {
+    let reason = match error {
+        KubeconfigError::ReadConfig(error, _) => error.to_string(),
+        // With its snippet, the parser's error would show lines of the file, and what is in them.
+        KubeconfigError::Parse(error) => without_tokens(&error.without_snippet().to_string()),
+        other => other.to_string(),
+    };
+    ConnectError::Kubeconfig {
+        path: path.to_owned(),
+        reason: printable(&reason),
+    }
+}
+
+/// Finds the context, and by it the cluster and the user.
+fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result<Chosen, ConnectError> {
+    let Kubeconfig {
+        clusters,
+        auth_infos,
+        contexts,
+        current_context,
+        ..
+    } = kubeconfig;
+    let unknown = |kind, name: &str, known| ConnectError::Unknown {
+        kind,
         name: name.to_owned(),
         known,
     };
-    let contexts = || {
-        kubeconfig
-            .contexts
-            .iter()
-            .map(|named| named.name.clone())
-            .collect::<Vec<_>>()
-    };
-    let current = kubeconfig.current_context.clone().filter(|name| !name.is_empty());
-    let (context_name, context) = match options.context.clone().or(current) {
+    let context_name = options.context.clone().or(current_context);
+    let context = match &context_name {
         Some(name) => {
-            let found = kubeconfig.contexts.iter().find(|named| named.name == name);
-            let context = found.and_then(|named| named.context.clone());
-            let context = context.ok_or_else(|| unknown("context", &name, contexts()))?;
-            (Some(name), context)
+            let found = contexts.iter().find(|entry| entry.name == *name);
+            let found = found.and_then(|entry| entry.context.clone());
+            Some(found.ok_or_else(|| {
+                unknown(
+                    "context",
+                    name,
+                    contexts.iter().map(|entry| entry.name.clone()).collect(),
+                )
+            })?)
         }
-        // As with kubectl, the flags alone may say everything.
-        None if options.server.is_some() || options.cluster.is_some() => {
-            (None, kube::config::Context::default())
+        None if options.server.is_some() || options.cluster.is_some() => None,
+        None => {
+            let known = contexts.into_iter().map(|entry| entry.name).collect();
+            return Err(ConnectError::NoCurrentContext { known });
         }
-        None => return Err(ConnectError::NoContext { known: contexts() }),
     };
-    let cluster = match options
+    let of_context = context.as_ref().map(|context| context.cluster.clone());
+    let cluster_name = options
         .cluster
         .clone()
-        .or_else(|| Some(context.cluster.clone()).filter(|n| !n.is_empty()))
-    {
-        None => Cluster::default(),
-        Some(name) => {
-            let found = kubeconfig.clusters.iter().find(|named| named.name == name);
-            let known = || {
-                kubeconfig
-                    .clusters
-                    .iter()
-                    .map(|named| named.name.clone())
-                    .collect()
-            };
-            found
-                .and_then(|named| named.cluster.clone())
-                .ok_or_else(|| unknown("cluster", &name, known()))?
+        .or(of_context)
+        .filter(|name| !name.is_empty());
+    let of_context = context.as_ref().and_then(|context| context.user.clone());
+    let user_name = options
+        .user
+        .clone()
+        .or(of_context)
+        .filter(|name| !name.is_empty());
+
+    let cluster = cluster_name.as_ref().and_then(|name| {
+        let found = clusters.iter().find(|entry| entry.name == *name);
+        found.and_then(|entry| entry.cluster.clone())
+    });
+    let cluster = match (cluster, &cluster_name) {
+        (Some(cluster), _) => cluster,
+        // The flag gives the one thing that is needed of the entry.
+        (None, _) if options.server.is_some() && options.cluster.is_none() => Cluster::default(),
+        (None, name) => {
+            let known = clusters.into_iter().map(|entry| entry.name).collect();
+            return Err(unknown("cluster", name.as_deref().unwrap_or_default(), known));
         }
     };
-    let user_name = options.user.clone().or_else(|| context.user.clone());
-    let found = kubeconfig
-        .auth_infos
-        .iter()
-        .find(|named| Some(&named.name) == user_name.as_ref());
-    let mut user = match found.and_then(|named| named.auth_info.clone()) {
-        Some(user) => user,
-        // A user that only the context names may be missing (as client-go has it); one asked for may not.
-        None if options.user.is_none() => AuthInfo::default(),
-        None => {
-            let known = kubeconfig
-                .auth_infos
-                .iter()
-                .map(|named| named.name.clone())
-                .collect();
-            return Err(unknown("user", user_name.as_deref().unwrap_or_default(), known));
+    let user = user_name.as_ref().and_then(|name| {
+        let found = auth_infos.iter().find(|entry| entry.name == *name);
+        found.map(|entry| entry.auth_info.clone().unwrap_or_default())
+    });
+    let user = match (user, &options.user) {
+        (Some(user), _) => user,
+        (None, Some(name)) => {
+            let known = auth_infos.into_iter().map(|entry| entry.name).collect();
+            return Err(unknown("user", name, known));
         }
+        // kubectl connects without credentials when only the context names a user that is not there, and
+        // set-ups with an authenticating proxy rely on it.
+        (None, None) => AuthInfo::default(),
     };
-    if options.token.is_none()
-        && let Some(exec) = &mut user.exec
-    {
-        plugin(
-            exec,
-            &cluster,
-            user_name.as_deref().unwrap_or_default(),
-            environment,
-        )?;
-    }
-    Ok((cluster_config(cluster, user, options, environment)?, context_name))
+    Ok(Chosen {
+        context: context_name,
+        cluster_name,
+        user_name,
+        namespace: context.and_then(|context| context.namespace),
+        cluster,
+        user,
+        in_cluster: false,
+    })
 }
 
-fn cluster_config(
-    mut cluster: Cluster,
-    user: AuthInfo,
-    options: &ConnectOptions,
-    environment: &Environment,
-) -> Result<Config, ConnectError> {
+/// The service account of the pod, if this runs in one.
+fn in_cluster(environment: &Environment) -> Result<Option<Chosen>, ConnectError> {
+    let host = environment.text("KUBERNETES_SERVICE_HOST");
+    let port = environment.text("KUBERNETES_SERVICE_PORT");
+    let token = environment.service_account.join("token");
+    let (Some(host), Some(port), true) = (host, port, token.is_file()) else {
+        return Ok(None);
+    };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host
+    };
+    let namespace = std::fs::read_to_string(environment.service_account.join("namespace")).ok();
+    let authority = environment.service_account.join("ca.crt");
+    Ok(Some(Chosen {
+        namespace: namespace.map(|text| text.trim().to_owned()),
+        cluster: Cluster {
+            server: Some(format!("https://{host}:{port}")),
+            certificate_authority: Some(as_text("certificate authority", &authority)?),
+            ..Cluster::default()
+        },
+        user: AuthInfo {
+            token_file: Some(as_text("token", &token)?),
+            ..AuthInfo::default()
+        },
+        in_cluster: true,
+        ..Chosen::default()
+    }))
+}
+
+fn as_text(what: &'static str, path: &Path) -> Result<String, ConnectError> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| ConnectError::File {
+            what,
+            path: path.to_owned(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, "its path is not UTF-8"),
+        })
+}
+
+/// Empty values mean "not set", in kubectl; the client library would send an empty token.
+fn tidy(chosen: &mut Chosen) {
+    let Chosen {
+        namespace,
+        cluster,
+        user,
+        ..
+    } = chosen;
+    for field in [
+        namespace,
+        &mut cluster.server,
+        &mut cluster.certificate_authority,
+        &mut cluster.certificate_authority_data,
+        &mut cluster.proxy_url,
+        &mut cluster.tls_server_name,
+        &mut user.username,
+        &mut user.token_file,
+        &mut user.client_certificate,
+        &mut user.client_certificate_data,
+        &mut user.client_key,
+        &mut user.impersonate,
+        &mut user.impersonate_uid,
+    ] {
+        drop_empty(field);
+    }
+    for field in [&mut user.password, &mut user.token, &mut user.client_key_data] {
+        if field
+            .as_ref()
+            .is_some_and(|secret| secret.expose_secret().trim().is_empty())
+        {
+            *field = None;
+        }
+    }
+}
+
+fn drop_empty(field: &mut Option<String>) {
+    if field.as_ref().is_some_and(|text| text.trim().is_empty()) {
+        *field = None;
+    }
+}
+
+/// Puts the flags over what was found.
+fn overrule(options: &ConnectOptions, chosen: &mut Chosen) -> Result<(), ConnectError> {
+    let Chosen { cluster, user, .. } = chosen;
     if let Some(server) = &options.server {
         cluster.server = Some(server.clone());
     }
-    let address = cluster.server.clone().unwrap_or_default();
-    let bad = |cause: String| ConnectError::Server {
-        address: address.clone(),
-        cause,
-    };
-    let with_scheme = if address.contains("://") {
-        address.clone()
-    } else {
-        format!("https://{address}")
-    };
-    let url: http::Uri = with_scheme
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| bad(error.to_string()))?;
-    if !matches!(url.scheme_str(), Some("https" | "http")) || url.host().is_none_or(str::is_empty) {
-        return Err(bad("it is no https or http URL".into()));
+    if let Some(name) = &options.tls_server_name {
+        cluster.tls_server_name = Some(name.clone());
     }
-    let mut config = Config::new(url);
-    config.proxy_url = proxy::choose(
-        &config.cluster_url,
-        cluster.proxy_url.as_deref(),
-        environment.variable,
-    )?;
-    config.tls_server_name = options
-        .tls_server_name
-        .clone()
-        .or_else(|| cluster.tls_server_name.clone());
-    config.accept_invalid_certs =
-        options.insecure_skip_tls_verify || cluster.insecure_skip_tls_verify.unwrap_or_default();
-    config.disable_compression = cluster.disable_compression.unwrap_or_default();
-    if let Some(file) = &options.certificate_authority {
-        cluster.certificate_authority = Some(file.to_string_lossy().into_owned());
+    if let Some(path) = &options.certificate_authority {
+        cluster.certificate_authority = None;
+        cluster.certificate_authority_data = Some(encoded("certificate authority", path)?);
+        cluster.insecure_skip_tls_verify = None;
+    }
+    if options.insecure_skip_tls_verify {
+        cluster.insecure_skip_tls_verify = Some(true);
+    }
+    if cluster.insecure_skip_tls_verify == Some(true) {
+        cluster.certificate_authority = None;
         cluster.certificate_authority_data = None;
     }
-    config.root_cert = root_certificates(&cluster)?;
-    config.auth_info = user;
-    Ok(config)
-}
-
-fn root_certificates(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ConnectError> {
-    let what = match (
-        &cluster.certificate_authority_data,
-        &cluster.certificate_authority,
-    ) {
-        (Some(_), _) => "certificate-authority-data".to_owned(),
-        (None, Some(file)) => format!("certificate-authority {file}"),
-        (None, None) => return Ok(None),
-    };
-    let bad = |cause: String| ConnectError::Certificate {
-        what: what.clone(),
-        cause,
-    };
-    // kube reads file or data for the plugins' sake; the same bytes are what is needed here.
-    let pem = ExecAuthCluster::try_from(cluster)
-        .map_err(|error| bad(chain(&error)))?
-        .certificate_authority_data;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem.unwrap_or_default()).collect();
-    let certificates = certificates.map_err(|error| bad(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(bad("there is no PEM certificate in it".into()));
-    }
-    Ok(Some(
-        certificates
-            .into_iter()
-            .map(|certificate| certificate.to_vec())
-            .collect(),
-    ))
-}
-
-/// Flags that say who is calling. A token replaces whatever else the user would have been known by.
-fn identity(user: &mut AuthInfo, options: &ConnectOptions) {
     if let Some(token) = &options.token {
         *user = AuthInfo {
-            token: Some(token.reveal().to_owned().into()),
-            client_certificate: user.client_certificate.take(),
-            client_certificate_data: user.client_certificate_data.take(),
-            client_key: user.client_key.take(),
-            client_key_data: user.client_key_data.take(),
+            token: Some(SecretString::from(token.reveal().trim().to_owned())),
+            impersonate: user.impersonate.take(),
+            impersonate_uid: user.impersonate_uid.take(),
+            impersonate_groups: user.impersonate_groups.take(),
+            impersonate_user_extra: user.impersonate_user_extra.take(),
             ..AuthInfo::default()
         };
     }
-    let path = |path: &PathBuf| Some(path.to_string_lossy().into_owned());
-    if let Some(certificate) = &options.client_certificate {
-        user.client_certificate = path(certificate);
-        user.client_certificate_data = None;
+    if let Some(path) = &options.client_certificate {
+        user.client_certificate = None;
+        user.client_certificate_data = Some(encoded("client certificate", path)?);
     }
-    if let Some(key) = &options.client_key {
-        user.client_key = path(key);
-        user.client_key_data = None;
+    if let Some(path) = &options.client_key {
+        user.client_key = None;
+        user.client_key_data = Some(SecretString::from(encoded("client key", path)?));
     }
     if let Some(name) = &options.impersonate {
         user.impersonate = Some(name.clone());
@@ -470,318 +650,684 @@ fn identity(user: &mut AuthInfo, options: &ConnectOptions) {
     if !options.impersonate_groups.is_empty() {
         user.impersonate_groups = Some(options.impersonate_groups.clone());
     }
-    for (key, value) in &options.impersonate_user_extra {
-        let extra = user.impersonate_user_extra.get_or_insert_default();
-        extra.entry(key.clone()).or_default().push(value.clone());
-    }
-}
-
-/// Makes a credential plugin behave as under kubectl, or says why it cannot run.
-fn plugin(
-    exec: &mut ExecConfig,
-    cluster: &Cluster,
-    user: &str,
-    environment: &Environment,
-) -> Result<(), ConnectError> {
-    let command = exec.command.clone().unwrap_or_default();
-    let failed = |cause: &str, hint: Option<String>| ConnectError::Plugin {
-        command: command.clone(),
-        user: user.to_owned(),
-        cause: cause.to_owned(),
-        hint,
-    };
-    if exec.provide_cluster_info {
-        let cluster = ExecAuthCluster::try_from(cluster);
-        exec.cluster =
-            Some(cluster.map_err(|error| {
-                failed(&format!("cannot be told of the cluster: {}", chain(&error)), None)
-            })?);
-    }
-    if !environment.interactive {
-        if exec.interactive_mode == Some(ExecInteractiveMode::Always) {
-            let hint = "run it at a terminal, or use a login that needs none".to_owned();
-            return Err(failed(
-                "wants to ask somebody, and standard input is no terminal",
-                Some(hint),
-            ));
+    if !options.impersonate_user_extra.is_empty() {
+        let mut extra: HashMap<String, Vec<String>> = HashMap::new();
+        for (key, value) in &options.impersonate_user_extra {
+            extra.entry(key.clone()).or_default().push(value.clone());
         }
-        // kube lets a plugin ask even when nobody is there to answer.
-        exec.interactive_mode = Some(ExecInteractiveMode::Never);
+        user.impersonate_user_extra = Some(extra);
     }
-    if !on_path(&command, environment) {
-        let kubelogin = (command == "kubelogin")
-            .then_some("with it, a login through the Azure CLI: kubelogin convert-kubeconfig -l azurecli");
-        let hints = [exec.install_hint.as_deref().map(str::trim), kubelogin];
-        let hint = hints.into_iter().flatten().collect::<Vec<_>>().join("\n");
-        return Err(failed(
-            "is not installed",
-            Some(hint).filter(|hint| !hint.is_empty()),
-        ));
+    let details = user.impersonate_uid.is_some()
+        || user
+            .impersonate_groups
+            .as_ref()
+            .is_some_and(|groups| !groups.is_empty())
+        || user
+            .impersonate_user_extra
+            .as_ref()
+            .is_some_and(|extra| !extra.is_empty());
+    if details && user.impersonate.is_none() {
+        return Err(ConnectError::ImpersonatesNobody);
     }
     Ok(())
 }
 
-fn on_path(command: &str, environment: &Environment) -> bool {
-    let names = |folder: &Path| {
-        let plain = folder.join(command);
-        plain.is_file() || (cfg!(windows) && plain.with_extension("exe").is_file())
-    };
-    if Path::new(command).components().count() > 1 {
-        return names(Path::new(""));
-    }
-    environment
-        .get("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| names(&folder)))
+/// The content of a file in the form in which a kubeconfig holds it.
+fn encoded(what: &'static str, path: &Path) -> Result<String, ConnectError> {
+    file(what, path).map(|content| BASE64.encode(content))
 }
 
-/// Builds a client that says who it is, and passes on what the API server warns of.
+fn file(what: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
+    std::fs::read(path).map_err(|source| ConnectError::File {
+        what,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Fills the library's configuration, field by field.
+fn configure(
+    options: &ConnectOptions,
+    environment: &Environment,
+    chosen: Chosen,
+) -> Result<(kube::Config, Target), ConnectError> {
+    let Chosen {
+        context,
+        cluster_name,
+        user_name,
+        namespace,
+        cluster,
+        mut user,
+        in_cluster,
+    } = chosen;
+    let Some(server) = &cluster.server else {
+        let cluster = cluster_name.unwrap_or_default();
+        return Err(ConnectError::NoServer { cluster });
+    };
+    let url = address(server)?;
+    let authority = authority(&cluster)?;
+    let reread = in_cluster && authority.is_some() && options.certificate_authority.is_none();
+    credentials(&mut user)?;
+    if let Some(exec) = &mut user.exec {
+        prepare_plugin(exec, &cluster, environment)?;
+    }
+    let mut config = kube::Config::new(url.clone());
+    if let Some(namespace) = &namespace {
+        config.default_namespace.clone_from(namespace);
+    }
+    config.root_cert = authority;
+    if reread {
+        config.root_cert_file = cluster.certificate_authority.as_ref().map(PathBuf::from);
+    }
+    config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
+    config.tls_server_name.clone_from(&cluster.tls_server_name);
+    config.proxy_url = proxy_for(&url, cluster.proxy_url.as_deref(), |name| environment.text(name))?;
+    config.auth_info = user;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // It would cut logs and exec streams: each call has its own bound instead.
+    config.read_timeout = None;
+    // It would repeat writes as well.
+    config.default_retry = false;
+
+    let target = Target {
+        context,
+        cluster: cluster_name,
+        user: user_name,
+        server: url.to_string().trim_end_matches('/').to_owned(),
+        namespace,
+        in_cluster,
+    };
+    Ok((config, target))
+}
+
+/// The server's address; one without a scheme is meant to be safe.
+fn address(server: &str) -> Result<Uri, ConnectError> {
+    let refuse = |reason: &str| ConnectError::Server {
+        server: server.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let given = server.trim();
+    let full = if given.contains("://") {
+        given.to_owned()
+    } else {
+        format!("https://{given}")
+    };
+    let url: Uri = full
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| refuse(&error.to_string()))?;
+    if !matches!(url.scheme_str(), Some("http" | "https")) {
+        return Err(refuse("it starts neither with https:// nor with http://"));
+    }
+    if url.host().is_none_or(str::is_empty) {
+        return Err(refuse("it has no host"));
+    }
+    if url.query().is_some() {
+        return Err(refuse("it has a query"));
+    }
+    Ok(url)
+}
+
+/// The certificates of the authority, or `None` for those that the system trusts.
+fn authority(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ConnectError> {
+    let refuse = |reason: String| ConnectError::Authority { reason };
+    let (origin, content) = if let Some(data) = &cluster.certificate_authority_data {
+        let packed: String = data.split_ascii_whitespace().collect();
+        let content = BASE64
+            .decode(packed)
+            .map_err(|error| refuse(format!("certificate-authority-data is not base64: {error}")))?;
+        ("certificate-authority-data".to_owned(), content)
+    } else if let Some(path) = &cluster.certificate_authority {
+        (path.clone(), file("certificate authority", Path::new(path))?)
+    } else {
+        return Ok(None);
+    };
+    let entries = pem::parse_many(content).map_err(|error| refuse(format!("{origin}: {error}")))?;
+    let certificates: Vec<Vec<u8>> = entries
+        .into_iter()
+        .filter(|entry| entry.tag() == "CERTIFICATE")
+        .map(pem::Pem::into_contents)
+        .collect();
+    if certificates.is_empty() {
+        return Err(refuse(format!("{origin} holds no certificate")));
+    }
+    Ok(Some(certificates))
+}
+
+/// Makes sure of what the client library would panic on or send wrong.
+fn credentials(user: &mut AuthInfo) -> Result<(), ConnectError> {
+    if let (None, Some(path)) = (&user.token, &user.token_file) {
+        let text =
+            String::from_utf8(file("token file", Path::new(path))?).map_err(|_| ConnectError::Token)?;
+        // The library re-reads the file but does not trim what it reads, so a file that ends in a line feed
+        // is read here, once.
+        if text.trim() != text {
+            user.token = Some(SecretString::from(text.trim().to_owned()));
+        }
+    }
+    if let Some(token) = &user.token {
+        let header = HeaderValue::from_str(token.expose_secret());
+        header.map_err(|_| ConnectError::Token)?;
+    }
+    Ok(())
+}
+
+/// Settles whether the plugin may ask, and makes sure that it is there.
+fn prepare_plugin(
+    exec: &mut ExecConfig,
+    cluster: &Cluster,
+    environment: &Environment,
+) -> Result<(), ConnectError> {
+    let command = exec.command.clone().unwrap_or_default();
+    let own_path = exec
+        .env
+        .iter()
+        .flatten()
+        .find(|entry| entry.get("name").is_some_and(|name| name == "PATH"));
+    let path = match own_path.and_then(|entry| entry.get("value")) {
+        Some(value) => Some(OsString::from(value)),
+        None => environment.get("PATH").map(OsStr::to_owned),
+    };
+    if which::which_in(&command, path, Path::new(".")).is_err() {
+        let install_hint = exec
+            .install_hint
+            .as_deref()
+            .map(printable)
+            .filter(|hint| !hint.is_empty());
+        return Err(ConnectError::PluginMissing {
+            command,
+            install_hint,
+        });
+    }
+    match exec.interactive_mode {
+        Some(ExecInteractiveMode::Always) if !environment.stdin_is_terminal => {
+            return Err(ConnectError::PluginAsks { command });
+        }
+        // The library would let it read from whatever standard input is.
+        Some(ExecInteractiveMode::IfAvailable) | None if !environment.stdin_is_terminal => {
+            exec.interactive_mode = Some(ExecInteractiveMode::Never);
+        }
+        _ => {}
+    }
+    if exec.provide_cluster_info {
+        let described = ExecAuthCluster::try_from(cluster);
+        let described = described.map_err(|error| ConnectError::Authority {
+            reason: error.to_string(),
+        })?;
+        exec.cluster = Some(described);
+    }
+    Ok(())
+}
+
+/// Makes the client. It names itself `user_agent` in every request, and passes what the server warns of to
+/// `warnings`, each text once.
+///
+/// Must be called within a Tokio runtime. Runs the credential plugin, if there is one, and waits for it.
+///
+/// # Errors
+///
+/// A plugin or a certificate that gives no credentials, or a proxy that the library does not know.
 pub fn client(
-    mut config: Config,
+    mut config: kube::Config,
     user_agent: &str,
     warnings: impl Fn(&str) + Clone + Send + Sync + 'static,
-) -> Result<Client, ConnectError> {
-    let server = config.cluster_url.to_string();
-    let failed = |cause: String| ConnectError::Client { server, cause };
-    match HeaderValue::from_str(user_agent) {
-        Ok(agent) => config.headers.push((USER_AGENT, agent)),
-        Err(error) => return Err(failed(error.to_string())),
-    }
-    let builder =
-        ClientBuilder::try_from(config).map_err(|error| failed(super::explain::explain(&error).message))?;
-    Ok(builder.with_layer(&WarningLayer::new(warnings)).build())
-}
-
-/// An error with what is behind it, each part once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let part = source.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
+) -> Result<kube::Client, ConnectError> {
+    let agent = HeaderValue::from_str(user_agent).map_err(|_| ConnectError::UserAgent {
+        agent: user_agent.to_owned(),
+    })?;
+    config.headers.push((USER_AGENT, agent));
+    let exec = config.auth_info.exec.clone();
+    let provider = config
+        .auth_info
+        .auth_provider
+        .as_ref()
+        .map(|provider| provider.name.clone());
+    let builder = ClientBuilder::try_from(config).map_err(|error| {
+        let mut explained = explain(&error);
+        if explained.cause != Cause::Auth {
+            return ConnectError::Client(explained);
         }
-        next = source.source();
-    }
-    text
+        if provider.as_deref() == Some("azure") {
+            explained.hint = Some(HINT_KUBELOGIN.to_owned());
+        }
+        match exec.and_then(|exec| exec.command) {
+            Some(command) => {
+                if is_kubelogin(&command) {
+                    explained.hint = Some(HINT_KUBELOGIN.to_owned());
+                }
+                ConnectError::Plugin { command, explained }
+            }
+            None => ConnectError::Client(explained),
+        }
+    })?;
+    Ok(builder.with_layer(&WarningsLayer::new(warnings)).build())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
+    use tempfile::TempDir;
 
-    const KUBECONFIG: &str = r#"
+    const TWO: &str = "
 apiVersion: v1
 kind: Config
-current-context: one
+current-context: blue
 clusters:
-- {name: c1, cluster: {server: "https://one.example:6443"}}
-- {name: c2, cluster: {server: "https://two.example:6443", tls-server-name: api}}
+- {name: b, cluster: {server: 'https://b.example.test:6443', certificate-authority-data: ''}}
+- {name: r, cluster: {server: r.example.test, insecure-skip-tls-verify: true, tls-server-name: inner}}
 users:
-- {name: u1, user: {token: t1}}
-- name: u2
-  user:
-    exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin, installHint: "get it at example.org", interactiveMode: IfAvailable}
-- name: u3
-  user:
-    exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, interactiveMode: Always}
+- {name: bob, user: {token: bob-token, as: '', as-groups: []}}
+- {name: ann, user: {username: ann, password: pw, tokenFile: token, client-certificate: sub/ann.crt}}
 contexts:
-- {name: one, context: {cluster: c1, user: u1}}
-- {name: two, context: {cluster: c2, user: u2}}
-- {name: three, context: {cluster: c2, user: u3}}
-"#;
+- {name: blue, context: {cluster: b, user: bob, namespace: shop}}
+- {name: red, context: {cluster: r, user: ann}}
+- {name: torn, context: {cluster: gone, user: gone}}
+- {name: anonymous, context: {cluster: b, user: gone}}
+";
 
-    struct Files(tempfile::TempDir);
-
-    impl Files {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
-        }
-
-        fn write(&self, name: &str, text: &str) -> String {
-            let path = self.0.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path.to_str().unwrap().to_owned()
-        }
+    /// A home directory whose `~/.kube/config` has `content`.
+    fn home(content: &str) -> (TempDir, Environment) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join(".kube")).unwrap();
+        write(&directory, ".kube/config", content);
+        let environment = Environment {
+            home: Some(directory.path().to_owned()),
+            ..Environment::default()
+        };
+        (directory, environment)
     }
 
-    fn with(variables: &[(&str, &str)], options: &ConnectOptions) -> Result<(Config, Target), ConnectError> {
-        let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
-        let lookup = |name: &str| variables.get(name).map(|value| (*value).to_owned());
-        resolve(
-            options,
-            &Environment {
-                variable: &lookup,
-                interactive: false,
-            },
-        )
+    fn write(directory: &TempDir, name: &str, content: &str) -> PathBuf {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
     }
 
-    #[test]
-    fn missing_files_of_a_list_are_skipped_and_the_first_wins() {
-        let files = Files::new();
-        let first = files.write("a", KUBECONFIG);
-        let second = files.write("b", &KUBECONFIG.replace("one.example", "other.example"));
-        let list = format!("/nonexistent/file::{first}:{second}");
-        let (config, target) = with(&[("KUBECONFIG", &list)], &ConnectOptions::default()).unwrap();
-        assert_eq!(
-            target,
-            Target {
-                context: Some("one".into()),
-                server: "https://one.example:6443/".into()
-            }
-        );
-        assert!(!config.default_retry);
+    fn set(environment: &mut Environment, name: &str, value: impl Into<OsString>) {
+        environment.variables.insert(name.into(), value.into());
     }
 
-    #[test]
-    fn without_any_the_places_are_named() {
-        let error = with(&[("HOME", "/nonexistent")], &ConnectOptions::default())
-            .unwrap_err()
-            .to_string();
-        for place in [
-            "KUBECONFIG (not set)",
-            "/nonexistent/.kube/config",
-            "KUBERNETES_SERVICE_HOST",
-        ] {
-            assert!(error.contains(place), "{error}");
+    fn refused(options: &ConnectOptions, environment: &Environment) -> ConnectError {
+        match resolve(options, environment) {
+            Err(error) => error,
+            Ok((_, target)) => panic!("resolved to {target:?}"),
         }
     }
 
-    #[test]
-    fn a_named_file_has_to_be_there_and_be_one() {
-        let files = Files::new();
-        for path in [
-            "/nonexistent/config".to_owned(),
-            files.write("bad", "clusters: ["),
-        ] {
-            let options = ConnectOptions {
-                kubeconfig: Some(path.clone().into()),
-                ..ConnectOptions::default()
-            };
-            let error = with(&[], &options).unwrap_err().to_string();
-            assert!(error.contains(&path), "{error}");
-        }
+    fn options(change: impl FnOnce(&mut ConnectOptions)) -> ConnectOptions {
+        let mut options = ConnectOptions::default();
+        change(&mut options);
+        options
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "what the fields it fills take")]
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
     }
 
     #[test]
-    fn unknown_names_list_the_known_ones() {
-        let files = Files::new();
-        let path = files.write("a", KUBECONFIG);
-        let named = |context: Option<&str>, cluster: Option<&str>, user: Option<&str>| ConnectOptions {
-            kubeconfig: Some(path.clone().into()),
-            context: context.map(str::to_owned),
-            cluster: cluster.map(str::to_owned),
-            user: user.map(str::to_owned),
-            ..ConnectOptions::default()
+    fn the_current_context_of_the_default_file_is_used() {
+        let (_home, environment) = home(TWO);
+        let (config, target) = resolve(&ConnectOptions::default(), &environment).unwrap();
+        let expected = Target {
+            context: some("blue"),
+            cluster: some("b"),
+            user: some("bob"),
+            server: "https://b.example.test:6443".to_owned(),
+            namespace: some("shop"),
+            in_cluster: false,
         };
-        for (options, said) in [
-            (
-                named(Some("x"), None, None),
-                r#"no context "x" (it has one, three, two)"#,
-            ),
-            (named(None, Some("x"), None), r#"no cluster "x" (it has c1, c2)"#),
-            (named(None, None, Some("x")), r#"no user "x" (it has u1, u2, u3)"#),
-        ] {
-            let error = with(&[], &options).unwrap_err().to_string();
-            assert!(error.contains(said), "{error}");
-        }
+        assert_eq!(target, expected);
+        assert_eq!(config.default_namespace, "shop");
+        assert_eq!(config.auth_info.token.unwrap().expose_secret(), "bob-token");
+        assert_eq!(config.auth_info.impersonate, None, "an empty value is none");
+        assert!(config.root_cert.is_none(), "an empty value is none");
+        assert!(!config.default_retry && config.read_timeout.is_none());
+        assert_eq!(config.connect_timeout, Some(CONNECT_TIMEOUT));
     }
 
     #[test]
-    fn no_current_context_is_an_error_unless_flags_say_everything() {
-        let files = Files::new();
-        let path = files.write("a", &KUBECONFIG.replace("current-context: one", ""));
-        let options = ConnectOptions {
-            kubeconfig: Some(path.into()),
-            ..ConnectOptions::default()
-        };
-        assert!(matches!(with(&[], &options), Err(ConnectError::NoContext { .. })));
-        let options = ConnectOptions {
-            server: Some("host:6443".into()),
-            ..options
-        };
-        assert_eq!(with(&[], &options).unwrap().1.server, "https://host:6443/");
-        let options = ConnectOptions {
-            server: Some("https://host".into()),
-            ..ConnectOptions::default()
-        };
-        assert_eq!(with(&[], &options).unwrap().1.server, "https://host/");
-    }
-
-    #[test]
-    fn a_missing_plugin_shows_the_install_hint() {
-        let files = Files::new();
-        let path = files.write("a", KUBECONFIG);
-        let options = ConnectOptions {
-            kubeconfig: Some(path.into()),
-            context: Some("two".into()),
-            ..ConnectOptions::default()
-        };
-        let error = with(&[("PATH", "/nonexistent")], &options).unwrap_err();
-        assert!(error.to_string().contains("no-such-plugin"), "{error}");
-        assert_eq!(error.hint().as_deref(), Some("get it at example.org"));
-        // A token needs no plugin.
-        let options = ConnectOptions {
-            token: Some(Secret::new("t".into())),
-            ..options
-        };
-        assert!(with(&[], &options).unwrap().0.auth_info.exec.is_none());
-    }
-
-    #[test]
-    fn a_plugin_that_has_to_ask_needs_a_terminal() {
-        let files = Files::new();
-        let path = files.write("a", KUBECONFIG);
-        let options = ConnectOptions {
-            kubeconfig: Some(path.into()),
-            context: Some("three".into()),
-            ..ConnectOptions::default()
-        };
-        let error = with(&[("PATH", "/bin:/usr/bin")], &options)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("standard input is no terminal"), "{error}");
-    }
-
-    #[test]
-    fn flags_override_the_kubeconfig() {
-        let files = Files::new();
-        let options = ConnectOptions {
-            kubeconfig: Some(files.write("a", KUBECONFIG).into()),
-            cluster: Some("c2".into()),
-            tls_server_name: Some("other".into()),
-            insecure_skip_tls_verify: true,
-            impersonate: Some("jane".into()),
-            impersonate_uid: Some("7".into()),
-            impersonate_groups: vec!["g".into()],
-            impersonate_user_extra: vec![("k".into(), "v1".into()), ("k".into(), "v2".into())],
-            ..ConnectOptions::default()
-        };
-        let (config, target) = with(&[], &options).unwrap();
-        assert_eq!(target.server, "https://two.example:6443/");
-        assert_eq!(config.tls_server_name.as_deref(), Some("other"));
+    fn flags_go_over_the_kubeconfig() {
+        let (home, environment) = home(TWO);
+        write(&home, ".kube/token", "from-file\n");
+        let red = options(|o| o.context = some("red"));
+        let (config, target) = resolve(&red, &environment).unwrap();
+        assert_eq!(target.server, "https://r.example.test", "no scheme means https");
+        assert_eq!(target.namespace, None);
+        assert_eq!(config.default_namespace, "default");
         assert!(config.accept_invalid_certs);
+        assert_eq!(config.tls_server_name.as_deref(), Some("inner"));
+        assert_eq!(
+            config.auth_info.token.unwrap().expose_secret(),
+            "from-file",
+            "trimmed"
+        );
+        let certificate = home.path().join(".kube/sub/ann.crt");
+        assert_eq!(
+            config.auth_info.client_certificate.as_deref(),
+            certificate.to_str()
+        );
+
+        let mixed = options(|o| {
+            o.cluster = some("b");
+            o.context = some("red");
+            o.user = some("ann");
+            o.token = Some(Secret::new("mine".to_owned()));
+            o.server = some("http://other.example.test:8080/k8s/c-1/");
+        });
+        let (config, target) = resolve(&mixed, &environment).unwrap();
+        assert_eq!(target.server, "http://other.example.test:8080/k8s/c-1");
+        assert_eq!(target.cluster.as_deref(), Some("b"));
         let user = config.auth_info;
-        assert_eq!(user.impersonate.as_deref(), Some("jane"));
-        assert_eq!(user.impersonate_uid.as_deref(), Some("7"));
-        assert_eq!(user.impersonate_user_extra.unwrap()["k"], ["v1", "v2"]);
+        assert_eq!(user.token.unwrap().expose_secret(), "mine");
+        assert!(user.password.is_none() && user.token_file.is_none() && user.client_certificate.is_none());
     }
 
     #[test]
-    fn a_certificate_file_without_a_certificate_is_named() {
-        let files = Files::new();
-        let file = files.write("ca", "nothing");
-        let options = ConnectOptions {
-            server: Some("https://host".into()),
-            certificate_authority: Some(file.clone().into()),
-            ..ConnectOptions::default()
-        };
-        let error = with(&[], &options).unwrap_err().to_string();
+    fn the_list_of_files_is_merged_and_gaps_in_it_are_skipped() {
+        let (home, mut environment) = home(TWO);
+        let first = write(
+            &home,
+            "first",
+            "current-context: ''\nclusters: [{name: b, cluster: {server: 'https://first:1'}}]",
+        );
+        let second = home.path().join(".kube/config");
+        let missing = home.path().join("missing");
+        let list = std::env::join_paths([Path::new(""), &missing, &first, Path::new(""), &second]).unwrap();
+        set(&mut environment, "KUBECONFIG", list);
+        let (_, target) = resolve(&ConnectOptions::default(), &environment).unwrap();
+        assert_eq!(
+            target.context.as_deref(),
+            Some("blue"),
+            "an empty value hides nothing"
+        );
+        assert_eq!(target.server, "https://first:1", "the first file wins");
+
+        set(&mut environment, "KUBECONFIG", "");
         assert!(
-            error.contains(&file) && error.contains("no PEM certificate"),
+            resolve(&ConnectOptions::default(), &environment).is_ok(),
+            "empty means the default file"
+        );
+        set(&mut environment, "KUBECONFIG", missing.clone());
+        let error = refused(&ConnectOptions::default(), &environment).to_string();
+        assert!(
+            error.contains("missing (does not exist)") && error.contains("service account"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_and_not_quoted() {
+        let (home, mut environment) = home(TWO);
+        let broken = write(
+            &home,
+            "broken",
+            "users: [{name: a, user: {token: s3cret}}]\ncontexts: {]",
+        );
+        for path in [broken, home.path().to_owned()] {
+            let by_flag = options(|o| o.kubeconfig = Some(path.clone()));
+            set(&mut environment, "KUBECONFIG", path.clone());
+            for options in [by_flag, ConnectOptions::default()] {
+                let error = refused(&options, &environment).to_string();
+                assert!(error.contains(path.to_str().unwrap()), "{error}");
+                assert!(!error.contains("s3cret"), "{error}");
+            }
+        }
+        let absent = options(|o| o.kubeconfig = Some(home.path().join("absent")));
+        let error = refused(&absent, &environment);
+        assert!(
+            matches!(error, ConnectError::KubeconfigMissing { .. }),
+            "{error:?}"
+        );
+        assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn unknown_names_are_answered_with_the_known() {
+        let (_home, environment) = home(TWO);
+        for (options, message) in [
+            (
+                options(|o| o.context = some("x")),
+                r#"the kubeconfig has no context "x" (it has anonymous, blue, red, torn)"#,
+            ),
+            (
+                options(|o| o.cluster = some("x")),
+                r#"the kubeconfig has no cluster "x" (it has b, r)"#,
+            ),
+            (
+                options(|o| o.context = some("torn")),
+                r#"the kubeconfig has no cluster "gone" (it has b, r)"#,
+            ),
+            (
+                options(|o| o.user = some("x")),
+                r#"the kubeconfig has no user "x" (it has ann, bob)"#,
+            ),
+        ] {
+            let error = refused(&options, &environment);
+            assert_eq!(error.to_string(), message);
+            assert!(error.hint().unwrap().contains("kubectl config get-contexts"));
+        }
+        let many: Vec<String> = (10..25).rev().map(|number| format!("c{number}")).collect();
+        assert_eq!(
+            listed(&many),
+            " (it has c10, c11, c12, c13, c14, c15, c16, c17, c18, c19 and 5 more)"
+        );
+        let anonymous = options(|o| o.context = some("anonymous"));
+        assert!(resolve(&anonymous, &environment).is_ok(), "as kubectl does");
+    }
+
+    #[test]
+    fn without_a_current_context_one_has_to_be_chosen() {
+        let (_home, environment) = home(&TWO.replace("current-context: blue", "current-context: ''"));
+        let error = refused(&ConnectOptions::default(), &environment);
+        assert!(error.to_string().contains("(it has anonymous, blue, red, torn)"));
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("kubectl config use-context NAME") && hint.contains("--context"));
+        let by_server = options(|o| o.server = some("https://x"));
+        assert_eq!(resolve(&by_server, &environment).unwrap().1.context, None);
+    }
+
+    #[test]
+    fn a_server_needs_no_kubeconfig() {
+        let alone = options(|o| o.server = some("10.0.0.1:6443"));
+        let (config, target) = resolve(&alone, &Environment::default()).unwrap();
+        assert_eq!(target.server, "https://10.0.0.1:6443");
+        assert!(config.auth_info.token.is_none());
+        for (server, part) in [
+            ("ftp://x", "neither"),
+            ("https://", ""),
+            ("https://a b", ""),
+            ("https://x/?q=1", "query"),
+            ("", ""),
+        ] {
+            let error = refused(&options(|o| o.server = some(server)), &Environment::default());
+            assert!(
+                matches!(error, ConnectError::Server { .. } | ConnectError::NoServer { .. }),
+                "{error:?}"
+            );
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pod_uses_its_service_account() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut environment = Environment {
+            service_account: directory.path().to_owned(),
+            ..Environment::default()
+        };
+        set(&mut environment, "KUBERNETES_SERVICE_HOST", "fd00::1");
+        set(&mut environment, "KUBERNETES_SERVICE_PORT", "443");
+        let error = refused(&ConnectOptions::default(), &environment);
+        assert!(
+            matches!(error, ConnectError::NotConfigured { .. }),
+            "no token, no pod: {error:?}"
+        );
+
+        write(&directory, "token", "pod-token");
+        write(&directory, "namespace", "runner\n");
+        let authority = write(&directory, "ca.crt", "not PEM");
+        let error = refused(&ConnectOptions::default(), &environment).to_string();
+        assert!(error.contains("ca.crt holds no certificate"), "{error}");
+        write(
+            &directory,
+            "ca.crt",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        );
+        let (config, target) = resolve(&ConnectOptions::default(), &environment).unwrap();
+        assert!(target.in_cluster);
+        assert_eq!(target.server, "https://[fd00::1]:443");
+        assert_eq!(config.default_namespace, "runner");
+        assert_eq!(config.root_cert_file, Some(authority));
+        assert_eq!(
+            config.auth_info.token_file.as_deref(),
+            directory.path().join("token").to_str()
+        );
+
+        let named = options(|o| o.context = some("prod"));
+        let error = refused(&named, &environment);
+        assert!(
+            matches!(error, ConnectError::NotConfigured { .. }),
+            "not another cluster: {error:?}"
+        );
+    }
+
+    #[test]
+    fn certificates_of_flags_are_read_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let path = write(&directory, "some.pem", pem);
+        let with = |path: &Path| {
+            options(|o| {
+                o.server = some("https://x");
+                o.certificate_authority = Some(path.to_owned());
+                o.client_certificate = Some(path.to_owned());
+                o.client_key = Some(path.to_owned());
+            })
+        };
+        let (config, _) = resolve(&with(&path), &Environment::default()).unwrap();
+        assert_eq!(config.root_cert, Some(vec![vec![0, 0, 0]]));
+        assert_eq!(config.auth_info.client_certificate_data, Some(BASE64.encode(pem)));
+        assert!(config.auth_info.client_key_data.is_some());
+
+        let absent = directory.path().join("absent.pem");
+        let error = refused(&with(&absent), &Environment::default()).to_string();
+        assert!(
+            error.contains("certificate authority") && error.contains("absent.pem"),
+            "{error}"
+        );
+        let both = ConnectOptions {
+            insecure_skip_tls_verify: true,
+            ..with(&path)
+        };
+        let error = refused(&both, &Environment::default());
+        assert!(matches!(error, ConnectError::AuthorityAndInsecure), "{error:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused_before_it_is_tried() {
+        let torn = options(|o| {
+            o.server = some("https://x");
+            o.token = Some(Secret::new("a\nb".to_owned()));
+        });
+        let error = refused(&torn, &Environment::default());
+        assert!(matches!(error, ConnectError::Token), "{error:?}");
+        let nobody = options(|o| {
+            o.server = some("https://x");
+            o.impersonate_groups = vec!["g".to_owned()];
+        });
+        let error = refused(&nobody, &Environment::default());
+        assert!(error.hint().unwrap().contains("--as"), "{error:?}");
+        assert!(!format!("{torn:?}").contains("a\\nb"), "masked");
+    }
+
+    #[test]
+    fn the_proxy_is_that_of_the_environment_given() {
+        let mut environment = Environment::default();
+        set(&mut environment, "HTTPS_PROXY", "proxy.test:3128");
+        set(&mut environment, "NO_PROXY", ".internal.test,");
+        for (server, expected) in [
+            ("https://x.test", some("http://proxy.test:3128/")),
+            ("https://a.internal.test", None),
+        ] {
+            let (config, _) = resolve(&options(|o| o.server = some(server)), &environment).unwrap();
+            assert_eq!(config.proxy_url.map(|uri| uri.to_string()), expected);
+        }
+        set(&mut environment, "HTTPS_PROXY", "gopher://proxy.test");
+        let error = refused(&options(|o| o.server = some("https://x.test")), &environment);
+        assert!(
+            error.to_string().contains("HTTPS_PROXY") && error.hint().is_some(),
+            "{error}"
+        );
+    }
+
+    fn with_plugin(exec: &str) -> (TempDir, Environment) {
+        let content = format!(
+            "current-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: 'https://x'}}}}]\nusers: [{{name: u, user: {{exec: {{{exec}}}}}}}]\n"
+        );
+        home(&content)
+    }
+
+    #[test]
+    fn a_plugin_that_is_not_there_is_named_with_its_install_hint() {
+        let (_home, environment) =
+            with_plugin("command: no-such-plugin, installHint: \"Get it:\\n  from here\"");
+        let error = refused(&ConnectOptions::default(), &environment);
+        assert!(error.to_string().contains("no-such-plugin"), "{error}");
+        assert!(error.to_string().contains("Get it:\n  from here"), "{error}");
+
+        let (_home, environment) = with_plugin("command: kubelogin");
+        let error = refused(&ConnectOptions::default(), &environment);
+        assert!(
+            error
+                .hint()
+                .unwrap()
+                .contains("kubelogin convert-kubeconfig -l azurecli"),
+            "{error}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_plugin_asks_only_where_someone_can_answer() {
+        for (mode, terminal, expected) in [
+            ("", false, Some(Some(ExecInteractiveMode::Never))),
+            (
+                ", interactiveMode: IfAvailable",
+                false,
+                Some(Some(ExecInteractiveMode::Never)),
+            ),
+            (
+                ", interactiveMode: Never",
+                false,
+                Some(Some(ExecInteractiveMode::Never)),
+            ),
+            (", interactiveMode: Always", false, None),
+            ("", true, Some(None)),
+            (
+                ", interactiveMode: IfAvailable",
+                true,
+                Some(Some(ExecInteractiveMode::IfAvailable)),
+            ),
+            (
+                ", interactiveMode: Always",
+                true,
+                Some(Some(ExecInteractiveMode::Always)),
+            ),
+        ] {
+            let (_home, mut environment) = with_plugin(&format!("command: /bin/sh{mode}"));
+            environment.stdin_is_terminal = terminal;
+            match (resolve(&ConnectOptions::default(), &environment), expected) {
+                (Ok((config, _)), Some(expected)) => {
+                    assert_eq!(
+                        config.auth_info.exec.unwrap().interactive_mode,
+                        expected,
+                        "{mode}"
+                    );
+                }
+                (Err(error), None) => assert!(error.to_string().contains("no terminal"), "{error}"),
+                (result, _) => panic!("{mode} {terminal}: {:?}", result.map(|(_, target)| target)),
+            }
+        }
     }
 }

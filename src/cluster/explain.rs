@@ -1,46 +1,52 @@
-//! Turns a client's error into what a person needs: what it means, in whose words, and what to do next.
+//! What an error of the client library means to the person at the keyboard.
+//!
+//! The library reports what broke, several layers deep; its texts can quote a credential plugin's whole
+//! command line, its environment and its output. Here the chain of causes is walked once and becomes a cause
+//! that code can branch on, a sentence, and where there is one the next command to try. Text that comes from
+//! a server or a plugin is stripped of control characters, and nothing that may hold a secret is passed on.
 
-use std::error::Error;
+use std::error::Error as StdError;
+use std::io;
 
 use kube::client::AuthError;
 use kube::core::Status;
+use rustls::CertificateError;
 
-use super::connect::chain;
-use crate::scenario::proof::presentable;
-
-/// What kind of failure it is, for code that decides by it.
+/// What kind of thing went wrong; the part that code can branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// No connection to the API server.
+    /// No API server was reached: name, address, proxy or TLS.
     Unreachable,
-    /// The API server does not know the caller (401).
+    /// The server does not know who asks (401).
     Unauthorized,
-    /// The caller may not do it, or admission refused it (403).
+    /// The server knows and says no (403), by rights or by an admission rule.
     Forbidden,
-    /// There is no such object (404).
+    /// The object or the kind does not exist (404).
     NotFound,
-    /// Somebody else's change or ownership stands against it (409).
+    /// The object changed in between (409).
     Conflict,
-    /// An object of that name is there already (409).
+    /// The object is there already (409).
     AlreadyExists,
-    /// The API server refused the object (422).
+    /// The object is refused for what is in it (422, or an admission webhook).
     Invalid,
-    /// No answer in time.
+    /// No answer in time, ours or the server's (504).
     TimedOut,
-    /// Credentials could not be had.
+    /// The server asks for patience (429, 503): the one that is worth a retry.
+    Busy,
+    /// The credentials could not be produced on this side: a plugin, a file, a certificate.
     Auth,
     /// Anything else.
     Other,
 }
 
-/// An error, explained.
-#[derive(Clone, Debug, PartialEq)]
+/// An error, told: see the module's description.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained {
-    /// What kind of failure it is.
+    /// For code.
     pub cause: Cause,
-    /// What happened, fit to be shown.
+    /// For people: lower-case, no full stop, free of control characters (line feeds excepted).
     pub message: String,
-    /// What to do next.
+    /// A command or a setting to try next.
     pub hint: Option<String>,
 }
 
@@ -48,212 +54,619 @@ impl Explained {
     fn new(cause: Cause, message: impl AsRef<str>, hint: Option<&str>) -> Self {
         Self {
             cause,
-            message: presentable(message.as_ref()),
+            message: printable(message.as_ref()),
             hint: hint.map(str::to_owned),
         }
     }
 }
 
-/// Explains an error of the client.
+const HINT_ADDRESS: &str = "compare the address with the output of: kubectl config view --minify";
+const HINT_PROXY: &str = "check HTTPS_PROXY and NO_PROXY, or proxy-url in: kubectl config view --minify";
+const HINT_NETWORK: &str = "is a VPN or a private network needed? try the same way by: kubectl cluster-info";
+const HINT_LOGIN: &str = "log in again, then see who the cluster takes you for: kubectl auth whoami";
+
+/// Says what `error` means. Never fails, never shows a secret.
+#[must_use]
 pub fn explain(error: &kube::Error) -> Explained {
     match error {
-        kube::Error::Api(status) => api(status),
-        kube::Error::Auth(error) => auth(error),
-        kube::Error::Service(error) => service(error.as_ref()),
-        other => service(other),
+        kube::Error::Api(status) => of_status(status),
+        kube::Error::ProxyProtocolUnsupported { .. } | kube::Error::ProxyProtocolDisabled { .. } => {
+            let message = "the proxy's protocol is not supported";
+            Explained::new(Cause::Unreachable, message, Some(HINT_PROXY))
+        }
+        kube::Error::RustlsTls(_) | kube::Error::InferKubeconfig(_) => {
+            let message = format!("the certificates or the key cannot be used: {}", told(error));
+            let hint = "check the certificate entries of: kubectl config view --minify";
+            Explained::new(Cause::Auth, message, Some(hint))
+        }
+        kube::Error::SerdeError(source) => {
+            let message = format!("the answer cannot be read as one of the Kubernetes API: {source}");
+            Explained::new(Cause::Other, message, Some(HINT_ADDRESS))
+        }
+        _ => of_chain(error),
     }
 }
 
-fn api(status: &Status) -> Explained {
-    let message = if status.message.is_empty() {
-        &status.reason
+/// `error` and what caused it, outermost first. An [`io::Error`] hides its content from `source`, so that
+/// step is taken by hand.
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
+    const DEEPEST: usize = 16;
+    let inner = |error: &&'a (dyn StdError + 'static)| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        let content = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match content {
+            Some(content) => Some(content as &(dyn StdError + 'static)),
+            None => error.source(),
+        }
+    };
+    std::iter::successors(Some(error), inner).take(DEEPEST).collect()
+}
+
+/// The chain in one line, without what is said twice.
+fn told(error: &(dyn StdError + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for link in chain(error) {
+        let text = link.to_string();
+        // An outer text that ends in its cause adds only its own words.
+        if let Some(last) = parts.last_mut()
+            && let Some(own) = last.strip_suffix(&text)
+        {
+            *last = own.trim_end_matches([':', ' ']).to_owned();
+        }
+        parts.push(text);
+    }
+    parts.retain(|part| !part.is_empty() && part != "ServiceError" && part != "HyperError");
+    without_tokens(&parts.join(": "))
+}
+
+fn of_chain(error: &kube::Error) -> Explained {
+    let links = chain(error);
+    let has = |text: &str| links.iter().any(|link| link.to_string().starts_with(text));
+
+    for link in &links {
+        if let Some(error) = link.downcast_ref::<AuthError>() {
+            return of_auth(error);
+        }
+        if let Some(error) = link.downcast_ref::<rustls::Error>() {
+            return of_tls(error);
+        }
+    }
+    let proxied = has("tunnel error") || has("SOCKS error");
+    let (whom, hint) = if proxied {
+        ("the proxy", HINT_PROXY)
     } else {
-        &status.message
+        ("the API server", HINT_ADDRESS)
     };
-    let (cause, hint) = match status.code {
-        401 => (
-            Cause::Unauthorized,
-            Some("log in again; who you are: kubectl auth whoami; new credentials, for example: az aks get-credentials".to_owned()),
-        ),
-        403 => (Cause::Forbidden, can_i(message)),
-        404 => (Cause::NotFound, None),
-        409 if status.is_already_exists() => (Cause::AlreadyExists, None),
-        409 => (Cause::Conflict, None),
-        422 => (Cause::Invalid, None),
-        429 => (Cause::Other, Some("the API server is busy; try again later".to_owned())),
-        503 | 504 => (Cause::TimedOut, Some("the API server is not ready; try again later".to_owned())),
-        _ => (Cause::Other, None),
-    };
-    Explained {
-        cause,
-        message: presentable(message),
-        hint,
+    if has("dns error") {
+        let message = format!("the name of {whom} cannot be resolved: {}", innermost(&links));
+        let hint = if proxied { HINT_PROXY } else { HINT_NETWORK };
+        return Explained::new(Cause::Unreachable, message, Some(hint));
+    }
+    if has("tunnel error: proxy authorization required") {
+        let message = "the proxy wants a user name and a password";
+        return Explained::new(Cause::Unreachable, message, Some(HINT_PROXY));
+    }
+    if has("tunnel error: unsuccessful") {
+        let message = "the proxy does not connect to the API server";
+        return Explained::new(Cause::Unreachable, message, Some(HINT_PROXY));
+    }
+    let io = links
+        .iter()
+        .rev()
+        .find_map(|link| link.downcast_ref::<io::Error>());
+    match io.map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            let message = format!("{whom} refuses the connection: nothing listens at its address");
+            Explained::new(Cause::Unreachable, message, Some(hint))
+        }
+        Some(io::ErrorKind::TimedOut) if has("client error (Connect)") => {
+            let message = format!("{whom} cannot be reached: no connection in time");
+            let hint = if proxied { HINT_PROXY } else { HINT_NETWORK };
+            Explained::new(Cause::Unreachable, message, Some(hint))
+        }
+        Some(io::ErrorKind::TimedOut) => {
+            Explained::new(Cause::TimedOut, format!("{whom} did not answer in time"), None)
+        }
+        Some(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable) => {
+            let message = format!("there is no route to {whom}: {}", innermost(&links));
+            Explained::new(Cause::Unreachable, message, Some(HINT_NETWORK))
+        }
+        Some(_) => {
+            let message = format!("the connection to {whom} broke: {}", innermost(&links));
+            Explained::new(Cause::Unreachable, message, Some(hint))
+        }
+        None if has("client error (Connect)") => Explained::new(Cause::Unreachable, told(error), Some(hint)),
+        None => Explained::new(Cause::Other, told(error), None),
     }
 }
 
-/// From `User "x" cannot create resource "pods" in API group "" in the namespace "n"`, as RBAC says it.
-fn can_i(message: &str) -> Option<String> {
-    let (_, rest) = message.split_once(" cannot ")?;
-    let (verb, rest) = rest.split_once(' ')?;
-    let mut quoted = rest.split('"').skip(1).step_by(2);
-    let resource = quoted.next()?;
-    let group = quoted
-        .next()
-        .filter(|group| !group.is_empty())
-        .map(|group| format!(".{group}"))
-        .unwrap_or_default();
-    let namespace = match (rest.contains("in the namespace"), quoted.next()) {
-        (true, Some(namespace)) => format!(" -n {namespace}"),
-        _ => String::new(),
-    };
-    Some(format!("kubectl auth can-i {verb} {resource}{group}{namespace}"))
+fn innermost(links: &[&(dyn StdError + 'static)]) -> String {
+    links
+        .last()
+        .map_or(String::new(), |link| without_tokens(&link.to_string()))
 }
 
-fn auth(error: &AuthError) -> Explained {
-    let again = "see what the plugin says under kubectl: kubectl auth whoami";
+fn of_tls(error: &rustls::Error) -> Explained {
+    let unreachable = |message: String, hint: &str| Explained::new(Cause::Unreachable, message, Some(hint));
     match error {
-        AuthError::AuthExecRun { cmd, out } => {
-            let said = String::from_utf8_lossy(&out.stderr);
-            let last = said
-                .lines()
-                .rfind(|line| !line.trim().is_empty())
-                .unwrap_or_default();
-            let message = format!("the credential plugin {cmd:?} failed ({}): {last}", out.status);
-            Explained::new(Cause::Auth, message.trim_end_matches(": "), Some(again))
-        }
-        other => Explained::new(
+        rustls::Error::InvalidCertificate(reason) => match reason {
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                unreachable(
+                    format!("the API server's certificate is for another name: {reason}"),
+                    "name the one it is for: --tls-server-name NAME",
+                )
+            }
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => unreachable(
+                format!("the API server's certificate is out of date: {reason}"),
+                "compare this machine's clock with the certificate's dates",
+            ),
+            CertificateError::UnknownIssuer => unreachable(
+                "the API server's certificate is signed by an authority that is not trusted".to_owned(),
+                HINT_ISSUER,
+            ),
+            _ => unreachable(
+                format!("the API server's certificate is not accepted: {reason}"),
+                HINT_ISSUER,
+            ),
+        },
+        rustls::Error::InvalidMessage(_) => unreachable(
+            "the server does not speak TLS: an HTTP answer came on an HTTPS connection".to_owned(),
+            "is the address meant to start with http://, or the port another one? see: kubectl config view --minify",
+        ),
+        rustls::Error::AlertReceived(alert) => Explained::new(
             Cause::Auth,
-            format!("no credentials: {}", chain(other)),
-            Some(again),
+            format!("the API server broke off the TLS handshake: {alert:?}"),
+            Some("check the client certificate of: kubectl config view --minify"),
+        ),
+        other => unreachable(
+            format!("no TLS connection to the API server: {other}"),
+            HINT_ADDRESS,
         ),
     }
 }
 
-/// Errors of the connection come as a chain of types that are not ours to name; what is at its end tells.
-fn service(error: &(dyn Error + 'static)) -> Explained {
-    let mut last: &dyn Error = error;
-    let mut io = None;
-    while let Some(source) = last.source() {
-        if let Some(auth_error) = source.downcast_ref::<AuthError>() {
-            return auth(auth_error);
+const HINT_ISSUER: &str = "name the authority's own certificate (a server's certificate does not do): \
+                           --certificate-authority FILE";
+
+fn of_auth(error: &AuthError) -> Explained {
+    let message = match error {
+        AuthError::AuthExecStart(source) => format!("the credential plugin cannot be started: {source}"),
+        // Neither the command (its environment is in there) nor the standard output (a token may be).
+        AuthError::AuthExecRun { out, .. } => {
+            let said = last_lines(&String::from_utf8_lossy(&out.stderr));
+            if said.is_empty() {
+                format!("the credential plugin failed ({})", out.status)
+            } else {
+                format!("the credential plugin failed ({}): {said}", out.status)
+            }
         }
-        io = source
-            .downcast_ref::<std::io::Error>()
-            .map(std::io::Error::kind)
-            .or(io);
-        last = source;
-    }
-    if let Some(auth_error) = error.downcast_ref::<AuthError>() {
-        return auth(auth_error);
-    }
-    let text = chain(error);
-    let has = |part: &str| text.contains(part);
-    let reach = "is the server's address right, and the network (VPN, proxy) up? kubectl cluster-info";
-    let found = |message: &str, hint| Explained::new(Cause::Unreachable, message, Some(hint));
-    if has("UnknownIssuer") {
-        let hint = "the kubeconfig's certificate authority has to be the one that signed it; a server's own certificate does not do";
-        return found("the API server's certificate is from an unknown issuer", hint);
-    }
-    if has("NotValidForName") || has("not valid for name") {
-        return found(
-            "the API server's certificate is for another name",
-            "name the one it is for with --tls-server-name",
+        // The parser's error quotes what it read.
+        AuthError::AuthExecParse(_) => {
+            "the credential plugin's answer is not an ExecCredential object".to_owned()
+        }
+        AuthError::ExecPluginFailed => "the credential plugin's answer has no status".to_owned(),
+        other => without_tokens(&other.to_string()),
+    };
+    Explained::new(Cause::Auth, message, Some(HINT_LOGIN))
+}
+
+/// The end of what a program said, where the reason usually is.
+fn last_lines(text: &str) -> String {
+    const LINES: usize = 6;
+    let text = without_tokens(text);
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+fn of_status(status: &Status) -> Explained {
+    let said = without_tokens(status.message.trim());
+    let page = said.starts_with('<') || said.to_ascii_lowercase().contains("<html");
+    let message = if page {
+        format!(
+            "a web page came back (HTTP {}), not an answer of the Kubernetes API",
+            status.code
+        )
+    } else if said.is_empty() {
+        format!("the API server answered {} {}", status.code, status.reason)
+    } else {
+        said.clone()
+    };
+    let busy = |what: &str| match status.details.as_ref().map(|details| details.retry_after_seconds) {
+        Some(seconds @ 1..) => format!("{what} (it asks to come back in {seconds} s): {message}"),
+        _ => format!("{what}: {message}"),
+    };
+    let (cause, message, hint) = match status.code {
+        401 => {
+            let message = format!("the API server does not accept the credentials: {message}");
+            (Cause::Unauthorized, message, Some(HINT_LOGIN.to_owned()))
+        }
+        403 => (Cause::Forbidden, message, hint_forbidden(&said)),
+        404 => (Cause::NotFound, message, None),
+        409 if status.reason == "AlreadyExists" => (Cause::AlreadyExists, message, None),
+        409 => (Cause::Conflict, message, None),
+        422 => (Cause::Invalid, message, None),
+        400 if said.contains("HTTP request to an HTTPS server") => {
+            let message = "the API server speaks TLS, but its address starts with http://".to_owned();
+            (
+                Cause::Unreachable,
+                message,
+                Some("use https:// in --server or in the kubeconfig".to_owned()),
+            )
+        }
+        400 if said.contains("admission webhook") => (Cause::Invalid, message, None),
+        429 => (Cause::Busy, busy("the API server has too many requests"), None),
+        503 => (Cause::Busy, busy("the API server is not available"), None),
+        504 => (
+            Cause::TimedOut,
+            busy("the API server did not answer in time"),
+            None,
+        ),
+        _ if said.contains("failed calling webhook") => {
+            let hint = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations";
+            (Cause::Other, message, Some(hint.to_owned()))
+        }
+        _ => (Cause::Other, message, None),
+    };
+    let hint = if page { Some(HINT_PROXY.to_owned()) } else { hint };
+    Explained::new(cause, message, hint.as_deref())
+}
+
+fn hint_forbidden(message: &str) -> Option<String> {
+    if message.contains("violates PodSecurity") {
+        return Some(
+            "see what each namespace admits: kubectl get namespaces -L pod-security.kubernetes.io/enforce"
+                .to_owned(),
         );
     }
-    if has("InvalidContentType") || has("corrupt message") {
-        return found("the API server does not speak TLS", "is it an http:// address?");
+    can_i(message).map(|question| format!("ask for this right, then check it: kubectl auth can-i {question}"))
+}
+
+/// The question that repeats a refusal: `User "x" cannot list resource "pods" in API group "" in the
+/// namespace "y"` becomes `list pods -n y`. Nothing is put into a command that is not plainly a name.
+fn can_i(message: &str) -> Option<String> {
+    fn name(text: &str) -> Option<&str> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-./*:_".contains(c);
+        (!text.is_empty() && !text.starts_with('-') && text.chars().all(plain)).then_some(text)
     }
-    if has("dns error") || has("failed to lookup address") {
-        return found("the API server's name does not resolve", reach);
+    let after = |text: &'_ str, label: &str| -> Option<String> {
+        let (_, rest) = text.split_once(label)?;
+        rest.split_once('"').map(|(value, _)| value.to_owned())
+    };
+    let (_, refusal) = message.split_once("\" cannot ")?;
+    let verb = name(refusal.split(' ').next()?)?;
+    if let Some(path) = after(refusal, " path \"") {
+        return Some(format!("{verb} {}", name(&path)?));
     }
-    if has("refused") {
-        return found("the API server's port refuses the connection", reach);
+    let resource = after(refusal, " resource \"")?;
+    let group = after(refusal, " in API group \"").unwrap_or_default();
+    let (resource, subresource) = match resource.split_once('/') {
+        Some((resource, subresource)) => (resource, Some(name(subresource)?)),
+        None => (resource.as_str(), None),
+    };
+    let mut question = format!("{verb} {}", name(resource)?);
+    if !group.is_empty() {
+        question.push('.');
+        question.push_str(name(&group)?);
     }
-    if has("deadline has elapsed") || has("timed out") || io == Some(std::io::ErrorKind::TimedOut) {
-        return found("the API server does not answer", reach);
+    if let Some(subresource) = subresource {
+        question.push_str(" --subresource=");
+        question.push_str(subresource);
     }
-    if let Some(kind) = io {
-        return found(&format!("the connection to the API server failed: {kind}"), reach);
+    if let Some(namespace) = after(refusal, " in the namespace \"") {
+        question.push_str(" -n ");
+        question.push_str(name(&namespace)?);
     }
-    Explained::new(Cause::Other, text, None)
+    Some(question)
+}
+
+/// `text` as a terminal may have it: no control characters but the line feed (a tab becomes a space), and no
+/// marks that turn the direction of writing.
+pub(crate) fn printable(text: &str) -> String {
+    let turns =
+        |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    text.trim()
+        .replace('\t', " ")
+        .chars()
+        .filter(|&c| c == '\n' || !(c.is_control() || turns(c)))
+        .collect()
+}
+
+/// `text` with everything masked that looks like a JSON web token, the form in which cluster credentials
+/// travel.
+pub(crate) fn without_tokens(text: &str) -> String {
+    let part_of_token = |c: char| c.is_ascii_alphanumeric() || "-_.=+/".contains(c);
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("eyJ") {
+        let (before, token) = rest.split_at(at);
+        let end = token.find(|c| !part_of_token(c)).unwrap_or(token.len());
+        out.push_str(before);
+        out.push_str(if end > 16 { "<redacted>" } else { &token[..end] });
+        rest = &token[end..];
+    }
+    out + rest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::{AlertDescription, InvalidMessage};
 
-    fn status(code: u16, reason: &str, message: &str) -> Explained {
-        let status: Status = serde_json::from_value(serde_json::json!({
-            "status": "Failure", "code": code, "reason": reason, "message": message }))
-        .unwrap();
-        explain(&kube::Error::Api(Box::new(status)))
+    /// What a service returns when the layer below `error` is a connection that could not be made.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Box<dyn StdError + Send + Sync>,
+    }
+
+    fn layer(text: &'static str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Layer {
+        let source = source.into();
+        Layer { text, source }
+    }
+
+    fn connecting(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Explained {
+        explain(&kube::Error::Service(Box::new(layer(
+            "client error (Connect)",
+            source,
+        ))))
+    }
+
+    fn tls(error: rustls::Error) -> Explained {
+        connecting(io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    fn answered(code: u16, reason: &str, message: &str) -> Explained {
+        explain(&kube::Error::Api(
+            Status::failure(message, reason).with_code(code).boxed(),
+        ))
     }
 
     #[test]
-    fn a_refusal_names_the_command_that_checks_it() {
-        let text = r#"pods is forbidden: User "jane" cannot create resource "pods" in API group "" in the namespace "n""#;
-        let explained = status(403, "Forbidden", text);
-        assert_eq!(
-            (explained.cause, explained.message.as_str()),
-            (Cause::Forbidden, text)
+    fn a_server_out_of_reach_is_told_by_its_cause() {
+        let refused = layer(
+            "tcp connect error",
+            io::Error::from(io::ErrorKind::ConnectionRefused),
         );
-        assert_eq!(
-            explained.hint.as_deref(),
-            Some("kubectl auth can-i create pods -n n")
-        );
-        let text = r#"networkpolicies is forbidden: User "j" cannot list resource "networkpolicies" in API group "networking.k8s.io" at the cluster scope"#;
-        let hint = status(403, "Forbidden", text).hint;
-        assert_eq!(
-            hint.as_deref(),
-            Some("kubectl auth can-i list networkpolicies.networking.k8s.io")
-        );
+        let lookup = io::Error::other("failed to lookup address information: Name or service not known");
+        for (explained, part) in [
+            (connecting(refused), "refuses the connection"),
+            (
+                connecting(layer("dns error", lookup)),
+                "cannot be resolved: failed to lookup",
+            ),
+            (
+                connecting(io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed")),
+                "no connection in time",
+            ),
+            (
+                connecting(io::Error::from(io::ErrorKind::HostUnreachable)),
+                "no route",
+            ),
+            (
+                connecting(io::Error::from(io::ErrorKind::ConnectionReset)),
+                "broke",
+            ),
+        ] {
+            assert_eq!(explained.cause, Cause::Unreachable, "{explained:?}");
+            assert!(explained.message.contains(part), "{explained:?}");
+            assert!(explained.message.contains("API server"), "{explained:?}");
+            assert!(explained.hint.is_some(), "{explained:?}");
+        }
     }
 
     #[test]
-    fn admission_speaks_in_its_own_words() {
-        let text = r#"pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true"#;
-        let explained = status(403, "Forbidden", text);
-        assert_eq!((explained.message.as_str(), explained.hint), (text, None));
-    }
-
-    #[test]
-    fn kinds_of_answer() {
-        assert_eq!(
-            status(401, "Unauthorized", "Unauthorized").cause,
-            Cause::Unauthorized
+    fn a_proxy_out_of_reach_is_not_called_the_server() {
+        let refused = layer(
+            "tunnel error: failed to create underlying connection",
+            io::Error::from(io::ErrorKind::ConnectionRefused),
         );
-        assert_eq!(status(404, "NotFound", "").cause, Cause::NotFound);
-        assert_eq!(status(409, "AlreadyExists", "").cause, Cause::AlreadyExists);
-        assert_eq!(status(409, "Conflict", "").cause, Cause::Conflict);
-        assert_eq!(status(422, "Invalid", "no").cause, Cause::Invalid);
-        assert_eq!(status(503, "ServiceUnavailable", "no").cause, Cause::TimedOut);
-    }
-
-    #[test]
-    fn text_from_outside_is_made_fit_to_be_shown() {
-        assert_eq!(status(403, "Forbidden", "a\u{1b}[31mb\nc").message, "a [31mb c");
-    }
-
-    #[test]
-    fn connection_failures() {
-        let io = |kind, text: &str| service(&std::io::Error::new(kind, text.to_owned()));
-        let refused = io(
-            std::io::ErrorKind::ConnectionRefused,
-            "tcp connect error: Connection refused",
-        );
-        assert_eq!(
-            (refused.cause, refused.message.as_str()),
-            (Cause::Unreachable, "the API server's port refuses the connection")
-        );
-        let unknown = io(
-            std::io::ErrorKind::InvalidData,
-            "invalid peer certificate: UnknownIssuer",
-        );
-        assert!(unknown.message.contains("unknown issuer"));
+        let explained = connecting(refused);
         assert!(
-            io(std::io::ErrorKind::Other, "dns error: no such host")
-                .message
-                .contains("does not resolve")
+            explained.message.starts_with("the proxy refuses"),
+            "{explained:?}"
+        );
+        assert!(explained.hint.unwrap().contains("HTTPS_PROXY"));
+    }
+
+    #[test]
+    fn an_answer_that_stays_out_is_not_an_unreachable_server() {
+        let late = io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed");
+        let explained = explain(&kube::Error::Service(Box::new(layer(
+            "client error (SendRequest)",
+            late,
+        ))));
+        assert_eq!(explained.cause, Cause::TimedOut);
+    }
+
+    #[test]
+    fn tls_failures_name_the_way_out() {
+        for (error, cause, message, hint) in [
+            (
+                rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer),
+                Cause::Unreachable,
+                "not trusted",
+                "--certificate-authority",
+            ),
+            (
+                rustls::Error::InvalidCertificate(CertificateError::NotValidForName),
+                Cause::Unreachable,
+                "another name",
+                "--tls-server-name",
+            ),
+            (
+                rustls::Error::InvalidCertificate(CertificateError::Expired),
+                Cause::Unreachable,
+                "out of date",
+                "clock",
+            ),
+            (
+                rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType),
+                Cause::Unreachable,
+                "does not speak TLS",
+                "http://",
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::CertificateRequired),
+                Cause::Auth,
+                "CertificateRequired",
+                "client certificate",
+            ),
+        ] {
+            let explained = tls(error);
+            assert_eq!(explained.cause, cause, "{explained:?}");
+            assert!(explained.message.contains(message), "{explained:?}");
+            assert!(explained.hint.as_ref().unwrap().contains(hint), "{explained:?}");
+        }
+    }
+
+    #[test]
+    fn answers_of_the_server_keep_their_message() {
+        for (code, reason, message, cause) in [
+            (401, "Unauthorized", "Unauthorized", Cause::Unauthorized),
+            (403, "Forbidden", "pods \"x\" is forbidden", Cause::Forbidden),
+            (404, "NotFound", "namespaces \"x\" not found", Cause::NotFound),
+            (
+                409,
+                "AlreadyExists",
+                "jobs.batch \"x\" already exists",
+                Cause::AlreadyExists,
+            ),
+            (409, "Conflict", "the object has been modified", Cause::Conflict),
+            (
+                422,
+                "Invalid",
+                "Job.batch \"x\" is invalid: spec: Required value",
+                Cause::Invalid,
+            ),
+            (
+                400,
+                "BadRequest",
+                "admission webhook \"a.b\" denied the request: no\n- one\n- two",
+                Cause::Invalid,
+            ),
+            (429, "TooManyRequests", "too many requests", Cause::Busy),
+            (503, "ServiceUnavailable", "no endpoints", Cause::Busy),
+            (504, "Timeout", "context deadline exceeded", Cause::TimedOut),
+            (
+                500,
+                "InternalError",
+                "failed calling webhook \"a.b\": refused",
+                Cause::Other,
+            ),
+            (410, "Expired", "too old resource version", Cause::Other),
+        ] {
+            let explained = answered(code, reason, message);
+            assert_eq!(explained.cause, cause, "{explained:?}");
+            assert!(explained.message.contains(message), "{explained:?}");
+        }
+        assert!(answered(401, "Unauthorized", "x").hint.is_some());
+        assert_eq!(
+            answered(418, "Teapot", "").message,
+            "the API server answered 418 Teapot"
+        );
+        let page = answered(502, "", "<html><body>Bad gateway</body></html>");
+        assert!(
+            page.message.contains("HTTP 502") && !page.message.contains('<'),
+            "{page:?}"
+        );
+        let plain = answered(400, "", "Client sent an HTTP request to an HTTPS server.");
+        assert_eq!(plain.cause, Cause::Unreachable);
+    }
+
+    #[test]
+    fn a_pod_security_refusal_is_whole() {
+        let message = "pods \"p\" is forbidden: violates PodSecurity \"restricted:latest\": privileged \
+                       (container \"c\" must not set securityContext.privileged=true), runAsNonRoot != true";
+        let explained = answered(403, "Forbidden", message);
+        assert_eq!(explained.message, message);
+        assert!(
+            explained
+                .hint
+                .unwrap()
+                .contains("pod-security.kubernetes.io/enforce")
+        );
+    }
+
+    #[test]
+    fn a_refusal_becomes_a_question_for_can_i() {
+        for (refusal, question) in [
+            (
+                r#"pods is forbidden: User "u" cannot list resource "pods" in API group "" in the namespace "ns-1""#,
+                Some("list pods -n ns-1"),
+            ),
+            (
+                r#"jobs.batch is forbidden: User "u" cannot create resource "jobs" in API group "batch" in the namespace "d""#,
+                Some("create jobs.batch -n d"),
+            ),
+            (
+                r#"nodes is forbidden: User "u" cannot list resource "nodes" in API group "" at the cluster scope"#,
+                Some("list nodes"),
+            ),
+            (
+                r#"pods "p" is forbidden: User "u" cannot create resource "pods/exec" in API group "" in the namespace "d""#,
+                Some("create pods --subresource=exec -n d"),
+            ),
+            (
+                r#"forbidden: User "u" cannot get path "/metrics""#,
+                Some("get /metrics"),
+            ),
+            (
+                r#"x: User "u" cannot list resource "pods; rm" in API group """#,
+                None,
+            ),
+            ("exceeded quota", None),
+        ] {
+            assert_eq!(can_i(refusal).as_deref(), question);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_failed_plugin_shows_its_reason_and_no_secret() {
+        use std::os::unix::process::ExitStatusExt;
+
+        let output = std::process::Output {
+            status: std::process::ExitStatus::from_raw(256),
+            stdout: b"{\"token\": \"s3cret-out\"}".to_vec(),
+            stderr:
+                b"\x1b[31mERROR\x1b[0m: please run az login\nBearer eyJhbGciOiJSUzI1NiIsInR5cCI6.abc.def\n"
+                    .to_vec(),
+        };
+        let error = AuthError::AuthExecRun {
+            cmd: "CLIENT_SECRET=\"s3cret-env\" kubelogin".to_owned(),
+            out: Box::new(output),
+        };
+        for error in [
+            explain(&kube::Error::Service(Box::new(error))),
+            explain(&kube::Error::Auth(AuthError::ExecPluginFailed)),
+        ] {
+            assert_eq!(error.cause, Cause::Auth);
+            assert!(error.message.starts_with("the credential plugin"), "{error:?}");
+            assert!(
+                !error.message.contains("s3cret") && !error.message.contains("eyJ"),
+                "{error:?}"
+            );
+            assert!(!error.message.contains('\u{1b}'), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn control_characters_and_tokens_do_not_pass() {
+        assert_eq!(
+            printable(" a\u{1b}[2J\u{9b}b\r\n\tc\u{202e}d\u{7} "),
+            "a[2Jb\n cd"
+        );
+        assert_eq!(
+            without_tokens("a eyJhbGciOiJSUzI1NiIs.x-y_z b eyJ c"),
+            "a <redacted> b eyJ c"
         );
     }
 }

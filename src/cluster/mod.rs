@@ -5,8 +5,8 @@
 
 pub mod connect;
 pub mod explain;
-mod proxy;
-mod warnings;
+pub mod proxy;
+pub mod warnings;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,226 +1,329 @@
-//! Which proxy a request to the API server takes, decided as kubectl's (Go's) HTTP client decides it:
-//! `proxy-url` of the kubeconfig, else `HTTPS_PROXY` or `HTTP_PROXY`, unless `NO_PROXY` names the server.
-//! Source of the rules: the documentation of Go's `golang.org/x/net/http/httpproxy`, `Config`.
+//! Which proxy, if any, stands between this program and the API server.
+//!
+//! kubectl follows the rules of Go's `net/http`, and a plugin that reaches another address than kubectl does
+//! is a puzzle for its user; so the same rules are written down here, as one pure function over the server,
+//! the `proxy-url` of its kubeconfig entry and the environment. The client library has rules of its own that
+//! differ in what `NO_PROXY` is compared with, which is why it is never left to read the environment.
 
 use std::net::IpAddr;
 
 use http::Uri;
 use ipnet::IpNet;
 
-/// A proxy that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("the proxy {value:?} from {origin} cannot be used: {cause}")]
+/// Why a proxy that was asked for cannot be used. Names the place it was set in; never shows credentials.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin} names the proxy {shown:?}, which cannot be used: {reason}")]
 pub struct ProxyError {
-    value: String,
-    origin: String,
-    cause: String,
+    /// Where the value was found: the name of a variable, or the kubeconfig field.
+    pub origin: &'static str,
+    /// The value, without user name and password.
+    pub shown: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
-/// The proxy for `server`, if any. `cluster` is the kubeconfig's `proxy-url`.
-pub fn choose(
+const PROXY_URL: &str = "the cluster's proxy-url";
+
+/// The proxy for `server`: the cluster's own `proxy_url` first (as it stands, without regard to `NO_PROXY`),
+/// then `HTTPS_PROXY` or `HTTP_PROXY` by the server's scheme, unless `NO_PROXY` or a loopback address says no.
+///
+/// Where two spellings of a variable exist, the upper-case one wins and an empty one counts as not set.
+///
+/// # Errors
+///
+/// A value that is no URL, has no host, or has a scheme that is not supported.
+pub fn proxy_for(
     server: &Uri,
-    cluster: Option<&str>,
-    variable: &dyn Fn(&str) -> Option<String>,
+    proxy_url: Option<&str>,
+    lookup: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Uri>, ProxyError> {
-    let first = |names: [&'static str; 2]| {
-        names
-            .into_iter()
-            .find_map(|name| Some((variable(name).filter(|value| !value.is_empty())?, name)))
-    };
-    if let Some(value) = cluster.filter(|value| !value.is_empty()) {
-        return parse(value, "the kubeconfig's proxy-url").map(Some);
+    if let Some(value) = proxy_url.map(str::trim).filter(|value| !value.is_empty()) {
+        return parse(PROXY_URL, value).map(Some);
     }
-    let named = match server.scheme_str() {
-        Some("http") => first(["HTTP_PROXY", "http_proxy"]),
-        _ => first(["HTTPS_PROXY", "https_proxy"]),
+    let first = |names: [&'static str; 2]| {
+        names.into_iter().find_map(|name| {
+            let value = lookup(name)?;
+            let value = value.trim();
+            (!value.is_empty()).then(|| (name, value.to_owned()))
+        })
     };
-    let Some((value, origin)) = named else {
+    let names = match server.scheme_str() {
+        Some("http") => ["HTTP_PROXY", "http_proxy"],
+        _ => ["HTTPS_PROXY", "https_proxy"],
+    };
+    let Some((origin, value)) = first(names) else {
         return Ok(None);
     };
-    let exceptions = first(["NO_PROXY", "no_proxy"])
-        .map(|(list, _)| list)
-        .unwrap_or_default();
-    if is_exempt(server, &exceptions) {
-        Ok(None)
-    } else {
-        parse(&value, origin).map(Some)
+    let exceptions = first(["NO_PROXY", "no_proxy"]).map_or(String::new(), |(_, value)| value);
+    if reached_directly(server, &exceptions) {
+        return Ok(None);
     }
+    parse(origin, &value).map(Some)
 }
 
-fn parse(value: &str, origin: &str) -> Result<Uri, ProxyError> {
-    let failed = |cause: String| ProxyError {
-        value: without_password(value),
-        origin: origin.to_owned(),
-        cause,
+fn parse(origin: &'static str, value: &str) -> Result<Uri, ProxyError> {
+    let refuse = |reason: String| ProxyError {
+        origin,
+        shown: without_credentials(value),
+        reason,
     };
-    let with_scheme = if value.contains("://") {
-        value.to_owned()
-    } else {
-        format!("http://{value}")
+    let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => "http",
+        "https" => "https",
+        // The name is resolved by the proxy in both cases, here as in Go.
+        "socks5" | "socks5h" => "socks5",
+        other => {
+            return Err(refuse(format!(
+                "the scheme {other:?} is not supported (use http, https or socks5)"
+            )));
+        }
     };
-    let uri: Uri = with_scheme
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| failed(error.to_string()))?;
-    match uri.scheme_str() {
-        Some("http" | "https" | "socks5") => Ok(uri),
-        scheme => Err(failed(format!(
-            "{} proxies are not supported",
-            scheme.unwrap_or("such")
-        ))),
+    let parsed = format!("{scheme}://{rest}")
+        .parse::<Uri>()
+        .map_err(|error| refuse(error.to_string()))?;
+    let authority = parsed
+        .authority()
+        .filter(|authority| !authority.host().is_empty());
+    let Some(authority) = authority else {
+        return Err(refuse("it has no host".to_owned()));
+    };
+    // The connector would fall back to port 80.
+    if scheme == "socks5" && authority.port().is_none() {
+        return format!("socks5://{authority}:1080")
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| refuse(error.to_string()));
     }
+    Ok(parsed)
 }
 
-/// A proxy's address may hold a password.
-fn without_password(value: &str) -> String {
-    match (value.find("://").map_or(0, |at| at + 3), value.rfind('@')) {
-        (start, Some(at)) if at > start => format!("{}...{}", &value[..start], &value[at..]),
-        _ => value.to_owned(),
-    }
+fn without_credentials(value: &str) -> String {
+    let (scheme, rest) = match value.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), value),
+    };
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}{host}")
 }
 
-/// Whether `NO_PROXY` (or being on this machine) keeps the server from the proxy.
-fn is_exempt(server: &Uri, exceptions: &str) -> bool {
-    let host = server
-        .host()
-        .unwrap_or_default()
-        .trim_matches(['[', ']'])
-        .to_lowercase();
-    let port = server
-        .port_u16()
-        .unwrap_or(if server.scheme_str() == Some("http") {
-            80
-        } else {
-            443
-        });
-    let address: Option<IpAddr> = host.parse().ok();
-    if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
+/// Whether `NO_PROXY`, or the loopback rule, keeps the proxy out of it.
+fn reached_directly(server: &Uri, exceptions: &str) -> bool {
+    let host = unbracketed(server.host().unwrap_or_default()).to_ascii_lowercase();
+    let default_port = if server.scheme_str() == Some("http") {
+        80
+    } else {
+        443
+    };
+    let port = server.port_u16().unwrap_or(default_port);
+    let ip = host.parse::<IpAddr>().ok();
+
+    if host == "localhost" || ip.is_some_and(|ip| ip.is_loopback()) {
         return true;
     }
     exceptions
         .split(',')
-        .map(str::trim)
+        .map(|entry| entry.trim().to_ascii_lowercase())
         .filter(|entry| !entry.is_empty())
-        .any(|entry| {
-            let entry = entry.to_lowercase();
-            if entry == "*" {
-                return true;
-            }
-            if let Ok(network) = entry.parse::<IpNet>() {
-                return address.is_some_and(|address| network.contains(&address));
-            }
-            let (name, wanted) = split_port(&entry);
-            if wanted.is_some_and(|wanted| wanted != port) {
-                return false;
-            }
-            if let Ok(excepted) = name.parse::<IpAddr>() {
-                return address == Some(excepted);
-            }
-            // "example.com" is the name and what is below it; ".example.com" only what is below it.
-            let name = name.strip_prefix('*').unwrap_or(name);
-            match name.strip_prefix('.') {
-                Some(_) => host.ends_with(name),
-                None => host == name || host.ends_with(&format!(".{name}")),
-            }
-        })
+        .any(|entry| excepts(&entry, &host, ip, port))
 }
 
+fn excepts(entry: &str, host: &str, ip: Option<IpAddr>, port: u16) -> bool {
+    if entry == "*" {
+        return true;
+    }
+    if let Ok(net) = entry.parse::<IpNet>() {
+        return ip.is_some_and(|ip| net.contains(&ip));
+    }
+    let (name, wanted_port) = split_port(entry);
+    if wanted_port.is_some_and(|wanted| wanted != port) {
+        return false;
+    }
+    if let Ok(wanted) = name.parse::<IpAddr>() {
+        return ip == Some(wanted);
+    }
+    // `*.example.com` and `.example.com` mean what is below the name; `example.com` means the name as well.
+    let name = name
+        .strip_prefix('*')
+        .filter(|rest| rest.starts_with('.'))
+        .unwrap_or(name);
+    match name.strip_prefix('.') {
+        Some("") => false,
+        Some(_) => host.ends_with(name),
+        None => {
+            !name.is_empty()
+                && (host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
+        }
+    }
+}
+
+/// `host:port`, `[v6]:port`, `[v6]`, or a bare host (a bare IPv6 address has colons but no port).
 fn split_port(entry: &str) -> (&str, Option<u16>) {
     if entry.parse::<IpAddr>().is_ok() {
         return (entry, None);
     }
-    match entry
-        .rsplit_once(':')
-        .and_then(|(name, port)| Some((name, port.parse().ok()?)))
-    {
-        Some((name, port)) => (name.trim_matches(['[', ']']), Some(port)),
-        None => (entry, None),
+    match entry.rsplit_once(':') {
+        Some((name, port)) => match port.parse() {
+            Ok(port) => (unbracketed(name), Some(port)),
+            Err(_) => (unbracketed(entry), None),
+        },
+        None => (unbracketed(entry), None),
     }
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PROXY: &str = "http://proxy.corp:3128";
+
+    fn with(
+        server: &str,
+        proxy_url: Option<&str>,
+        variables: &[(&str, &str)],
+    ) -> Result<Option<String>, ProxyError> {
+        let lookup = |name: &str| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let proxy = proxy_for(&server.parse().unwrap(), proxy_url, lookup)?;
+        Ok(proxy.map(|uri| uri.to_string().trim_end_matches('/').to_owned()))
+    }
+
     #[test]
-    fn no_proxy_as_go_reads_it() {
-        for (server, exceptions, exempt) in [
-            ("https://api.example.com", "", false),
-            ("https://api.example.com", "*", true),
-            ("https://api.example.com", "api.example.com", true),
-            ("https://api.example.com", "example.com", true),
-            ("https://api.example.com", ".example.com", true),
-            ("https://api.example.com", "*.example.com", true),
-            ("https://example.com", ".example.com", false),
-            ("https://badexample.com", "example.com", false),
-            ("https://api.example.com", "API.EXAMPLE.COM", true),
-            ("https://api.example.com", " other , api.example.com ,", true),
+    fn no_proxy_excepts_as_go_does() {
+        let v4 = "https://10.1.2.3:6443";
+        let name = "https://api.example.com:6443";
+        for (server, exceptions, direct) in [
+            (name, "", false),
+            (name, "*", true),
+            (name, "api.example.com", true),
+            (name, "API.Example.COM", true),
+            (name, "example.com", true),
+            (name, ".example.com", true),
+            (name, "*.example.com", true),
+            (name, "ample.com", false),
+            (name, ".api.example.com", false),
+            (name, "*.api.example.com", false),
+            (name, "api.example.com:6443", true),
+            (name, "api.example.com:443", false),
+            (name, "example.com:6443", true),
+            (name, "other.org, api.example.com ,", true),
+            (name, ",, ,", false),
+            (name, ".", false),
+            (name, ":6443", false),
+            (name, "10.0.0.0/8", false),
+            (name, "proxy.corp", false),
             ("https://api.example.com", "api.example.com:443", true),
-            ("https://api.example.com:6443", "api.example.com:443", false),
-            ("https://api.example.com:6443", "api.example.com:6443", true),
-            ("https://192.0.2.7:6443", "192.0.2.0/24", true),
-            ("https://192.0.3.7:6443", "192.0.2.0/24", false),
-            ("https://192.0.2.7:6443", "192.0.2.7", true),
-            ("https://192.0.2.7:6443", "192.0.2.7:6443", true),
-            ("https://[2001:db8::1]:6443", "2001:db8::/32", true),
-            ("https://[2001:db8::1]:6443", "[2001:db8::1]:6443", true),
-            ("https://localhost:6443", "", true),
+            ("http://api.example.com", "api.example.com:80", true),
+            ("http://api.example.com", "api.example.com:443", false),
+            (v4, "10.1.2.3", true),
+            (v4, "10.1.2.3:6443", true),
+            (v4, "10.1.2.3:443", false),
+            (v4, "10.1.2.4", false),
+            (v4, "10.0.0.0/8", true),
+            (v4, "192.168.0.0/16", false),
+            // An odd one, but Go compares the text here as well.
+            (v4, "2.3", true),
+            ("https://[fd00::1]:6443", "fd00::1", true),
+            ("https://[fd00::1]:6443", "[fd00::1]:6443", true),
+            ("https://[fd00::1]:6443", "[fd00::1]:443", false),
+            ("https://[fd00::1]:6443", "fd00::/8", true),
             ("https://127.0.0.1:6443", "", true),
+            ("https://127.8.8.8:6443", "", true),
             ("https://[::1]:6443", "", true),
+            ("https://localhost:6443", "", true),
+            ("https://LOCALHOST:6443", "", true),
+            ("https://localhost.example.com", "", false),
+        ] {
+            let variables = [
+                ("HTTPS_PROXY", PROXY),
+                ("HTTP_PROXY", PROXY),
+                ("NO_PROXY", exceptions),
+            ];
+            let proxy = with(server, None, &variables).unwrap();
+            assert_eq!(proxy.is_none(), direct, "{server} with NO_PROXY={exceptions:?}");
+        }
+    }
+
+    #[test]
+    fn the_variable_is_chosen_by_scheme_and_spelling() {
+        let secure = "https://api.example.com";
+        let plain = "http://api.example.com";
+        for (server, variables, expected) in [
+            (secure, &[("HTTPS_PROXY", "http://a:1")][..], Some("http://a:1")),
+            (secure, &[("https_proxy", "http://b:1")], Some("http://b:1")),
+            (
+                secure,
+                &[("HTTPS_PROXY", "http://a:1"), ("https_proxy", "http://b:1")],
+                Some("http://a:1"),
+            ),
+            (
+                secure,
+                &[("HTTPS_PROXY", " "), ("https_proxy", "http://b:1")],
+                Some("http://b:1"),
+            ),
+            (secure, &[("HTTP_PROXY", "http://a:1")], None),
+            (plain, &[("HTTP_PROXY", "http://a:1")], Some("http://a:1")),
+            (plain, &[("HTTPS_PROXY", "http://a:1")], None),
+            (
+                secure,
+                &[("HTTPS_PROXY", "http://a:1"), ("no_proxy", "example.com")],
+                None,
+            ),
+            (secure, &[("ALL_PROXY", "http://a:1")], None),
         ] {
             assert_eq!(
-                is_exempt(&server.parse().unwrap(), exceptions),
-                exempt,
-                "{server} {exceptions:?}"
+                with(server, None, variables).unwrap().as_deref(),
+                expected,
+                "{variables:?}"
             );
         }
     }
 
-    fn chosen(
-        server: &str,
-        cluster: Option<&str>,
-        variables: &[(&str, &str)],
-    ) -> Result<Option<String>, ProxyError> {
-        let lookup = |name: &str| {
-            variables
-                .iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
-        Ok(choose(&server.parse().unwrap(), cluster, &lookup)?.map(|uri| uri.to_string()))
-    }
-
     #[test]
-    fn where_a_proxy_comes_from() {
-        let both = [
-            ("HTTPS_PROXY", "p:3128"),
-            ("http_proxy", "http://q"),
-            ("NO_PROXY", "x.example"),
-        ];
+    fn the_proxy_url_of_the_cluster_comes_first_and_knows_no_exception() {
+        let variables = [("HTTPS_PROXY", PROXY), ("NO_PROXY", "*")];
+        let proxy = with("https://127.0.0.1:6443", Some("http://mine:1"), &variables).unwrap();
+        assert_eq!(proxy.as_deref(), Some("http://mine:1"));
         assert_eq!(
-            chosen("https://a.example", None, &both).unwrap().as_deref(),
-            Some("http://p:3128/")
-        );
-        assert_eq!(
-            chosen("http://a.example", None, &both).unwrap().as_deref(),
-            Some("http://q/")
-        );
-        assert_eq!(chosen("https://x.example", None, &both).unwrap(), None);
-        assert_eq!(
-            chosen("https://x.example", Some("socks5://s"), &both)
-                .unwrap()
-                .as_deref(),
-            Some("socks5://s/")
+            with("https://api.example.com", Some(""), &variables).unwrap(),
+            None
         );
     }
 
     #[test]
-    fn an_unusable_proxy_is_named_without_its_password() {
-        let error = chosen("https://a", None, &[("HTTPS_PROXY", "ftp://me:hunter2@p")])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("HTTPS_PROXY") && error.contains("ftp") && !error.contains("hunter2"),
-            "{error}"
-        );
+    fn proxy_values_are_read_leniently_and_refused_clearly() {
+        for (value, expected) in [
+            ("proxy.corp:3128", "http://proxy.corp:3128"),
+            ("proxy.corp", "http://proxy.corp"),
+            ("HTTPS://proxy.corp:3128", "https://proxy.corp:3128"),
+            (
+                "http://me:secret@proxy.corp:3128",
+                "http://me:secret@proxy.corp:3128",
+            ),
+            ("socks5://proxy.corp", "socks5://proxy.corp:1080"),
+            ("socks5h://proxy.corp:9", "socks5://proxy.corp:9"),
+        ] {
+            let proxy = with("https://api.example.com", None, &[("HTTPS_PROXY", value)]).unwrap();
+            assert_eq!(proxy.as_deref(), Some(expected));
+        }
+        for (value, part) in [
+            ("ftp://me:secret@proxy.corp", "\"ftp\" is not supported"),
+            ("http://", "cannot be used"),
+            ("http://me:secret@bad host:1", "cannot be used"),
+        ] {
+            let error = with("https://api.example.com", None, &[("HTTPS_PROXY", value)])
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with("HTTPS_PROXY names the proxy"), "{error}");
+            assert!(error.contains(part), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 }

@@ -1,121 +1,136 @@
-//! Passes on what the API server warns of, as kubectl does: `Warning` headers of responses, each text once.
+//! What the API server wants said besides its answer: the `Warning` headers.
+//!
+//! kubectl prints them (`would violate PodSecurity ...`), the client library drops them. The layer here reads
+//! them from every response and hands each text to a callback once per process, since a run sends the same
+//! kind of request many times. Nothing is printed here.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use http::header::WARNING;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, header::WARNING};
 use tower::{Layer, Service};
 
-use crate::scenario::proof::presentable;
+use super::explain::printable;
 
-/// Puts [`Warnings`] around a client.
-#[derive(Clone)]
-pub(super) struct WarningLayer<F> {
+/// More different texts than this are not remembered, and so not passed on: a server must not be able to fill
+/// the memory or the screen.
+const REMEMBERED: usize = 200;
+
+static SEEN: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
+
+/// Puts [`Warnings`] around a client's service.
+#[derive(Clone, Debug)]
+pub struct WarningsLayer<F> {
     tell: F,
-    told: Arc<Mutex<BTreeSet<String>>>,
 }
 
-impl<F: Fn(&str)> WarningLayer<F> {
-    pub(super) fn new(tell: F) -> Self {
-        Self {
-            tell,
-            told: Arc::default(),
-        }
-    }
-
-    fn look<B>(&self, response: &Response<B>) {
-        let values = response
-            .headers()
-            .get_all(WARNING)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        for text in values.flat_map(texts).map(|text| presentable(&text)) {
-            if self
-                .told
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(text.clone())
-            {
-                (self.tell)(&text);
-            }
-        }
+impl<F: Fn(&str)> WarningsLayer<F> {
+    /// `tell` receives every text that this process has not seen before.
+    pub fn new(tell: F) -> Self {
+        Self { tell }
     }
 }
 
-impl<F: Clone, S> Layer<S> for WarningLayer<F> {
-    type Service = Warnings<F, S>;
+impl<S, F: Clone> Layer<S> for WarningsLayer<F> {
+    type Service = Warnings<S, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Warnings {
-            layer: self.clone(),
             inner,
+            tell: self.tell.clone(),
         }
     }
 }
 
-/// Reads the header of every response that passes.
-#[derive(Clone)]
-pub(super) struct Warnings<F, S> {
-    layer: WarningLayer<F>,
+/// A service that looks at the headers of each response and changes nothing.
+#[derive(Clone, Debug)]
+pub struct Warnings<S, F> {
     inner: S,
+    tell: F,
 }
 
-impl<F, S, A, B> Service<Request<A>> for Warnings<F, S>
+impl<S, F, A, B> Service<Request<A>> for Warnings<S, F>
 where
-    F: Fn(&str) + Clone + Send + 'static,
     S: Service<Request<A>, Response = Response<B>>,
     S::Future: Send + 'static,
+    F: Fn(&str) + Clone + Send + 'static,
 {
-    type Response = Response<B>;
+    type Response = S::Response;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        let layer = self.layer.clone();
-        let response = self.inner.call(request);
+        let answer = self.inner.call(request);
+        let tell = self.tell.clone();
         Box::pin(async move {
-            let response = response.await?;
-            layer.look(&response);
+            let response = answer.await?;
+            for text in texts(response.headers()) {
+                if first_time(&text) {
+                    tell(&text);
+                }
+            }
             Ok(response)
         })
     }
 }
 
-/// The texts of one header: `299 - "text" "date", 299 - "another"` (RFC 7234, 5.5).
-fn texts(header: &str) -> Vec<String> {
-    let mut texts = vec![];
-    let mut rest = header;
-    while let Some(start) = rest
-        .strip_prefix("299 ")
-        .and_then(|rest| rest.split_once(" \""))
-        .map(|(_, text)| text)
-    {
-        let mut text = String::new();
-        let mut characters = start.char_indices();
-        let mut end = start.len();
-        while let Some((at, character)) = characters.next() {
-            match character {
-                '"' => {
-                    end = at + 1;
-                    break;
-                }
-                '\\' => text.extend(characters.next().map(|(_, escaped)| escaped)),
-                other => text.push(other),
+fn first_time(text: &str) -> bool {
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.len() < REMEMBERED && seen.insert(text.to_owned())
+}
+
+/// The texts of all warnings with code 299, the only one Kubernetes uses, in the order sent.
+fn texts(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(WARNING).into_iter();
+    values
+        .flat_map(|value| parse(&String::from_utf8_lossy(value.as_bytes())))
+        .collect()
+}
+
+/// One header value: `code agent "text" ["date"]`, several of them separated by commas
+/// (RFC 7234, section 5.5). What does not follow that form ends the reading.
+fn parse(value: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = value.trim_start_matches([' ', ',', '\t']);
+    while !rest.is_empty() {
+        let mut head = rest.splitn(3, ' ');
+        let (Some(code), Some(_agent), Some(tail)) = (head.next(), head.next(), head.next()) else {
+            break;
+        };
+        let Some((text, tail)) = quoted(tail) else { break };
+        if code == "299" {
+            let text = printable(&text);
+            if !text.is_empty() {
+                found.push(text);
             }
         }
-        texts.push(text);
-        rest = start[end..]
-            .split_once(',')
-            .map_or("", |(_, rest)| rest.trim_start());
+        let tail = tail.trim_start();
+        let tail = quoted(tail).map_or(tail, |(_date, tail)| tail.trim_start());
+        let Some(tail) = tail.strip_prefix(',') else { break };
+        rest = tail.trim_start_matches([' ', ',', '\t']);
     }
-    texts
+    found
+}
+
+/// A quoted string at the start of `text`, unescaped, and what follows it.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let inner = text.strip_prefix('"')?;
+    let mut out = String::new();
+    let mut characters = inner.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Some((out, &inner[at + 1..])),
+            '\\' => out.push(characters.next()?.1),
+            _ => out.push(character),
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -123,33 +138,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_read() {
-        for (header, expected) in [
-            (r#"299 - "one""#, vec!["one"]),
+    fn the_header_is_read_in_all_its_forms() {
+        for (value, expected) in [
             (
-                r#"299 - "say \"hi\", all", 299 kube "two""#,
-                vec![r#"say "hi", all"#, "two"],
+                r#"299 - "unknown field \"spec.x\"""#,
+                &[r#"unknown field "spec.x""#][..],
             ),
-            (r#"299 - "one" "Wed, 21 Oct 2015 07:28:00 GMT""#, vec!["one"]),
-            (r#"110 - "stale""#, vec![]),
-            ("299", vec![]),
-            (r#"299 - "open"#, vec!["open"]),
+            (r#"299 - "a, b", 299 - "c""#, &["a, b", "c"]),
+            (
+                r#"299 - "a" "Wed, 21 Oct 2015 07:28:00 GMT",299 x "b""#,
+                &["a", "b"],
+            ),
+            (r#"110 - "stale", 299 - "kept""#, &["kept"]),
+            (r#"299 - "back\\slash""#, &["back\\slash"]),
+            ("299 - \"red \u{1b}[31malert\"", &["red [31malert"]),
+            (r#"299 - "no end"#, &[]),
+            (r#"299 - "ends in escape\"#, &[]),
+            (r#"299 - """#, &[]),
+            ("rubbish", &[]),
+            ("", &[]),
+            (" , ", &[]),
         ] {
-            assert_eq!(texts(header), expected, "{header}");
+            assert_eq!(parse(value), expected, "{value}");
         }
     }
 
     #[test]
-    fn each_text_is_told_once() {
-        let heard = Arc::new(Mutex::new(vec![]));
-        let ear = heard.clone();
-        let layer = WarningLayer::new(move |text: &str| ear.lock().unwrap().push(text.to_owned()));
-        let response = Response::builder()
-            .header(WARNING, r#"299 - "deprecated""#)
-            .body(())
-            .unwrap();
-        layer.look(&response);
-        layer.clone().look(&response);
-        assert_eq!(*heard.lock().unwrap(), ["deprecated"]);
+    fn several_headers_keep_their_order() {
+        let mut headers = HeaderMap::new();
+        headers.append(WARNING, r#"299 - "one""#.parse().unwrap());
+        headers.append(WARNING, r#"299 - "two""#.parse().unwrap());
+        assert_eq!(texts(&headers), ["one", "two"]);
+    }
+
+    #[test]
+    fn a_text_is_told_once() {
+        assert!(first_time("told once, in this test only"));
+        assert!(!first_time("told once, in this test only"));
     }
 }

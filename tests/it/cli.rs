@@ -70,7 +70,7 @@ fn what_keeps_it_from_a_cluster_is_3_and_named_with_the_next_command() {
     );
     let bad = file("bad", "clusters: [");
     for (arguments, kubeconfig, named, hint) in [
-        (&["recon"][..], None, "no kubeconfig found", "--kubeconfig"),
+        (&["recon"][..], None, "no cluster is configured", "--kubeconfig"),
         (&["recon"], Some(&bad), bad.as_str(), "kubectl config view"),
         (
             &["recon", "--context", "nowhere"],
@@ -82,13 +82,13 @@ fn what_keeps_it_from_a_cluster_is_3_and_named_with_the_next_command() {
             &["recon"],
             Some(&good),
             "refuses the connection",
-            "kubectl cluster-info",
+            "kubectl config view",
         ),
         (
             &["cleanup"],
             Some(&good),
             "refuses the connection",
-            "kubectl cluster-info",
+            "kubectl config view",
         ),
         (
             &["recon", "--server", "ftp://x"],

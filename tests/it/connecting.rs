@@ -179,7 +179,11 @@ fn a_certificate_of_another_authority_is_not_accepted() {
         config.to_string()
     });
     let ran = sim(&["recon", "--kubeconfig", other.path().to_str().unwrap()]).assert(3);
-    assert!(ran.stderr.contains("from an unknown issuer"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("signed by an authority that is not trusted"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

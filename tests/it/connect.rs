@@ -1,0 +1,319 @@
+//! From flags and a kubeconfig to requests on the wire.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use defender_sim::cluster::connect::{ConnectError, ConnectOptions, Environment, client, resolve};
+use defender_sim::cluster::explain::{Cause, Explained, explain};
+use http::Request;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::apiserver::{Answer, ApiServer, Proxy, Recorded, failure, json as answer};
+
+const AGENT: &str = "kubectl-defender-sim/test run/42";
+
+fn version(_: &Recorded) -> Answer {
+    answer(200, &json!({"major": "1", "minor": "33"}))
+}
+
+/// Options for a server, and nothing of this machine's own configuration.
+fn to(server: &str) -> ConnectOptions {
+    ConnectOptions {
+        server: Some(server.to_owned()),
+        ..ConnectOptions::default()
+    }
+}
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    let mut environment = Environment::default();
+    environment
+        .variables
+        .extend(variables.iter().map(|(key, value)| (key.into(), value.into())));
+    if let Some(path) = std::env::var_os("PATH") {
+        environment.variables.insert("PATH".into(), path);
+    }
+    environment
+}
+
+/// A kubeconfig with one context, in a directory of its own.
+fn kubeconfig(cluster: &Value, user: &Value) -> (TempDir, ConnectOptions) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config");
+    let content = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+        "clusters": [{"name": "lab", "cluster": cluster}],
+        "users": [{"name": "me", "user": user}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "me"}}],
+    });
+    std::fs::write(&path, content.to_string()).unwrap();
+    let options = ConnectOptions {
+        kubeconfig: Some(path),
+        ..ConnectOptions::default()
+    };
+    (directory, options)
+}
+
+fn connect(options: &ConnectOptions, environment: &Environment) -> Result<kube::Client, ConnectError> {
+    let (config, _) = resolve(options, environment)?;
+    client(config, AGENT, |_: &str| {})
+}
+
+async fn ask(client: &kube::Client) -> Result<String, Explained> {
+    let request = Request::get("/version").body(Vec::new()).unwrap();
+    client
+        .request_text(request)
+        .await
+        .map_err(|error| explain(&error))
+}
+
+#[tokio::test]
+async fn requests_carry_the_agent_the_token_and_whom_to_act_as() {
+    let server = ApiServer::start(version).await;
+    let options = ConnectOptions {
+        token: Some(defender_sim::secret::Secret::new("t0ken\n".to_owned())),
+        impersonate: Some("jane".to_owned()),
+        impersonate_uid: Some("u-1".to_owned()),
+        impersonate_groups: vec!["dev".to_owned(), "ops".to_owned()],
+        impersonate_user_extra: vec![
+            ("example.com/team".to_owned(), "red".to_owned()),
+            ("example.com/team".to_owned(), "blue".to_owned()),
+        ],
+        ..to(&server.url())
+    };
+    ask(&connect(&options, &environment(&[])).unwrap()).await.unwrap();
+
+    let request = &server.requests()[0];
+    assert_eq!(request.header("user-agent"), AGENT);
+    assert_eq!(request.header("authorization"), "Bearer t0ken");
+    assert_eq!(request.header("impersonate-user"), "jane");
+    assert_eq!(request.header("impersonate-uid"), "u-1");
+    assert_eq!(request.header("impersonate-group"), "dev, ops");
+    assert_eq!(
+        request.header("impersonate-extra-example.com%2fteam"),
+        "red, blue"
+    );
+}
+
+#[tokio::test]
+async fn warnings_are_passed_on_once() {
+    let server = ApiServer::start(|request| {
+        let mut response = version(request);
+        for value in [
+            r#"299 - "would violate \"restricted\"""#,
+            r#"299 - "deprecated", 299 - "deprecated""#,
+        ] {
+            response.headers_mut().append("warning", value.parse().unwrap());
+        }
+        response
+    })
+    .await;
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let sink = told.clone();
+    let (config, _) = resolve(&to(&server.url()), &environment(&[])).unwrap();
+    let client = client(config, AGENT, move |text: &str| {
+        sink.lock().unwrap().push(text.to_owned());
+    })
+    .unwrap();
+    ask(&client).await.unwrap();
+    ask(&client).await.unwrap();
+    assert_eq!(
+        *told.lock().unwrap(),
+        ["would violate \"restricted\"", "deprecated"]
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_used_for_names_and_not_for_loopback() {
+    let server = ApiServer::start(version).await;
+    let proxy = Proxy::start(server.address()).await;
+    let address = proxy.address().to_string();
+    let proxied = environment(&[("HTTP_PROXY", &address), ("NO_PROXY", ".other.test, ,")]);
+
+    ask(&connect(&to("http://api.example.test:6443"), &proxied).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(proxy.targets(), ["api.example.test:6443"]);
+
+    ask(&connect(&to(&server.url()), &proxied).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(proxy.targets().len(), 1, "loopback is reached directly");
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn the_proxy_url_of_the_kubeconfig_is_used() {
+    let server = ApiServer::start(version).await;
+    let proxy = Proxy::start(server.address()).await;
+    let cluster = json!({"server": server.url(), "proxy-url": format!("http://{}", proxy.address())});
+    let (_directory, options) = kubeconfig(&cluster, &json!({}));
+    ask(&connect(&options, &environment(&[("NO_PROXY", "*")])).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(proxy.targets(), [server.address().to_string()]);
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_named_as_the_culprit() {
+    let address = nobody().await;
+    let environment = environment(&[("HTTP_PROXY", &address)]);
+    let explained = ask(&connect(&to("http://api.example.test:6443"), &environment).unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(explained.cause, Cause::Unreachable);
+    assert!(
+        explained.message.starts_with("the proxy refuses"),
+        "{explained:?}"
+    );
+}
+
+/// An address at which nothing listens.
+async fn nobody() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn a_refused_connection_ends_soon_and_says_so() {
+    let started = Instant::now();
+    let server = format!("https://{}", nobody().await);
+    let explained = ask(&connect(&to(&server), &environment(&[])).unwrap())
+        .await
+        .unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert_eq!(explained.cause, Cause::Unreachable);
+    assert!(
+        explained.message.contains("refuses the connection"),
+        "{explained:?}"
+    );
+    assert!(explained.hint.is_some());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_an_error_is_explained_and_a_write_is_not_repeated() {
+    let server = ApiServer::start(|_| failure(503, "ServiceUnavailable", "etcd is away")).await;
+    let client = connect(&to(&server.url()), &environment(&[])).unwrap();
+    let request = Request::post("/api/v1/namespaces?dryRun=All")
+        .body(b"{}".to_vec())
+        .unwrap();
+    let explained = explain(&client.request_text(request).await.unwrap_err());
+    assert_eq!(explained.cause, Cause::Busy);
+    assert!(explained.message.contains("etcd is away"), "{explained:?}");
+
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].method, http::Method::POST);
+    assert_eq!(requests[0].path, "/api/v1/namespaces?dryRun=All");
+    assert_eq!(requests[0].body, "{}");
+}
+
+#[tokio::test]
+async fn https_to_a_server_without_tls_is_told_apart() {
+    let server = ApiServer::start(version).await;
+    let url = format!("https://{}", server.address());
+    let explained = ask(&connect(&to(&url), &environment(&[])).unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(explained.cause, Cause::Unreachable);
+    assert!(explained.message.contains("does not speak TLS"), "{explained:?}");
+}
+
+#[tokio::test]
+async fn tls_is_verified_and_each_way_out_works() {
+    let server = ApiServer::start_tls(&["api.example.test"], version).await;
+    let directory = tempfile::tempdir().unwrap();
+    let authority = directory.path().join("ca.crt");
+    std::fs::write(&authority, server.certificate()).unwrap();
+    let nothing = environment(&[]);
+
+    let distrusted = ask(&connect(&to(&server.url()), &nothing).unwrap())
+        .await
+        .unwrap_err();
+    assert!(
+        distrusted
+            .hint
+            .as_ref()
+            .unwrap()
+            .contains("--certificate-authority"),
+        "{distrusted:?}"
+    );
+
+    let trusting = ConnectOptions {
+        certificate_authority: Some(authority),
+        ..to(&server.url())
+    };
+    let misnamed = ask(&connect(&trusting, &nothing).unwrap()).await.unwrap_err();
+    assert!(
+        misnamed.hint.as_ref().unwrap().contains("--tls-server-name"),
+        "{misnamed:?}"
+    );
+
+    let named = ConnectOptions {
+        tls_server_name: Some("api.example.test".to_owned()),
+        ..trusting
+    };
+    ask(&connect(&named, &nothing).unwrap()).await.unwrap();
+
+    let careless = ConnectOptions {
+        insecure_skip_tls_verify: true,
+        ..to(&server.url())
+    };
+    ask(&connect(&careless, &nothing).unwrap()).await.unwrap();
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[cfg(unix)]
+fn script(directory: &Path, name: &str, content: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+
+    let path = directory.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{content}")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_credential_plugin_is_run_without_a_terminal() {
+    let server = ApiServer::start(version).await;
+    let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "provideClusterInfo": true,
+        "interactiveMode": "IfAvailable", "env": [{"name": "WHOSE", "value": "mine"}]});
+    let (directory, options) = kubeconfig(&json!({"server": server.url()}), &json!({"exec": exec}));
+    // Relative to the kubeconfig, and only content when it knows the cluster and may not ask.
+    script(
+        directory.path(),
+        "plugin",
+        r#"case $KUBERNETES_EXEC_INFO in *'"interactive":false'*'"server":"http://127'*) ;; *) exit 3 ;; esac
+echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"from-'$WHOSE'"}}'
+"#,
+    );
+    ask(&connect(&options, &environment(&[])).unwrap()).await.unwrap();
+    assert_eq!(server.requests()[0].header("authorization"), "Bearer from-mine");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_credential_plugin_that_fails_is_explained_without_its_secrets() {
+    let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "./kubelogin", "args": ["get-token"],
+        "env": [{"name": "CLIENT_SECRET", "value": "s3cret"}]});
+    let (directory, options) = kubeconfig(&json!({"server": "https://127.0.0.1:1"}), &json!({"exec": exec}));
+    let content = "echo '{\"token\": \"s3cret\"}'\necho 'please run az login' >&2\nexit 7\n";
+    script(directory.path(), "kubelogin", content);
+    let Err(error) = connect(&options, &environment(&[])) else {
+        panic!("there are no credentials");
+    };
+    let message = error.to_string();
+    assert!(
+        message.contains("kubelogin") && message.contains("please run az login"),
+        "{message}"
+    );
+    assert!(!message.contains("s3cret"), "{message}");
+    assert!(
+        error
+            .hint()
+            .unwrap()
+            .contains("kubelogin convert-kubeconfig -l azurecli")
+    );
+}
