@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     pods.patch(
         ATTACKER,
         &PatchParams::default(),
-        &Patch::Merge(manifest::go_patch(&plan)),
+        &Patch::Merge(manifest::go_patch(&plan, 1)),
     )
     .await?;
     let log = LogParams {

@@ -26,7 +26,7 @@ pub(super) async fn ready(cluster: &Cluster, plan: &Plan, stop: &Stop, events: &
         () = stop.wait() => return Err(Halt::Stopped),
     }
     cluster
-        .patch_pod(&plan.namespace.name, ATTACKER, &go_patch(plan))
+        .patch_pod(&plan.namespace.name, ATTACKER, &go_patch(plan, 1))
         .await?;
     events.send(Event::Ready);
     Ok(())

@@ -7,14 +7,15 @@ use futures::future::join_all;
 
 use super::{Event, Events};
 use crate::cluster::{Cluster, ClusterError, Found, selector};
-use crate::manifest::Kind;
+use crate::manifest::{ANCHOR, Kind};
 use crate::result::Cleanup;
 
 /// Everything has to be gone within this time: grace periods are one second, and the namespace controller
 /// takes five.
 const GONE: Duration = Duration::from_secs(90);
 
-/// Removes a run, or every run, from one namespace, and the namespace if this tool made it.
+/// Removes a run, or every run, from one namespace, and the namespace if this tool made it and no other run
+/// is in it.
 pub(super) async fn remove(
     cluster: &Cluster,
     namespace: &str,
@@ -25,14 +26,19 @@ pub(super) async fn remove(
         verified: true,
         ..Cleanup::default()
     };
-    match tokio::time::timeout(GONE, try_remove(cluster, namespace, run, &mut cleanup, events)).await {
+    let mut space = None;
+    let removal = async {
+        space = removable(cluster, namespace, run).await?;
+        try_remove(cluster, namespace, run, space.as_ref(), &mut cleanup, events).await
+    };
+    match tokio::time::timeout(GONE, removal).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => cleanup.problems.push(error.to_string()),
         Err(_) => cleanup
             .problems
             .push(format!("not everything was gone within {} s", GONE.as_secs())),
     }
-    match look(cluster, namespace, run).await {
+    match look(cluster, namespace, run, space.as_ref()).await {
         Ok(left) => cleanup.left.extend(left.iter().map(Found::reference)),
         Err(error) => {
             cleanup.verified = false;
@@ -43,12 +49,33 @@ pub(super) async fn remove(
     cleanup
 }
 
-/// What is there of a run, the namespace included if it is ours.
-async fn look(cluster: &Cluster, namespace: &str, run: Option<&str>) -> Result<Vec<Found>, ClusterError> {
-    let space = cluster.get(Kind::Namespace, namespace, namespace).await?;
-    let Some(space) = space else { return Ok(vec![]) };
+/// The namespace, if it goes with the run: this tool made it, and either for this run, or this run holds it.
+/// One that another run holds stays, and is none of this run's business.
+async fn removable(
+    cluster: &Cluster,
+    namespace: &str,
+    run: Option<&str>,
+) -> Result<Option<Found>, ClusterError> {
+    let (space, anchor) = futures::try_join!(
+        cluster.get(Kind::Namespace, namespace, namespace),
+        cluster.get(Kind::Job, namespace, ANCHOR)
+    )?;
+    let holder = anchor.as_ref().and_then(Found::run);
+    Ok(space.filter(|space| space.is_ours() && (run.is_none() || holder.or(space.run()) == run)))
+}
+
+/// What is there of a run, and the namespace if it should not be.
+async fn look(
+    cluster: &Cluster,
+    namespace: &str,
+    run: Option<&str>,
+    space: Option<&Found>,
+) -> Result<Vec<Found>, ClusterError> {
+    let Some(now) = cluster.get(Kind::Namespace, namespace, namespace).await? else {
+        return Ok(vec![]);
+    };
     let mut found = cluster.list_all(Some(namespace), &selector(run)).await?;
-    found.extend(Some(space).filter(Found::is_ours));
+    found.extend(Some(now).filter(|now| space.is_some_and(|space| space.uid == now.uid)));
     Ok(found)
 }
 
@@ -56,32 +83,37 @@ async fn try_remove(
     cluster: &Cluster,
     namespace: &str,
     run: Option<&str>,
+    space: Option<&Found>,
     cleanup: &mut Cleanup,
     events: &Events,
 ) -> Result<(), ClusterError> {
-    let mut found = look(cluster, namespace, run).await?;
-    events.send(Event::Removing(found.len()));
-    // The anchor goes first: whatever a call that is still under way makes from now on has no owner, and the
+    let objects = match cluster.list_all(Some(namespace), &selector(run)).await {
+        Err(error) if error.is_not_found() => vec![],
+        objects => objects?,
+    };
+    events.send(Event::Removing(objects.len() + usize::from(space.is_some())));
+    let (anchor, rest): (Vec<Found>, Vec<Found>) = objects.into_iter().partition(|o| o.kind == Kind::Job);
+    // The anchor is the lock of the namespace: it is held until nobody can begin in it any more. Where the
+    // namespace stays, the anchor goes first: what a call still under way makes then has no owner, and the
     // garbage collector removes it.
-    found.sort_by_key(|object| object.kind != Kind::Job);
-    let (spaces, objects): (Vec<Found>, Vec<Found>) =
-        found.into_iter().partition(|f| f.kind == Kind::Namespace);
-    let (gone, space_gone) = futures::join!(
-        remove_objects(cluster, &objects, events),
-        join_all(
-            spaces
-                .iter()
-                .map(|space| remove_namespace(cluster, space, events))
-        )
-    );
-    cleanup.removed.extend(objects.iter().map(Found::reference));
-    for outcome in space_gone {
-        match outcome? {
-            Ok(space) => cleanup.removed.push(space),
-            Err(kept) => cleanup.problems.push(kept),
-        }
+    let in_order = async {
+        let space_gone = match space {
+            Some(space) => Some(remove_namespace(cluster, space, events).await),
+            None => None,
+        };
+        (space_gone, remove_objects(cluster, &anchor, events).await)
+    };
+    let ((space_gone, anchor_gone), rest_gone) =
+        futures::join!(in_order, remove_objects(cluster, &rest, events));
+    cleanup
+        .removed
+        .extend(anchor.iter().chain(&rest).map(Found::reference));
+    match space_gone.transpose()? {
+        Some(Ok(space)) => cleanup.removed.push(space),
+        Some(Err(kept)) => cleanup.problems.push(kept),
+        None => {}
     }
-    gone
+    anchor_gone.and(rest_gone)
 }
 
 async fn remove_objects(cluster: &Cluster, objects: &[Found], events: &Events) -> Result<(), ClusterError> {

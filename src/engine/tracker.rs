@@ -47,6 +47,11 @@ impl Tracker {
         self.done
     }
 
+    /// Whether any step was sent.
+    pub(super) fn begun(&self) -> bool {
+        self.steps.iter().any(|step| step.begun)
+    }
+
     /// Takes one line of the attacker's log.
     pub(super) fn line(&mut self, line: &str, events: &Events) {
         match parse(line, &self.nonce) {

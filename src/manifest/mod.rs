@@ -596,7 +596,8 @@ fn config_volume(name: &str, map: String) -> Volume {
     }
 }
 
-/// The value that the go annotation gets: anything but empty would do, the run id says whose word it is.
-pub fn go_patch(plan: &Plan) -> Value {
-    serde_json::json!({ "metadata": { "annotations": { GO: plan.run.to_string() } } })
+/// Lets the attack begin, and says so again: anything but empty would do as a value, but a node takes notice
+/// of an annotation only when it changes.
+pub fn go_patch(plan: &Plan, attempt: u32) -> Value {
+    serde_json::json!({ "metadata": { "annotations": { GO: format!("{}-{attempt}", plan.run) } } })
 }

@@ -328,7 +328,7 @@ fn a_second_run_is_refused_in_the_same_namespace_and_works_in_another() {
 #[test]
 #[ignore = "needs the range: make range"]
 fn of_runs_that_start_at_once_one_goes_through() {
-    // Fails at times (ad055c2): who comes too late to make the namespace removes it from under who made it.
+    // Who comes too late to make the namespace must not remove it from under who made it.
     let _shared = shared();
     let space = Space::named("at-once");
     let start = |_| Running::start_bare(&["webshell", "-n", &space.0]);
@@ -343,7 +343,7 @@ fn of_runs_that_start_at_once_one_goes_through() {
 #[test]
 #[ignore = "needs the range: make range"]
 fn cleanup_of_one_run_leaves_another_alone() {
-    // Fails (ad055c2): the namespace that the first run made is removed with all that the second has in it.
+    // The namespace that the first run made is by then the second one's.
     let _shared = shared();
     let space = Space::named("two-runs");
     let n = &space.0;
