@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::table::{table, width};
+use super::table::{self, table, width};
 use super::yaml;
-use crate::defender::alerts::{self, Alert};
+use crate::defender::alerts::Alert;
 use crate::manifest::{ATTACKER, Manifest, Manifests, VICTIM};
 use crate::plan::Plan;
 use crate::result::ClusterInfo;
@@ -68,22 +68,9 @@ fn or_nothing(text: &str) -> &str {
     if text.is_empty() { "nothing" } else { text }
 }
 
-/// The alerts to expect of some scenarios, each once.
 fn expected(scenarios: &[Scenario]) -> String {
-    let mut ids: Vec<&str> = vec![];
-    for alert in scenarios.iter().flat_map(|scenario| &scenario.alerts) {
-        if !ids.contains(&alert.id.as_str()) {
-            ids.push(&alert.id);
-        }
-    }
-    let rows = ids.into_iter().filter_map(alerts::find).map(|alert| {
-        vec![
-            alert.name.clone(),
-            alert.severity.clone().unwrap_or_else(|| "unknown".into()),
-            alert.needs.clone().unwrap_or_default(),
-        ]
-    });
-    table(&["ALERTS TO EXPECT", "SEVERITY", "NEEDS"], rows)
+    let alerts = scenarios.iter().flat_map(|scenario| &scenario.alerts);
+    table::expected(alerts.map(|alert| alert.id.as_str()))
 }
 
 pub(super) fn alerts(alerts: &[Alert], scenarios: &[Scenario]) -> String {
@@ -120,14 +107,13 @@ pub(super) fn plan(plan: &Plan, cluster: &ClusterInfo, manifests: &Manifests) ->
         plan.namespace.name, cluster.server
     );
     let _ = writeln!(text, "\n1. create these objects, all owned by the first:");
-    let namespace = (!plan.namespace.given).then_some(&manifests.namespace);
     for manifest in objects(manifests).skip(1) {
         let _ = writeln!(text, "     {}", manifest.reference());
     }
-    let made = if namespace.is_some() {
-        "is made for the run"
-    } else {
+    let made = if plan.namespace.given {
         "is made if it is not there"
+    } else {
+        "is made for the run"
     };
     let _ = writeln!(text, "   The namespace {made}, and removed afterwards if it was.");
     let _ = writeln!(text, "     {ATTACKER} runs {}", plan.attacker_image);

@@ -8,6 +8,7 @@ use tabled::settings::{Padding, Style};
 use textwrap::core::display_width;
 
 use super::{milliseconds, outcome};
+use crate::defender::alerts;
 use crate::result::{Cleanup, CleanupResult, RunResult};
 use crate::scenario::Outcome;
 
@@ -52,6 +53,22 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         .collect()
 }
 
+/// The alerts to expect, by id, each once.
+pub(super) fn expected<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+    let mut seen = BTreeSet::new();
+    let rows = ids
+        .filter(|id| seen.insert(*id))
+        .filter_map(alerts::find)
+        .map(|alert| {
+            vec![
+                alert.name.clone(),
+                alert.severity.clone().unwrap_or_else(|| "unknown".into()),
+                alert.needs.clone().unwrap_or_default(),
+            ]
+        });
+    table(&["ALERTS TO EXPECT", "SEVERITY", "NEEDS"], rows)
+}
+
 pub(super) fn run(result: &RunResult) -> String {
     let steps = result.scenarios.iter().flat_map(|scenario| {
         scenario.steps.iter().map(|step| {
@@ -71,28 +88,11 @@ pub(super) fn run(result: &RunResult) -> String {
         })
     });
     let mut text = table(&["STEP", "RESULT", "TIME", "EVIDENCE"], steps);
-    let mut seen = BTreeSet::new();
-    let alerts: Vec<Vec<String>> = result
-        .scenarios
-        .iter()
-        .flat_map(|scenario| &scenario.alerts)
-        .filter(|alert| seen.insert(&alert.id))
-        .map(|alert| {
-            vec![
-                alert.name.clone(),
-                alert.severity.clone().unwrap_or_else(|| "unknown".into()),
-                alert.needs.clone().unwrap_or_default(),
-            ]
-        })
-        .collect();
     let all = result.scenarios.iter().flat_map(|scenario| &scenario.steps);
     let proved = all.clone().filter(|step| step.outcome == Outcome::Proved).count();
     if proved > 0 {
-        let _ = write!(
-            text,
-            "\n{}",
-            table(&["ALERTS TO EXPECT", "SEVERITY", "NEEDS"], alerts)
-        );
+        let alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
+        let _ = write!(text, "\n{}", expected(alerts.map(|alert| alert.id.as_str())));
     }
     let _ = writeln!(
         text,
