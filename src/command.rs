@@ -5,7 +5,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::cli::{Action, Invocation, Source};
 use crate::cluster::connect::{self, ConnectError, Environment};
-use crate::cluster::{Cluster, ClusterError, DEFAULT_REQUEST_TIMEOUT};
+use crate::cluster::{Cluster, DEFAULT_REQUEST_TIMEOUT};
 use crate::defender::alerts;
 use crate::engine::{self, Event, Events, Stop};
 use crate::exit::Exit;
@@ -22,18 +22,6 @@ impl From<ConnectError> for Problem {
         Problem {
             message: error.to_string(),
             hint: error.hint(),
-            details: vec![],
-            exit: Exit::NotStarted,
-        }
-    }
-}
-
-impl From<ClusterError> for Problem {
-    fn from(error: ClusterError) -> Self {
-        let hint = error.explained.hint.clone();
-        Problem {
-            message: error.to_string(),
-            hint,
             details: vec![],
             exit: Exit::NotStarted,
         }

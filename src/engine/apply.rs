@@ -4,11 +4,12 @@
 use futures::future::try_join_all;
 
 use super::prepare::{Prepared, active};
-use super::{Event, Events, Halt, Stop, not_started};
+use super::{Event, Events, Halt, Stop};
 use crate::cluster::Cluster;
 use crate::cluster::explain::Cause;
 use crate::manifest::{ANCHOR, Kind, Manifest, Manifests};
 use crate::plan::Plan;
+use crate::result::Problem;
 
 /// Not interrupted in the middle of a call, so that what was made is known; every call is bounded.
 pub(super) async fn apply(
@@ -28,7 +29,7 @@ pub(super) async fn apply(
         Ok(anchor) => anchor,
         Err(error) if error.explained.cause == Cause::AlreadyExists => {
             // Somebody was faster since the look in `prepare`.
-            let mut problem = not_started(&error);
+            let mut problem = Problem::from(error);
             if let Some(other) = cluster.get(Kind::Job, namespace, ANCHOR).await? {
                 problem.message = active(&other, namespace);
             }

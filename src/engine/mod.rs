@@ -87,16 +87,19 @@ enum Halt {
 
 impl From<ClusterError> for Halt {
     fn from(error: ClusterError) -> Self {
-        Halt::Problem(not_started(&error))
+        Halt::Problem(error.into())
     }
 }
 
-fn not_started(error: &ClusterError) -> Problem {
-    Problem {
-        message: error.to_string(),
-        hint: error.explained.hint.clone(),
-        details: vec![],
-        exit: Exit::NotStarted,
+impl From<ClusterError> for Problem {
+    fn from(error: ClusterError) -> Self {
+        let hint = error.explained.hint.clone();
+        Problem {
+            message: error.to_string(),
+            hint,
+            details: vec![],
+            exit: Exit::NotStarted,
+        }
     }
 }
 
