@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::range::{
-    Finally, IMAGES, Running, Space, alone, assert_nothing_left, await_that, default_namespace, image,
-    kubectl, left_in, run_inside, shared, sim, state, text, try_kubectl,
+    Finally, IMAGES, Running, Space, alone, assert_nothing_left, await_that, default_namespace, idle_pod,
+    image, kubectl, left_in, run_inside, shared, sim, state, text, try_kubectl,
 };
 
 #[test]
@@ -423,27 +423,7 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
     ];
 
     let attacker = format!("{IMAGES}/attacker:latest");
-    kubectl(&[
-        "run",
-        "third",
-        "-n",
-        n,
-        "--image",
-        &attacker,
-        "--restart=Never",
-        "--command",
-        "--",
-        "sleep",
-        "300",
-    ]);
-    kubectl(&[
-        "wait",
-        "--for=condition=Ready",
-        "pod/third",
-        "-n",
-        n,
-        "--timeout=60s",
-    ]);
+    idle_pod(n, "third", &attacker);
     let ask = |key: &str| {
         let header = format!("X-Simulation-Key: {key}");
         let url = "http://mdc-simulation-victim/ws.php?cmd=touch%20/tmp/proof";

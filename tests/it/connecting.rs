@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::range::{Running, Space, assert_nothing_left, image_with, kubectl, shared, sim, state};
+use crate::range::{Running, Space, assert_nothing_left, idle_pod, image_with, kubectl, shared, sim, state};
 
 /// The range's kubeconfig with other users and servers in it.
 fn kubeconfig(change: impl Fn(String) -> String) -> tempfile::NamedTempFile {
@@ -199,27 +199,7 @@ fn in_a_pod_the_pods_own_account_is_used() {
             "usr/bin/kubectl-defender_sim",
         )],
     );
-    kubectl(&[
-        "run",
-        "client",
-        "-n",
-        &space.0,
-        "--image",
-        &image,
-        "--restart=Never",
-        "--command",
-        "--",
-        "sleep",
-        "300",
-    ]);
-    kubectl(&[
-        "wait",
-        "--for=condition=Ready",
-        "pod/client",
-        "-n",
-        &space.0,
-        "--timeout=60s",
-    ]);
+    idle_pod(&space.0, "client", &image);
     // The account has no rights, and being refused them takes the whole way to the API server.
     let ran = crate::range::try_kubectl(&[
         "exec",

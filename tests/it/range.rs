@@ -274,6 +274,21 @@ fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     receiver
 }
 
+/// Starts a pod of the test's own that does nothing, and waits until commands can run in it.
+pub fn idle_pod(namespace: &str, name: &str, image: &str) {
+    let idle = ["--restart=Never", "--command", "--", "sleep", "300"];
+    kubectl(&[&["run", name, "-n", namespace, "--image", image][..], &idle].concat());
+    let pod = format!("pod/{name}");
+    kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        &pod,
+        "-n",
+        namespace,
+        "--timeout=60s",
+    ]);
+}
+
 /// What carries our label in a namespace, and the namespace itself if it does.
 pub fn left_in(namespace: &str) -> Vec<String> {
     let label = "app.kubernetes.io/managed-by=kubectl-defender-sim";
