@@ -64,6 +64,8 @@ pub struct ScenarioResult {
     pub id: String,
     /// Its title.
     pub title: String,
+    /// Ids of the MITRE ATT&CK tactics that it serves, as of ATT&CK v19.
+    pub tactics: Vec<String>,
     /// Its steps, in order.
     pub steps: Vec<StepResult>,
     /// The alerts to expect of it.
@@ -78,6 +80,8 @@ pub struct StepResult {
     pub id: String,
     /// Its title.
     pub title: String,
+    /// Ids of the MITRE ATT&CK techniques that it uses, as of ATT&CK v19.
+    pub techniques: Vec<String>,
     /// What is known about it.
     pub outcome: Outcome,
     /// Why, where it is not proved.

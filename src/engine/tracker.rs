@@ -6,7 +6,7 @@ use crate::defender::alerts;
 use crate::plan::Plan;
 use crate::result::{AlertExpectation, ScenarioResult, StepResult};
 use crate::scenario::proof::{Line, Report, curl_failure, http_failure, parse};
-use crate::scenario::{Outcome, Step};
+use crate::scenario::{AttackId, Outcome, Step};
 
 pub(super) struct Tracker {
     nonce: String,
@@ -105,6 +105,7 @@ impl Tracker {
         let scenario = |scenario: &crate::scenario::Scenario| ScenarioResult {
             id: scenario.id.clone(),
             title: scenario.title.clone(),
+            tactics: newest(&scenario.tactics),
             steps: scenario
                 .steps
                 .iter()
@@ -135,6 +136,10 @@ impl Tracker {
     }
 }
 
+fn newest(ids: &[AttackId]) -> Vec<String> {
+    ids.iter().map(|id| id.v19().to_owned()).collect()
+}
+
 fn judged(step: &Step, report: &Report) -> StepResult {
     let (outcome, reason) = step.judge(report.status);
     #[expect(
@@ -145,6 +150,7 @@ fn judged(step: &Step, report: &Report) -> StepResult {
     StepResult {
         id: step.id.clone(),
         title: step.title.clone(),
+        techniques: newest(&step.techniques),
         outcome,
         reason,
         exit_status: Some(report.status),
@@ -157,6 +163,7 @@ fn unproved(step: &Step, outcome: Outcome, reason: String) -> StepResult {
     StepResult {
         id: step.id.clone(),
         title: step.title.clone(),
+        techniques: newest(&step.techniques),
         outcome,
         reason: Some(reason),
         exit_status: None,

@@ -10,7 +10,7 @@ use crate::defender::alerts::Alert;
 use crate::manifest::{ATTACKER, Manifest, Manifests, VICTIM};
 use crate::plan::Plan;
 use crate::result::ClusterInfo;
-use crate::scenario::Scenario;
+use crate::scenario::{AttackId, Scenario};
 
 /// Schema of a plan in JSON.
 const PLAN_SCHEMA: &str = "defender-sim/plan/v1";
@@ -20,7 +20,7 @@ pub(super) fn list(scenarios: &[Scenario]) -> String {
         vec![
             scenario.id.clone(),
             scenario.title.clone(),
-            scenario.tactics.join(" "),
+            joined(scenario.tactics.iter().map(AttackId::v19), " "),
             scenario.steps.len().to_string(),
             scenario.alerts.len().to_string(),
         ]
@@ -37,7 +37,7 @@ pub(super) fn describe(scenario: &Scenario) -> String {
         scenario.title,
         scenario.description.trim_end()
     );
-    let _ = writeln!(text, "\nTactics:  {}", scenario.tactics.join(", "));
+    let _ = writeln!(text, "\nTactics:  {}", joined(&scenario.tactics, ", "));
     let _ = writeln!(text, "Tools:    {}", scenario.needs.tools.join(", "));
     let _ = writeln!(
         text,
@@ -54,7 +54,10 @@ pub(super) fn describe(scenario: &Scenario) -> String {
             }
         }
         if !step.techniques.is_empty() {
-            let _ = writeln!(text, "  techniques: {}", step.techniques.join(", "));
+            let _ = writeln!(text, "  techniques: {}", joined(&step.techniques, ", "));
+        }
+        if !step.threat_matrix.is_empty() {
+            let _ = writeln!(text, "  threat matrix: {}", step.threat_matrix.join(", "));
         }
         for line in step.script.lines() {
             let _ = writeln!(text, "    {line}");
@@ -62,6 +65,11 @@ pub(super) fn describe(scenario: &Scenario) -> String {
     }
     let _ = write!(text, "\n{}", expected(std::slice::from_ref(scenario)));
     text
+}
+
+fn joined(items: impl IntoIterator<Item = impl ToString>, separator: &str) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    items.join(separator)
 }
 
 fn or_nothing(text: &str) -> &str {

@@ -10,6 +10,7 @@ pub mod payload;
 pub mod proof;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,9 +33,9 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// The alerts to expect, by id in the alert catalogue.
     pub alerts: Vec<ExpectedAlert>,
-    /// MITRE ATT&CK tactic ids, such as `TA0007`.
+    /// MITRE ATT&CK tactics that it serves, such as `TA0007`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tactics: Vec<String>,
+    pub tactics: Vec<AttackId>,
     /// What has to be there for it to work.
     #[serde(default, skip_serializing_if = "Needs::is_empty")]
     pub needs: Needs,
@@ -89,9 +90,12 @@ pub struct Step {
     /// Exit statuses that mean the step does not apply here, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub skipped: BTreeMap<u8, String>,
-    /// MITRE ATT&CK technique ids, such as `T1046`.
+    /// MITRE ATT&CK techniques that it uses, such as `T1046`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub techniques: Vec<String>,
+    pub techniques: Vec<AttackId>,
+    /// Techniques of Microsoft's threat matrix for Kubernetes that it uses, such as `MS-TA9029`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub threat_matrix: Vec<String>,
 }
 
 /// How a command that cannot report by itself is judged: by what it prints.
@@ -112,6 +116,39 @@ pub struct ExpectedAlert {
     /// True where the alert may come but its absence says nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+}
+
+/// A tactic or technique of MITRE ATT&CK: one id, or two where versions 18 and 19 name it differently.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AttackId {
+    /// The same in both.
+    Same(String),
+    /// Not the same.
+    Differs {
+        /// As of ATT&CK v18.
+        v18: String,
+        /// As of ATT&CK v19.
+        v19: String,
+    },
+}
+
+impl AttackId {
+    /// The id as of ATT&CK v19.
+    pub fn v19(&self) -> &str {
+        match self {
+            AttackId::Same(id) | AttackId::Differs { v19: id, .. } => id,
+        }
+    }
+}
+
+impl fmt::Display for AttackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AttackId::Same(id) => f.write_str(id),
+            AttackId::Differs { v18, v19 } => write!(f, "{v19} (v18: {v18})"),
+        }
+    }
 }
 
 /// What is known about a step after the run.
@@ -272,6 +309,7 @@ mod tests {
             .into(),
             skipped: [(10, "no such service".to_owned())].into(),
             techniques: vec![],
+            threat_matrix: vec![],
         }
     }
 
