@@ -6,19 +6,23 @@
 //! reads what comes back. Nothing here knows a cluster, a clock or a terminal.
 
 pub mod catalogue;
+mod file;
 pub mod payload;
 pub mod proof;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use file::ScenarioError;
 
 /// The schema version that scenario files carry in `apiVersion`.
 pub const API_VERSION: &str = "defender-sim/v1";
 
 /// One attack: an ordered list of steps that run in the victim.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scenario {
     /// Schema version of this file: `defender-sim/v1`.
@@ -51,7 +55,7 @@ pub struct Scenario {
 }
 
 /// What a scenario needs to be there.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Needs {
     /// Programs in the victim's image.
@@ -69,7 +73,7 @@ impl Needs {
 }
 
 /// One action in the victim and how its outcome is told.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
     /// Short name in lower-case kebab form, unique within the scenario.
@@ -99,7 +103,7 @@ pub struct Step {
 }
 
 /// How a command that cannot report by itself is judged: by what it prints.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Direct {
     /// Perl-compatible regular expression that the command's last line of output has to match. That line is
@@ -108,7 +112,7 @@ pub struct Direct {
 }
 
 /// An alert that a scenario ought to raise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExpectedAlert {
     /// Id in the alert catalogue.
@@ -119,8 +123,8 @@ pub struct ExpectedAlert {
 }
 
 /// A tactic or technique of MITRE ATT&CK: one id, or two where versions 18 and 19 name it differently.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected an id, or {v18: ID, v19: ID}")]
 pub enum AttackId {
     /// The same in both.
     Same(String),
@@ -152,7 +156,7 @@ impl fmt::Display for AttackId {
 }
 
 /// What is known about a step after the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// The victim itself reported, with this run's nonce, that the step did what it must.
@@ -181,87 +185,6 @@ impl Outcome {
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 const SIGNALLED: u8 = 128;
-
-/// Why a scenario file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ScenarioError {
-    /// It does not fit the schema; the text has line and column.
-    #[error("{0}")]
-    Parse(String),
-    /// It fits, and says something that cannot be.
-    #[error("{field}: {cause}")]
-    Field {
-        /// Path of the field, such as `steps[2].id`.
-        field: String,
-        /// What was expected.
-        cause: String,
-    },
-}
-
-impl Scenario {
-    /// Reads a scenario file and checks all that can be checked without running it.
-    pub fn from_yaml(text: &str) -> Result<Self, ScenarioError> {
-        let parsed: Result<Self, _> = serde_saphyr::from_str(text);
-        let scenario = parsed.map_err(|error| ScenarioError::Parse(error.to_string()))?;
-        scenario.check()?;
-        Ok(scenario)
-    }
-
-    fn check(&self) -> Result<(), ScenarioError> {
-        let bad = |field: String, cause: String| Err(ScenarioError::Field { field, cause });
-        if self.api_version != API_VERSION {
-            return bad(
-                "apiVersion".into(),
-                format!("expected {API_VERSION}, found {}", self.api_version),
-            );
-        }
-        if !is_kebab(&self.id) {
-            return bad(
-                "id".into(),
-                format!("expected lower-case words joined by -, found {:?}", self.id),
-            );
-        }
-        if self.steps.is_empty() {
-            return bad("steps".into(), "expected at least one step".into());
-        }
-        for (i, step) in self.steps.iter().enumerate() {
-            let field = |name: &str| format!("steps[{i}].{name}");
-            if !is_kebab(&step.id) {
-                return bad(
-                    field("id"),
-                    format!("expected lower-case words joined by -, found {:?}", step.id),
-                );
-            }
-            if self.steps[..i].iter().any(|earlier| earlier.id == step.id) {
-                return bad(
-                    field("id"),
-                    format!("another step is called {:?} already", step.id),
-                );
-            }
-            if step.script.trim().is_empty() {
-                return bad(field("script"), "expected text for bash".into());
-            }
-            if step.blocked.contains_key(&0) || step.skipped.contains_key(&0) {
-                return bad(field("blocked"), "exit status 0 always means proved".into());
-            }
-            let length = payload::request_line_length(&payload::victim_script(&step.id, step));
-            if length > payload::MAX_REQUEST_LINE {
-                let limit = payload::MAX_REQUEST_LINE;
-                return bad(
-                    field("script"),
-                    format!("makes a request line of {length} bytes, and nginx takes {limit}"),
-                );
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_kebab(id: &str) -> bool {
-    let word =
-        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    id.len() <= 40 && id.split('-').all(word)
-}
 
 impl Step {
     /// Judges a reported exit status; the second part says why, where it is not proved.
@@ -336,48 +259,5 @@ mod tests {
             (Outcome::Blocked, Some("killed by signal 9".into()))
         );
         assert_eq!(step().judge(1), (Outcome::Failed, Some("exit status 1".into())));
-    }
-
-    const FILE: &str = "
-apiVersion: defender-sim/v1
-id: mine
-title: t
-description: d
-steps:
-- id: one
-  title: t
-  script: 'true'
-  proof: p
-alerts: []
-";
-
-    #[test]
-    fn a_scenario_file_is_checked() {
-        assert_eq!(Scenario::from_yaml(FILE).unwrap().id, "mine");
-        for (from, to, said) in [
-            ("v1", "v9", "apiVersion: expected defender-sim/v1"),
-            ("id: mine", "id: Mine Own", "id: expected lower-case"),
-            ("id: one", "id: one_two", "steps[0].id: expected lower-case"),
-            ("script: 'true'", "script: ''", "steps[0].script: expected text"),
-            (
-                "proof: p",
-                "proof: p\n  blocked: {0: x}",
-                "steps[0].blocked: exit status 0",
-            ),
-            ("proof: p", "proofs: p", "proofs"),
-            ("title: t\ndescription", "title: [\ndescription", "line "),
-        ] {
-            let error = Scenario::from_yaml(&FILE.replacen(from, to, 1))
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(said), "{to}: {error}");
-        }
-        let long = FILE.replace("'true'", &format!("'{}'", "x".repeat(6000)));
-        assert!(
-            Scenario::from_yaml(&long)
-                .unwrap_err()
-                .to_string()
-                .contains("request line")
-        );
     }
 }
