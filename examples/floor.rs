@@ -6,7 +6,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use defender_sim::manifest::{self, ATTACKER, Kind, Manifest};
-use defender_sim::plan::{DEFAULT_REGISTRY, Options, Plan};
+use defender_sim::plan::{DEFAULT_REGISTRY, Fit, Options, Plan};
 use defender_sim::scenario::catalogue;
 use futures::future::try_join_all;
 use futures::{AsyncBufReadExt, StreamExt};
@@ -37,16 +37,23 @@ async fn apply(client: &Client, manifest: Manifest, namespace: &str) -> kube::Re
 async fn main() -> Result<(), Box<dyn Error>> {
     let namespace = "bench-floor";
     let options = Options {
-        namespace: Some(namespace.into()),
         attacker_image: format!("{DEFAULT_REGISTRY}/attacker:latest"),
         victim_image: format!("{DEFAULT_REGISTRY}/victim:latest"),
         deadline: Duration::from_secs(300),
         timeout: Duration::from_secs(60),
+        keep: false,
+        fit: Fit::default(),
     };
     let mut random = [0; 64];
     getrandom::fill(&mut random)?;
     let scenarios = vec![catalogue::find("recon").ok_or("no recon")?.clone()];
-    let plan = Plan::new(options, scenarios, random, jiff::Timestamp::now());
+    let plan = Plan::new(
+        options,
+        Some(namespace.into()),
+        scenarios,
+        random,
+        jiff::Timestamp::now(),
+    );
     let manifests = manifest::render(&plan, "floor");
 
     let client = Client::try_default().await?;

@@ -2,18 +2,24 @@
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::JoinHandle;
 
-use crate::cli::{Action, Invocation, Source};
-use crate::cluster::connect::{self, ConnectError, Environment};
+use crate::cli::{Action, DryRun, Invocation, Run, Source};
+use crate::cluster::connect::{self, ConnectError, ConnectOptions, Environment, Target};
 use crate::cluster::{Cluster, DEFAULT_REQUEST_TIMEOUT};
+use crate::consent::consent;
 use crate::defender::alerts;
-use crate::engine::{self, Event, Events, Stop};
+use crate::engine::{self, Event, Events, Started, Stop};
 use crate::exit::Exit;
-use crate::manifest;
-use crate::plan::{Options, Plan};
-use crate::report::{Report, show_events};
-use crate::result::{CLEANUP_SCHEMA, CleanupResult, ClusterInfo, Problem};
+use crate::manifest::{self, ATTACKER, RUN_LABEL, VICTIM};
+use crate::plan::Plan;
+use crate::report::{self, OutputFile, Report, export, show_events};
+use crate::result::{
+    Admission, AlertExpectation, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, NOTE_SCHEMA, Note, PLAN_SCHEMA,
+    PlanResult, PlannedObject, PlannedStep, Problem, expectations,
+};
 use crate::scenario::{Scenario, catalogue};
+use crate::schema;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -51,21 +57,34 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
         output: _,
     } = invocation;
     match action {
-        Action::Run(scenarios, options) => {
-            let plan = plan(&scenarios, options)?;
-            let agent = format!("kubectl-defender_sim/{VERSION} (run {})", plan.run);
-            let (cluster, info) = open(&connect, request_timeout, &agent, &events)?;
-            let stop = stop(report)?;
-            let show = tokio::spawn(show_events(report.clone(), receiver));
-            let result = engine::run(&cluster, &plan, info, &stop, &events).await;
-            drop((events, cluster));
-            let _ = show.await;
-            report.run(&result);
-            Ok(result.exit)
+        Action::Run(run) => {
+            let plan = plan(&run, namespace)?;
+            let agent = agent(Some(&plan));
+            match run.dry_run {
+                DryRun::None => {
+                    let show = tokio::spawn(show_events(report.clone(), receiver));
+                    let connection = open(&connect, request_timeout, &agent, &events)?;
+                    attack(&run, &plan, connection, &agent, report, (events, show)).await
+                }
+                DryRun::Client => {
+                    let (_, target) = connect::resolve(&connect, &Environment::from_process())?;
+                    report.plan(&planned(&plan, info(&target, &connect), None), &plan);
+                    Ok(Exit::Ok)
+                }
+                DryRun::Server => {
+                    let show = tokio::spawn(show_events(report.clone(), receiver));
+                    let (cluster, _, mut info) = open(&connect, request_timeout, &agent, &events)?;
+                    let admitted = engine::admit(&cluster, &plan, &mut info, &events).await;
+                    drop((events, cluster));
+                    let _ = show.await;
+                    let planned = planned(&plan, info, Some(admitted?));
+                    report.plan(&planned, &plan);
+                    Ok(planned.exit)
+                }
+            }
         }
         Action::Cleanup(run) => {
-            let agent = format!("kubectl-defender_sim/{VERSION}");
-            let (cluster, info) = open(&connect, request_timeout, &agent, &events)?;
+            let (cluster, _, info) = open(&connect, request_timeout, &agent(None), &events)?;
             let show = tokio::spawn(show_events(report.clone(), receiver));
             let cleaned = engine::cleanup(&cluster, namespace.as_deref(), run.as_deref(), &events).await;
             drop((events, cluster));
@@ -85,17 +104,6 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
                 exit_code: exit.code(),
             });
             Ok(exit)
-        }
-        Action::DryRun(scenarios, options) => {
-            let plan = plan(&scenarios, options)?;
-            let (_, target) = connect::resolve(&connect, &Environment::from_process())?;
-            let info = ClusterInfo {
-                context: target.context,
-                server: target.server,
-                ..ClusterInfo::default()
-            };
-            report.dry_run(&plan, &info, &manifest::render(&plan, "whoever runs it"));
-            Ok(Exit::Ok)
         }
         Action::List => {
             report.list(catalogue::all());
@@ -119,10 +127,21 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             ));
             Ok(Exit::Ok)
         }
+        Action::Images(options) => {
+            report.images(&options.attacker_image, &options.victim_image);
+            Ok(Exit::Ok)
+        }
+        Action::Settings(settings) => {
+            report.settings(&settings);
+            Ok(Exit::Ok)
+        }
+        Action::Schema(name) => {
+            report.schema(&schema::schema(name));
+            Ok(Exit::Ok)
+        }
         Action::Version => {
-            let agent = format!("kubectl-defender_sim/{VERSION}");
-            let server = match open(&connect, request_timeout, &agent, &events) {
-                Ok((cluster, _)) => cluster.version().await.map_err(Problem::from),
+            let server = match open(&connect, request_timeout, &agent(None), &events) {
+                Ok((cluster, ..)) => cluster.version().await.map_err(Problem::from),
                 Err(problem) => Err(problem),
             };
             report.version(VERSION, server.as_deref().ok());
@@ -134,7 +153,44 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
     }
 }
 
-fn plan(scenarios: &[Source], options: Options) -> Result<Plan, Problem> {
+/// Runs `plan`: files first, then the cluster, then the answer.
+async fn attack(
+    run: &Run,
+    plan: &Plan,
+    (cluster, target, info): Connection,
+    agent: &str,
+    report: &Report,
+    (events, show): (Events, JoinHandle<()>),
+) -> Result<Exit, Problem> {
+    let reports = run.reports.iter();
+    let reports = reports.map(|file| Ok((file.kind, OutputFile::open(&file.path)?)));
+    let reports: Vec<_> = reports.collect::<Result<_, Problem>>()?;
+    let note = run.soc_note.as_deref().map(OutputFile::open).transpose()?;
+    let stop = stop(report)?;
+    let consent = async |started: &Started| {
+        consent(run, plan, &target, started, &events).await?;
+        note.map_or(Ok(()), |file| {
+            file.write(&report::json(&soc_note(plan, started, agent)))
+        })
+    };
+    let result = engine::run(&cluster, plan, info, consent, &stop, &events).await;
+    drop((events, cluster));
+    let _ = show.await;
+    report.run(&result);
+    for (kind, file) in reports {
+        file.write(&export::render(kind, &result))?;
+    }
+    Ok(result.exit)
+}
+
+fn agent(plan: Option<&Plan>) -> String {
+    match plan {
+        Some(plan) => format!("kubectl-defender_sim/{VERSION} (run {})", plan.run),
+        None => format!("kubectl-defender_sim/{VERSION}"),
+    }
+}
+
+fn plan(run: &Run, namespace: Option<String>) -> Result<Plan, Problem> {
     let mut random = [0; 64];
     getrandom::fill(&mut random).map_err(|error| Problem {
         message: format!("failed to get randomness from the operating system: {error}"),
@@ -142,13 +198,14 @@ fn plan(scenarios: &[Source], options: Options) -> Result<Plan, Problem> {
         details: vec![],
         exit: Exit::NotStarted,
     })?;
-    let scenarios: Vec<Scenario> = scenarios.iter().map(scenario).collect::<Result<_, _>>()?;
+    let scenarios: Vec<Scenario> = run.scenarios.iter().map(scenario).collect::<Result<_, _>>()?;
     for (i, scenario) in scenarios.iter().enumerate() {
         if scenarios[..i].iter().any(|earlier| earlier.id == scenario.id) {
             return Err(usage(format!("scenario {} is named twice", scenario.id), None));
         }
     }
-    Ok(Plan::new(options, scenarios, random, Timestamp::now()))
+    let options = run.options.clone();
+    Ok(Plan::new(options, namespace, scenarios, random, Timestamp::now()))
 }
 
 fn usage(message: String, hint: Option<&str>) -> Problem {
@@ -177,26 +234,110 @@ fn scenario(source: &Source) -> Result<Scenario, Problem> {
     }
 }
 
+/// A cluster, where it was found, and what is known of it.
+type Connection = (Cluster, Target, ClusterInfo);
+
 fn open(
-    options: &connect::ConnectOptions,
+    options: &ConnectOptions,
     request_timeout: Option<std::time::Duration>,
     agent: &str,
     events: &Events,
-) -> Result<(Cluster, ClusterInfo), Problem> {
+) -> Result<Connection, Problem> {
     let (config, target) = connect::resolve(options, &Environment::from_process())?;
     let warnings = events.clone();
     let client = connect::client(config, agent, move |text| {
         warnings.send(Event::Notice(text.to_owned()));
     })?;
-    let info = ClusterInfo {
-        context: target.context,
-        server: target.server,
+    let info = info(&target, options);
+    let cluster = Cluster::new(client, request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT));
+    Ok((cluster, target, info))
+}
+
+fn info(target: &Target, options: &ConnectOptions) -> ClusterInfo {
+    ClusterInfo {
+        context: target.context.clone(),
+        server: target.server.clone(),
+        kubeconfig_user: target.user.clone(),
+        impersonated: options.impersonate.clone(),
         ..ClusterInfo::default()
+    }
+}
+
+/// The plan as it is told; `admitted` is what the API server says to each object, where it was asked.
+fn planned(plan: &Plan, cluster: ClusterInfo, admitted: Option<Vec<Admission>>) -> PlanResult {
+    let manifests = manifest::render(plan, "whoever runs it");
+    let refused = |admission: &Admission| matches!(admission, Admission::Refused(_));
+    let exit = if admitted.iter().flatten().any(refused) {
+        Exit::NotStarted
+    } else {
+        Exit::Ok
     };
-    Ok((
-        Cluster::new(client, request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT)),
-        info,
-    ))
+    let mut admitted = admitted.into_iter().flatten();
+    let objects = manifests.all().map(|manifest| PlannedObject {
+        name: manifest.reference(),
+        admission: admitted.next(),
+    });
+    let steps = plan.steps().map(|(id, step)| PlannedStep {
+        id,
+        title: step.title.clone(),
+        pod: VICTIM.to_owned(),
+        script: step.script.clone(),
+        proof: step.proof.clone(),
+    });
+    PlanResult {
+        schema: PLAN_SCHEMA,
+        version: VERSION,
+        cluster,
+        namespace: plan.namespace.name.clone(),
+        attacker_image: plan.options.attacker_image.clone(),
+        victim_image: plan.options.victim_image.clone(),
+        objects: objects.collect(),
+        steps: steps.collect(),
+        addresses: plan.addresses(),
+        alerts: alerts_of(plan),
+        deadline_seconds: plan.options.deadline.as_secs(),
+        exit,
+        exit_code: exit.code(),
+    }
+}
+
+fn alerts_of(plan: &Plan) -> Vec<AlertExpectation> {
+    let mut alerts: Vec<AlertExpectation> = vec![];
+    for alert in plan
+        .scenarios
+        .iter()
+        .flat_map(|scenario| expectations(&scenario.alerts))
+    {
+        match alerts.iter_mut().find(|known| known.id == alert.id) {
+            Some(known) => known.optional &= alert.optional,
+            None => alerts.push(alert),
+        }
+    }
+    alerts
+}
+
+fn soc_note(plan: &Plan, started: &Started, agent: &str) -> Note {
+    // The deadline counts from when the Job controller sees the Job, which is soon after this.
+    let margin = jiff::SignedDuration::from_mins(1);
+    let from = Timestamp::now();
+    Note {
+        schema: NOTE_SCHEMA,
+        version: VERSION,
+        run: started.run.clone(),
+        cluster: started.cluster.clone(),
+        namespace: started.namespace.clone(),
+        pods: [ATTACKER, VICTIM].map(str::to_owned).into(),
+        selector: format!("{RUN_LABEL}={}", started.run),
+        user_agent: agent.to_owned(),
+        from,
+        until: from + (plan.ends() - plan.created) + margin,
+        steps: plan
+            .steps()
+            .map(|(id, step)| format!("{id}: {}", step.title))
+            .collect(),
+        addresses: plan.addresses(),
+        alerts: alerts_of(plan),
+    }
 }
 
 fn stop(report: &Report) -> Result<Stop, Problem> {

@@ -3,10 +3,11 @@
 //! One enum so that every command agrees. When several apply, [`Exit::worse`] decides: something left
 //! behind outweighs a step without proof, which outweighs an alert that did not come.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What the process says to its caller when it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Exit {
     /// Everything asked for was proved, and the cluster is as it was before.

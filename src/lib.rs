@@ -11,18 +11,21 @@
 //!                                     report (the only printer) <-- RunResult
 //! ```
 //!
-//! `scenario`, `plan`, `manifest`, `defender`, `result`, `exit` and `secret` are pure: they import no client
+//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit` and `secret` are pure: they import no client
 //! and no runtime, which a test checks. `cluster` is the only place that talks to Kubernetes.
 
 pub mod cli;
 pub mod cluster;
 pub mod command;
+pub mod consent;
 pub mod defender;
 pub mod engine;
 pub mod exit;
+pub mod guard;
 pub mod manifest;
 pub mod plan;
 pub mod report;
 pub mod result;
 pub mod scenario;
+pub mod schema;
 pub mod secret;

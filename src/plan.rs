@@ -3,7 +3,9 @@
 //! A [`Plan`] is made once, from arguments and chance, and never changes: manifests are rendered from it,
 //! the engine acts on it, the report refers to it.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,11 +37,9 @@ pub struct Namespace {
     pub given: bool,
 }
 
-/// What comes from the command line.
-#[derive(Clone, Debug)]
+/// What comes from the command line, the environment and the config file.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Namespace given by the user.
-    pub namespace: Option<String>,
     /// Image of the attacker pod.
     pub attacker_image: String,
     /// Image of the victim pod.
@@ -48,6 +48,66 @@ pub struct Options {
     pub deadline: Duration,
     /// How long pods may take to become ready.
     pub timeout: Duration,
+    /// Whether the pods stay for a look, until the deadline.
+    pub keep: bool,
+    /// What the cluster at hand asks of pods.
+    pub fit: Fit,
+}
+
+/// What makes the objects of a run fit a cluster's rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// `Always`, `IfNotPresent` or `Never`; the cluster's default where none is given.
+    pub image_pull_policy: Option<String>,
+    /// Names of secrets in the namespace that images are pulled with.
+    pub image_pull_secrets: Vec<String>,
+    /// Labels that a node must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that the pods put up with.
+    pub tolerations: Vec<Toleration>,
+    /// Further labels of every object.
+    pub labels: BTreeMap<String, String>,
+    /// Further annotations of every object.
+    pub annotations: BTreeMap<String, String>,
+    /// Annotations of the pods' service account.
+    pub service_account_annotations: BTreeMap<String, String>,
+}
+
+/// A taint that pods put up with, in the form of `kubectl taint`: `KEY[=VALUE][:EFFECT]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Toleration {
+    /// Key of the taint.
+    pub key: String,
+    /// Its value; any, where there is none.
+    pub value: Option<String>,
+    /// Its effect; any, where there is none.
+    pub effect: Option<String>,
+}
+
+impl FromStr for Toleration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (taint, effect) = match text.split_once(':') {
+            Some((taint, effect)) => (taint, Some(effect)),
+            None => (text, None),
+        };
+        if effect.is_some_and(|effect| !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect)) {
+            return Err("expected the effect NoSchedule, PreferNoSchedule or NoExecute".to_owned());
+        }
+        let (key, value) = match taint.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (taint, None),
+        };
+        if key.is_empty() {
+            return Err("expected KEY[=VALUE][:EFFECT]".to_owned());
+        }
+        Ok(Self {
+            key: key.to_owned(),
+            value: value.map(str::to_owned),
+            effect: effect.map(str::to_owned),
+        })
+    }
 }
 
 /// A run, decided.
@@ -65,28 +125,28 @@ pub struct Plan {
     pub namespace: Namespace,
     /// What runs, in order.
     pub scenarios: Vec<Scenario>,
-    /// See [`Options`].
-    pub attacker_image: String,
-    /// See [`Options`].
-    pub victim_image: String,
-    /// See [`Options`].
-    pub deadline: Duration,
-    /// See [`Options`].
-    pub timeout: Duration,
+    /// How it runs.
+    pub options: Options,
 }
 
 impl Plan {
-    /// Decides a run of `scenarios`. `random` is fresh randomness and `now` the time; both are arguments so
+    /// Decides a run of `scenarios`, in `namespace` or the default one. `random` is fresh randomness and `now` the time; both are arguments so
     /// that a plan can be made again in a test.
-    pub fn new(options: Options, scenarios: Vec<Scenario>, random: [u8; 64], now: Timestamp) -> Self {
+    pub fn new(
+        options: Options,
+        namespace: Option<String>,
+        scenarios: Vec<Scenario>,
+        random: [u8; 64],
+        now: Timestamp,
+    ) -> Self {
         const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
         let run = random[..8]
             .iter()
             .map(|b| char::from(ALPHABET[usize::from(b % 32)]))
             .collect();
         let namespace = Namespace {
-            given: options.namespace.is_some(),
-            name: options.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+            given: namespace.is_some(),
+            name: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
         };
         Self {
             run: RunId(run),
@@ -95,11 +155,25 @@ impl Plan {
             created: now,
             namespace,
             scenarios,
-            attacker_image: options.attacker_image,
-            victim_image: options.victim_image,
-            deadline: options.deadline,
-            timeout: options.timeout,
+            options,
         }
+    }
+
+    /// Every address that the victim contacts, each once.
+    pub fn addresses(&self) -> Vec<String> {
+        let mut addresses = vec![];
+        for address in self.scenarios.iter().flat_map(|scenario| &scenario.needs.egress) {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses
+    }
+
+    /// When the cluster ends the run by itself, counted from the plan.
+    pub fn ends(&self) -> Timestamp {
+        self.created
+            + jiff::SignedDuration::try_from(self.options.deadline).unwrap_or(jiff::SignedDuration::MAX)
     }
 
     /// Every step in the order of the run, with its full id `<scenario>.<step>`.
@@ -128,16 +202,18 @@ pub(crate) mod tests {
 
     pub(crate) fn plan(namespace: Option<&str>) -> Plan {
         let options = Options {
-            namespace: namespace.map(str::to_owned),
             attacker_image: format!("{DEFAULT_REGISTRY}/attacker:latest"),
             victim_image: format!("{DEFAULT_REGISTRY}/victim:latest"),
             deadline: Duration::from_secs(600),
             timeout: Duration::from_secs(300),
+            keep: false,
+            fit: Fit::default(),
         };
         let mut random = [0; 64];
         random.iter_mut().zip(0..).for_each(|(byte, i)| *byte = i);
         Plan::new(
             options,
+            namespace.map(str::to_owned),
             vec![catalogue::find("recon").unwrap().clone()],
             random,
             Timestamp::UNIX_EPOCH,
@@ -164,5 +240,26 @@ pub(crate) mod tests {
     fn a_namespace_is_given_only_when_named() {
         assert!(!plan(None).namespace.given);
         assert!(plan(Some("mdc-simulation")).namespace.given);
+    }
+
+    #[test]
+    fn tolerations_are_written_as_taints() {
+        let toleration = |key: &str, value: Option<&str>, effect: Option<&str>| Toleration {
+            key: key.to_owned(),
+            value: value.map(str::to_owned),
+            effect: effect.map(str::to_owned),
+        };
+        assert_eq!(
+            "a/b=c:NoSchedule".parse(),
+            Ok(toleration("a/b", Some("c"), Some("NoSchedule")))
+        );
+        assert_eq!(
+            "a:NoExecute".parse(),
+            Ok(toleration("a", None, Some("NoExecute")))
+        );
+        assert_eq!("a".parse(), Ok(toleration("a", None, None)));
+        for wrong in ["", "=b", ":NoSchedule", "a:Never"] {
+            assert!(wrong.parse::<Toleration>().is_err(), "{wrong}");
+        }
     }
 }

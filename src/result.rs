@@ -2,21 +2,30 @@
 //!
 //! The engine fills it in, reports print it. Fields are only ever added within one schema version.
 
+use std::fmt;
+
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::defender::alerts;
 use crate::exit::Exit;
-use crate::scenario::Outcome;
+use crate::scenario::{ExpectedAlert, Outcome};
 
 /// Schema of [`RunResult`] in JSON.
 pub const RUN_SCHEMA: &str = "defender-sim/run/v1";
 /// Schema of [`CleanupResult`] in JSON.
 pub const CLEANUP_SCHEMA: &str = "defender-sim/cleanup/v1";
+/// Schema of [`PlanResult`] in JSON.
+pub const PLAN_SCHEMA: &str = "defender-sim/plan/v1";
+/// Schema of [`Note`] in JSON.
+pub const NOTE_SCHEMA: &str = "defender-sim/note/v1";
 
 /// One run from start to verified end.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunResult {
-    /// Always [`RUN_SCHEMA`].
+    /// Names and versions this schema.
+    #[schemars(extend("const" = RUN_SCHEMA))]
     pub schema: &'static str,
     /// Version of this tool.
     pub version: &'static str,
@@ -34,8 +43,10 @@ pub struct RunResult {
     pub scenarios: Vec<ScenarioResult>,
     /// What kept the run from going on, where something did.
     pub problem: Option<Problem>,
-    /// What the clean-up found; `None` where nothing had been made.
+    /// What the clean-up found; nothing where nothing had been made, or where it was kept.
     pub cleanup: Option<Cleanup>,
+    /// Until when the cluster keeps what was made, where that was asked for.
+    pub kept_until: Option<jiff::Timestamp>,
     /// What the process says to its caller.
     pub exit: Exit,
     /// The number of that.
@@ -43,7 +54,7 @@ pub struct RunResult {
 }
 
 /// Which cluster, as whom.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterInfo {
     /// Context of the kubeconfig, where one was used.
@@ -54,10 +65,33 @@ pub struct ClusterInfo {
     pub version: Option<String>,
     /// Who the API server takes the caller for.
     pub user: Option<String>,
+    /// The kubeconfig's name for the credentials that are used.
+    pub kubeconfig_user: Option<String>,
+    /// Whom the caller asks to be taken for.
+    pub impersonated: Option<String>,
+}
+
+/// `context c, https://server (v1.33.0) as admin`, as far as it is known.
+impl fmt::Display for ClusterInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(context) = &self.context {
+            write!(f, "context {context}, ")?;
+        }
+        f.write_str(&self.server)?;
+        if let Some(version) = &self.version {
+            write!(f, " ({version})")?;
+        }
+        match (&self.user, &self.impersonated, &self.kubeconfig_user) {
+            (Some(user), ..) => write!(f, " as {user}"),
+            (None, Some(user), _) => write!(f, " as {user}, impersonated"),
+            (None, None, Some(user)) => write!(f, " as user {user} of the kubeconfig"),
+            (None, None, None) => Ok(()),
+        }
+    }
 }
 
 /// What became of one scenario.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScenarioResult {
     /// Its id.
@@ -73,7 +107,7 @@ pub struct ScenarioResult {
 }
 
 /// What became of one step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepResult {
     /// Its id within the scenario.
@@ -95,7 +129,7 @@ pub struct StepResult {
 }
 
 /// An alert that Defender ought to raise.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertExpectation {
     /// Its id in the alert catalogue.
@@ -106,10 +140,28 @@ pub struct AlertExpectation {
     pub severity: Option<String>,
     /// What has to be in place for it, beyond plan and sensor.
     pub needs: Option<String>,
+    /// True where it may come but its absence says nothing.
+    pub optional: bool,
+}
+
+/// What is known of the alerts that a scenario ought to raise.
+pub fn expectations(expected: &[ExpectedAlert]) -> Vec<AlertExpectation> {
+    let known = expected
+        .iter()
+        .filter_map(|expected| Some((expected, alerts::find(&expected.id)?)));
+    known
+        .map(|(expected, alert)| AlertExpectation {
+            id: alert.id.clone(),
+            name: alert.name.clone(),
+            severity: alert.severity.clone(),
+            needs: alert.needs.clone(),
+            optional: expected.optional,
+        })
+        .collect()
 }
 
 /// Why a run did not go on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// The object and the cause.
@@ -124,7 +176,7 @@ pub struct Problem {
 }
 
 /// What a clean-up did, and what a look afterwards found.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cleanup {
     /// Objects that were removed, as `kind/name`, with the namespace where several are concerned.
@@ -153,10 +205,11 @@ impl Cleanup {
 }
 
 /// What `cleanup` found and did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CleanupResult {
-    /// Always [`CLEANUP_SCHEMA`].
+    /// Names and versions this schema.
+    #[schemars(extend("const" = CLEANUP_SCHEMA))]
     pub schema: &'static str,
     /// Which cluster.
     pub cluster: ClusterInfo,
@@ -169,4 +222,108 @@ pub struct CleanupResult {
     pub exit: Exit,
     /// The number of that.
     pub exit_code: u8,
+}
+
+/// What a run would do; what the API server says to that, where it was asked.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanResult {
+    /// Names and versions this schema.
+    #[schemars(extend("const" = PLAN_SCHEMA))]
+    pub schema: &'static str,
+    /// Version of this tool.
+    pub version: &'static str,
+    /// Which cluster it would run in, as whom; version and user only where the cluster was asked.
+    pub cluster: ClusterInfo,
+    /// The namespace it would run in.
+    pub namespace: String,
+    /// Image of the attacker pod.
+    pub attacker_image: String,
+    /// Image of the victim pod.
+    pub victim_image: String,
+    /// Every object that would be made, in this order.
+    pub objects: Vec<PlannedObject>,
+    /// Every step, in order.
+    pub steps: Vec<PlannedStep>,
+    /// Every address that the victim would contact.
+    pub addresses: Vec<String>,
+    /// The alerts to expect.
+    pub alerts: Vec<AlertExpectation>,
+    /// Seconds after which the cluster would end the run by itself.
+    pub deadline_seconds: u64,
+    /// What the process says to its caller.
+    pub exit: Exit,
+    /// The number of that.
+    pub exit_code: u8,
+}
+
+/// An object that a run would make.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedObject {
+    /// Kind and name, as kubectl prints them.
+    pub name: String,
+    /// What the API server says to it; nothing where it was not asked.
+    pub admission: Option<Admission>,
+}
+
+/// What the API server says to an object that it is shown and does not keep.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", tag = "verdict", content = "reason")]
+pub enum Admission {
+    /// It would take it.
+    Admitted,
+    /// It would not, for this reason.
+    Refused(String),
+    /// It cannot be asked, for this reason.
+    NotTold(String),
+}
+
+/// A step that a run would take.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedStep {
+    /// `<scenario>.<step>`.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// The pod it would run in.
+    pub pod: String,
+    /// What would run there.
+    pub script: String,
+    /// What would prove it.
+    pub proof: String,
+}
+
+/// What those who watch the cluster have to know before a run: which alerts are a test, and how to tell.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Note {
+    /// Names and versions this schema.
+    #[schemars(extend("const" = NOTE_SCHEMA))]
+    pub schema: &'static str,
+    /// Version of this tool.
+    pub version: &'static str,
+    /// Names the run.
+    pub run: String,
+    /// Which cluster, as whom.
+    pub cluster: ClusterInfo,
+    /// The namespace it runs in.
+    pub namespace: String,
+    /// Pods it runs in.
+    pub pods: Vec<String>,
+    /// Label that every object of the run carries, as a selector.
+    pub selector: String,
+    /// How the run's client names itself in the audit log.
+    pub user_agent: String,
+    /// Not before this time.
+    pub from: jiff::Timestamp,
+    /// Nothing of the run acts after this time. Alerts may come later.
+    pub until: jiff::Timestamp,
+    /// What it does, as `<scenario>.<step>: title`.
+    pub steps: Vec<String>,
+    /// Every address that the victim contacts.
+    pub addresses: Vec<String>,
+    /// The alerts to expect.
+    pub alerts: Vec<AlertExpectation>,
 }

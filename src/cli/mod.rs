@@ -1,4 +1,8 @@
 //! The command line: definitions only. What a scenario is called and described as comes from the catalogue.
+//! A flag that has an environment variable is a setting: the config file may set it too ([`config`]).
+
+pub mod config;
+pub mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,9 +15,12 @@ use clap::{
 
 use crate::cluster::connect::ConnectOptions;
 use crate::exit::Exit;
-use crate::plan::{DEFAULT_REGISTRY, Options};
+use crate::guard;
+use crate::plan::{DEFAULT_REGISTRY, Fit, Options, Toleration};
 use crate::scenario::catalogue;
 use crate::secret::Secret;
+use config::Setting;
+use values::ReportFile;
 
 /// A parsed command line.
 #[derive(Debug)]
@@ -33,14 +40,12 @@ pub struct Invocation {
 /// What to do.
 #[derive(Debug)]
 pub enum Action {
-    /// Run these scenarios.
-    Run(Vec<Source>, Options),
+    /// Run scenarios, or say what a run would do.
+    Run(Box<Run>),
     /// Remove what earlier runs left; only this run, if given.
     Cleanup(Option<String>),
     /// Print versions.
     Version,
-    /// Say what a run would do, and do nothing.
-    DryRun(Vec<Source>, Options),
     /// Print the scenarios there are.
     List,
     /// Print all of a scenario.
@@ -49,6 +54,48 @@ pub enum Action {
     Alerts,
     /// Check a scenario file.
     Lint(PathBuf),
+    /// Print the images that a run needs: the attacker's and the victim's.
+    Images(Box<Options>),
+    /// Print what settings are in force, and where they are from.
+    Settings(Vec<Setting>),
+    /// Print the JSON Schema of that name.
+    Schema(Schema),
+}
+
+/// A run, as asked for.
+#[derive(Debug)]
+pub struct Run {
+    /// What runs, in order.
+    pub scenarios: Vec<Source>,
+    /// How.
+    pub options: Options,
+    /// Whether it is only said what would be done, and by whom.
+    pub dry_run: DryRun,
+    /// Whether nobody has to be asked.
+    pub yes: bool,
+    /// Whether the cluster may look like production.
+    pub allow_production: bool,
+    /// Words that mean production.
+    pub production_words: Vec<String>,
+    /// Where the note for those who watch the cluster goes, if one is asked for.
+    pub soc_note: Option<PathBuf>,
+    /// Where reports go.
+    pub reports: Vec<ReportFile>,
+}
+
+/// A JSON Schema that this tool publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Schema {
+    /// Of scenario files.
+    Scenario,
+    /// Of what a run prints.
+    Run,
+    /// Of what a dry run prints.
+    Plan,
+    /// Of what `cleanup` prints.
+    Cleanup,
+    /// Of the note for the SOC.
+    Note,
 }
 
 /// Where a scenario is.
@@ -67,8 +114,20 @@ pub struct Output {
     pub format: Format,
     /// Whether to use colour.
     pub color: Color,
-    /// Whether to keep progress to oneself.
-    pub quiet: bool,
+    /// How much of the progress is shown.
+    pub detail: Detail,
+}
+
+/// How much of the progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    Quiet,
+    /// What takes long or ends.
+    #[default]
+    Normal,
+    /// Every object and every step, with the time since the start.
+    Verbose,
 }
 
 /// Form of the result on standard output.
@@ -77,10 +136,14 @@ pub enum Format {
     /// For people.
     #[default]
     Table,
+    /// The same with more columns, as wide as they are.
+    Wide,
     /// For programs; carries a schema version.
     Json,
     /// The same for people who read YAML; of a dry run, the manifests.
     Yaml,
+    /// Only names, one a line.
+    Name,
 }
 
 /// Whether to use colour.
@@ -144,6 +207,12 @@ enum Fixed {
     },
     /// Print the alerts this tool knows
     Alerts,
+    /// Print the JSON Schema of a file or an output
+    Schema {
+        /// Of what
+        #[arg(value_name = "NAME", value_enum)]
+        name: Schema,
+    },
     /// Check a scenario file
     Lint {
         /// The file
@@ -165,15 +234,37 @@ struct Global {
         global = true,
         value_enum,
         default_value_t,
-        hide_possible_values = false
+        value_name = "FORMAT",
+        env = "DEFENDER_SIM_OUTPUT",
+        hide_env = true
     )]
     output: Format,
     /// When to use colour
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        env = "DEFENDER_SIM_COLOR",
+        hide_env = true
+    )]
     color: Color,
     /// Print the result and errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// Print every object and step, with the time since the start
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// File with defaults for flags; see: config view
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DEFENDER_SIM_CONFIG",
+        hide_env = true
+    )]
+    config: Option<PathBuf>,
 
     /// Path to the kubeconfig file
     #[arg(long, global = true, help_heading = KUBERNETES, value_name = "FILE")]
@@ -194,7 +285,7 @@ struct Global {
     #[arg(short, long, global = true, help_heading = KUBERNETES, value_name = "URL", hide_short_help = true)]
     server: Option<String>,
     /// Bearer token for authentication to the API server
-    #[arg(long, global = true, help_heading = KUBERNETES, hide_short_help = true, value_parser = secret)]
+    #[arg(long, global = true, help_heading = KUBERNETES, hide_short_help = true, value_parser = values::secret)]
     token: Option<Secret>,
     /// Username to impersonate
     #[arg(long = "as", global = true, help_heading = KUBERNETES, value_name = "USER", hide_short_help = true)]
@@ -206,7 +297,7 @@ struct Global {
     #[arg(long = "as-group", global = true, help_heading = KUBERNETES, value_name = "GROUP", hide_short_help = true)]
     impersonate_groups: Vec<String>,
     /// Extra user information to impersonate, as key=value; can be repeated
-    #[arg(long = "as-user-extra", global = true, help_heading = KUBERNETES, value_name = "KEY=VALUE", value_parser = key_value, hide_short_help = true)]
+    #[arg(long = "as-user-extra", global = true, help_heading = KUBERNETES, value_name = "KEY=VALUE", value_parser = values::key_value, hide_short_help = true)]
     impersonate_user_extra: Vec<(String, String)>,
     /// Path to a certificate file of the certificate authority
     #[arg(long, global = true, help_heading = KUBERNETES, value_name = "FILE", hide_short_help = true)]
@@ -224,43 +315,94 @@ struct Global {
     #[arg(long, global = true, help_heading = KUBERNETES, hide_short_help = true)]
     insecure_skip_tls_verify: bool,
     /// Time to wait for a single request, such as 10s; 0 means the default of 30s
-    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "DURATION", value_parser = duration, hide_short_help = true)]
+    #[arg(long, global = true, help_heading = KUBERNETES, value_name = "DURATION", value_parser = values::duration, hide_short_help = true)]
     request_timeout: Option<Duration>,
 }
 
 const KUBERNETES: &str = "Kubernetes options";
 
-/// kubectl's dry-run strategies, as far as they are supported.
+/// kubectl's dry-run strategies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum DryRun {
+pub enum DryRun {
     /// Do it.
     #[default]
     None,
     /// Ask nobody.
     Client,
+    /// Have the API server admit every object.
+    Server,
 }
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Say what would be done, and do nothing; with -o yaml, as manifests
+    /// Say what would be done, and do nothing; "server" asks the API server
     #[arg(long, value_enum, value_name = "STRATEGY", default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "client")]
     dry_run: DryRun,
+    /// Do not ask whether to go on; has to be given where nobody can be asked
+    #[arg(short, long)]
+    yes: bool,
+    /// Run although names or labels look like production
+    #[arg(long)]
+    allow_production: bool,
+    /// Leave the pods for a look, until the deadline
+    #[arg(long)]
+    keep: bool,
+    /// Write a report: junit=, json=, markdown= or navigator=FILE; can be repeated
+    #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
+    report: Vec<ReportFile>,
+    /// Write a note for the SOC before anything is made (JSON): run id, time, pods, alerts
+    #[arg(long, value_name = "FILE")]
+    soc_note: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What can be set for all runs.
+#[derive(Debug, Args)]
+struct Settings {
     /// Time after which the cluster ends the run by itself
-    #[arg(long, value_name = "DURATION", value_parser = deadline, default_value = "15m")]
+    #[arg(long, value_name = "DURATION", value_parser = values::deadline, default_value = "15m", env = "DEFENDER_SIM_DEADLINE", hide_env = true)]
     deadline: Duration,
     /// Time the pods may take to become ready
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "5m", env = "DEFENDER_SIM_TIMEOUT", hide_env = true)]
     timeout: Duration,
+    /// Words in names and labels that mean production
+    #[arg(long, value_name = "WORDS", value_delimiter = ',', default_values = guard::WORDS, env = "DEFENDER_SIM_PRODUCTION_WORDS", hide_env = true, hide_short_help = true, hide_default_value = true)]
+    production_words: Vec<String>,
+
     /// Where the images named "attacker" and "victim" are
-    #[arg(long, value_name = "REGISTRY", default_value = DEFAULT_REGISTRY, hide_default_value = true)]
+    #[arg(long, help_heading = PODS, value_name = "REGISTRY", default_value = DEFAULT_REGISTRY, hide_default_value = true, env = "DEFENDER_SIM_IMAGE_REGISTRY", hide_env = true)]
     image_registry: String,
     /// Image of the attacker pod
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(long, help_heading = PODS, value_name = "IMAGE", env = "DEFENDER_SIM_ATTACKER_IMAGE", hide_env = true)]
     attacker_image: Option<String>,
     /// Image of the victim pod
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(long, help_heading = PODS, value_name = "IMAGE", env = "DEFENDER_SIM_VICTIM_IMAGE", hide_env = true)]
     victim_image: Option<String>,
+    /// When images are pulled
+    #[arg(long, help_heading = PODS, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"], env = "DEFENDER_SIM_IMAGE_PULL_POLICY", hide_env = true, hide_short_help = true)]
+    image_pull_policy: Option<String>,
+    /// Secret of the namespace to pull images with; can be repeated
+    #[arg(long, help_heading = PODS, value_name = "NAME", value_delimiter = ',', env = "DEFENDER_SIM_IMAGE_PULL_SECRET", hide_env = true, hide_short_help = true)]
+    image_pull_secret: Vec<String>,
+    /// Label that a node has to have; can be repeated
+    #[arg(long, help_heading = PODS, value_name = "KEY=VALUE", value_parser = values::node_label, value_delimiter = ',', env = "DEFENDER_SIM_NODE_SELECTOR", hide_env = true, hide_short_help = true)]
+    node_selector: Vec<(String, String)>,
+    /// Taint that the pods tolerate, as KEY[=VALUE][:EFFECT]; can be repeated
+    #[arg(long, help_heading = PODS, value_name = "TAINT", value_delimiter = ',', env = "DEFENDER_SIM_TOLERATION", hide_env = true, hide_short_help = true)]
+    toleration: Vec<Toleration>,
+    /// Further label of every object; can be repeated
+    #[arg(long, help_heading = PODS, value_name = "KEY=VALUE", value_parser = values::label, value_delimiter = ',', env = "DEFENDER_SIM_LABEL", hide_env = true, hide_short_help = true)]
+    label: Vec<(String, String)>,
+    /// Further annotation of every object; can be repeated
+    #[arg(long, help_heading = PODS, value_name = "KEY=VALUE", value_parser = values::annotation, env = "DEFENDER_SIM_ANNOTATION", hide_env = true, hide_short_help = true)]
+    annotation: Vec<(String, String)>,
+    /// Annotation of the pods' service account; can be repeated
+    #[arg(long, help_heading = PODS, value_name = "KEY=VALUE", value_parser = values::annotation, env = "DEFENDER_SIM_SERVICE_ACCOUNT_ANNOTATION", hide_env = true, hide_short_help = true)]
+    service_account_annotation: Vec<(String, String)>,
 }
+
+const PODS: &str = "Pod options";
 
 /// The whole command line, with a subcommand for each scenario.
 pub fn command() -> Command {
@@ -285,6 +427,24 @@ pub fn command() -> Command {
     let file = file
         .value_parser(value_parser!(PathBuf))
         .help("Scenario file of your own; can be repeated");
+    let view =
+        Settings::augment_args(Command::new("view")).about("Print every setting, and where it is from");
+    command = command.subcommand(
+        Command::new("config")
+            .about("Show the defaults in force")
+            .long_about(CONFIG)
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .subcommand(view),
+    );
+    let list = Settings::augment_args(Command::new("list")).about("Print the images that a run needs");
+    command = command.subcommand(
+        Command::new("images")
+            .about("Show what a mirror needs")
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .subcommand(list),
+    );
     command = command.subcommand(
         RunArgs::augment_args(Command::new("all"))
             .about("Run every scenario, one after the other")
@@ -310,7 +470,16 @@ pub fn command() -> Command {
         .mut_subcommand("describe", |c| c.display_order(902))
         .mut_subcommand("alerts", |c| c.display_order(903))
         .mut_subcommand("lint", |c| c.display_order(904))
+        .mut_subcommand("images", |c| c.display_order(906))
+        .mut_subcommand("config", |c| c.display_order(907))
+        .mut_subcommand("schema", |c| c.display_order(908))
 }
+
+const CONFIG: &str = "Show the defaults in force. They come from, in this order: the flag, an environment \
+                      variable (DEFENDER_SIM_ and the flag's name), the config file, the built-in \
+                      default. The file is YAML with the long names of flags as keys; it is \
+                      defender-sim/config.yaml in the user's config folder (XDG_CONFIG_HOME), or named by \
+                      --config.";
 
 fn exit_codes() -> String {
     let lines = Exit::ALL.map(|(exit, text)| format!("  {:>3}  {text}", exit.code()));
@@ -330,8 +499,19 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
             .bin_name("kubectl defender-sim")
             .display_name("kubectl defender-sim");
     }
-    let matches = command.try_get_matches_from_mut(arguments)?;
-    invocation(&matches)
+    // Twice: what the file says are defaults for the second time.
+    let matches = command.try_get_matches_from_mut(&arguments)?;
+    let named = matches.get_one::<PathBuf>("config").cloned();
+    let file = config::File::read(named.as_deref())?;
+    let matches = match &file {
+        Some(file) => {
+            command = file.as_defaults(command)?;
+            let matches = command.try_get_matches_from_mut(arguments);
+            matches.map_err(|error| file.blame(&error.to_string()))?
+        }
+        None => matches,
+    };
+    invocation(&matches, &command, file.as_ref())
 }
 
 fn called_by_kubectl(program: Option<&std::ffi::OsString>) -> bool {
@@ -340,7 +520,11 @@ fn called_by_kubectl(program: Option<&std::ffi::OsString>) -> bool {
         .is_some_and(|name| name.to_string_lossy().starts_with("kubectl-"))
 }
 
-fn invocation(matches: &ArgMatches) -> Result<Invocation, clap::Error> {
+fn invocation(
+    matches: &ArgMatches,
+    command: &Command,
+    file: Option<&config::File>,
+) -> Result<Invocation, clap::Error> {
     let (name, sub) = matches.subcommand().expect("clap requires a subcommand");
     let global = Global::from_arg_matches(sub)?;
     let action = match name {
@@ -352,34 +536,36 @@ fn invocation(matches: &ArgMatches) -> Result<Invocation, clap::Error> {
             sub.get_one::<String>("scenario").cloned().unwrap_or_default(),
         )),
         "lint" => Action::Lint(sub.get_one::<PathBuf>("file").cloned().unwrap_or_default()),
+        "schema" => Action::Schema(*sub.get_one("name").expect("clap requires a name")),
+        "images" => {
+            let (_, list) = sub.subcommand().expect("clap requires a subcommand");
+            Action::Images(Box::new(Settings::from_arg_matches(list)?.options(false)))
+        }
+        "config" => {
+            let (_, seen) = sub.subcommand().expect("clap requires a subcommand");
+            let view = command
+                .find_subcommand("config")
+                .and_then(|c| c.find_subcommand("view"));
+            Action::Settings(config::settings(view.expect("it was parsed"), seen, file))
+        }
         name => {
             let run = RunArgs::from_arg_matches(sub)?;
-            let built_in = |id: &String| Source::BuiltIn(id.clone());
-            let scenarios: Vec<Source> = match name {
-                // The web shell is part of every other scenario.
-                "all" => catalogue::all()
-                    .iter()
-                    .filter(|s| s.id != "webshell")
-                    .map(|s| built_in(&s.id))
-                    .collect(),
-                "run" => {
-                    let ids = sub
-                        .get_many::<String>("scenarios")
-                        .into_iter()
-                        .flatten()
-                        .map(built_in);
-                    let files = sub.get_many::<PathBuf>("file").into_iter().flatten().cloned();
-                    ids.chain(files.map(Source::File)).collect()
-                }
-                scenario => vec![Source::BuiltIn(scenario.to_owned())],
-            };
-            let dry_run = run.dry_run;
-            let options = options(run, global.namespace.clone());
-            match dry_run {
-                DryRun::None => Action::Run(scenarios, options),
-                DryRun::Client => Action::DryRun(scenarios, options),
-            }
+            Action::Run(Box::new(Run {
+                scenarios: sources(name, sub),
+                dry_run: run.dry_run,
+                yes: run.yes,
+                allow_production: run.allow_production,
+                production_words: run.settings.production_words.clone(),
+                soc_note: run.soc_note,
+                reports: run.report,
+                options: run.settings.options(run.keep),
+            }))
         }
+    };
+    let detail = match (global.quiet, global.verbose) {
+        (true, _) => Detail::Quiet,
+        (false, true) => Detail::Verbose,
+        (false, false) => Detail::Normal,
     };
     Ok(Invocation {
         action,
@@ -388,24 +574,50 @@ fn invocation(matches: &ArgMatches) -> Result<Invocation, clap::Error> {
         output: Output {
             format: global.output,
             color: global.color,
-            quiet: global.quiet,
+            detail,
         },
         connect: connect(global),
     })
 }
 
-fn options(run: RunArgs, namespace: Option<String>) -> Options {
-    let registry = run.image_registry.trim_end_matches('/').to_owned();
-    Options {
-        namespace,
-        attacker_image: run
-            .attacker_image
-            .unwrap_or_else(|| format!("{registry}/attacker:latest")),
-        victim_image: run
-            .victim_image
-            .unwrap_or_else(|| format!("{registry}/victim:latest")),
-        deadline: run.deadline,
-        timeout: run.timeout,
+/// The scenarios that a subcommand stands for.
+fn sources(name: &str, sub: &ArgMatches) -> Vec<Source> {
+    match name {
+        // The web shell is part of every other scenario.
+        "all" => {
+            let ids = catalogue::all().iter().map(|scenario| scenario.id.clone());
+            ids.filter(|id| id != "webshell").map(Source::BuiltIn).collect()
+        }
+        "run" => {
+            let ids = sub.get_many::<String>("scenarios").into_iter().flatten().cloned();
+            let files = sub.get_many::<PathBuf>("file").into_iter().flatten().cloned();
+            ids.map(Source::BuiltIn).chain(files.map(Source::File)).collect()
+        }
+        scenario => vec![Source::BuiltIn(scenario.to_owned())],
+    }
+}
+
+impl Settings {
+    fn options(self, keep: bool) -> Options {
+        let registry = self.image_registry.trim_end_matches('/');
+        let image =
+            |given: Option<String>, name| given.unwrap_or_else(|| format!("{registry}/{name}:latest"));
+        Options {
+            attacker_image: image(self.attacker_image, "attacker"),
+            victim_image: image(self.victim_image, "victim"),
+            deadline: self.deadline,
+            timeout: self.timeout,
+            keep,
+            fit: Fit {
+                image_pull_policy: self.image_pull_policy,
+                image_pull_secrets: self.image_pull_secret,
+                node_selector: self.node_selector.into_iter().collect(),
+                tolerations: self.toleration,
+                labels: self.label.into_iter().collect(),
+                annotations: self.annotation.into_iter().collect(),
+                service_account_annotations: self.service_account_annotation.into_iter().collect(),
+            },
+        }
     }
 }
 
@@ -429,37 +641,6 @@ fn connect(global: Global) -> ConnectOptions {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the form clap wants of a value parser")]
-fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
-    Ok(Secret::new(text.to_owned()))
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected key=value")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-/// `30s`, `10m`, `1h30m`; a number alone is seconds, as kubectl has it.
-fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let wrong = || "expected a duration such as 30s, 10m or 1h30m".to_owned();
-    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    Duration::try_from(duration).map_err(|_| wrong())
-}
-
-/// Shorter, and the pods would be ended before they can be ready; longer, and nobody remembers.
-fn deadline(text: &str) -> Result<Duration, String> {
-    let deadline = duration(text)?;
-    let allowed = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
-    if allowed.contains(&deadline) {
-        Ok(deadline)
-    } else {
-        Err("expected between 10s and 24h".to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -467,15 +648,6 @@ mod tests {
     #[test]
     fn definitions_hold() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert!(duration("soon").is_err());
-        assert!(duration("-5s").is_err());
-        assert!(deadline("5s").is_err());
     }
 
     #[test]

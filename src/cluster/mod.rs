@@ -16,7 +16,7 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams,
     Preconditions,
@@ -26,6 +26,7 @@ use kube::discovery::{Discovery, Scope, verbs};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
+use crate::guard::Label;
 use crate::manifest::{Kind, Manifest, OWNER, OWNER_LABEL, RUN_LABEL, Right};
 use explain::{Cause, Explained, explain};
 
@@ -33,6 +34,9 @@ use explain::{Cause, Explained, explain};
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls under way at once where many are made.
 const PARALLEL: usize = 16;
+
+/// How many nodes are looked at to see what a cluster is for: node pools are labelled alike.
+const NODES: u32 = 100;
 
 /// A call to the cluster that did not work.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -268,6 +272,42 @@ impl Cluster {
             )
             .await?;
         Ok(Found::new(manifest.kind, &made))
+    }
+
+    /// Shows an object to the API server, which admits or refuses it and keeps nothing.
+    pub async fn admit(&self, manifest: &Manifest, namespace: &str) -> Result<()> {
+        let api = self.api(manifest.kind, Some(namespace));
+        let object: DynamicObject = typed(&manifest.object);
+        let parameters = PostParams {
+            dry_run: true,
+            field_manager: Some(OWNER.to_owned()),
+        };
+        self.call(
+            || format!("create {} in a dry run", manifest.reference()),
+            api.create(&parameters, &object),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Labels of some nodes; none where they cannot be read, which takes a right that a run does not need.
+    pub async fn node_labels(&self) -> Vec<Label> {
+        let api = Api::<Node>::all(self.client.clone());
+        let parameters = ListParams::default().limit(NODES);
+        let nodes = self
+            .call(|| "list nodes".into(), api.list_metadata(&parameters))
+            .await;
+        let nodes = nodes.map(|list| list.items).unwrap_or_default();
+        let labels = |node: &PartialObjectMeta<Node>| {
+            let object = format!("node/{}", node.name_any());
+            let labels = node.labels().clone().into_iter();
+            labels.map(move |(key, value)| Label {
+                object: object.clone(),
+                key,
+                value,
+            })
+        };
+        nodes.iter().flat_map(labels).collect()
     }
 
     /// Server-side apply, without force: a field that somebody else owns is a conflict, never a change.

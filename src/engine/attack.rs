@@ -27,11 +27,11 @@ pub(super) async fn attack(
     stop: &Stop,
     events: &Events,
 ) -> Result<(), Halt> {
-    let give_up = Instant::now() + plan.deadline;
+    let give_up = Instant::now() + plan.options.deadline;
     let begun = Cell::new(false);
     tokio::select! {
         ended = timeout_at(give_up, follow(cluster, plan, tracker, &begun, events)) => {
-            ended.unwrap_or_else(|_| Err(unproved(format!("the attack did not end within {} s", plan.deadline.as_secs()))))
+            ended.unwrap_or_else(|_| Err(unproved(format!("the attack did not end within {} s", plan.options.deadline.as_secs()))))
         }
         never = say_again(cluster, plan, &begun, events) => match never {},
         () = stop.wait() => Err(Halt::Stopped),

@@ -1,11 +1,12 @@
 //! Acts on a plan: prepare, apply, wait, attack, remove. Emits events and returns what was observed.
 //!
 //! ```text
-//! prepare (reads only) -> apply (anchor first) -> ready (watch) -> attack (followed log) -> remove (and look)
-//!          |                    |                    |                  |                      ^
-//!          +-- problem: end     +--------------------+------------------+-- problem or stop ---+
+//! prepare (reads only) -> consent -> apply (anchor first) -> ready (watch) -> attack (followed log) -> remove (and look)
+//!          |                 |            |                    |                  |                      ^
+//!          +-- problem: end -+            +--------------------+------------------+-- problem or stop ---+
 //! ```
 
+mod admit;
 mod apply;
 mod attack;
 mod prepare;
@@ -16,20 +17,25 @@ mod tracker;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::exit::Exit;
+use crate::guard::Label;
 use crate::manifest;
 use crate::plan::Plan;
 use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, StepResult};
 
+pub use admit::admit;
 pub use remove::cleanup;
 pub use stop::Stop;
 
 /// What happens during a run, for whoever shows it. Steps are named `<scenario>.<step>`, objects
 /// `kind/name`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Event {
+    /// Whoever is at the terminal has to decide whether to go on.
+    Ask(Question),
     /// Nothing stands against the run; it begins.
     Started(Started),
     /// This object was made.
@@ -52,6 +58,26 @@ pub enum Event {
     Notice(String),
 }
 
+/// A question that is answered yes or no.
+#[derive(Debug)]
+pub struct Question {
+    /// Its text, a paragraph a line; the answer is typed behind it.
+    pub text: String,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// What became of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Go on.
+    Yes,
+    /// Do not.
+    No,
+    /// There is no terminal.
+    Nobody,
+}
+
 /// What is about to run, and where.
 #[derive(Clone, Debug)]
 pub struct Started {
@@ -61,6 +87,8 @@ pub struct Started {
     pub cluster: ClusterInfo,
     /// In which namespace.
     pub namespace: String,
+    /// Labels that may say what the cluster is for: of the namespace and of nodes, as far as they can be read.
+    pub labels: Vec<Label>,
 }
 
 /// Where events go. A receiver that went away is no reason to stop a clean-up.
@@ -103,35 +131,45 @@ impl From<ClusterError> for Problem {
     }
 }
 
-/// Runs a plan to its verified end. Never returns early: whatever happens, what was made is removed.
+/// Runs a plan to its verified end. Never returns early: whatever happens, what was made is removed, unless
+/// the plan says to keep it. `consent` is asked after all looks and before the first change.
 pub async fn run(
     cluster: &Cluster,
     plan: &Plan,
     target: ClusterInfo,
+    consent: impl AsyncFnOnce(&Started) -> Result<(), Problem>,
     stop: &Stop,
     events: &Events,
 ) -> RunResult {
     let mut tracker = tracker::Tracker::new(plan);
     let mut info = target;
-    let mut cleanup = None;
-    let halt = match prepare::prepare(cluster, plan, &mut info, stop, events).await {
+    let (mut cleanup, mut kept_until) = (None, None);
+    let begun = begin(cluster, plan, &mut info, consent, stop, events).await;
+    // The question may have been open for long; the record and the deadline count from the answer.
+    let plan = &Plan {
+        created: Timestamp::now(),
+        ..plan.clone()
+    };
+    let halt = match begun {
         Err(halt) => Some(halt),
         Ok(prepared) => {
-            events.send(Event::Started(Started {
-                run: plan.run.to_string(),
-                cluster: info.clone(),
-                namespace: plan.namespace.name.clone(),
-            }));
             let manifests = manifest::render(plan, info.user.as_deref().unwrap_or("unknown"));
-            let halt = act(cluster, plan, &manifests, prepared, &mut tracker, stop, events)
-                .await
-                .err();
-            if matches!(halt, Some(Halt::Stopped)) {
+            let applied = apply::apply(cluster, plan, &manifests, prepared, stop, events).await;
+            let complete = applied.is_ok();
+            let halt = match applied {
+                Ok(()) => act(cluster, plan, &mut tracker, stop, events).await.err(),
+                Err(halt) => Some(halt),
+            };
+            let stopped = matches!(halt, Some(Halt::Stopped));
+            if stopped {
                 events.send(Event::Stopping);
             }
-            cleanup = Some(
-                remove::remove(cluster, &plan.namespace.name, Some(&plan.run.to_string()), events).await,
-            );
+            if plan.options.keep && complete && !stopped {
+                kept_until = Some(plan.ends());
+            } else {
+                let run = plan.run.to_string();
+                cleanup = Some(remove::remove(cluster, &plan.namespace.name, Some(&run), events).await);
+            }
             halt
         }
     };
@@ -157,21 +195,43 @@ pub async fn run(
         scenarios,
         problem,
         cleanup,
+        kept_until,
         exit,
         exit_code: exit.code(),
     }
 }
 
+/// Looks, and asks whether to go on.
+async fn begin(
+    cluster: &Cluster,
+    plan: &Plan,
+    info: &mut ClusterInfo,
+    consent: impl AsyncFnOnce(&Started) -> Result<(), Problem>,
+    stop: &Stop,
+    events: &Events,
+) -> Result<prepare::Prepared, Halt> {
+    let prepared = prepare::prepare(cluster, plan, info, stop, events).await?;
+    let started = Started {
+        run: plan.run.to_string(),
+        cluster: info.clone(),
+        namespace: plan.namespace.name.clone(),
+        labels: prepared.labels.clone(),
+    };
+    tokio::select! {
+        answer = consent(&started) => answer.map_err(Halt::Problem)?,
+        () = stop.wait() => return Err(Halt::Stopped),
+    }
+    events.send(Event::Started(started));
+    Ok(prepared)
+}
+
 async fn act(
     cluster: &Cluster,
     plan: &Plan,
-    manifests: &manifest::Manifests,
-    prepared: prepare::Prepared,
     tracker: &mut tracker::Tracker,
     stop: &Stop,
     events: &Events,
 ) -> Result<(), Halt> {
-    apply::apply(cluster, plan, manifests, prepared, stop, events).await?;
     ready::ready(cluster, plan, stop, events).await?;
     attack::attack(cluster, plan, tracker, stop, events).await
 }

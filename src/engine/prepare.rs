@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Event, Events, Halt, Stop};
 use crate::cluster::{Cluster, Found};
 use crate::exit::Exit;
+use crate::guard::Label;
 use crate::manifest::{ANCHOR, ATTACKER, Kind, RECORD, RIGHTS, Record, Right, VICTIM};
 use crate::plan::Plan;
 use crate::result::{ClusterInfo, Problem};
@@ -17,6 +18,8 @@ const NAMESPACE_GOING: Duration = Duration::from_secs(60);
 pub(super) struct Prepared {
     /// Whether the namespace has to be made.
     pub make_namespace: bool,
+    /// Labels that may say what the cluster is for.
+    pub labels: Vec<Label>,
 }
 
 pub(super) async fn prepare(
@@ -32,7 +35,8 @@ pub(super) async fn prepare(
     }
 }
 
-async fn look(
+/// The same without an end by a signal, for who makes nothing.
+pub(super) async fn look(
     cluster: &Cluster,
     plan: &Plan,
     info: &mut ClusterInfo,
@@ -41,7 +45,10 @@ async fn look(
     events.send(Event::Waiting("the cluster to answer".into()));
     let name = &plan.namespace.name;
     info.version = Some(cluster.version().await?);
-    let (user, missing) = tokio::try_join!(cluster.whoami(), cluster.missing_rights(name, &RIGHTS))?;
+    let (user, missing, mut labels) =
+        tokio::try_join!(cluster.whoami(), cluster.missing_rights(name, &RIGHTS), async {
+            Ok(cluster.node_labels().await)
+        })?;
     info.user = user;
     may(&missing, name)?;
     let mut namespace = cluster.get(Kind::Namespace, name, name).await?;
@@ -73,7 +80,10 @@ async fn look(
                     "name a namespace you may use with -n NAMESPACE".to_owned(),
                 );
             }
-            Ok(Prepared { make_namespace: true })
+            Ok(Prepared {
+                make_namespace: true,
+                labels,
+            })
         }
         Some(found) if found.terminating => refuse(
             format!("namespace {name} is being removed"),
@@ -83,10 +93,17 @@ async fn look(
             format!("namespace {name} exists and was not made by this tool; nothing in it was touched"),
             format!("to use it as it is: -n {name}; it will stay, with everything in it"),
         ),
-        Some(_) => {
+        Some(found) => {
             free(cluster, name).await?;
+            let object = found.reference();
+            labels.extend(found.labels.into_iter().map(|(key, value)| Label {
+                object: object.clone(),
+                key,
+                value,
+            }));
             Ok(Prepared {
                 make_namespace: false,
+                labels,
             })
         }
     }

@@ -34,7 +34,7 @@ pub(super) async fn ready(cluster: &Cluster, plan: &Plan, stop: &Stop, events: &
 
 async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Halt> {
     let namespace = &plan.namespace.name;
-    let give_up = Instant::now() + plan.timeout;
+    let give_up = Instant::now() + plan.options.timeout;
     let mut changes = std::pin::pin!(cluster.watch_pods(namespace, &selector(Some(&plan.run.to_string()))));
     let mut states: BTreeMap<String, (State, String)> = BTreeMap::new();
     let mut unschedulable_since: Option<Instant> = None;
@@ -139,7 +139,7 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Hal
             return Err(problem(
                 format!(
                     "the pods were not ready within {} s; last seen: {what}",
-                    plan.timeout.as_secs()
+                    plan.options.timeout.as_secs()
                 ),
                 details,
                 Exit::NotStarted,

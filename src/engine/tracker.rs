@@ -2,9 +2,8 @@
 //! nothing, so that a log that broke off can simply be read again from its beginning.
 
 use super::{Event, Events};
-use crate::defender::alerts;
 use crate::plan::Plan;
-use crate::result::{AlertExpectation, ScenarioResult, StepResult};
+use crate::result::{ScenarioResult, StepResult, expectations};
 use crate::scenario::proof::{Line, Report, curl_failure, http_failure, parse};
 use crate::scenario::{AttackId, Outcome, Step};
 
@@ -120,17 +119,7 @@ impl Tracker {
                     })
                 })
                 .collect(),
-            alerts: scenario
-                .alerts
-                .iter()
-                .filter_map(|expected| alerts::find(&expected.id))
-                .map(|alert| AlertExpectation {
-                    id: alert.id.clone(),
-                    name: alert.name.clone(),
-                    severity: alert.severity.clone(),
-                    needs: alert.needs.clone(),
-                })
-                .collect(),
+            alerts: expectations(&scenario.alerts),
         };
         self.plan.scenarios.iter().map(scenario).collect()
     }

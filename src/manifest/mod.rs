@@ -16,10 +16,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort,
-    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, Namespace, NodeAffinity, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, Pod, PodAffinity, PodAffinityTerm,
-    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, Secret, SecretVolumeSource,
-    SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec, TCPSocketAction, Volume, VolumeMount,
+    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, LocalObjectReference, Namespace, NodeAffinity,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, Pod, PodAffinity,
+    PodAffinityTerm, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, Secret,
+    SecretVolumeSource, SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec, TCPSocketAction,
+    Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicySpec,
@@ -66,6 +67,14 @@ pub struct Manifests {
     pub supporting: Vec<Manifest>,
     /// Victim and attacker.
     pub pods: Vec<Manifest>,
+}
+
+impl Manifests {
+    /// Every object, in that order.
+    pub fn all(&self) -> impl Iterator<Item = &Manifest> {
+        let first = [&self.namespace, &self.anchor].into_iter();
+        first.chain(&self.supporting).chain(&self.pods)
+    }
 }
 
 /// One object, ready to be sent.
@@ -132,13 +141,25 @@ pub fn render(plan: &Plan, user: &str) -> Manifests {
 }
 
 fn labels(plan: &Plan) -> BTreeMap<String, String> {
-    [
+    let ours = [
         (OWNER_LABEL, OWNER.to_owned()),
         ("app.kubernetes.io/part-of", "mdc-simulation".to_owned()),
         (RUN_LABEL, plan.run.to_string()),
-    ]
-    .map(|(k, v)| (k.to_owned(), v))
-    .into()
+    ];
+    let mut labels = plan.options.fit.labels.clone();
+    labels.extend(ours.map(|(k, v)| (k.to_owned(), v)));
+    labels
+}
+
+/// Whether a label or an annotation means something to this tool or to its clean-up, and so is not the
+/// user's to set.
+pub fn is_reserved(key: &str) -> bool {
+    let (prefix, name) = key.split_once('/').unwrap_or(("", key));
+    match prefix {
+        "defender-sim" | "pod-security.kubernetes.io" => true,
+        "app.kubernetes.io" => ["managed-by", "part-of", "component"].contains(&name),
+        _ => false,
+    }
 }
 
 /// Labels that single out one pod of this run.
@@ -155,8 +176,13 @@ fn metadata(plan: &Plan, name: &str) -> ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(plan.namespace.name.clone()),
         labels: Some(labels(plan)),
+        annotations: present(&plan.options.fit.annotations),
         ..ObjectMeta::default()
     }
+}
+
+fn present(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    (!map.is_empty()).then(|| map.clone())
 }
 
 fn suffixed(plan: &Plan, what: &str) -> String {
@@ -168,9 +194,9 @@ fn namespace(plan: &Plan) -> Manifest {
     // The run needs no more than this, so nothing else in the namespace may have more.
     labels.insert("pod-security.kubernetes.io/enforce".into(), "baseline".into());
     let metadata = ObjectMeta {
-        name: Some(plan.namespace.name.clone()),
         labels: Some(labels),
-        ..ObjectMeta::default()
+        namespace: None,
+        ..metadata(plan, &plan.namespace.name)
     };
     Manifest::new(
         Kind::Namespace,
@@ -207,15 +233,15 @@ fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
         run: plan.run.to_string(),
         user: user.to_owned(),
         created: plan.created,
-        deadline: plan.created
-            + jiff::SignedDuration::try_from(plan.deadline).unwrap_or(jiff::SignedDuration::MAX),
+        deadline: plan.ends(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         scenarios: plan.scenarios.iter().map(|s| s.id.clone()).collect(),
         objects,
     };
     let mut metadata = metadata(plan, ANCHOR);
     let record = serde_json::to_string(&record).expect("a record is always JSON");
-    metadata.annotations = Some([(RECORD.to_owned(), record)].into());
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(RECORD.to_owned(), record);
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels(plan)),
@@ -224,7 +250,7 @@ fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
         spec: Some(PodSpec {
             containers: vec![Container {
                 command: Some(vec!["true".into()]),
-                ..container("never-started", &plan.attacker_image)
+                ..container("never-started", &plan.options.attacker_image)
             }],
             automount_service_account_token: Some(false),
             restart_policy: Some("Never".into()),
@@ -251,15 +277,23 @@ fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
 }
 
 fn seconds(plan: &Plan) -> i64 {
-    plan.deadline.as_secs().try_into().unwrap_or(i64::MAX)
+    plan.options.deadline.as_secs().try_into().unwrap_or(i64::MAX)
 }
 
 /// Both pods run under it, so that no pod has to wait for the namespace's `default` account. Nothing is bound
 /// to it: the victim's token can do what every authenticated caller can.
 fn service_account(plan: &Plan) -> Manifest {
     let name = suffixed(plan, "pods");
+    let mut metadata = metadata(plan, &name);
+    let annotations = &plan.options.fit.service_account_annotations;
+    if !annotations.is_empty() {
+        metadata
+            .annotations
+            .get_or_insert_default()
+            .extend(annotations.clone());
+    }
     let account = ServiceAccount {
-        metadata: metadata(plan, &name),
+        metadata,
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };
@@ -409,7 +443,7 @@ fn victim(plan: &Plan) -> Manifest {
             ..Probe::default()
         }),
         volume_mounts: Some(vec![mount("gate", "/gate")]),
-        ..container("victim", &plan.victim_image)
+        ..container("victim", &plan.options.victim_image)
     };
     let requirement = NodeSelectorRequirement {
         key: "kubernetes.io/arch".into(),
@@ -462,7 +496,7 @@ fn attacker(plan: &Plan) -> Manifest {
             mount("key", "/simulation/key"),
             mount("go", "/simulation/go"),
         ]),
-        ..container("attacker", &plan.attacker_image)
+        ..container("attacker", &plan.options.attacker_image)
     };
     let go = DownwardAPIVolumeFile {
         path: "run".into(),
@@ -534,17 +568,47 @@ fn pod(plan: &Plan, name: &str, spec: PodSpec) -> Manifest {
 
 /// What both pods share.
 fn pod_spec(plan: &Plan, name: &str, hostname: &str, container: Container) -> PodSpec {
+    let fit = &plan.options.fit;
+    let mut node_selector = fit.node_selector.clone();
+    node_selector.insert("kubernetes.io/os".to_owned(), "linux".to_owned());
+    let secrets = fit.image_pull_secrets.iter();
+    let secrets: Vec<_> = secrets
+        .map(|name| LocalObjectReference { name: name.clone() })
+        .collect();
+    let tolerations: Vec<_> = fit.tolerations.iter().map(toleration).collect();
     PodSpec {
-        containers: vec![container],
+        containers: vec![Container {
+            image_pull_policy: fit.image_pull_policy.clone(),
+            ..container
+        }],
+        image_pull_secrets: Some(secrets).filter(|secrets| !secrets.is_empty()),
+        tolerations: Some(tolerations).filter(|tolerations| !tolerations.is_empty()),
         service_account_name: Some(suffixed(plan, "pods")),
         hostname: Some(hostname.to_owned()),
         subdomain: Some(name.to_owned()),
         restart_policy: Some("Never".into()),
         active_deadline_seconds: Some(seconds(plan)),
         termination_grace_period_seconds: Some(1),
-        node_selector: Some([("kubernetes.io/os".to_owned(), "linux".to_owned())].into()),
+        node_selector: Some(node_selector),
         enable_service_links: Some(false),
         ..PodSpec::default()
+    }
+}
+
+fn toleration(toleration: &plan::Toleration) -> Toleration {
+    Toleration {
+        key: Some(toleration.key.clone()),
+        operator: Some(
+            if toleration.value.is_some() {
+                "Equal"
+            } else {
+                "Exists"
+            }
+            .to_owned(),
+        ),
+        value: toleration.value.clone(),
+        effect: toleration.effect.clone(),
+        ..Toleration::default()
     }
 }
 

@@ -1,34 +1,43 @@
 //! What there is and what would happen, as text: scenarios, alerts, and the plan of a run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use serde_json::{Value, json};
-
 use super::table::{self, table, width};
-use super::yaml;
+use super::{Width, yaml};
 use crate::defender::alerts::Alert;
-use crate::manifest::{ATTACKER, Manifest, Manifests, VICTIM};
+use crate::manifest::{ATTACKER, Manifests, VICTIM};
 use crate::plan::Plan;
-use crate::result::ClusterInfo;
+use crate::result::{Admission, PlanResult, expectations};
 use crate::scenario::{AttackId, Scenario};
 
-/// Schema of a plan in JSON.
-const PLAN_SCHEMA: &str = "defender-sim/plan/v1";
-
-pub(super) fn list(scenarios: &[Scenario]) -> String {
+pub(super) fn list(scenarios: &[Scenario], width: Width) -> String {
     let rows = scenarios.iter().map(|scenario| {
-        vec![
+        let mut row = vec![
             scenario.id.clone(),
             scenario.title.clone(),
             joined(scenario.tactics.iter().map(AttackId::v19), " "),
             scenario.steps.len().to_string(),
             scenario.alerts.len().to_string(),
-        ]
+        ];
+        if width == Width::Wide {
+            let techniques = scenario.steps.iter().flat_map(|step| &step.techniques);
+            row.push(joined(
+                techniques.map(AttackId::v19).collect::<BTreeSet<_>>(),
+                " ",
+            ));
+            row.push(scenario.needs.egress.join(" "));
+        }
+        row
     });
-    table(&["ID", "TITLE", "TACTICS", "STEPS", "ALERTS"], rows)
+    let mut header = vec!["ID", "TITLE", "TACTICS", "STEPS", "ALERTS"];
+    if width == Width::Wide {
+        header.extend(["TECHNIQUES", "CONTACTS"]);
+    }
+    table(&header, rows, width)
 }
 
-pub(super) fn describe(scenario: &Scenario) -> String {
+pub(super) fn describe(scenario: &Scenario, width: Width) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -63,7 +72,11 @@ pub(super) fn describe(scenario: &Scenario) -> String {
             let _ = writeln!(text, "    {line}");
         }
     }
-    let _ = write!(text, "\n{}", expected(std::slice::from_ref(scenario)));
+    let _ = write!(
+        text,
+        "\n{}",
+        table::expected(&expectations(&scenario.alerts), width)
+    );
     text
 }
 
@@ -76,19 +89,14 @@ fn or_nothing(text: &str) -> &str {
     if text.is_empty() { "nothing" } else { text }
 }
 
-fn expected(scenarios: &[Scenario]) -> String {
-    let alerts = scenarios.iter().flat_map(|scenario| &scenario.alerts);
-    table::expected(alerts.map(|alert| alert.id.as_str()))
-}
-
-pub(super) fn alerts(alerts: &[Alert], scenarios: &[Scenario]) -> String {
+pub(super) fn alerts(alerts: &[Alert], scenarios: &[Scenario], width: Width) -> String {
     let rows = alerts.iter().map(|alert| {
         let raised = scenarios
             .iter()
             .filter(|s| s.alerts.iter().any(|expected| expected.id == alert.id));
         let raised: Vec<&str> = raised.map(|scenario| scenario.id.as_str()).collect();
         let all = raised.len() == scenarios.len();
-        vec![
+        let mut row = vec![
             alert.name.clone(),
             alert.severity.clone().unwrap_or_else(|| "unknown".into()),
             alert.tactics.join(" "),
@@ -97,26 +105,54 @@ pub(super) fn alerts(alerts: &[Alert], scenarios: &[Scenario]) -> String {
             } else {
                 raised.join(" ")
             },
-        ]
+        ];
+        if width == Width::Wide {
+            row.insert(0, alert.id.clone());
+            row.push(alert.alert_type.clone().unwrap_or_else(|| "not public".into()));
+            row.push(alert.source.clone());
+            row.push(alert.needs.clone().unwrap_or_default());
+        }
+        row
     });
-    table(&["ALERT", "SEVERITY", "TACTICS", "SCENARIOS"], rows)
+    let mut header = vec!["ALERT", "SEVERITY", "TACTICS", "SCENARIOS"];
+    if width == Width::Wide {
+        header.insert(0, "ID");
+        header.extend(["TYPE", "SOURCE", "NEEDS"]);
+    }
+    table(&header, rows, width)
 }
 
-pub(super) fn plan(plan: &Plan, cluster: &ClusterInfo, manifests: &Manifests) -> String {
+pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
     let mut text = String::new();
-    let context = cluster
-        .context
-        .as_deref()
-        .map(|name| format!("context {name}, "))
-        .unwrap_or_default();
-    let _ = writeln!(
-        text,
-        "Nothing was done. A run would, in namespace {} of {context}{}:",
-        plan.namespace.name, cluster.server
+    let head = format!(
+        "Nothing was done. A run would, in namespace {} of {}:",
+        result.namespace, result.cluster
     );
-    let _ = writeln!(text, "\n1. create these objects, all owned by the first:");
-    for manifest in objects(manifests).skip(1) {
-        let _ = writeln!(text, "     {}", manifest.reference());
+    let _ = writeln!(text, "{}", paragraph(&head, ""));
+    let _ = writeln!(text, "\n1. create these objects, all owned by the Job:");
+    let mut not_told: BTreeMap<&str, usize> = BTreeMap::new();
+    for object in &result.objects {
+        let said = match &object.admission {
+            None => String::new(),
+            Some(Admission::Admitted) => ": admitted by the API server".to_owned(),
+            Some(Admission::Refused(reason)) => format!(": REFUSED: {reason}"),
+            Some(Admission::NotTold(reason)) => {
+                *not_told.entry(reason).or_default() += 1;
+                ": not asked".to_owned()
+            }
+        };
+        let _ = writeln!(
+            text,
+            "{}",
+            paragraph(&format!("     {}{said}", object.name), "       ")
+        );
+    }
+    for (reason, objects) in not_told {
+        let _ = writeln!(
+            text,
+            "{}",
+            paragraph(&format!("   {objects} not asked: {reason}."), "   ")
+        );
     }
     let made = if plan.namespace.given {
         "is made if it is not there"
@@ -124,73 +160,39 @@ pub(super) fn plan(plan: &Plan, cluster: &ClusterInfo, manifests: &Manifests) ->
         "is made for the run"
     };
     let _ = writeln!(text, "   The namespace {made}, and removed afterwards if it was.");
-    let _ = writeln!(text, "     {ATTACKER} runs {}", plan.attacker_image);
-    let _ = writeln!(text, "     {VICTIM} runs {}", plan.victim_image);
+    let _ = writeln!(text, "     {ATTACKER} runs {}", result.attacker_image);
+    let _ = writeln!(text, "     {VICTIM} runs {}", result.victim_image);
     let _ = writeln!(
         text,
         "\n2. run these steps in {VICTIM}, each sent by {ATTACKER} through the web shell:"
     );
-    for (id, step) in plan.steps() {
-        let _ = writeln!(text, "   {id}: {}", step.title);
+    for step in &result.steps {
+        let _ = writeln!(text, "   {}: {}", step.id, step.title);
         for line in step.script.lines() {
             let _ = writeln!(text, "       {line}");
         }
     }
     let _ = writeln!(text, "\n3. contact these addresses from {VICTIM}:");
-    for address in addresses(plan) {
+    for address in &result.addresses {
         let _ = writeln!(text, "     {address}");
     }
-    let end = format!(
-        "4. remove all of it and look that nothing is left: at the end, on a failure, on Ctrl-C; if the client dies, \
-         Kubernetes ends and removes it after {} seconds.",
-        plan.deadline.as_secs()
-    );
-    let _ = writeln!(
-        text,
-        "\n{}",
-        textwrap::fill(&end, textwrap::Options::new(width()).subsequent_indent("   "))
-    );
-    let _ = write!(text, "\n{}", expected(&plan.scenarios));
+    if result.addresses.is_empty() {
+        let _ = writeln!(text, "     none");
+    }
+    let end = if plan.options.keep {
+        "leave all of it for a look; Kubernetes ends and removes it"
+    } else {
+        "remove all of it and look that nothing is left: at the end, on a failure, on Ctrl-C; if the client dies, \
+         Kubernetes ends and removes it"
+    };
+    let end = format!("4. {end} after {} seconds.", result.deadline_seconds);
+    let _ = writeln!(text, "\n{}", paragraph(&end, "   "));
+    let _ = write!(text, "\n{}", table::expected(&result.alerts, width));
     text
 }
 
-fn objects(manifests: &Manifests) -> impl Iterator<Item = &Manifest> {
-    [&manifests.namespace, &manifests.anchor]
-        .into_iter()
-        .chain(&manifests.supporting)
-        .chain(&manifests.pods)
-}
-
-fn addresses(plan: &Plan) -> Vec<&str> {
-    let mut addresses: Vec<&str> = plan
-        .scenarios
-        .iter()
-        .flat_map(|scenario| &scenario.needs.egress)
-        .map(String::as_str)
-        .collect();
-    addresses.dedup();
-    if addresses.is_empty() {
-        addresses.push("none");
-    }
-    addresses
-}
-
-pub(super) fn plan_value(plan: &Plan, cluster: &ClusterInfo, manifests: &Manifests) -> Value {
-    let steps: Vec<Value> = plan
-        .steps()
-        .map(|(id, step)| json!({ "id": id, "title": step.title, "pod": VICTIM, "script": step.script, "proof": step.proof }))
-        .collect();
-    json!({
-        "schema": PLAN_SCHEMA,
-        "cluster": cluster,
-        "namespace": plan.namespace.name,
-        "images": { "attacker": plan.attacker_image, "victim": plan.victim_image },
-        "objects": objects(manifests).map(Manifest::reference).collect::<Vec<_>>(),
-        "steps": steps,
-        "addresses": addresses(plan),
-        "alerts": plan.scenarios.iter().flat_map(|s| &s.alerts).collect::<Vec<_>>(),
-        "deadlineSeconds": plan.deadline.as_secs(),
-    })
+fn paragraph(text: &str, indent: &str) -> String {
+    textwrap::fill(text, textwrap::Options::new(width()).subsequent_indent(indent))
 }
 
 /// Ready for `kubectl apply -f -`, with what a client adds to them said in comments.
@@ -201,7 +203,7 @@ pub(super) fn manifests(manifests: &Manifests) -> String {
          # the pods end. The attack begins with:\n\
          #   kubectl annotate pod mdc-simulation-attacker defender-sim/go=yes\n",
     );
-    for manifest in objects(manifests) {
+    for manifest in manifests.all() {
         let _ = write!(text, "---\n{}", yaml(&manifest.object));
     }
     text

@@ -1,6 +1,8 @@
 //! The only place that prints. Data goes to standard output, everything else to standard error.
 
 mod catalogue;
+pub mod export;
+mod files;
 mod progress;
 mod table;
 
@@ -10,13 +12,15 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
+use crate::cli::config::Setting;
 use crate::cli::{Color, Format, Output};
 use crate::defender::alerts::Alert;
-use crate::manifest::Manifests;
+use crate::manifest;
 use crate::plan::Plan;
-use crate::result::{CleanupResult, ClusterInfo, Problem, RunResult};
+use crate::result::{CleanupResult, PlanResult, Problem, RunResult};
 use crate::scenario::{Outcome, Scenario};
 
+pub use files::OutputFile;
 pub use progress::show_events;
 
 /// Where a run of this program says things, and how.
@@ -47,6 +51,13 @@ impl Report {
         let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
     }
 
+    /// Writes a question for people, the cursor behind it.
+    fn prompt(&self, text: &str) {
+        let stderr = io::stderr();
+        let mut stream = AutoStream::new(stderr.lock(), self.choice(io::stderr().is_terminal()));
+        let _ = write!(stream, "{text}").and_then(|()| stream.flush());
+    }
+
     /// Writes a line for people.
     pub fn note(&self, text: &str) {
         let stderr = io::stderr();
@@ -54,43 +65,53 @@ impl Report {
         let _ = writeln!(stream, "{text}");
     }
 
-    fn json(&self, value: &impl Serialize) {
-        let mut text = serde_json::to_string_pretty(value).expect("a result is always JSON");
-        text.push('\n');
-        self.data(&text);
-    }
-
-    /// Prints a value in the machine's form that was asked for; false where a table was.
-    fn machine(&self, value: &impl Serialize) -> bool {
+    /// Prints a value in the form that was asked for: for people by `table`, which is told whether it may be
+    /// wide, and as names by `names`.
+    fn print<T: Serialize>(
+        &self,
+        value: &T,
+        table: impl FnOnce(Width) -> String,
+        names: impl IntoIterator<Item = String>,
+    ) {
         match self.output.format {
-            Format::Json => self.json(value),
+            Format::Table => self.data(&table(Width::Screen)),
+            Format::Wide => self.data(&table(Width::Wide)),
+            Format::Json => self.data(&json(value)),
             Format::Yaml => self.data(&yaml(value)),
-            Format::Table => return false,
+            Format::Name => self.data(&names.into_iter().map(|name| name + "\n").collect::<String>()),
         }
-        true
     }
 
     /// Prints what a run was found to have done.
     pub fn run(&self, result: &RunResult) {
-        if !self.machine(result) && result.cleanup.is_some() {
-            self.data(&table::run(result));
-        }
+        let nothing = result.cleanup.is_none() && result.kept_until.is_none();
+        let table = |width| {
+            if nothing {
+                String::new()
+            } else {
+                table::run(result, width)
+            }
+        };
+        self.print(result, table, [format!("run/{}", result.run)]);
         if let Some(problem) = &result.problem {
             self.problem(problem);
         }
         for problem in result.cleanup.iter().flat_map(|cleanup| &cleanup.problems) {
             self.note(&format!("{}: {problem}", paint("error", RED)));
         }
-        if result.cleanup.as_ref().is_some_and(|cleanup| !cleanup.is_clean()) {
-            self.hint(&format!("kubectl defender-sim cleanup --run {}", result.run));
+        let unclean = result.cleanup.as_ref().is_some_and(|cleanup| !cleanup.is_clean());
+        if unclean || result.kept_until.is_some() {
+            let run = &result.run;
+            self.hint(&format!(
+                "kubectl defender-sim cleanup --run {run} -n {}",
+                result.namespace
+            ));
         }
     }
 
     /// Prints what a clean-up was found to have done.
     pub fn cleanup(&self, result: &CleanupResult) {
-        if !self.machine(result) {
-            self.data(&table::cleanup(result));
-        }
+        self.print(result, |_| table::cleanup(result), result.cleanup.removed.clone());
         for problem in &result.cleanup.problems {
             self.note(&format!("{}: {problem}", paint("error", RED)));
         }
@@ -98,42 +119,79 @@ impl Report {
 
     /// Prints versions.
     pub fn version(&self, client: &str, server: Option<&str>) {
-        if !self.machine(&serde_json::json!({ "clientVersion": client, "serverVersion": server })) {
-            let server = server
-                .map(|server| format!("Server Version: {server}\n"))
-                .unwrap_or_default();
-            self.data(&format!("Client Version: v{client}\n{server}"));
-        }
+        let value = serde_json::json!({ "clientVersion": client, "serverVersion": server });
+        let server = server
+            .map(|server| format!("Server Version: {server}\n"))
+            .unwrap_or_default();
+        let text = format!("Client Version: v{client}\n{server}");
+        self.print(&value, |_| text, [format!("v{client}")]);
     }
 
     /// Prints what a run would do. As YAML, the manifests, as `kubectl apply -f -` takes them.
-    pub fn dry_run(&self, plan: &Plan, cluster: &ClusterInfo, manifests: &Manifests) {
-        match self.output.format {
-            Format::Table => self.data(&catalogue::plan(plan, cluster, manifests)),
-            Format::Json => self.json(&catalogue::plan_value(plan, cluster, manifests)),
-            Format::Yaml => self.data(&catalogue::manifests(manifests)),
+    pub fn plan(&self, result: &PlanResult, plan: &Plan) {
+        if self.output.format == Format::Yaml {
+            self.data(&catalogue::manifests(&manifest::render(plan, "whoever runs it")));
+        } else {
+            let names = result.objects.iter().map(|object| object.name.clone());
+            self.print(result, |width| catalogue::plan(result, plan, width), names);
         }
     }
 
     /// Prints the scenarios there are.
     pub fn list(&self, scenarios: &[Scenario]) {
-        if !self.machine(&scenarios) {
-            self.data(&catalogue::list(scenarios));
-        }
+        let ids = scenarios.iter().map(|scenario| scenario.id.clone());
+        self.print(&scenarios, |width| catalogue::list(scenarios, width), ids);
     }
 
     /// Prints all of a scenario; as YAML, a scenario file.
     pub fn describe(&self, scenario: &Scenario) {
-        if !self.machine(scenario) {
-            self.data(&catalogue::describe(scenario));
-        }
+        self.print(
+            scenario,
+            |width| catalogue::describe(scenario, width),
+            [scenario.id.clone()],
+        );
     }
 
     /// Prints the alerts there are, and which scenarios raise them.
     pub fn alerts(&self, alerts: &[Alert], scenarios: &[Scenario]) {
-        if !self.machine(&alerts) {
-            self.data(&catalogue::alerts(alerts, scenarios));
-        }
+        let ids = alerts.iter().map(|alert| alert.id.clone());
+        self.print(&alerts, |width| catalogue::alerts(alerts, scenarios, width), ids);
+    }
+
+    /// Prints the images of both pods.
+    pub fn images(&self, attacker: &str, victim: &str) {
+        let images = [("attacker", attacker), ("victim", victim)];
+        let value = images.map(|(pod, image)| serde_json::json!({ "pod": pod, "image": image }));
+        let rows = images.map(|(pod, image)| vec![image.to_owned(), pod.to_owned()]);
+        let table = |width| table::table(&["IMAGE", "POD"], rows, width);
+        self.print(&value, table, images.map(|(_, image)| image.to_owned()));
+    }
+
+    /// Prints settings.
+    pub fn settings(&self, settings: &[Setting]) {
+        let rows = settings.iter().map(|setting| {
+            vec![
+                setting.name.clone(),
+                setting.value.clone(),
+                setting.origin.to_owned(),
+                setting.variable.clone(),
+            ]
+        });
+        let table = |width| table::table(&["SETTING", "VALUE", "FROM", "VARIABLE"], rows, width);
+        self.print(
+            &settings,
+            table,
+            settings.iter().map(|setting| setting.name.clone()),
+        );
+    }
+
+    /// Prints a JSON Schema; as JSON whatever was asked for, but YAML.
+    pub fn schema(&self, schema: &serde_json::Value) {
+        self.data(&if self.output.format == Format::Yaml {
+            yaml(schema)
+        } else {
+            json(schema)
+        });
     }
 
     /// Prints why something did not work, and what to do next.
@@ -150,6 +208,20 @@ impl Report {
     fn hint(&self, hint: &str) {
         self.note(&format!("{}: {hint}", paint("hint", CYAN)));
     }
+}
+
+/// How wide a table may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Width {
+    /// As the terminal is, or 80 columns.
+    Screen,
+    /// As it gets, with further columns.
+    Wide,
+}
+
+/// A value as JSON, with a line feed at the end.
+pub fn json(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("a result is always JSON") + "\n"
 }
 
 fn yaml(value: &impl Serialize) -> String {

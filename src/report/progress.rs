@@ -6,18 +6,49 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 
 use super::table::width;
 use super::{Report, milliseconds, outcome};
-use crate::engine::{Event, Started};
+use crate::cli::Detail;
+use crate::engine::{Answer, Event, Question, Started};
 
 /// Shows events until their sender is gone.
 pub async fn show_events(report: Report, mut events: UnboundedReceiver<Event>) {
     let mut progress = Progress::new(report);
     while let Some(event) = events.recv().await {
-        progress.show(event);
+        match event {
+            Event::Ask(question) => progress.ask(question).await,
+            event => progress.show(event),
+        }
     }
     progress.over();
+}
+
+/// Puts a question to whoever is at the terminal.
+async fn answer(report: &Report, mut question: Question) {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        let _ = question.answer.send(Answer::Nobody);
+        return;
+    }
+    let lines = question.text.lines().map(|line| textwrap::fill(line, width()));
+    report.prompt(&(lines.collect::<Vec<_>>().join("\n") + " "));
+    // A thread of its own: nothing else may wait for a line that perhaps never comes.
+    let (sender, line) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = std::io::stdin().read_line(&mut line);
+        let _ = sender.send(line);
+    });
+    tokio::select! {
+        line = line => {
+            let line = line.unwrap_or_default().trim().to_lowercase();
+            let yes = line == "y" || line == "yes";
+            let _ = question.answer.send(if yes { Answer::Yes } else { Answer::No });
+        }
+        // Interrupted: the terminal is still in the line of the question.
+        () = question.answer.closed() => report.note(""),
+    }
 }
 
 struct Progress {
@@ -27,23 +58,36 @@ struct Progress {
     objects: usize,
 }
 
+/// At a terminal, what is under way and for how long.
+fn spinner(report: &Report) -> Option<ProgressBar> {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let shown = std::io::stderr().is_terminal() && !dumb && report.output.detail != Detail::Quiet;
+    shown.then(|| {
+        let spinner = ProgressBar::new_spinner();
+        let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}");
+        spinner.set_style(style.expect("a fixed template"));
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        spinner
+    })
+}
+
 impl Progress {
     fn new(report: Report) -> Self {
-        let terminal =
-            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        let spinner = (terminal && !report.output.quiet).then(|| {
-            let spinner = ProgressBar::new_spinner();
-            let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("a fixed template");
-            spinner.set_style(style);
-            spinner.enable_steady_tick(Duration::from_millis(100));
-            spinner
-        });
         Self {
+            spinner: spinner(&report),
             report,
-            spinner,
             begun: std::time::Instant::now(),
             objects: 0,
         }
+    }
+
+    /// The spinner would draw over the question.
+    async fn ask(&mut self, question: Question) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
+        answer(&self.report, question).await;
+        self.spinner = spinner(&self.report);
     }
 
     fn show(&mut self, event: Event) {
@@ -52,21 +96,18 @@ impl Progress {
                 run,
                 cluster,
                 namespace,
+                ..
             }) => {
-                let context = cluster
-                    .context
-                    .map(|c| format!("context {c}, "))
-                    .unwrap_or_default();
-                let version = cluster.version.unwrap_or_default();
-                let user = cluster.user.map(|user| format!(" as {user}")).unwrap_or_default();
-                self.line(&format!(
-                    "run {run} in namespace {namespace} of {context}{} ({version}){user}",
-                    cluster.server
-                ));
+                // How long somebody thought about the question says nothing about the cluster.
+                self.begun = std::time::Instant::now();
+                self.line(&format!("run {run} in namespace {namespace} of {cluster}"));
             }
-            Event::Created(_) => {
+            Event::Created(object) => {
                 self.objects += 1;
-                self.busy(&format!("{} objects created", self.objects));
+                self.detail(
+                    &format!("{object} created"),
+                    &format!("{} objects created", self.objects),
+                );
             }
             Event::Waiting(what) => self.either(&format!("waiting for {what}")),
             Event::Ready => {
@@ -75,7 +116,7 @@ impl Progress {
                     self.begun.elapsed().as_secs_f64()
                 ));
             }
-            Event::StepBegun(step) => self.busy(&step),
+            Event::StepBegun(step) => self.detail(&format!("{step} begun"), &step),
             Event::StepEnded(step, result) => {
                 let said = result
                     .reason
@@ -90,17 +131,33 @@ impl Progress {
             Event::Stopping => {
                 self.line("stopping and cleaning up; once more ends at once and leaves it to the cluster");
             }
-            Event::Removing(0) => {}
+            Event::Ask(_) | Event::Removing(0) => {}
             Event::Removing(objects) => self.either(&format!("removing {objects} objects")),
-            Event::Removed(object) => self.busy(&format!("removing {object}")),
+            Event::Removed(object) => {
+                self.detail(&format!("{object} deleted"), &format!("removing {object}"));
+            }
             Event::Notice(text) => self.report_line(&format!("warning: {text}")),
         }
     }
 
     /// A line that stays; not shown when quiet.
     fn line(&self, text: &str) {
-        if !self.report.output.quiet {
-            self.report_line(text);
+        match self.report.output.detail {
+            Detail::Quiet => {}
+            Detail::Normal => self.report_line(text),
+            Detail::Verbose => {
+                let elapsed = self.begun.elapsed().as_secs_f64();
+                self.report_line(&format!("{elapsed:6.2} s  {text}"));
+            }
+        }
+    }
+
+    /// A line where every detail is wanted, else what is under way.
+    fn detail(&self, line: &str, busy: &str) {
+        if self.report.output.detail == Detail::Verbose {
+            self.line(line);
+        } else {
+            self.busy(busy);
         }
     }
 

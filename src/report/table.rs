@@ -7,9 +7,8 @@ use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
 use textwrap::core::display_width;
 
-use super::{milliseconds, outcome};
-use crate::defender::alerts;
-use crate::result::{Cleanup, CleanupResult, RunResult};
+use super::{Width, milliseconds, outcome};
+use crate::result::{AlertExpectation, Cleanup, CleanupResult, RunResult};
 use crate::scenario::Outcome;
 
 const DEFAULT_WIDTH: usize = 80;
@@ -20,8 +19,8 @@ pub(super) fn width() -> usize {
     terminal_size::terminal_size().map_or(DEFAULT_WIDTH, |(width, _)| usize::from(width.0).max(40))
 }
 
-/// A table without lines. Where it is too wide, its widest columns are wrapped.
-pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+/// A table without lines. Where it is wider than the screen, its widest columns are wrapped.
+pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>, may: Width) -> String {
     let header = header.iter().map(|&title| title.to_owned()).collect();
     let mut rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
     let mut widths: Vec<usize> = (0..rows[0].len())
@@ -32,7 +31,10 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
                 .unwrap_or(0)
         })
         .collect();
-    let room = width().saturating_sub(GAP * (widths.len() - 1));
+    let room = match may {
+        Width::Screen => width().saturating_sub(GAP * (widths.len() - 1)),
+        Width::Wide => usize::MAX,
+    };
     while widths.iter().sum::<usize>() > room {
         let widest = widths.iter_mut().max().expect("a table has columns");
         *widest -= 1;
@@ -53,25 +55,31 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         .collect()
 }
 
-/// The alerts to expect, by id, each once.
-pub(super) fn expected<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+/// The alerts to expect, each once.
+pub(super) fn expected(alerts: &[AlertExpectation], width: Width) -> String {
     let mut seen = BTreeSet::new();
-    let rows = ids
-        .filter(|id| seen.insert(*id))
-        .filter_map(alerts::find)
-        .map(|alert| {
-            vec![
-                alert.name.clone(),
-                alert.severity.clone().unwrap_or_else(|| "unknown".into()),
-                alert.needs.clone().unwrap_or_default(),
-            ]
-        });
-    table(&["ALERTS TO EXPECT", "SEVERITY", "NEEDS"], rows)
+    let rows = alerts.iter().filter(|alert| seen.insert(&alert.id)).map(|alert| {
+        let optional = alert.optional.then(|| "nothing, but may stay away".to_owned());
+        let mut row = vec![
+            alert.name.clone(),
+            alert.severity.clone().unwrap_or_else(|| "unknown".into()),
+            alert.needs.clone().or(optional).unwrap_or_default(),
+        ];
+        if width == Width::Wide {
+            row.insert(0, alert.id.clone());
+        }
+        row
+    });
+    let mut header = vec!["ALERTS TO EXPECT", "SEVERITY", "NEEDS"];
+    if width == Width::Wide {
+        header.insert(0, "ID");
+    }
+    table(&header, rows, width)
 }
 
-pub(super) fn run(result: &RunResult) -> String {
+pub(super) fn run(result: &RunResult, width: Width) -> String {
     let steps = result.scenarios.iter().flat_map(|scenario| {
-        scenario.steps.iter().map(|step| {
+        scenario.steps.iter().map(move |step| {
             let said = step
                 .reason
                 .iter()
@@ -79,32 +87,58 @@ pub(super) fn run(result: &RunResult) -> String {
                 .cloned()
                 .collect::<Vec<_>>()
                 .join("; ");
-            vec![
+            let mut row = vec![
                 format!("{}.{}", scenario.id, step.id),
                 outcome(step.outcome),
                 milliseconds(step.duration_ms),
                 said,
-            ]
+            ];
+            if width == Width::Wide {
+                let status = step
+                    .exit_status
+                    .map_or_else(|| "-".to_owned(), |status| status.to_string());
+                row.splice(3..3, [status, step.techniques.join(" ")]);
+            }
+            row
         })
     });
-    let mut text = table(&["STEP", "RESULT", "TIME", "EVIDENCE"], steps);
+    let mut header = vec!["STEP", "RESULT", "TIME", "EVIDENCE"];
+    if width == Width::Wide {
+        header.splice(3..3, ["STATUS", "TECHNIQUES"]);
+    }
+    let mut text = table(&header, steps, width);
     let all = result.scenarios.iter().flat_map(|scenario| &scenario.steps);
     let proved = all.clone().filter(|step| step.outcome == Outcome::Proved).count();
     if proved > 0 {
-        let alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
-        let _ = write!(text, "\n{}", expected(alerts.map(|alert| alert.id.as_str())));
+        let alerts = result
+            .scenarios
+            .iter()
+            .flat_map(|scenario| scenario.alerts.clone());
+        let _ = write!(text, "\n{}", expected(&alerts.collect::<Vec<_>>(), width));
     }
-    let _ = writeln!(
-        text,
-        "\nRun {} in namespace {}: {proved} of {} steps proved.",
+    let last = format!(
+        "Run {} in namespace {} of {}: {proved} of {} steps proved in {:.1} s.",
         result.run,
         result.namespace,
-        all.count()
+        result.cluster,
+        all.count(),
+        (result.ended - result.started)
+            .total(jiff::Unit::Second)
+            .unwrap_or_default()
     );
+    let _ = writeln!(text, "\n{}", fill(&last));
     if let Some(cleanup) = &result.cleanup {
-        let _ = writeln!(text, "{}", textwrap::fill(&clean(cleanup), width()));
+        let _ = writeln!(text, "{}", fill(&clean(cleanup)));
+    }
+    if let Some(until) = result.kept_until {
+        let kept = format!("Kept for a look; the cluster ends and removes it at about {until:.0}.");
+        let _ = writeln!(text, "{}", fill(&kept));
     }
     text
+}
+
+fn fill(text: &str) -> String {
+    textwrap::fill(text, width())
 }
 
 fn clean(cleanup: &Cleanup) -> String {

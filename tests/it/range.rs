@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};
 
+use defender_sim::scenario::catalogue;
 use serde_json::Value;
 
 /// Folder of the default images.
@@ -78,9 +79,20 @@ fn ran(command: Command) -> Ran {
 
 /// `kubectl defender-sim ARGUMENTS`, to its end.
 pub fn sim(arguments: &[&str]) -> Ran {
+    Running::start(arguments).end()
+}
+
+/// The same, word by word: nobody said yes.
+pub fn sim_unasked(arguments: &[&str]) -> Ran {
     let mut command = inside("kubectl");
     command.arg("defender-sim").args(arguments);
     ran(command)
+}
+
+/// Says yes for runs, since a test has no terminal to be asked at.
+pub fn yes(arguments: &[&str]) -> Option<&'static str> {
+    let run = |name: &&&str| catalogue::find(name).is_some() || ["all", "run"].contains(*name);
+    arguments.first().filter(run).map(|_| "--yes")
 }
 
 /// `kubectl ARGUMENTS`, which has to work.
@@ -169,14 +181,14 @@ impl Running {
     /// `kubectl defender-sim ARGUMENTS`.
     pub fn start(arguments: &[&str]) -> Self {
         let mut command = inside("kubectl");
-        command.arg("defender-sim").args(arguments);
+        command.arg("defender-sim").args(arguments).args(yes(arguments));
         Self::spawn(command)
     }
 
     /// The same without kubectl, which takes a time of its own to start: for runs that are to meet.
     pub fn start_bare(arguments: &[&str]) -> Self {
         let mut command = inside("kubectl-defender_sim");
-        command.args(arguments);
+        command.args(arguments).args(yes(arguments));
         Self::spawn(command)
     }
 

@@ -29,7 +29,7 @@ fn record(space: &Space, scenarios: &[&str]) -> BTreeMap<String, Vec<Program>> {
         .arg(out.path())
         .args(["kubectl", "defender-sim", "run"])
         .args(scenarios)
-        .args(["-q", "-n", &space.0])
+        .args(["--yes", "-q", "-n", &space.0])
         .env("PATH", path)
         .status()
         .unwrap();

@@ -1,0 +1,199 @@
+//! The config file: defaults for flags that are the same for every run of a user or a pipeline.
+//!
+//! A key is the long name of a flag, a value what the flag would take, a list where the flag can be repeated.
+//! What the file says becomes clap's default, so that one parser judges all values and the precedence is
+//! clap's: flag, environment, file, built-in default.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use etcetera::BaseStrategy as _;
+use serde::{Deserialize, Serialize};
+
+/// A setting that is in force, and where it is from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// Long name of the flag.
+    pub name: String,
+    /// Its value as text; several are joined by commas.
+    pub value: String,
+    /// `flag`, `environment`, `file` or `default`.
+    pub origin: &'static str,
+    /// Name of the environment variable that sets it.
+    pub variable: String,
+}
+
+/// What a config file says.
+pub(super) struct File {
+    path: PathBuf,
+    values: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text, a number or a list of these")]
+enum Value {
+    Bool(bool),
+    Number(serde_json::Number),
+    Text(String),
+    List(Vec<Value>),
+}
+
+impl Value {
+    fn texts(self) -> Vec<String> {
+        match self {
+            Value::Bool(value) => vec![value.to_string()],
+            Value::Number(value) => vec![value.to_string()],
+            Value::Text(value) => vec![value],
+            Value::List(values) => values.into_iter().flat_map(Value::texts).collect(),
+        }
+    }
+}
+
+impl File {
+    /// The file that `--config` or its variable names, which has to be there, or the one in the user's
+    /// config folder, which may be.
+    pub(super) fn read(named: Option<&Path>) -> Result<Option<Self>, clap::Error> {
+        let (path, has_to_be) = match named {
+            Some(path) => (path.to_owned(), true),
+            None => match default_path() {
+                Some(path) => (path, false),
+                None => return Ok(None),
+            },
+        };
+        let bad = |cause: String| {
+            let text = format!("the config file {} cannot be used: {cause}\n", path.display());
+            clap::Error::raw(ErrorKind::ValueValidation, text)
+        };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_to_be => return Ok(None),
+            Err(error) => return Err(bad(error.to_string())),
+        };
+        if text.lines().all(|line| line.is_empty() || line.starts_with('#')) {
+            return Ok(None);
+        }
+        let mut field = String::new();
+        let parsed: Result<BTreeMap<String, Value>, _> =
+            serde_saphyr::with_deserializer_from_str(&text, |deserializer| {
+                serde_path_to_error::deserialize(deserializer).map_err(|error| {
+                    field = format!("{}: ", error.path());
+                    error.into_inner()
+                })
+            });
+        let values = parsed.map_err(|error| bad(format!("{field}{}", error.without_snippet())))?;
+        let values = values
+            .into_iter()
+            .map(|(key, value)| (key, value.texts()))
+            .collect();
+        Ok(Some(Self { path, values }))
+    }
+
+    /// The command with what the file says as defaults.
+    pub(super) fn as_defaults(&self, command: Command) -> Result<Command, clap::Error> {
+        let known = settable(&command);
+        for (name, values) in &self.values {
+            let Some(repeats) = known.get(name) else {
+                let names: Vec<&str> = known.keys().map(String::as_str).collect();
+                return Err(self.blame(&format!(
+                    "{name}: no such setting; expected one of {}",
+                    names.join(", ")
+                )));
+            };
+            if values.len() != 1 && !repeats {
+                return Err(self.blame(&format!("{name}: expected one value, found {}", values.len())));
+            }
+        }
+        Ok(self.defaults_below(command))
+    }
+
+    fn defaults_below(&self, mut command: Command) -> Command {
+        let ids: Vec<String> = command
+            .get_arguments()
+            .filter(|arg| name(arg).is_some_and(|name| self.values.contains_key(name)))
+            .map(|arg| arg.get_id().to_string())
+            .collect();
+        for id in ids {
+            command = command.mut_arg(id, |arg| {
+                let values = name(&arg).map(|name| self.values[name].clone());
+                arg.default_values(values.unwrap_or_default())
+            });
+        }
+        let names: Vec<String> = command
+            .get_subcommands()
+            .map(|sub| sub.get_name().to_owned())
+            .collect();
+        for name in names {
+            command = command.mut_subcommand(name, |sub| self.defaults_below(sub));
+        }
+        command
+    }
+
+    /// An error that the file is the cause of.
+    pub(super) fn blame(&self, cause: &str) -> clap::Error {
+        let cause = cause.trim_start_matches("error: ").trim_end();
+        let text = format!(
+            "the config file {} cannot be used: {cause}\n",
+            self.path.display()
+        );
+        clap::Error::raw(ErrorKind::ValueValidation, text)
+    }
+
+    fn sets(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+}
+
+fn default_path() -> Option<PathBuf> {
+    let folders = etcetera::choose_base_strategy().ok()?;
+    Some(folders.config_dir().join("defender-sim").join("config.yaml"))
+}
+
+/// Name of a flag that file and environment may set: one that has a variable, but for the file itself.
+fn name(arg: &Arg) -> Option<&str> {
+    arg.get_env()?;
+    arg.get_long().filter(|&name| name != "config")
+}
+
+/// Every such flag of a command and of those below it, and whether it can be repeated.
+fn settable(command: &Command) -> BTreeMap<String, bool> {
+    let here = command.get_arguments().filter_map(|arg| {
+        let repeats = matches!(arg.get_action(), ArgAction::Append);
+        Some((name(arg)?.to_owned(), repeats))
+    });
+    let below = command.get_subcommands().flat_map(settable);
+    here.chain(below).collect()
+}
+
+/// What is in force for `command`, which `matches` is of.
+pub(super) fn settings(command: &Command, matches: &ArgMatches, file: Option<&File>) -> Vec<Setting> {
+    let mut settings: Vec<Setting> = command
+        .get_arguments()
+        .filter_map(|arg| {
+            let name = name(arg)?.to_owned();
+            let raw = matches.get_raw(arg.get_id().as_str());
+            let values: Vec<_> = raw
+                .into_iter()
+                .flatten()
+                .map(|value| value.to_string_lossy())
+                .collect();
+            let origin = match matches.value_source(arg.get_id().as_str()) {
+                Some(ValueSource::CommandLine) => "flag",
+                Some(ValueSource::EnvVariable) => "environment",
+                _ if file.is_some_and(|file| file.sets(&name)) => "file",
+                _ => "default",
+            };
+            let variable = arg.get_env()?.to_string_lossy().into_owned();
+            Some(Setting {
+                value: values.join(","),
+                name,
+                origin,
+                variable,
+            })
+        })
+        .collect();
+    settings.sort_by(|a, b| a.name.cmp(&b.name));
+    settings
+}

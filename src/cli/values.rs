@@ -1,0 +1,171 @@
+//! What single values on the command line may look like. Each error completes "invalid value ...: ".
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::manifest;
+use crate::report::export;
+use crate::secret::Secret;
+
+/// A file that a report goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportFile {
+    /// What is written.
+    pub kind: export::Kind,
+    /// Where to.
+    pub path: PathBuf,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the form clap wants of a value parser")]
+pub(super) fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected key=value")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A label as Kubernetes takes it (its documentation, "Labels and Selectors"), and not one of ours.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = qualified(text)?;
+    let fits = value.is_empty() || (value.len() <= 63 && is_name(&value));
+    if fits {
+        Ok((key, value))
+    } else {
+        Err("expected a value of 63 letters, digits, -, _ and . at most".to_owned())
+    }
+}
+
+/// An annotation: the key as of a label, any value.
+pub(super) fn annotation(text: &str) -> Result<(String, String), String> {
+    qualified(text)
+}
+
+/// A label that is asked for, not set: none is reserved.
+pub(super) fn node_label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = key_value(text)?;
+    key_fits(&key)?;
+    Ok((key, value))
+}
+
+fn qualified(text: &str) -> Result<(String, String), String> {
+    let (key, value) = key_value(text)?;
+    key_fits(&key)?;
+    if manifest::is_reserved(&key) {
+        return Err(format!("{key} is set by this tool or decides what it may do"));
+    }
+    Ok((key, value))
+}
+
+fn key_fits(key: &str) -> Result<(), String> {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let subdomain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let prefix_fits =
+        |prefix: &str| !prefix.is_empty() && prefix.len() <= 253 && prefix.chars().all(subdomain);
+    if name.len() <= 63 && is_name(name) && prefix.is_none_or(prefix_fits) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{key:?} is no key of a label, such as team or example.com/team"
+        ))
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    edge(text.chars().next()) && edge(text.chars().last()) && text.chars().all(inner)
+}
+
+pub(super) fn report_file(text: &str) -> Result<ReportFile, String> {
+    let kinds = "expected junit=FILE, json=FILE, markdown=FILE or navigator=FILE";
+    let (kind, path) = text.split_once('=').ok_or(kinds)?;
+    let kind = match kind {
+        "junit" => export::Kind::Junit,
+        "json" => export::Kind::Json,
+        "markdown" => export::Kind::Markdown,
+        "navigator" => export::Kind::Navigator,
+        _ => return Err(kinds.to_owned()),
+    };
+    if path.is_empty() {
+        return Err(kinds.to_owned());
+    }
+    let path = path.into();
+    Ok(ReportFile { kind, path })
+}
+
+/// `30s`, `10m`, `1h30m`; a number alone is seconds, as kubectl has it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let wrong = || "expected a duration such as 30s, 10m or 1h30m".to_owned();
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(duration).map_err(|_| wrong())
+}
+
+/// Shorter, and the pods would be ended before they can be ready; longer, and nobody remembers.
+pub(super) fn deadline(text: &str) -> Result<Duration, String> {
+    let deadline = duration(text)?;
+    let allowed = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
+    if allowed.contains(&deadline) {
+        Ok(deadline)
+    } else {
+        Err("expected between 10s and 24h".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert!(duration("soon").is_err());
+        assert!(duration("-5s").is_err());
+        assert!(deadline("5s").is_err());
+    }
+
+    #[test]
+    fn labels_and_annotations() {
+        let pair = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
+        assert_eq!(label("team=sec"), pair("team", "sec"));
+        assert_eq!(label("example.com/team="), pair("example.com/team", ""));
+        assert_eq!(annotation("a=b c: {d}"), pair("a", "b c: {d}"));
+        assert_eq!(
+            node_label("kubernetes.io/os=linux"),
+            pair("kubernetes.io/os", "linux")
+        );
+        for wrong in [
+            "team",
+            "=a",
+            "a b=c",
+            "team=a b",
+            "-a=b",
+            "Prefix/a=b",
+            "app.kubernetes.io/managed-by=me",
+            "defender-sim/run=x",
+            "pod-security.kubernetes.io/enforce=privileged",
+        ] {
+            assert!(label(wrong).is_err(), "{wrong}");
+        }
+        assert!(label(&format!("a={}", "x".repeat(64))).is_err());
+        assert!(annotation("defender-sim/record={}").is_err());
+    }
+
+    #[test]
+    fn report_files() {
+        let file = report_file("junit=a=b.xml").unwrap();
+        assert_eq!((file.kind, file.path), (export::Kind::Junit, "a=b.xml".into()));
+        for wrong in ["junit", "junit=", "html=x", "x.xml"] {
+            assert!(report_file(wrong).is_err(), "{wrong}");
+        }
+    }
+}

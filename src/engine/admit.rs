@@ -1,0 +1,71 @@
+//! Has the API server admit every object of a run, with all its policies, and keep none.
+
+use futures::{StreamExt, stream};
+
+use super::{Events, Halt, prepare};
+use crate::cluster::Cluster;
+use crate::cluster::explain::Cause;
+use crate::manifest::{self, Kind, Manifest};
+use crate::plan::Plan;
+use crate::result::{Admission, ClusterInfo, Problem};
+
+/// Objects shown at once.
+const PARALLEL: usize = 8;
+
+/// What the API server says to each object of `plan`, in the order of [`manifest::Manifests::all`].
+///
+/// # Errors
+/// What keeps a run from starting, such as missing rights, or a cluster that does not answer.
+pub async fn admit(
+    cluster: &Cluster,
+    plan: &Plan,
+    info: &mut ClusterInfo,
+    events: &Events,
+) -> Result<Vec<Admission>, Problem> {
+    let prepared = match prepare::look(cluster, plan, info, events).await {
+        Ok(prepared) => prepared,
+        Err(Halt::Problem(problem)) => return Err(problem),
+        Err(Halt::Stopped) => unreachable!("a look without a signal is not stopped"),
+    };
+    let manifests = manifest::render(plan, info.user.as_deref().unwrap_or("unknown"));
+    let verdicts = stream::iter(manifests.all().cloned().collect::<Vec<_>>()).map(|manifest| {
+        let absent = prepared.make_namespace && manifest.kind != Kind::Namespace;
+        async move {
+            if absent {
+                let reason = "the namespace does not exist yet, and the API server admits nothing to it; \
+                              -n names one that does";
+                return Ok(Admission::NotTold(reason.to_owned()));
+            }
+            if manifest.kind == Kind::Namespace && !prepared.make_namespace {
+                return Ok(Admission::NotTold("it exists, and is used as it is".to_owned()));
+            }
+            shown(cluster, stand_in(manifest), &plan.namespace.name).await
+        }
+    });
+    let verdicts: Vec<Result<Admission, Problem>> = verdicts.buffered(PARALLEL).collect().await;
+    verdicts.into_iter().collect()
+}
+
+/// Pods name a service account that must exist when they come, and in a dry run it does not: they are shown
+/// with the one that every namespace has, which changes nothing else about them.
+fn stand_in(mut manifest: Manifest) -> Manifest {
+    if manifest.kind == Kind::Pod {
+        manifest.object["spec"]["serviceAccountName"] = "default".into();
+    }
+    manifest
+}
+
+async fn shown(cluster: &Cluster, manifest: Manifest, namespace: &str) -> Result<Admission, Problem> {
+    let Err(error) = cluster.admit(&manifest, namespace).await else {
+        return Ok(Admission::Admitted);
+    };
+    let said = error.explained.message.clone();
+    match error.explained.cause {
+        // A webhook with side effects cannot be asked without them.
+        _ if said.contains("does not support dry run") => Ok(Admission::NotTold(said)),
+        Cause::Unreachable | Cause::Unauthorized | Cause::TimedOut | Cause::Busy | Cause::Auth => {
+            Err(error.into())
+        }
+        _ => Ok(Admission::Refused(said)),
+    }
+}

@@ -1,0 +1,113 @@
+//! Whether a cluster looks like one that people's work depends on. Only names and labels are known, so this
+//! is a guess on the safe side: it can stop a run, never start one.
+
+/// Words that mean production unless the user says otherwise.
+pub const WORDS: [&str; 4] = ["prod", "production", "prd", "live"];
+
+/// Last parts of label keys that say what a cluster is for.
+const KEYS: [&str; 5] = ["env", "environment", "stage", "tier", "lifecycle"];
+/// Before such a word, each of these turns it into its opposite.
+const NEGATIONS: [&str; 3] = ["non", "not", "pre"];
+
+/// A label that was seen on an object of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Kind and name of the object.
+    pub object: String,
+    /// The label's key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// What makes a cluster look like production, as a sentence; `None` where nothing does. `names` are pairs of
+/// what is named and its name.
+///
+/// ```
+/// use defender_sim::guard::{WORDS, production_sign};
+/// let words = WORDS.map(String::from);
+/// assert_eq!(
+///     production_sign(&words, &[("context", "aks-prod-weu")], &[]).as_deref(),
+///     Some(r#"the context "aks-prod-weu" has the word "prod" in its name"#)
+/// );
+/// assert_eq!(production_sign(&words, &[("context", "nonprod"), ("cluster", "products")], &[]), None);
+/// ```
+pub fn production_sign(words: &[String], names: &[(&str, &str)], labels: &[Label]) -> Option<String> {
+    let by_name = names.iter().find_map(|(what, name)| {
+        let word = word_in(words, name)?;
+        Some(format!("the {what} {name:?} has the word {word:?} in its name"))
+    });
+    by_name.or_else(|| {
+        labels.iter().find_map(|label| {
+            let key = label.key.rsplit('/').next().unwrap_or_default().to_lowercase();
+            let word = word_in(words, &label.value).filter(|_| KEYS.contains(&key.as_str()))?;
+            let Label { object, key, value } = label;
+            Some(format!(
+                "{object} has the label {key}={value}, with the word {word:?}"
+            ))
+        })
+    })
+}
+
+fn word_in<'a>(words: &'a [String], text: &str) -> Option<&'a str> {
+    let text = text.to_lowercase();
+    let parts: Vec<&str> = text
+        .split(|c: char| !c.is_alphanumeric())
+        .map(|part| part.trim_end_matches(|c: char| c.is_ascii_digit()))
+        .collect();
+    parts.iter().enumerate().find_map(|(i, part)| {
+        let negated = i > 0 && NEGATIONS.contains(&parts[i - 1]);
+        let word = words.iter().find(|word| word.to_lowercase() == *part)?;
+        (!negated).then_some(word.as_str())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sign(words: &[&str], name: &str, label: (&str, &str)) -> bool {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        let label = Label {
+            object: "node/n".into(),
+            key: label.0.into(),
+            value: label.1.into(),
+        };
+        production_sign(&words, &[("context", name)], &[label]).is_some()
+    }
+
+    #[test]
+    fn names_and_labels_that_look_like_production() {
+        let none = ("a", "b");
+        for name in [
+            "prod",
+            "PROD",
+            "eu_prd_1",
+            "aks.production",
+            "arn:aws:eks:x:1:cluster/live",
+            "prod01-admin",
+        ] {
+            assert!(sign(&WORDS, name, none), "{name}");
+        }
+        for name in [
+            "",
+            "product",
+            "preprod",
+            "pre-prod",
+            "non-prod",
+            "reproduction",
+            "delivery",
+        ] {
+            assert!(!sign(&WORDS, name, none), "{name}");
+        }
+        assert!(sign(&WORDS, "x", ("company.example/environment", "Production")));
+        assert!(!sign(&WORDS, "x", ("environment", "test")));
+        assert!(
+            !sign(&WORDS, "x", ("name", "prod")),
+            "only keys that say what it is for"
+        );
+        assert!(sign(&["kunden"], "kunden-1", none));
+        assert!(!sign(&["kunden"], "prod", none), "the user's words replace ours");
+        assert!(!sign(&[], "prod", none));
+    }
+}

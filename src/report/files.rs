@@ -1,0 +1,78 @@
+//! Files that are written beside the output. Each is opened before anything else happens, so that a folder
+//! that is not there is no surprise after the run, and gets its name only when it is complete.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::exit::Exit;
+use crate::result::Problem;
+
+/// A file to be written.
+#[derive(Debug)]
+pub struct OutputFile {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl OutputFile {
+    /// Makes sure that the file can be written.
+    ///
+    /// # Errors
+    /// When its folder does not exist or cannot be written to.
+    pub fn open(path: &Path) -> Result<Self, Problem> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut builder = tempfile::Builder::new();
+        // Those of a file that is made in the usual way; the system's mask still applies.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
+        let file = file.map_err(|error| problem(path, &error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Writes it, in place of one that may be there.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write(mut self, text: &str) -> Result<(), Problem> {
+        let written = self.file.write_all(text.as_bytes());
+        let kept = written.and_then(|()| Ok(self.file.persist(&self.path)?));
+        kept.map(|_| ()).map_err(|error| problem(&self.path, &error))
+    }
+}
+
+fn problem(path: &Path, error: &std::io::Error) -> Problem {
+    Problem {
+        message: format!("failed to write {}: {error}", path.display()),
+        hint: None,
+        details: vec![],
+        exit: Exit::Usage,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_there_only_when_it_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report");
+        let file = OutputFile::open(&path).unwrap();
+        assert!(!path.exists());
+        file.write("text").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
+        drop(OutputFile::open(&path).unwrap());
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
+        assert!(OutputFile::open(&folder.path().join("no/report")).is_err());
+    }
+}

@@ -1,0 +1,30 @@
+//! JSON Schemas of what this tool reads and prints, generated from the Rust types. `docs/schema` holds them
+//! for whoever has no binary at hand; a test says when the two differ.
+
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::Value;
+
+use crate::cli::Schema;
+use crate::result::{CleanupResult, Note, PlanResult, RunResult};
+use crate::scenario::Scenario;
+
+/// The schema (JSON Schema, draft 2020-12) of that name.
+pub fn schema(name: Schema) -> Value {
+    match name {
+        Schema::Scenario => of::<Scenario>(SchemaSettings::draft2020_12().for_deserialize()),
+        Schema::Run => of::<RunResult>(output()),
+        Schema::Plan => of::<PlanResult>(output()),
+        Schema::Cleanup => of::<CleanupResult>(output()),
+        Schema::Note => of::<Note>(output()),
+    }
+}
+
+fn output() -> SchemaSettings {
+    SchemaSettings::draft2020_12().for_serialize()
+}
+
+fn of<T: JsonSchema>(settings: SchemaSettings) -> Value {
+    SchemaGenerator::new(settings)
+        .into_root_schema_for::<T>()
+        .to_value()
+}
