@@ -1,18 +1,49 @@
-//! Placeholder.
+//! A result as a file for other programs: which formats there are. Nothing here writes or prints.
+
+use super::junit;
+use crate::exit::Exit;
 use crate::result::RunResult;
-/// Kind of report.
+
+/// A format that a result can be put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// JUnit
+    /// `JUnit` XML, for what shows test results.
     Junit,
-    /// JSON
+    /// The result as it is, as JSON.
     Json,
-    /// Markdown
-    Markdown,
-    /// Navigator
-    Navigator,
 }
-/// Renders.
-pub fn render(_: Kind, result: &RunResult) -> String {
-    super::json(result)
+
+/// A result in one of the formats, with a newline at its end.
+pub fn render(kind: Kind, result: &RunResult) -> String {
+    let mut text = match kind {
+        Kind::Junit => junit::render(result),
+        Kind::Json => serde_json::to_string_pretty(result).expect("a result is always JSON"),
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// What an exit code means, in the words of the documentation.
+pub(super) fn meaning(exit: Exit) -> &'static str {
+    let listed = Exit::ALL.into_iter().find(|(listed, _)| *listed == exit);
+    listed.expect("every exit code is listed").1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn every_format_ends_with_one_newline() {
+        for kind in [Kind::Junit, Kind::Json] {
+            let text = render(kind, &fixture::mixed());
+            assert!(
+                text.ends_with('\n') && !text.ends_with("\n\n"),
+                "{kind:?}: {text}"
+            );
+        }
+    }
 }

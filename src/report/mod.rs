@@ -3,6 +3,10 @@
 mod catalogue;
 pub mod export;
 mod files;
+#[path = "../../tests/support/results.rs"]
+#[cfg(test)]
+mod fixture;
+mod junit;
 mod progress;
 mod table;
 

@@ -141,7 +141,8 @@ fn fill(text: &str) -> String {
     textwrap::fill(text, width())
 }
 
-fn clean(cleanup: &Cleanup) -> String {
+/// What a clean-up came to, as a sentence.
+pub(super) fn clean(cleanup: &Cleanup) -> String {
     match (cleanup.removed.len(), cleanup.is_clean()) {
         (0, true) => "Nothing was there to remove.".to_owned(),
         (n, true) => format!(

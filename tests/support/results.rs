@@ -1,0 +1,166 @@
+//! Results of runs to show, for the tests of what shows them. Shared by the unit tests and `tests/it`, which
+//! is why it names its types through the root of whichever crate it is in.
+
+use crate::exit::Exit;
+use crate::result::{
+    AlertExpectation, Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, ScenarioResult, StepResult,
+};
+use crate::scenario::Outcome;
+
+/// Text that is markup in XML, HTML and Markdown, and holds what XML 1.0 cannot.
+pub const HOSTILE: &str = "a|b `c` <b>&amp;</b>\r\n]]>\u{0}\u{1b}[31m\u{ffff} \\| @all \"q\" *d* $e$";
+
+fn step(id: &str, techniques: &[&str], outcome: Outcome, reason: Option<&str>) -> StepResult {
+    StepResult {
+        id: id.into(),
+        title: format!("the {id} one"),
+        techniques: techniques.iter().map(|&id| id.into()).collect(),
+        outcome,
+        reason: reason.map(Into::into),
+        exit_status: None,
+        duration_ms: None,
+        evidence: None,
+    }
+}
+
+/// Every outcome, of two scenarios, and nothing left.
+pub fn mixed() -> RunResult {
+    let mut look = step("look", &["T1613", "T1069"], Outcome::Proved, None);
+    look.duration_ms = Some(1234.5);
+    look.evidence = Some("3 pods seen".into());
+    let mut fetch = step("fetch", &["T1105"], Outcome::Failed, Some("exit status 1"));
+    fetch.duration_ms = Some(20.0);
+    fetch.evidence = Some("no route".into());
+    let send = step(
+        "send",
+        &["T1613", "T1496.001"],
+        Outcome::Blocked,
+        Some("timed out"),
+    );
+    let read = step("read", &["T1528"], Outcome::Skipped, Some("no such service"));
+    let alert = |name: &str, severity: Option<&str>| AlertExpectation {
+        id: name.to_lowercase(),
+        name: name.into(),
+        severity: severity.map(Into::into),
+        needs: severity.is_none().then(|| "a sensor".into()),
+    };
+    let scenario = |id: &str, steps, alerts| ScenarioResult {
+        id: id.into(),
+        title: format!("The {id} scenario"),
+        tactics: vec![],
+        steps,
+        alerts,
+    };
+    RunResult {
+        schema: RUN_SCHEMA,
+        version: "1.2.3",
+        run: "k7".into(),
+        cluster: ClusterInfo {
+            context: Some("prod".into()),
+            server: "https://192.0.2.1".into(),
+            version: Some("v1.34.4".into()),
+            user: Some("jane".into()),
+        },
+        namespace: "sim".into(),
+        started: "2026-01-02T03:04:05Z".parse().expect("a fixed time"),
+        ended: "2026-01-02T03:04:17.5Z".parse().expect("a fixed time"),
+        scenarios: vec![
+            scenario("one", vec![look, fetch], vec![alert("Alpha", Some("high"))]),
+            scenario(
+                "two",
+                vec![send, read],
+                vec![alert("Alpha", Some("high")), alert("Beta", None)],
+            ),
+        ],
+        problem: None,
+        cleanup: Some(Cleanup {
+            removed: vec!["pod/a".into(), "pod/b".into()],
+            left: vec![],
+            verified: true,
+            problems: vec![],
+        }),
+        exit: Exit::NotProved,
+        exit_code: Exit::NotProved.code(),
+    }
+}
+
+/// Something was left behind.
+pub fn unclean() -> RunResult {
+    let cleanup = Cleanup {
+        removed: vec!["pod/a".into()],
+        left: vec!["pod/b".into()],
+        verified: true,
+        problems: vec!["pod/b: forbidden".into()],
+    };
+    RunResult {
+        cleanup: Some(cleanup),
+        exit: Exit::LeftBehind,
+        exit_code: Exit::LeftBehind.code(),
+        ..mixed()
+    }
+}
+
+/// A problem before anything was made.
+pub fn not_started() -> RunResult {
+    let mut result = RunResult {
+        problem: Some(Problem {
+            message: "pods is forbidden".into(),
+            hint: Some("kubectl auth can-i create pods".into()),
+            details: vec!["in namespace sim".into()],
+            exit: Exit::NotStarted,
+        }),
+        cleanup: None,
+        exit: Exit::NotStarted,
+        exit_code: Exit::NotStarted.code(),
+        ..mixed()
+    };
+    for step in result
+        .scenarios
+        .iter_mut()
+        .flat_map(|scenario| &mut scenario.steps)
+    {
+        *step = self::step(&step.id, &["T1613"], Outcome::Skipped, Some("pods is forbidden"));
+    }
+    result
+}
+
+/// Stopped by a signal.
+pub fn interrupted() -> RunResult {
+    RunResult {
+        exit: Exit::Interrupted,
+        exit_code: Exit::Interrupted.code(),
+        ..mixed()
+    }
+}
+
+/// [`HOSTILE`] wherever text comes from outside.
+pub fn hostile() -> RunResult {
+    let text = || HOSTILE.to_owned();
+    let mut result = unclean();
+    result.cluster.context = Some(text());
+    result.cluster.server = text();
+    result.cluster.version = Some(text());
+    result.cluster.user = Some(text());
+    for scenario in &mut result.scenarios {
+        scenario.title = text();
+        for alert in &mut scenario.alerts {
+            alert.name = text();
+            alert.needs = Some(text());
+        }
+        for step in &mut scenario.steps {
+            step.title = text();
+            step.reason = step.reason.is_some().then(text);
+            step.evidence = Some(text());
+        }
+    }
+    result.problem = Some(Problem {
+        message: text(),
+        hint: Some(text()),
+        details: vec![text()],
+        exit: Exit::NotStarted,
+    });
+    let cleanup = result.cleanup.as_mut().expect("an unclean one");
+    cleanup.left = vec![text()];
+    cleanup.problems = vec![text()];
+    result
+}
