@@ -1,6 +1,7 @@
 //! A result as `JUnit` XML: a suite for each scenario with a test for each step, and one for the run itself.
 //!
-//! No standard says what `JUnit` XML is. This is what the schema of Jenkins' xUnit plugin takes.
+//! No standard says what `JUnit` XML is. This is what the schema of Jenkins' xUnit plugin takes, which
+//! `tests/it` checks.
 
 use quick_xml::se::Serializer;
 use serde::Serialize;

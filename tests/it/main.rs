@@ -1,5 +1,6 @@
 //! Every test that needs more than one module: the command line without a cluster, the walls between the
-//! layers, and (ignored unless asked for, since they need root and the range) runs on real pods.
+//! layers, results against the schemas of others, and (ignored unless asked for, since they need root and the
+//! range) runs on real pods.
 
 #[path = "../support/apiserver.rs"]
 mod apiserver;
@@ -7,6 +8,12 @@ mod cli;
 mod cluster;
 mod connect;
 mod connecting;
+mod export;
 mod range;
+#[path = "../support/results.rs"]
+mod results;
 mod trees;
 mod walls;
+
+// What `results` names through the root of the crate.
+use defender_sim::{exit, result, scenario};
