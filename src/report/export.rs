@@ -1,6 +1,6 @@
 //! A result as a file for other programs: which formats there are. Nothing here writes or prints.
 
-use super::junit;
+use super::{junit, markdown};
 use crate::exit::Exit;
 use crate::result::RunResult;
 
@@ -11,6 +11,8 @@ pub enum Kind {
     Junit,
     /// The result as it is, as JSON.
     Json,
+    /// GitHub-flavoured Markdown, for a comment or a job summary.
+    Markdown,
 }
 
 /// A result in one of the formats, with a newline at its end.
@@ -18,6 +20,7 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
     let mut text = match kind {
         Kind::Junit => junit::render(result),
         Kind::Json => serde_json::to_string_pretty(result).expect("a result is always JSON"),
+        Kind::Markdown => markdown::render(result),
     };
     if !text.ends_with('\n') {
         text.push('\n');
@@ -38,7 +41,7 @@ mod tests {
 
     #[test]
     fn every_format_ends_with_one_newline() {
-        for kind in [Kind::Junit, Kind::Json] {
+        for kind in [Kind::Junit, Kind::Json, Kind::Markdown] {
             let text = render(kind, &fixture::mixed());
             assert!(
                 text.ends_with('\n') && !text.ends_with("\n\n"),

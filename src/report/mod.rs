@@ -7,6 +7,7 @@ mod files;
 #[cfg(test)]
 mod fixture;
 mod junit;
+mod markdown;
 mod progress;
 mod table;
 

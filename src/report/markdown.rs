@@ -1,0 +1,205 @@
+//! A result as GitHub-flavoured Markdown: for a comment on a pull request, or a job summary.
+//!
+//! Text from outside is shown as it is; nothing in it is markup, though GitHub makes links of addresses.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use super::export::meaning;
+use super::milliseconds;
+use super::table::clean;
+use crate::result::{RunResult, StepResult};
+use crate::scenario::Outcome;
+
+pub(super) fn render(result: &RunResult) -> String {
+    let all = result.scenarios.iter().flat_map(|scenario| &scenario.steps);
+    let proved = all.clone().filter(|step| step.outcome == Outcome::Proved).count();
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "## Attack simulation: {proved} of {} steps proved",
+        all.count()
+    );
+    let _ = writeln!(text, "\n{}", place(result));
+    if let Some(problem) = &result.problem {
+        let _ = writeln!(text, "\n**Error:** {}", code(&problem.message));
+        for detail in &problem.details {
+            let _ = writeln!(text, "- {}", code(detail));
+        }
+        if let Some(hint) = &problem.hint {
+            let _ = writeln!(text, "\n**Hint:** {}", code(hint));
+        }
+    }
+    let steps = result.scenarios.iter().flat_map(|scenario| {
+        scenario.steps.iter().map(|step| {
+            [
+                format!("{}.{}", scenario.id, step.id),
+                plain(&step.title),
+                outcome(step.outcome).to_owned(),
+                milliseconds(step.duration_ms),
+                evidence(step),
+            ]
+        })
+    });
+    table(&mut text, ["Step", "Title", "Result", "Time", "Evidence"], steps);
+    // As in the table for people: nothing that was not done raises an alert.
+    if proved > 0 {
+        let mut seen = BTreeSet::new();
+        let alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
+        let rows = alerts.filter(|alert| seen.insert(&alert.id)).map(|alert| {
+            [
+                plain(&alert.name),
+                plain(alert.severity.as_deref().unwrap_or("unknown")),
+                plain(alert.needs.as_deref().unwrap_or_default()),
+            ]
+        });
+        table(&mut text, ["Alert to expect", "Severity", "Needs"], rows);
+    }
+    if let Some(cleanup) = &result.cleanup {
+        let _ = writeln!(text, "\n**Clean-up:** {}", plain(&clean(cleanup)));
+        for problem in &cleanup.problems {
+            let _ = writeln!(text, "- {}", code(problem));
+        }
+    }
+    let _ = writeln!(
+        text,
+        "\n**Exit code {}:** {}.",
+        result.exit_code,
+        meaning(result.exit)
+    );
+    text
+}
+
+fn place(result: &RunResult) -> String {
+    let cluster = &result.cluster;
+    let mut text = format!(
+        "Run {} in namespace {}",
+        code(&result.run),
+        code(&result.namespace)
+    );
+    if let Some(context) = &cluster.context {
+        let _ = write!(text, " of context {}", code(context));
+    }
+    let _ = write!(text, " at {}", code(&cluster.server));
+    if let Some(user) = &cluster.user {
+        let _ = write!(text, " as {}", code(user));
+    }
+    let _ = write!(text, ", kubectl defender-sim {}.", result.version);
+    text
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Proved => "✅ proved",
+        Outcome::Failed => "❌ failed",
+        Outcome::Blocked => "⛔ blocked",
+        Outcome::Skipped => "➖ skipped",
+    }
+}
+
+fn evidence(step: &StepResult) -> String {
+    let said: Vec<String> = step
+        .reason
+        .iter()
+        .chain(&step.evidence)
+        .map(|text| code(text))
+        .collect();
+    said.join("; ")
+}
+
+fn table<const N: usize>(text: &mut String, header: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+    let _ = writeln!(text, "\n| {} |\n|{}", header.join(" | "), " --- |".repeat(N));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+}
+
+/// Text on one line in which nothing is markup.
+fn plain(text: &str) -> String {
+    let mut escaped = String::new();
+    for char in text.chars() {
+        match char {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            // A backslash would not do: the columns of a table are told apart before anything else is read.
+            '|' => escaped.push_str("&#124;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '~' | '$' => escaped.extend(['\\', char]),
+            _ if char.is_control() => escaped.push(' '),
+            _ => escaped.push(char),
+        }
+    }
+    escaped
+}
+
+/// The same where GitHub looks for no names, numbers and commits either. A code span could hold no backtick.
+fn code(text: &str) -> String {
+    format!("<code>{}</code>", plain(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn every_outcome_has_its_line() {
+        assert_eq!(
+            render(&fixture::mixed()),
+            "\
+## Attack simulation: 1 of 4 steps proved
+
+Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> at <code>https://192.0.2.1</code> as \
+             <code>jane</code>, kubectl defender-sim 1.2.3.
+
+| Step | Title | Result | Time | Evidence |
+| --- | --- | --- | --- | --- |
+| one.look | the look one | ✅ proved | 1.2 s | <code>3 pods seen</code> |
+| one.fetch | the fetch one | ❌ failed | 20 ms | <code>exit status 1</code>; <code>no route</code> |
+| two.send | the send one | ⛔ blocked | - | <code>timed out</code> |
+| two.read | the read one | ➖ skipped | - | <code>no such service</code> |
+
+| Alert to expect | Severity | Needs |
+| --- | --- | --- |
+| Alpha | high |  |
+| Beta | unknown | a sensor |
+
+**Clean-up:** 2 objects removed, nothing left.
+
+**Exit code 4:** a step was not proved.
+"
+        );
+    }
+
+    #[test]
+    fn what_is_left_behind_is_said() {
+        let text = render(&fixture::unclean());
+        let end = "\n**Clean-up:** 1 removed, LEFT BEHIND: pod/b.\n- <code>pod/b: forbidden</code>\n\n**Exit code 6:** \
+                   something is left behind, or clean-up could not be verified.\n";
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn a_problem_comes_first_and_leaves_out_what_cannot_be_said() {
+        let text = render(&fixture::not_started());
+        let part = "1.2.3.\n\n**Error:** <code>pods is forbidden</code>\n- <code>in namespace sim</code>\n\n**Hint:** \
+                    <code>kubectl auth can-i create pods</code>\n\n| Step |";
+        assert!(text.contains(part), "{text}");
+        assert!(!text.contains("Alert") && !text.contains("Clean-up"), "{text}");
+    }
+
+    #[test]
+    fn text_from_outside_is_no_markup() {
+        assert_eq!(
+            plain(fixture::HOSTILE),
+            "a&#124;b \\`c\\` &lt;b&gt;&amp;amp;&lt;/b&gt;  \\]\\]&gt;  \\[31m\u{ffff} \\\\&#124; @all \"q\" \\*d\\* \\$e\\$"
+        );
+        let (usual, hostile) = (render(&fixture::unclean()), render(&fixture::hostile()));
+        let columns = |text: &str| -> Vec<usize> {
+            let rows = text.lines().filter(|line| line.starts_with('|'));
+            rows.map(|row| row.matches('|').count()).collect()
+        };
+        assert_eq!(columns(&usual), columns(&hostile));
+        assert!(!hostile.contains("<b>"), "{hostile}");
+    }
+}
