@@ -1,6 +1,6 @@
 //! A result as a file for other programs: which formats there are. Nothing here writes or prints.
 
-use super::{junit, markdown};
+use super::{junit, markdown, navigator};
 use crate::exit::Exit;
 use crate::result::RunResult;
 
@@ -13,6 +13,8 @@ pub enum Kind {
     Json,
     /// GitHub-flavoured Markdown, for a comment or a job summary.
     Markdown,
+    /// A layer of the ATT&CK Navigator.
+    Navigator,
 }
 
 /// A result in one of the formats, with a newline at its end.
@@ -21,6 +23,7 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
         Kind::Junit => junit::render(result),
         Kind::Json => serde_json::to_string_pretty(result).expect("a result is always JSON"),
         Kind::Markdown => markdown::render(result),
+        Kind::Navigator => navigator::render(result),
     };
     if !text.ends_with('\n') {
         text.push('\n');
@@ -41,7 +44,7 @@ mod tests {
 
     #[test]
     fn every_format_ends_with_one_newline() {
-        for kind in [Kind::Junit, Kind::Json, Kind::Markdown] {
+        for kind in [Kind::Junit, Kind::Json, Kind::Markdown, Kind::Navigator] {
             let text = render(kind, &fixture::mixed());
             assert!(
                 text.ends_with('\n') && !text.ends_with("\n\n"),

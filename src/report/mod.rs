@@ -8,6 +8,7 @@ mod files;
 mod fixture;
 mod junit;
 mod markdown;
+mod navigator;
 mod progress;
 mod table;
 

@@ -156,6 +156,16 @@ fn only_report_prints() {
 }
 
 #[test]
+fn exports_are_pure() {
+    for file in ["export.rs", "junit.rs", "markdown.rs", "navigator.rs"] {
+        forbid(
+            &format!("report/{file}"),
+            &["std::fs", "std::io", "std::env::", "Timestamp::now", "Report"],
+        );
+    }
+}
+
+#[test]
 fn engine_and_report_meet_at_types() {
     forbid("engine", &["crate::report", "crate::cli", "crate::command"]);
     forbid("report", &["crate::cluster", "crate::command"]);
