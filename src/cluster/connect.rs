@@ -24,7 +24,7 @@ use kube::config::{
 use secrecy::{ExposeSecret, SecretString};
 
 use super::explain::{Cause, Explained, explain, printable, without_tokens};
-use super::proxy::{ProxyError, proxy_for};
+use super::proxy::{ProxyError, proxy_for, without_credentials};
 use super::warnings::WarningsLayer;
 use crate::secret::Secret;
 
@@ -171,10 +171,10 @@ pub enum ConnectError {
         /// The cluster's name.
         cluster: String,
     },
-    /// An address that is none.
+    /// An address that is none, or that holds credentials.
     #[error("{server:?} cannot be used as the address of an API server: {reason}")]
     Server {
-        /// The address as given.
+        /// The address as given, without user name, password and query.
         server: String,
         /// What is wrong with it.
         reason: String,
@@ -740,11 +740,15 @@ fn configure(
     Ok((config, target))
 }
 
-/// The server's address; one without a scheme is meant to be safe.
+/// The server's address; one without a scheme is meant to be safe. Reports print it, so it may hold no
+/// credentials.
 fn address(server: &str) -> Result<Uri, ConnectError> {
-    let refuse = |reason: &str| ConnectError::Server {
-        server: server.to_owned(),
-        reason: reason.to_owned(),
+    let refuse = |reason: &str| {
+        let shown = without_credentials(server);
+        ConnectError::Server {
+            server: shown.split(['?', '#']).next().unwrap_or_default().to_owned(),
+            reason: reason.to_owned(),
+        }
     };
     let given = server.trim();
     let full = if given.contains("://") {
@@ -758,8 +762,18 @@ fn address(server: &str) -> Result<Uri, ConnectError> {
     if !matches!(url.scheme_str(), Some("http" | "https")) {
         return Err(refuse("it starts neither with https:// nor with http://"));
     }
-    if url.host().is_none_or(str::is_empty) {
+    let Some(authority) = url.authority().filter(|authority| !authority.host().is_empty()) else {
         return Err(refuse("it has no host"));
+    };
+    if authority.as_str().contains('@') {
+        return Err(refuse(
+            "a user name and a password belong in a user of the kubeconfig, not in the address",
+        ));
+    }
+    // The library does not look, and what stands there may be a password with a slash in it.
+    let port = authority.as_str()[authority.host().len()..].trim_start_matches(':');
+    if !port.is_empty() && authority.port_u16().is_none() {
+        return Err(refuse("its port is no number"));
     }
     if url.query().is_some() {
         return Err(refuse("it has a query"));
@@ -1145,6 +1159,42 @@ contexts:
                 "{error:?}"
             );
             assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_with_a_password_is_refused_and_the_password_not_shown() {
+        for server in [
+            "https://user:hunter2@host.example.test:6443",
+            "user:hunter2@host.example.test",
+            "https://user:hunter2@bad host",
+            "https://hunter2@host.example.test/path",
+            "https://user:hun/ter2@host.example.test",
+            "https://user:hun?ter2@host.example.test",
+            "https://user:hunter2@ter2@host.example.test",
+            "ftp://user:hunter2@host.example.test",
+            "https://host.example.test/?password=hunter2",
+        ] {
+            let by_flag = options(|o| o.server = some(server));
+            let (_home, environment) = home(&TWO.replace("https://b.example.test:6443", server));
+            for (options, environment) in [
+                (&by_flag, &Environment::default()),
+                (&ConnectOptions::default(), &environment),
+            ] {
+                let error = refused(options, environment);
+                assert!(matches!(error, ConnectError::Server { .. }), "{error:?}");
+                let told = format!("{error} {error:?} {:?}", error.hint());
+                assert!(!told.contains("ter2") && !told.contains("hun"), "{told}");
+                assert!(told.contains("host"), "{told}");
+            }
+        }
+        for server in [
+            "https://[::1]:6443",
+            "https://host:",
+            "https://[::1]",
+            "https://h/a@b",
+        ] {
+            assert!(address(server).is_ok(), "{server}");
         }
     }
 

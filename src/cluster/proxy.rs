@@ -97,7 +97,8 @@ fn parse(origin: &'static str, value: &str) -> Result<Uri, ProxyError> {
     Ok(parsed)
 }
 
-fn without_credentials(value: &str) -> String {
+/// A URL, or what was meant as one, without user name and password.
+pub(super) fn without_credentials(value: &str) -> String {
     let (scheme, rest) = match value.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), value),
