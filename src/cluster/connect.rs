@@ -607,6 +607,8 @@ fn overrule(options: &ConnectOptions, chosen: &mut Chosen) -> Result<(), Connect
     let Chosen { cluster, user, .. } = chosen;
     if let Some(server) = &options.server {
         cluster.server = Some(server.clone());
+        // As in kubectl: the name in the entry is that of the entry's own server.
+        cluster.tls_server_name = None;
     }
     if let Some(name) = &options.tls_server_name {
         cluster.tls_server_name = Some(name.clone());
@@ -1034,6 +1036,26 @@ contexts:
         let user = config.auth_info;
         assert_eq!(user.token.unwrap().expose_secret(), "mine");
         assert!(user.password.is_none() && user.token_file.is_none() && user.client_certificate.is_none());
+    }
+
+    #[test]
+    fn another_server_is_not_held_to_the_name_of_the_entrys_own() {
+        let (home, environment) = home(TWO);
+        write(&home, ".kube/token", "t");
+        for (server, flag, expected) in [
+            (None, None, Some("inner")),
+            (some("https://other.example.test"), None, None),
+            (some("https://other.example.test"), some("given"), Some("given")),
+            (None, some("given"), Some("given")),
+        ] {
+            let options = options(|o| {
+                o.context = some("red");
+                o.server = server;
+                o.tls_server_name = flag;
+            });
+            let (config, _) = resolve(&options, &environment).unwrap();
+            assert_eq!(config.tls_server_name.as_deref(), expected, "{options:?}");
+        }
     }
 
     #[test]
