@@ -6,6 +6,9 @@
 //! `Config` are used, and every decision in between is made here. [`resolve`] reads files and an
 //! [`Environment`] given as a value, and opens no connection; [`client`] makes the client and may run a
 //! credential plugin.
+//!
+//! The namespace of a context or of a pod is not read: a run works in the one of `-n`, or in its own, and
+//! every call names it.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -77,8 +80,6 @@ pub struct Target {
     pub user: Option<String>,
     /// The API server's address.
     pub server: String,
-    /// The namespace that the context (or the service account) sets.
-    pub namespace: Option<String>,
     /// Whether the pod's own service account is used.
     pub in_cluster: bool,
 }
@@ -92,7 +93,7 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// Whether a person can be asked on standard input.
     pub stdin_is_terminal: bool,
-    /// The directory in which a pod finds its token, certificate authority and namespace.
+    /// The directory in which a pod finds its token and certificate authority.
     pub service_account: PathBuf,
 }
 
@@ -357,7 +358,6 @@ struct Chosen {
     context: Option<String>,
     cluster_name: Option<String>,
     user_name: Option<String>,
-    namespace: Option<String>,
     cluster: Cluster,
     user: AuthInfo,
     in_cluster: bool,
@@ -513,7 +513,6 @@ fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result<Chosen, Co
         context: context_name,
         cluster_name,
         user_name,
-        namespace: context.and_then(|context| context.namespace),
         cluster,
         user,
         in_cluster: false,
@@ -533,10 +532,8 @@ fn in_cluster(environment: &Environment) -> Result<Option<Chosen>, ConnectError>
     } else {
         host
     };
-    let namespace = std::fs::read_to_string(environment.service_account.join("namespace")).ok();
     let authority = environment.service_account.join("ca.crt");
     Ok(Some(Chosen {
-        namespace: namespace.map(|text| text.trim().to_owned()),
         cluster: Cluster {
             server: Some(format!("https://{host}:{port}")),
             certificate_authority: Some(as_text("certificate authority", &authority)?),
@@ -563,14 +560,8 @@ fn as_text(what: &'static str, path: &Path) -> Result<String, ConnectError> {
 
 /// Empty values mean "not set", in kubectl; the client library would send an empty token.
 fn tidy(chosen: &mut Chosen) {
-    let Chosen {
-        namespace,
-        cluster,
-        user,
-        ..
-    } = chosen;
+    let Chosen { cluster, user, .. } = chosen;
     for field in [
-        namespace,
         &mut cluster.server,
         &mut cluster.certificate_authority,
         &mut cluster.certificate_authority_data,
@@ -697,7 +688,6 @@ fn configure(
         context,
         cluster_name,
         user_name,
-        namespace,
         cluster,
         mut user,
         in_cluster,
@@ -714,9 +704,6 @@ fn configure(
         prepare_plugin(exec, &cluster, environment)?;
     }
     let mut config = kube::Config::new(url.clone());
-    if let Some(namespace) = &namespace {
-        config.default_namespace.clone_from(namespace);
-    }
     config.root_cert = authority;
     if reread {
         config.root_cert_file = cluster.certificate_authority.as_ref().map(PathBuf::from);
@@ -736,7 +723,6 @@ fn configure(
         cluster: cluster_name,
         user: user_name,
         server: url.to_string().trim_end_matches('/').to_owned(),
-        namespace,
         in_cluster,
     };
     Ok((config, target))
@@ -989,11 +975,9 @@ contexts:
             cluster: some("b"),
             user: some("bob"),
             server: "https://b.example.test:6443".to_owned(),
-            namespace: some("shop"),
             in_cluster: false,
         };
         assert_eq!(target, expected);
-        assert_eq!(config.default_namespace, "shop");
         assert_eq!(config.auth_info.token.unwrap().expose_secret(), "bob-token");
         assert_eq!(config.auth_info.impersonate, None, "an empty value is none");
         assert!(config.root_cert.is_none(), "an empty value is none");
@@ -1008,8 +992,6 @@ contexts:
         let red = options(|o| o.context = some("red"));
         let (config, target) = resolve(&red, &environment).unwrap();
         assert_eq!(target.server, "https://r.example.test", "no scheme means https");
-        assert_eq!(target.namespace, None);
-        assert_eq!(config.default_namespace, "default");
         assert!(config.accept_invalid_certs);
         assert_eq!(config.tls_server_name.as_deref(), Some("inner"));
         assert_eq!(
@@ -1236,7 +1218,6 @@ contexts:
         );
 
         write(&directory, "token", "pod-token");
-        write(&directory, "namespace", "runner\n");
         let authority = write(&directory, "ca.crt", "not PEM");
         let error = refused(&ConnectOptions::default(), &environment).to_string();
         assert!(error.contains("ca.crt holds no certificate"), "{error}");
@@ -1248,7 +1229,6 @@ contexts:
         let (config, target) = resolve(&ConnectOptions::default(), &environment).unwrap();
         assert!(target.in_cluster);
         assert_eq!(target.server, "https://[fd00::1]:443");
-        assert_eq!(config.default_namespace, "runner");
         assert_eq!(config.root_cert_file, Some(authority));
         assert_eq!(
             config.auth_info.token_file.as_deref(),
