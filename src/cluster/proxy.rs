@@ -31,7 +31,8 @@ const PROXY_URL: &str = "the cluster's proxy-url";
 ///
 /// # Errors
 ///
-/// A value that is no URL, has no host, or has a scheme that is not supported.
+/// A value that is no URL, has no host, or has a scheme that is not supported; credentials for a `socks5`
+/// proxy, which cannot be sent.
 pub fn proxy_for(
     server: &Uri,
     proxy_url: Option<&str>,
@@ -67,7 +68,7 @@ fn parse(origin: &'static str, value: &str) -> Result<Uri, ProxyError> {
         shown: without_credentials(value),
         reason,
     };
-    let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
+    let (scheme, rest) = split_scheme(value).unwrap_or(("http", value));
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" => "http",
         "https" => "https",
@@ -88,6 +89,14 @@ fn parse(origin: &'static str, value: &str) -> Result<Uri, ProxyError> {
     let Some(authority) = authority else {
         return Err(refuse("it has no host".to_owned()));
     };
+    // The client library does not send them, and the proxy's refusal would be a puzzle.
+    if scheme == "socks5" && authority.as_str().contains('@') {
+        return Err(refuse(
+            "a user name and a password cannot be sent to a socks5 proxy (leave them out, or use an http or \
+             https proxy)"
+                .to_owned(),
+        ));
+    }
     // The connector would fall back to port 80.
     if scheme == "socks5" && authority.port().is_none() {
         return format!("socks5://{authority}:1080")
@@ -97,9 +106,17 @@ fn parse(origin: &'static str, value: &str) -> Result<Uri, ProxyError> {
     Ok(parsed)
 }
 
+/// Nothing but a scheme is taken for one: what stands before `://` may be a password as well.
+fn split_scheme(value: &str) -> Option<(&str, &str)> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    value
+        .split_once("://")
+        .filter(|(scheme, _)| scheme.chars().all(plain))
+}
+
 /// A URL, or what was meant as one, without user name and password.
 pub(super) fn without_credentials(value: &str) -> String {
-    let (scheme, rest) = match value.split_once("://") {
+    let (scheme, rest) = match split_scheme(value) {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), value),
     };
@@ -318,6 +335,16 @@ mod tests {
             ("ftp://me:secret@proxy.corp", "\"ftp\" is not supported"),
             ("http://", "cannot be used"),
             ("http://me:secret@bad host:1", "cannot be used"),
+            ("me:secret@proxy.corp bad://", "cannot be used"),
+            (
+                "socks5://me:secret@proxy.corp:1080",
+                "cannot be sent to a socks5 proxy",
+            ),
+            (
+                "SOCKS5H://me:secret@proxy.corp",
+                "cannot be sent to a socks5 proxy",
+            ),
+            ("socks5://secret@proxy.corp", "cannot be sent to a socks5 proxy"),
         ] {
             let error = with("https://api.example.com", None, &[("HTTPS_PROXY", value)])
                 .unwrap_err()
