@@ -74,11 +74,9 @@ pub fn explain(error: &kube::Error) -> Explained {
             let message = "the proxy's protocol is not supported";
             Explained::new(Cause::Unreachable, message, Some(HINT_PROXY))
         }
-        kube::Error::RustlsTls(_) | kube::Error::InferKubeconfig(_) => {
-            let message = format!("the certificates or the key cannot be used: {}", told(error));
-            let hint = "check the certificate entries of: kubectl config view --minify";
-            Explained::new(Cause::Auth, message, Some(hint))
-        }
+        // From the cause on: the outer text ("Failed to infer provided configuration") helps nobody.
+        kube::Error::RustlsTls(cause) => of_certificates(cause),
+        kube::Error::InferKubeconfig(cause) => of_certificates(cause),
         kube::Error::SerdeError(source) => {
             let message = format!("the answer cannot be read as one of the Kubernetes API: {source}");
             Explained::new(Cause::Other, message, Some(HINT_ADDRESS))
@@ -117,6 +115,12 @@ fn told(error: &(dyn StdError + 'static)) -> String {
     }
     parts.retain(|part| !part.is_empty() && part != "ServiceError" && part != "HyperError");
     without_tokens(&parts.join(": "))
+}
+
+fn of_certificates(cause: &(dyn StdError + 'static)) -> Explained {
+    let message = format!("the certificates or the key cannot be used: {}", told(cause));
+    let hint = "check the certificate entries of: kubectl config view --minify";
+    Explained::new(Cause::Auth, message, Some(hint))
 }
 
 fn of_chain(error: &kube::Error) -> Explained {
@@ -397,6 +401,7 @@ pub(crate) fn without_tokens(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::config::{KubeconfigError, LoadDataError};
     use rustls::{AlertDescription, InvalidMessage};
 
     /// What a service returns when the layer below `error` is a connection that could not be made.
@@ -525,6 +530,37 @@ mod tests {
             assert!(explained.message.contains(message), "{explained:?}");
             assert!(explained.hint.as_ref().unwrap().contains(hint), "{explained:?}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_used_is_told_by_its_cause_alone() {
+        let load = |entry: fn(LoadDataError) -> KubeconfigError| {
+            let absent = io::Error::from(io::ErrorKind::NotFound);
+            let error = entry(LoadDataError::ReadFile(absent, "ann.pem".into()));
+            explain(&kube::Error::InferKubeconfig(error))
+        };
+        for (explained, entry) in [
+            (load(KubeconfigError::LoadClientKey), "client key"),
+            (load(KubeconfigError::LoadClientCertificate), "client certificate"),
+            (
+                load(KubeconfigError::LoadCertificateAuthority),
+                "certificate authority",
+            ),
+        ] {
+            assert_eq!(explained.cause, Cause::Auth);
+            assert_eq!(
+                explained.message,
+                format!(
+                    "the certificates or the key cannot be used: failed to load {entry}: failed to read file \
+                     '\"ann.pem\"': entity not found"
+                )
+            );
+        }
+        let broken = kube::Error::RustlsTls(kube::client::RustlsTlsError::InvalidPrivateKey(
+            rustls::Error::DecryptError,
+        ));
+        let message = explain(&broken).message;
+        assert!(!message.contains("rustls tls error"), "{message}");
     }
 
     #[test]
