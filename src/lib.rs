@@ -6,13 +6,14 @@
 //!                                          |                    |
 //!              scenario (YAML) ------------+                    v
 //!                                                engine --cluster--> Kubernetes
-//!                                          Event |  ^ attacker's log: scenario::proof
+//!                                          Event |  ^ attacker's log: scenario::proof, untrusted
 //!                                                v
 //!                                     report (the only printer) <-- RunResult
 //! ```
 //!
-//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit` and `secret` are pure: they import no client
-//! and no runtime, which a test checks. `cluster` is the only place that talks to Kubernetes.
+//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `secret` and `untrusted` are pure:
+//! they import no client and no runtime, which a test checks. `cluster` is the only place that talks to
+//! Kubernetes. What comes from there, or from the attacker's log, is cleaned by `untrusted` where it comes in.
 
 pub mod cli;
 pub mod cluster;
@@ -29,3 +30,4 @@ pub mod result;
 pub mod scenario;
 pub mod schema;
 pub mod secret;
+pub mod untrusted;

@@ -26,10 +26,11 @@ use kube::config::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::explain::{Cause, Explained, explain, printable, without_tokens};
+use super::explain::{Cause, Explained, explain};
 use super::proxy::{ProxyError, proxy_for, without_credentials};
 use super::warnings::WarningsLayer;
 use crate::secret::Secret;
+use crate::untrusted;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -310,7 +311,7 @@ fn listed(known: &[String]) -> String {
     if known.is_empty() {
         return " (it has none)".to_owned();
     }
-    let mut names: Vec<String> = known.iter().map(|name| printable(name)).collect();
+    let mut names: Vec<String> = known.iter().map(|name| untrusted::name(name)).collect();
     names.sort();
     let more = names.len().saturating_sub(SHOWN);
     names.truncate(SHOWN);
@@ -427,12 +428,12 @@ fn unusable(path: &Path, error: &KubeconfigError) -> ConnectError {
     let reason = match error {
         KubeconfigError::ReadConfig(error, _) => error.to_string(),
         // With its snippet, the parser's error would show lines of the file, and what is in them.
-        KubeconfigError::Parse(error) => without_tokens(&error.without_snippet().to_string()),
+        KubeconfigError::Parse(error) => error.without_snippet().to_string(),
         other => other.to_string(),
     };
     ConnectError::Kubeconfig {
         path: path.to_owned(),
-        reason: printable(&reason),
+        reason: untrusted::lines(&reason),
     }
 }
 
@@ -833,7 +834,7 @@ fn prepare_plugin(
         let install_hint = exec
             .install_hint
             .as_deref()
-            .map(printable)
+            .map(untrusted::lines)
             .filter(|hint| !hint.is_empty());
         return Err(ConnectError::PluginMissing {
             command,

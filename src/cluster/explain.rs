@@ -2,8 +2,8 @@
 //!
 //! The library reports what broke, several layers deep; its texts can quote a credential plugin's whole
 //! command line, its environment and its output. Here the chain of causes is walked once and becomes a cause
-//! that code can branch on, a sentence, and where there is one the next command to try. Text that comes from
-//! a server or a plugin is stripped of control characters, and nothing that may hold a secret is passed on.
+//! that code can branch on, a sentence, and where there is one the next command to try. Every message goes
+//! through [`untrusted::lines`], and what is likely to hold a secret is not even looked at.
 
 use std::error::Error as StdError;
 use std::io;
@@ -11,6 +11,8 @@ use std::io;
 use kube::client::AuthError;
 use kube::core::Status;
 use rustls::CertificateError;
+
+use crate::untrusted;
 
 /// What kind of thing went wrong; the part that code can branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub enum Cause {
 pub struct Explained {
     /// For code.
     pub cause: Cause,
-    /// For people: lower-case, no full stop, free of control characters (line feeds excepted).
+    /// For people: lower-case, no full stop, free of control characters (line feeds excepted) and secrets.
     pub message: String,
     /// A command or a setting to try next.
     pub hint: Option<String>,
@@ -54,7 +56,7 @@ impl Explained {
     fn new(cause: Cause, message: impl AsRef<str>, hint: Option<&str>) -> Self {
         Self {
             cause,
-            message: printable(message.as_ref()),
+            message: untrusted::lines(message.as_ref()),
             hint: hint.map(str::to_owned),
         }
     }
@@ -114,7 +116,7 @@ fn told(error: &(dyn StdError + 'static)) -> String {
         parts.push(text);
     }
     parts.retain(|part| !part.is_empty() && part != "ServiceError" && part != "HyperError");
-    without_tokens(&parts.join(": "))
+    parts.join(": ")
 }
 
 fn of_certificates(cause: &(dyn StdError + 'static)) -> Explained {
@@ -185,9 +187,7 @@ fn of_chain(error: &kube::Error) -> Explained {
 }
 
 fn innermost(links: &[&(dyn StdError + 'static)]) -> String {
-    links
-        .last()
-        .map_or(String::new(), |link| without_tokens(&link.to_string()))
+    links.last().map_or(String::new(), ToString::to_string)
 }
 
 fn of_tls(error: &rustls::Error) -> Explained {
@@ -252,7 +252,7 @@ fn of_auth(error: &AuthError) -> Explained {
             "the credential plugin's answer is not an ExecCredential object".to_owned()
         }
         AuthError::ExecPluginFailed => "the credential plugin's answer has no status".to_owned(),
-        other => without_tokens(&other.to_string()),
+        other => other.to_string(),
     };
     Explained::new(Cause::Auth, message, Some(HINT_LOGIN))
 }
@@ -260,7 +260,7 @@ fn of_auth(error: &AuthError) -> Explained {
 /// The end of what a program said, where the reason usually is.
 fn last_lines(text: &str) -> String {
     const LINES: usize = 6;
-    let text = without_tokens(text);
+    let text = untrusted::lines(text);
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim_end)
@@ -270,7 +270,7 @@ fn last_lines(text: &str) -> String {
 }
 
 fn of_status(status: &Status) -> Explained {
-    let said = without_tokens(status.message.trim());
+    let said = status.message.trim();
     let page = said.starts_with('<') || said.to_ascii_lowercase().contains("<html");
     let message = if page {
         format!(
@@ -280,7 +280,7 @@ fn of_status(status: &Status) -> Explained {
     } else if said.is_empty() {
         format!("the API server answered {} {}", status.code, status.reason)
     } else {
-        said.clone()
+        said.to_owned()
     };
     let busy = |what: &str| match status.details.as_ref().map(|details| details.retry_after_seconds) {
         Some(seconds @ 1..) => format!("{what} (it asks to come back in {seconds} s): {message}"),
@@ -291,7 +291,7 @@ fn of_status(status: &Status) -> Explained {
             let message = format!("the API server does not accept the credentials: {message}");
             (Cause::Unauthorized, message, Some(HINT_LOGIN.to_owned()))
         }
-        403 => (Cause::Forbidden, message, hint_forbidden(&said)),
+        403 => (Cause::Forbidden, message, hint_forbidden(said)),
         404 => (Cause::NotFound, message, None),
         409 if status.reason == "AlreadyExists" => (Cause::AlreadyExists, message, None),
         409 => (Cause::Conflict, message, None),
@@ -329,7 +329,9 @@ fn hint_forbidden(message: &str) -> Option<String> {
                 .to_owned(),
         );
     }
-    can_i(message).map(|question| format!("ask for this right, then check it: kubectl auth can-i {question}"))
+    // What may be a secret is no name of anything.
+    let question = can_i(message).filter(|question| untrusted::line(question) == *question);
+    question.map(|question| format!("ask for this right, then check it: kubectl auth can-i {question}"))
 }
 
 /// The question that repeats a refusal: `User "x" cannot list resource "pods" in API group "" in the
@@ -368,34 +370,6 @@ fn can_i(message: &str) -> Option<String> {
         question.push_str(name(&namespace)?);
     }
     Some(question)
-}
-
-/// `text` as a terminal may have it: no control characters but the line feed (a tab becomes a space), and no
-/// marks that turn the direction of writing.
-pub(crate) fn printable(text: &str) -> String {
-    let turns =
-        |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-    text.trim()
-        .replace('\t', " ")
-        .chars()
-        .filter(|&c| c == '\n' || !(c.is_control() || turns(c)))
-        .collect()
-}
-
-/// `text` with everything masked that looks like a JSON web token, the form in which cluster credentials
-/// travel.
-pub(crate) fn without_tokens(text: &str) -> String {
-    let part_of_token = |c: char| c.is_ascii_alphanumeric() || "-_.=+/".contains(c);
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("eyJ") {
-        let (before, token) = rest.split_at(at);
-        let end = token.find(|c| !part_of_token(c)).unwrap_or(token.len());
-        out.push_str(before);
-        out.push_str(if end > 16 { "<redacted>" } else { &token[..end] });
-        rest = &token[end..];
-    }
-    out + rest
 }
 
 #[cfg(test)]
@@ -696,13 +670,18 @@ mod tests {
 
     #[test]
     fn control_characters_and_tokens_do_not_pass() {
+        let token = "eyJhbGci\u{7}OiJSUzI1NiIs.x-y_z";
+        let message = format!("pods \"{token}\" is \u{1b}[2Jforbidden\n- {token}");
+        let explained = answered(403, "Forbidden", &message);
         assert_eq!(
-            printable(" a\u{1b}[2J\u{9b}b\r\n\tc\u{202e}d\u{7} "),
-            "a[2Jb\n cd"
+            explained.message,
+            "pods \"<redacted>\" is [2Jforbidden\n- <redacted>"
         );
-        assert_eq!(
-            without_tokens("a eyJhbGciOiJSUzI1NiIs.x-y_z b eyJ c"),
-            "a <redacted> b eyJ c"
-        );
+        let refusal = |namespace: &str| {
+            format!(r#"User "u" cannot list resource "pods" in API group "" in the namespace "{namespace}""#)
+        };
+        assert!(answered(403, "Forbidden", &refusal("shop")).hint.is_some());
+        let token = token.replace('\u{7}', "");
+        assert_eq!(answered(403, "Forbidden", &refusal(&token)).hint, None);
     }
 }

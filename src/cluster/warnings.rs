@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use http::{HeaderMap, Request, Response, header::WARNING};
 use tower::{Layer, Service};
 
-use super::explain::printable;
+use crate::untrusted;
 
 /// More different texts than this are not remembered, and so not passed on: a server must not be able to fill
 /// the memory or the screen.
@@ -105,7 +105,7 @@ fn parse(value: &str) -> Vec<String> {
         };
         let Some((text, tail)) = quoted(tail) else { break };
         if code == "299" {
-            let text = printable(&text);
+            let text = untrusted::lines(&text);
             if !text.is_empty() {
                 found.push(text);
             }

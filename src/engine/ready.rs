@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::manifest::{ATTACKER, VICTIM, go_patch};
 use crate::plan::Plan;
 use crate::result::Problem;
-use crate::scenario::proof::presentable;
+use crate::untrusted::line as presentable;
 
 /// A pod that fits on no node is given this long: the scheduler may only be behind.
 const UNSCHEDULABLE: Duration = Duration::from_secs(10);

@@ -1,10 +1,11 @@
 //! Reading the attacker's log: which step began, what the victim reported, how the request ended.
 //!
 //! The log is text from outside: whoever controls the pods can write anything into it. A line counts as
-//! proof only with this run's nonce; every other line can at most explain a failure. Evidence is freed of
-//! control characters and of anything that looks like a token before it goes anywhere.
+//! proof only with this run's nonce; every other line can at most explain a failure. Evidence goes through
+//! [`untrusted::line`] before it goes anywhere.
 
 use super::payload::MARK;
+use crate::untrusted;
 
 /// One line of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,37 +72,11 @@ pub fn parse(line: &str, nonce: &str) -> Option<Line> {
                 step: words.next()?.to_owned(),
                 status: words.next()?.parse().ok()?,
                 micros: words.next()?.parse().ok()?,
-                evidence: presentable(words.next().unwrap_or_default()),
+                evidence: untrusted::line(words.next().unwrap_or_default()),
             }))
         }
         _ => None,
     }
-}
-
-/// Text from outside made fit for a terminal and a file: no control characters, nothing like a token.
-pub fn presentable(text: &str) -> String {
-    let printable: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    printable
-        .split(' ')
-        .map(|word| if looks_secret(word) { "<redacted>" } else { word })
-        .collect::<Vec<_>>()
-        .join(" ")
-        .trim()
-        .to_owned()
-}
-
-/// A JSON Web Token, or a long run of base64 or hexadecimal: whatever it is, nobody needs it as evidence.
-fn looks_secret(word: &str) -> bool {
-    let token_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '-' | '=' | '.');
-    word.contains("eyJ")
-        || word.split(|c| !token_char(c)).any(|run| {
-            run.len() >= 32
-                && run.chars().any(|c| c.is_ascii_digit())
-                && run.chars().any(|c| c.is_ascii_alphabetic())
-        })
 }
 
 /// What an exit status of the attacker's curl means; the web shell ran nothing in these cases.
@@ -181,11 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_like_a_token_and_no_control_character_is_shown() {
-        let text = "found eyJhbGciOiJSUzI1NiJ9.e30.x \u{1b}[31m0123456789abcdef0123456789abcdef, 3 files in /var/run/secrets/kubernetes.io";
-        assert_eq!(
-            presentable(text),
-            "found <redacted>  <redacted> 3 files in /var/run/secrets/kubernetes.io"
-        );
+    fn evidence_is_cleaned() {
+        let line = "defender-sim/1 abc recon.x 0 1 found eyJhbGciOiJSUzI1NiJ9.e30.x \u{1b}[31mhere";
+        let Some(Line::Report(report)) = parse(line, "abc") else {
+            panic!("it has the nonce");
+        };
+        assert_eq!(report.evidence, "found <redacted> [31mhere");
     }
 }

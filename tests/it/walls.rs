@@ -103,6 +103,7 @@ fn pure_layers_know_no_client_no_runtime_and_no_world() {
         "result.rs",
         "exit.rs",
         "secret.rs",
+        "untrusted.rs",
     ] {
         forbid(
             layer,

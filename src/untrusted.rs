@@ -1,0 +1,371 @@
+//! Text from outside, made fit for a terminal and a file.
+//!
+//! The API server, a credential plugin, a pod and even a kubeconfig can say anything: sequences that move a
+//! terminal's cursor, marks that turn the direction of writing, and secrets that were never meant to be
+//! shown. What is printed or written passes through here once, whole: first what cannot be seen is taken
+//! out, so that it cannot hold a token apart, then every word with a secret in it is masked.
+//!
+//! What a secret looks like is a guess, made on the safe side: a JSON Web Token, or a long run of base64 or
+//! hexadecimal. What people need stays: names of objects (in lower case, in parts), UUIDs, image digests,
+//! paths.
+//!
+//! | function  | line breaks   | secrets     | for                                              |
+//! |-----------|---------------|-------------|--------------------------------------------------|
+//! | [`name`]  | become spaces | left alone  | names that the user gave, in a kubeconfig         |
+//! | [`line`]  | become spaces | masked      | what has to stay in one line: evidence, events    |
+//! | [`lines`] | kept          | masked      | messages: of the API server, of a plugin          |
+
+const MASK: &str = "<redacted>";
+/// From this length on, a run of letters and digits is taken for a secret.
+const LONG: usize = 32;
+
+/// The visible part of `text` in one line. Nothing is masked.
+///
+/// ```
+/// # use defender_sim::untrusted::name;
+/// assert_eq!(name("blue\n\u{1b}[2Jgreen"), "blue [2Jgreen");
+/// ```
+#[must_use]
+pub fn name(text: &str) -> String {
+    visible(text, ' ')
+}
+
+/// The visible part of `text` in one line, without secrets.
+///
+/// ```
+/// # use defender_sim::untrusted::line;
+/// assert_eq!(line("a token:\n\"eyJhbGciOiJSUzI1NiJ9.e30.x\""), "a token: \"<redacted>\"");
+/// ```
+#[must_use]
+pub fn line(text: &str) -> String {
+    masked(&visible(text, ' '))
+}
+
+/// The visible part of `text` with its line breaks, without secrets.
+///
+/// ```
+/// # use defender_sim::untrusted::lines;
+/// let message = "no such image:\r\nweb@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+/// assert_eq!(lines(message), message.replace('\r', ""));
+/// ```
+#[must_use]
+pub fn lines(text: &str) -> String {
+    masked(&visible(text, '\n'))
+}
+
+/// `text` without control characters and without characters that have no shape of their own.
+fn visible(text: &str, line_break: char) -> String {
+    let text = text.replace("\r\n", "\n");
+    let seen = text.chars().filter_map(|c| match c {
+        '\n' | '\r' | '\u{2028}' | '\u{2029}' => Some(line_break),
+        '\t' | '\u{b}' | '\u{c}' => Some(' '),
+        c => (!c.is_control() && !is_shapeless(c)).then_some(c),
+    });
+    seen.collect::<String>().trim().to_owned()
+}
+
+/// Marks that turn the direction of writing, joiners, and whatever else changes a text unseen.
+fn is_shapeless(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+fn masked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for piece in text.split_inclusive(char::is_whitespace) {
+        let word = piece.trim_end();
+        // The marks around a word stay, so that a sentence is still one: `User "<redacted>" cannot`.
+        let core = word.trim_matches(|c| "\"'`()[]{}<>,;:!?\\".contains(c));
+        if holds_secret(core) {
+            out.push_str(&piece.replacen(core, MASK, 1));
+        } else {
+            out.push_str(piece);
+        }
+    }
+    out
+}
+
+fn is_token_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "+_-=.".contains(c)
+}
+
+fn holds_secret(word: &str) -> bool {
+    // Base64 of `{"`, with which each JSON Web Token begins.
+    let web_token = |(at, _)| word[at..].chars().take_while(|&c| is_token_char(c)).count() >= 8;
+    word.match_indices("eyJ").any(web_token)
+        || without_digests(word).split(|c| !is_token_char(c)).any(is_random)
+}
+
+/// A long run with letters and digits. In lower case, which base64 never is at that length, hyphens and the
+/// like are taken to separate words, and one of the words has to be that long: what is left are names with
+/// hashes, UUIDs and versions.
+fn is_random(run: &str) -> bool {
+    let is_long = |part: &str| {
+        part.len() >= LONG
+            && part.contains(|c: char| c.is_ascii_digit())
+            && part.contains(|c: char| c.is_ascii_alphabetic())
+    };
+    is_long(run)
+        && (run.contains(|c: char| c.is_ascii_uppercase())
+            || run.split(|c: char| !c.is_ascii_alphanumeric()).any(is_long))
+}
+
+/// `word` without the digests of images in it: `sha256:` and exactly 64 digits, which say what was pulled.
+fn without_digests(word: &str) -> String {
+    let mut parts = word.split("sha256:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c| matches!(c, '0'..='9' | 'a'..='f'));
+        out.push(' ');
+        out.push_str(if part.len() - rest.len() == 64 { rest } else { part });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const WEB_TOKEN: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJl-_x";
+    const SECRETS: [&str; 6] = [
+        WEB_TOKEN,
+        "0123456789abcdef0123456789abcdef",
+        "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLE0KEY+",
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        "dop_v1_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "c2VjcmV0LXZhbHVlLTEyMzQ1Njc4OTAtYWJj",
+    ];
+    /// Texts with a place for a secret.
+    const AROUND: [&str; 10] = [
+        "{}",
+        "found {}, and more",
+        "  {} ",
+        "User \"{}\" cannot list",
+        "{\"a\":\"{}\",\"b\":1}",
+        "at https://host.example.test/path/{}?x=1",
+        "first\n{}\r\nlast",
+        "(see: {})",
+        "x='{}';",
+        "image@sha256:{}",
+    ];
+    /// What is nobody's secret.
+    const FINE: [&str; 22] = [
+        "",
+        "a token of 900 bytes",
+        "mdc-simulation-steps-abcdefgh",
+        "pod/kube-prometheus-stack-operator-6d4cf56db6-x7k2p cannot be scheduled",
+        "pods \"aks-nodepool1-12345678-vmss000000\" not found",
+        "job mdc-simulation/0f8fad5b-d9cb-469f-a165-70867728950e (UID 7c9e6679-7425-40de-944b-e07fc1f90ae7)",
+        "3 files in /var/run/secrets/kubernetes.io/serviceaccount",
+        "/home/user/.git-credentials: 52 bytes",
+        "\"/home/user1/.kube/cache/discovery/10.0.0.1_6443/serverresources.json\"",
+        "tests.registry.example.test:5000/defender-sim/victim-with-tools:v1.2.3-rc.1",
+        "the name lab-dns-0a1b2c3d.hcp.westeurope.azmk8s.io cannot be resolved",
+        "0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }",
+        "exceeded quota: compute, requested: limits.cpu=200m,limits.memory=128Mi, used: limits.cpu=2",
+        "app.kubernetes.io/instance=kube-prometheus-stack-1234567890",
+        "User \"system:serviceaccount:mdc-simulation:mdc-simulation-attacker\" cannot list resource \"pods\"",
+        "violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false (container \"c\" must set \
+         securityContext.allowPrivilegeEscalation=false)",
+        "Get \"https://10.0.0.1:6443/api/v1/namespaces?limit=500\": dial tcp 10.0.0.1:6443: i/o timeout",
+        "MountVolume.SetUp failed for volume \"gate\" : secret \"mdc-simulation-gate\" not found",
+        "Zugriff verweigert für Jörg, 权限不足",
+        "heyJude",
+        "at 2026-01-02T03:04:05.678901234Z, v1.33.2+k3s1, go1.24.4",
+        "set: AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY",
+    ];
+
+    /// Pseudo-random numbers, the same in each run (`SplitMix64`).
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            usize::try_from((z ^ (z >> 31)) >> 33).unwrap() % bound
+        }
+
+        fn of<T: Copy>(&mut self, choice: &[T]) -> T {
+            choice[self.below(choice.len())]
+        }
+    }
+
+    /// What has to hold for every text: nothing unseen, and cleaning again changes nothing.
+    #[track_caller]
+    fn is_clean(text: &str) {
+        for (cleaned, line_break) in [(name(text), false), (line(text), false), (lines(text), true)] {
+            let bad = |c: char| (c.is_control() && !(line_break && c == '\n')) || is_shapeless(c);
+            assert!(!cleaned.contains(bad), "{text:?} gives {cleaned:?}");
+        }
+        assert_eq!(line(&line(text)), line(text), "{text:?}");
+        assert_eq!(lines(&lines(text)), lines(text), "{text:?}");
+        assert_eq!(line(&lines(text)), line(text), "{text:?}");
+    }
+
+    #[test]
+    fn what_people_need_is_left_alone() {
+        for text in FINE {
+            assert_eq!(line(text), text);
+            assert_eq!(lines(text), text);
+            assert_eq!(name(text), text);
+        }
+        for text in [
+            format!("Failed to pull image \"registry.example.test/web@{DIGEST}\": not found"),
+            format!("docker-pullable://web:1@{DIGEST}."),
+            format!("{DIGEST},{DIGEST}"),
+        ] {
+            assert_eq!(line(&text), text);
+        }
+    }
+
+    #[test]
+    fn no_secret_comes_out_of_any_surroundings() {
+        for secret in SECRETS {
+            for around in AROUND {
+                let text = around.replace("{}", secret);
+                for cleaned in [line(&text), lines(&text)] {
+                    assert!(cleaned.contains(MASK), "{text:?} gives {cleaned:?}");
+                    for piece in secret.as_bytes().windows(8) {
+                        let piece = std::str::from_utf8(piece).unwrap();
+                        assert!(!cleaned.contains(piece), "{text:?} gives {cleaned:?}");
+                    }
+                }
+                is_clean(&text);
+            }
+        }
+        let not_quite = format!("web@{DIGEST}0");
+        assert_eq!(line(&not_quite), MASK, "no digest has 65 digits");
+    }
+
+    #[test]
+    fn a_secret_cannot_be_held_apart_by_what_is_not_seen() {
+        for unseen in [
+            "\u{0}", "\u{7}", "\u{1b}", "\u{7f}", "\u{9b}", "\u{ad}", "\u{200b}", "\u{202e}", "\u{2066}",
+            "\u{feff}",
+        ] {
+            for secret in SECRETS {
+                for at in 1..secret.len() {
+                    let text = format!("{}{unseen}{}", &secret[..at], &secret[at..]);
+                    assert_eq!(lines(&text), MASK, "{text:?}");
+                    assert_eq!(line(&text), MASK, "{text:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn random_secrets_are_masked() {
+        let mut dice = Dice(1);
+        let hexadecimal: Vec<char> = "0123456789abcdef".chars().collect();
+        let base64: Vec<char> = ('a'..='z')
+            .chain('A'..='Z')
+            .chain('0'..='9')
+            .chain(['-', '_'])
+            .collect();
+        for alphabet in [&hexadecimal, &base64] {
+            for _ in 0..2_000 {
+                let length = 40 + dice.below(60);
+                let mut secret: String = (0..length).map(|_| dice.of(alphabet)).collect();
+                // By chance, one in a million has no digit or no letter.
+                secret.push_str("0a");
+                let text = dice.of(&AROUND).replace("{}", &secret);
+                let cleaned = line(&text);
+                // 64 digits after `sha256:` are a digest.
+                if secret.len() != 64 {
+                    assert!(!cleaned.contains(&secret[..8]), "{text:?} gives {cleaned:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_comes_in_comes_out_clean() {
+        let mut dice = Dice(2);
+        let scraps = [
+            " ",
+            " ",
+            "\n",
+            "\r",
+            "\r\n",
+            "\t",
+            "\u{1b}[31m",
+            "\u{7}",
+            "\u{202e}",
+            "\u{2028}",
+            "\u{85}",
+            "\u{a0}",
+            "\"",
+            "'",
+            "\\",
+            "\\\"",
+            "=",
+            ":",
+            ": ",
+            " = ",
+            ",",
+            "@",
+            "://",
+            "/",
+            "{",
+            "}",
+            "a",
+            "word",
+            "Ä",
+            "token",
+            "password",
+            "Secret",
+            "api_key",
+            "Bearer",
+            "Bearer ",
+            "basic ",
+            "authorization: ",
+            "failed",
+            MASK,
+            "<",
+            ">",
+            "eyJ",
+            "sha256:",
+            DIGEST,
+            WEB_TOKEN,
+            SECRETS[1],
+        ];
+        for _ in 0..4_000 {
+            let text: String = (0..=dice.below(12)).map(|_| dice.of(&scraps)).collect();
+            is_clean(&text);
+            assert!(!lines(&text).contains(WEB_TOKEN), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_and_spaces_are_kept_as_they_are() {
+        assert_eq!(lines(" a\u{1b}[2J\u{9b}b\r\n\tc\u{202e}d\u{7} "), "a[2Jb\n cd");
+        assert_eq!(lines("a\rb\u{2028}  c"), "a\nb\n  c");
+        assert_eq!(line(" a\u{1b}[2Jb\r\n\tc "), "a[2Jb  c");
+    }
+
+    #[test]
+    fn nothing_like_a_token_and_no_control_character_is_shown() {
+        assert_eq!(
+            lines("a eyJhbGciOiJSUzI1NiIs.x-y_z b eyJ c"),
+            "a <redacted> b eyJ c"
+        );
+        let text = "found eyJhbGciOiJSUzI1NiJ9.e30.x \u{1b}[31m0123456789abcdef0123456789abcdef, 3 files in /var/run/secrets/kubernetes.io";
+        assert_eq!(
+            line(text),
+            "found <redacted> [<redacted>, 3 files in /var/run/secrets/kubernetes.io"
+        );
+    }
+}
