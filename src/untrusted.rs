@@ -5,9 +5,10 @@
 //! shown. What is printed or written passes through here once, whole: first what cannot be seen is taken
 //! out, so that it cannot hold a token apart, then every word with a secret in it is masked.
 //!
-//! What a secret looks like is a guess, made on the safe side: a JSON Web Token, or a long run of base64 or
-//! hexadecimal. What people need stays: names of objects (in lower case, in parts), UUIDs, image digests,
-//! paths.
+//! What a secret looks like is a guess, made on the safe side: a JSON Web Token, a long run of base64 or
+//! hexadecimal, the user name and password in a URL, and whatever is called one: what follows `Bearer`, or
+//! `password=` and the like. What people need stays: names of objects (in lower case, in parts), UUIDs, image
+//! digests, paths, and the cause in `invalid token: expired`.
 //!
 //! | function  | line breaks   | secrets     | for                                              |
 //! |-----------|---------------|-------------|--------------------------------------------------|
@@ -15,7 +16,42 @@
 //! | [`line`]  | become spaces | masked      | what has to stay in one line: evidence, events    |
 //! | [`lines`] | kept          | masked      | messages: of the API server, of a plugin          |
 
+use std::ops::Range;
+
 const MASK: &str = "<redacted>";
+/// What a secret is called, at the end of a word: `client_secret`, `"apiKey"`.
+const LABELS: [&str; 6] = ["token", "password", "passwd", "secret", "key", "authorization"];
+/// What stands before credentials in a header.
+const SCHEMES: [&str; 2] = ["bearer", "basic"];
+/// With these begins, after a colon, the cause of an error: `failed to load client key: failed to read`.
+const CAUSES: [&str; 26] = [
+    "asn1",
+    "cannot",
+    "could",
+    "crypto",
+    "duplicate",
+    "error",
+    "expired",
+    "failed",
+    "forbidden",
+    "illegal",
+    "invalid",
+    "malformed",
+    "missing",
+    "must",
+    "no",
+    "not",
+    "open",
+    "permission",
+    "read",
+    "required",
+    "stat",
+    "the",
+    "unable",
+    "unexpected",
+    "unknown",
+    "unsupported",
+];
 /// From this length on, a run of letters and digits is taken for a secret.
 const LONG: usize = 32;
 
@@ -81,15 +117,123 @@ fn is_shapeless(c: char) -> bool {
 }
 
 fn masked(text: &str) -> String {
+    let text = without_named(text);
     let mut out = String::with_capacity(text.len());
     for piece in text.split_inclusive(char::is_whitespace) {
+        let piece = without_user_info(piece);
         let word = piece.trim_end();
         // The marks around a word stay, so that a sentence is still one: `User "<redacted>" cannot`.
-        let core = word.trim_matches(|c| "\"'`()[]{}<>,;:!?\\".contains(c));
+        let core = word.trim_matches(|c| "\"'`()[]{},;:!?\\".contains(c));
         if holds_secret(core) {
             out.push_str(&piece.replacen(core, MASK, 1));
         } else {
-            out.push_str(piece);
+            out.push_str(&piece);
+        }
+    }
+    out
+}
+
+/// Masks what is called a secret, whatever it looks like.
+fn without_named(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for (at, _) in text.char_indices() {
+        if at >= done
+            && let Some(value) = credentials(text, &lower, at).or_else(|| labelled(&lower, at))
+        {
+            out.push_str(&text[done..value.start]);
+            out.push_str(MASK);
+            done = value.end;
+        }
+    }
+    out.push_str(&text[done..]);
+    out
+}
+
+/// Where the credentials are, if the name of a scheme begins `at`.
+fn credentials(text: &str, lower: &str, at: usize) -> Option<Range<usize>> {
+    if text[..at].ends_with(|c: char| c.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let scheme = SCHEMES.iter().find(|scheme| lower[at..].starts_with(**scheme))?;
+    let rest = &text[at + scheme.len()..];
+    let value = rest.trim_start();
+    if value.len() == rest.len() {
+        return None;
+    }
+    let value = value.trim_start_matches(['"', '\'', '`', '\\']);
+    let start = text.len() - value.len();
+    let end = value.find(|c: char| c.is_whitespace() || "\"'`".contains(c));
+    let value = &value[..end.unwrap_or(value.len())];
+    let word = value.trim_matches(|c: char| c.is_ascii_punctuation());
+    // `invalid bearer token` and `a basic check` are sentences; base64 is hardly ever in lower case.
+    let sentence = match *scheme {
+        "basic" => word.chars().all(|c| c.is_ascii_lowercase()),
+        _ => word.is_empty() || word == "token" || word == "tokens",
+    };
+    (!sentence).then_some(start..start + value.len())
+}
+
+/// Where the value is, if a label begins `at`: `token=x`, `"token": "x"`, `token: x`.
+fn labelled(lower: &str, at: usize) -> Option<Range<usize>> {
+    let label = LABELS.iter().find(|label| lower[at..].starts_with(**label))?;
+    let rest = lower[at + label.len()..].trim_start_matches(['"', '\'', '\\', ']', ' ']);
+    let value = rest.trim_start_matches(['=', ':', '>']);
+    let separator = &rest[..rest.len() - value.len()];
+    if !separator.starts_with(['=', ':']) {
+        return None;
+    }
+    let value = value.trim_start_matches(' ');
+    let escaped = value.starts_with("\\\"");
+    let quoted = value.trim_start_matches('\\');
+    if let Some(quote) = quoted.chars().next().filter(|c| "\"'`".contains(*c)) {
+        let inner = &quoted[1..];
+        let start = lower.len() - inner.len();
+        let end = end_of_quoted(inner, quote, escaped);
+        return (end > 0).then_some(start..start + end);
+    }
+    let end = match *label {
+        // The scheme's name, and then the credentials.
+        "authorization" => value.find(['\n', '"', '\'', '`']),
+        _ => value.find(char::is_whitespace),
+    };
+    let start = lower.len() - value.len();
+    let value = &value[..end.unwrap_or(value.len())];
+    let first = value.split(char::is_whitespace).next().unwrap_or_default();
+    let word = first.trim_matches(|c: char| c.is_ascii_punctuation());
+    let sentence = separator == ":" && CAUSES.contains(&word);
+    (!word.is_empty() && !sentence && !SCHEMES.contains(&word)).then_some(start..start + value.len())
+}
+
+/// The length of a quoted text whose opening quote is taken off already. In JSON within JSON its quotes are
+/// `escaped`; otherwise an escaped one is part of the text. Without a closing quote it ends with its line.
+fn end_of_quoted(text: &str, quote: char, escaped: bool) -> usize {
+    let mut after_backslash = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            '\n' => return at,
+            _ if c == quote && escaped && after_backslash => return at - 1,
+            _ if c == quote && !after_backslash => return at,
+            _ => after_backslash = c == '\\' && !after_backslash,
+        }
+    }
+    text.len()
+}
+
+/// A word without user names and passwords in its URLs. A name alone is no secret, and a digest no host.
+fn without_user_info(word: &str) -> String {
+    let mut parts = word.split("://");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let authority = part.split(['/', '?', '#']).next().unwrap_or_default();
+        out.push_str("://");
+        match authority.rsplit_once('@') {
+            Some((user, host)) if user.contains(':') && !host.starts_with("sha256:") => {
+                out.push_str(MASK);
+                out.push_str(&part[user.len()..]);
+            }
+            _ => out.push_str(part),
         }
     }
     out
@@ -160,7 +304,15 @@ mod tests {
         "image@sha256:{}",
     ];
     /// What is nobody's secret.
-    const FINE: [&str; 22] = [
+    const FINE: [&str; 30] = [
+        "failed to load client key: failed to decode base64 data: Invalid padding",
+        "invalid bearer token, service account token has expired",
+        "[invalid bearer token, token lookup failed]",
+        "spec.env[0].valueFrom.secretKeyRef.key: Required value",
+        "data.token: Invalid value: 5",
+        "basic authentication is not supported",
+        "couldn't find key nonce in Secret mdc-simulation/mdc-simulation-gate",
+        "ssh://git@host.example.test/x and docker-pullable://web:1",
         "",
         "a token of 900 bytes",
         "mdc-simulation-steps-abcdefgh",
@@ -203,16 +355,21 @@ mod tests {
         }
     }
 
-    /// What has to hold for every text: nothing unseen, and cleaning again changes nothing.
+    /// What has to hold for every text.
     #[track_caller]
-    fn is_clean(text: &str) {
+    fn has_nothing_unseen(text: &str) {
         for (cleaned, line_break) in [(name(text), false), (line(text), false), (lines(text), true)] {
             let bad = |c: char| (c.is_control() && !(line_break && c == '\n')) || is_shapeless(c);
             assert!(!cleaned.contains(bad), "{text:?} gives {cleaned:?}");
         }
+    }
+
+    /// Also, a text may pass here twice.
+    #[track_caller]
+    fn is_clean(text: &str) {
+        has_nothing_unseen(text);
         assert_eq!(line(&line(text)), line(text), "{text:?}");
         assert_eq!(lines(&lines(text)), lines(text), "{text:?}");
-        assert_eq!(line(&lines(text)), line(text), "{text:?}");
     }
 
     #[test]
@@ -248,6 +405,97 @@ mod tests {
         }
         let not_quite = format!("web@{DIGEST}0");
         assert_eq!(line(&not_quite), MASK, "no digest has 65 digits");
+    }
+
+    #[test]
+    fn what_is_called_a_secret_is_masked_whatever_it_looks_like() {
+        for (text, expected) in [
+            ("Bearer abc.def", "Bearer <redacted>"),
+            (
+                "authorization header 'bearer  abc'",
+                "authorization header 'bearer  <redacted>'",
+            ),
+            ("Basic dTpw, and so on", "Basic <redacted> and so on"),
+            ("Bearer \"abc\"", "Bearer \"<redacted>\""),
+            ("data['password']='abc'", "data['password']='<redacted>'"),
+            (
+                "https://a:b@c,https://d:e@f",
+                "https://<redacted>@c,https://<redacted>@f",
+            ),
+            ("Authorization: Bearer abc", "Authorization: Bearer <redacted>"),
+            (
+                "-H \"Authorization: token abc\" https://h",
+                "-H \"Authorization: <redacted>\" https://h",
+            ),
+            ("token=abc rest", "token=<redacted> rest"),
+            ("access_token: abc", "access_token: <redacted>"),
+            ("PASSWORD = abc", "PASSWORD = <redacted>"),
+            ("AZURE_CLIENT_SECRET=ab,c; x", "AZURE_CLIENT_SECRET=<redacted> x"),
+            ("password=\"a b\" rest", "password=\"<redacted>\" rest"),
+            ("password='a \"b' rest", "password='<redacted>' rest"),
+            (
+                "{\"secret\":\"ab\\\"c\",\"x\":1}",
+                "{\"secret\":\"<redacted>\",\"x\":1}",
+            ),
+            (
+                "{\"apiKey\": \"abc\", \"x\": 1}",
+                "{\"apiKey\": \"<redacted>\", \"x\": 1}",
+            ),
+            (
+                "{\\\"token\\\":\\\"abc\\\",\\\"x\\\":1}",
+                "{\\\"token\\\":\\\"<redacted>\\\",\\\"x\\\":1}",
+            ),
+            ("token: \"abc", "token: \"<redacted>"),
+            ("key := abc", "key := <redacted>"),
+            ("token: Bearer abc", "token: Bearer <redacted>"),
+            ("https://h/?token=abc&x=1", "https://h/?token=<redacted>"),
+            ("clone https://user:abc@host/x", "clone https://<redacted>@host/x"),
+            ("password: abc\u{1b}[0m", "password: <redacted>"),
+            ("pass\u{200b}word: abc", "password: <redacted>"),
+            ("password: swordfish", "password: <redacted>"),
+        ] {
+            assert_eq!(line(text), expected);
+            assert_eq!(lines(text), expected);
+            is_clean(text);
+        }
+        assert_eq!(
+            lines("token: \"abc\npassword: abc\nend"),
+            "token: \"<redacted>\npassword: <redacted>\nend"
+        );
+    }
+
+    #[test]
+    fn each_way_to_call_it_a_secret_is_known() {
+        for label in [
+            "token",
+            "password",
+            "secret",
+            "key",
+            "Token",
+            "client_secret",
+            "api-key",
+            "SSHKEY",
+        ] {
+            for quote in ["", "\"", "'", "\\\""] {
+                for separator in ["=", ":", " = ", ": ", " : ", ":  "] {
+                    for end in ["", " rest", "\nrest", "\r\nrest"] {
+                        for text in [
+                            format!("{label}{separator}{quote}sw0rd!fish{quote}{end}"),
+                            format!("at first {quote}{label}{quote}{separator}{quote}sw0rd!fish{quote}{end}"),
+                        ] {
+                            for cleaned in [line(&text), lines(&text)] {
+                                assert!(
+                                    !cleaned.contains("sw0") && !cleaned.contains("fish"),
+                                    "{text:?} gives {cleaned:?}"
+                                );
+                                assert!(cleaned.ends_with(end.trim()), "{text:?} gives {cleaned:?}");
+                            }
+                            is_clean(&text);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -344,8 +592,10 @@ mod tests {
         ];
         for _ in 0..4_000 {
             let text: String = (0..=dice.below(12)).map(|_| dice.of(&scraps)).collect();
-            is_clean(&text);
-            assert!(!lines(&text).contains(WEB_TOKEN), "{text:?}");
+            has_nothing_unseen(&text);
+            for secret in ["eyJhbGci", &SECRETS[1][..16]] {
+                assert!(!lines(&text.replace(DIGEST, "")).contains(secret), "{text:?}");
+            }
         }
     }
 

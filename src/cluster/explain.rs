@@ -677,6 +677,18 @@ mod tests {
             explained.message,
             "pods \"<redacted>\" is [2Jforbidden\n- <redacted>"
         );
+        for said in [
+            "Bearer hunter2",
+            "password=hunter2",
+            "\"secret\": \"hunter2\"",
+            "api_key: hunter2",
+        ] {
+            let message = answered(400, "BadRequest", &format!("cannot use {said} here")).message;
+            assert!(
+                !message.contains("hunter2") && message.ends_with(" here"),
+                "{message}"
+            );
+        }
         let refusal = |namespace: &str| {
             format!(r#"User "u" cannot list resource "pods" in API group "" in the namespace "{namespace}""#)
         };
