@@ -167,10 +167,11 @@ fn settable(command: &Command) -> BTreeMap<String, bool> {
     here.chain(below).collect()
 }
 
-/// What is in force for `command`, which `matches` is of.
-pub(super) fn settings(command: &Command, matches: &ArgMatches, file: Option<&File>) -> Vec<Setting> {
-    let mut settings: Vec<Setting> = command
-        .get_arguments()
+/// What is in force for the last of `commands`, which `matches` is of, with the flags it has from those above.
+pub(super) fn settings(commands: &[&Command], matches: &ArgMatches, file: Option<&File>) -> Vec<Setting> {
+    let mut settings: Vec<Setting> = commands
+        .iter()
+        .flat_map(|command| command.get_arguments())
         .filter_map(|arg| {
             let name = name(arg)?.to_owned();
             let raw = matches.get_raw(arg.get_id().as_str());

@@ -499,14 +499,15 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
             .bin_name("kubectl defender-sim")
             .display_name("kubectl defender-sim");
     }
-    // Twice: what the file says are defaults for the second time.
-    let matches = command.try_get_matches_from_mut(&arguments)?;
+    // Twice: what the file says are defaults for the second time. Parsing leaves a command that cannot be
+    // changed any more, so the first time is a copy's.
+    let matches = command.clone().try_get_matches_from_mut(&arguments)?;
     let named = matches.get_one::<PathBuf>("config").cloned();
     let file = config::File::read(named.as_deref())?;
     let matches = match &file {
         Some(file) => {
             command = file.as_defaults(command)?;
-            let matches = command.try_get_matches_from_mut(arguments);
+            let matches = command.clone().try_get_matches_from(arguments);
             matches.map_err(|error| file.blame(&error.to_string()))?
         }
         None => matches,
@@ -546,7 +547,8 @@ fn invocation(
             let view = command
                 .find_subcommand("config")
                 .and_then(|c| c.find_subcommand("view"));
-            Action::Settings(config::settings(view.expect("it was parsed"), seen, file))
+            let commands = [command, view.expect("it was parsed")];
+            Action::Settings(config::settings(&commands, seen, file))
         }
         name => {
             let run = RunArgs::from_arg_matches(sub)?;

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::manifest::{ATTACKER, VICTIM, go_patch};
 use crate::plan::Plan;
 use crate::result::Problem;
-use crate::untrusted::line as presentable;
+use crate::untrusted;
 
 /// A pod that fits on no node is given this long: the scheduler may only be behind.
 const UNSCHEDULABLE: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Hal
             Some(PodChange::Trouble(text)) => {
                 events.send(Event::Notice(format!(
                     "the watch of the pods has trouble: {}",
-                    presentable(&text)
+                    untrusted::line(&text)
                 )));
             }
             None => {}
@@ -175,7 +175,7 @@ async fn warnings(cluster: &Cluster, namespace: &str, uid: &str) -> Vec<String> 
                 event.message.unwrap_or_default()
             )
         })
-        .map(|text| presentable(&text))
+        .map(|text| untrusted::line(&text))
         .collect();
     warnings[warnings.len().saturating_sub(3)..].to_vec()
 }
@@ -217,12 +217,12 @@ impl State {
         if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
             let text = [status.reason.clone(), status.message.clone()];
             let text = text.into_iter().flatten().collect::<Vec<_>>().join(": ");
-            return State::Hopeless(presentable(if text.is_empty() { "it failed" } else { &text }));
+            return State::Hopeless(untrusted::line(if text.is_empty() { "it failed" } else { &text }));
         }
         if let Some(waiting) = container.and_then(|state| state.waiting.as_ref()) {
             let reason = waiting.reason.as_deref().unwrap_or("waiting");
             let text = match waiting.message.as_deref() {
-                Some(message) => format!("{reason}: {}", presentable(message)),
+                Some(message) => format!("{reason}: {}", untrusted::line(message)),
                 None => reason.to_owned(),
             };
             // ErrImagePull is left out: it is one attempt. When it fails again it becomes ImagePullBackOff.
@@ -238,7 +238,7 @@ impl State {
             };
         }
         match condition("PodScheduled") {
-            Some(scheduled) if scheduled.status == "False" => State::Unschedulable(presentable(
+            Some(scheduled) if scheduled.status == "False" => State::Unschedulable(untrusted::line(
                 scheduled.message.as_deref().unwrap_or("no node fits"),
             )),
             _ if status.phase.as_deref() == Some("Running") => {

@@ -1,6 +1,6 @@
 //! A result as a file for other programs: which formats there are. Nothing here writes or prints.
 
-use super::{junit, markdown, navigator};
+use super::{json, junit, markdown, navigator};
 use crate::exit::Exit;
 use crate::result::RunResult;
 
@@ -21,7 +21,7 @@ pub enum Kind {
 pub fn render(kind: Kind, result: &RunResult) -> String {
     let mut text = match kind {
         Kind::Junit => junit::render(result),
-        Kind::Json => serde_json::to_string_pretty(result).expect("a result is always JSON"),
+        Kind::Json => json(result),
         Kind::Markdown => markdown::render(result),
         Kind::Navigator => navigator::render(result),
     };

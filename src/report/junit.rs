@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::export::meaning;
 use super::table::clean;
 use crate::exit::Exit;
-use crate::result::{Cleanup, RunResult, StepResult};
+use crate::result::{RunResult, StepResult};
 use crate::scenario::Outcome;
 
 /// Name of the run's own suite. No scenario can be called so: an id has no dots.
@@ -104,7 +104,7 @@ pub(super) fn render(result: &RunResult) -> String {
         })
         .collect();
     let ms = result.ended.duration_since(result.started).as_secs_f64() * 1000.0;
-    let own = vec![end(result), cleanup(result.cleanup.as_ref())];
+    let own = vec![end(result), cleanup(result)];
     let mut own = suite(result, RUN, ms, own);
     own.timestamp = Some(result.started.to_string());
     suites.push(own);
@@ -223,9 +223,12 @@ fn end(result: &RunResult) -> Case<'static> {
     case
 }
 
-fn cleanup(cleanup: Option<&Cleanup>) -> Case<'static> {
+fn cleanup(result: &RunResult) -> Case<'_> {
     let mut case = passed(RUN, "nothing is left in the cluster");
-    match cleanup {
+    match &result.cleanup {
+        None if result.kept_until.is_some() => {
+            case.skipped = Some(said(None, "it was kept, as asked for", &[]));
+        }
         None => case.skipped = Some(said(None, "nothing had been made", &[])),
         Some(cleanup) if cleanup.is_clean() => case.out = Some(clean(cleanup)),
         Some(cleanup) => {

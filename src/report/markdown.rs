@@ -61,6 +61,12 @@ pub(super) fn render(result: &RunResult) -> String {
             let _ = writeln!(text, "- {}", code(problem));
         }
     }
+    if let Some(until) = result.kept_until {
+        let _ = writeln!(
+            text,
+            "\n**Kept for a look:** the cluster ends and removes it at about {until:.0}."
+        );
+    }
     let _ = writeln!(
         text,
         "\n**Exit code {}:** {}.",

@@ -125,10 +125,16 @@ fn every_command() -> Vec<Vec<&'static str>> {
     commands.extend(
         scenarios
             .chain([
-                "all", "run", "cleanup", "version", "list", "describe", "alerts", "lint",
+                "all", "run", "cleanup", "version", "list", "describe", "alerts", "lint", "schema",
             ])
             .map(|name| vec![name]),
     );
+    commands.extend([
+        vec!["config"],
+        vec!["config", "view"],
+        vec!["images"],
+        vec!["images", "list"],
+    ]);
     commands
 }
 

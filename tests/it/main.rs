@@ -8,10 +8,13 @@ mod cli;
 mod cluster;
 mod connect;
 mod connecting;
+mod contract;
 mod export;
+mod guarding;
 mod range;
 #[path = "../support/results.rs"]
 mod results;
+mod settings;
 mod trees;
 mod walls;
 

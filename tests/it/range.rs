@@ -60,16 +60,19 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn inside(program: &str) -> Command {
+/// The program that runs a command inside the range, and the variables it wants.
+pub fn range_command() -> (PathBuf, [(&'static str, String); 1]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let binary = Path::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
-        .parent()
-        .unwrap();
+    let binary = Path::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new(root.join("tests/range/exec"));
-    command
-        .arg(program)
-        .env("PATH", format!("{}:{path}", binary.display()));
+    let path = format!("{}:{path}", binary.parent().unwrap().display());
+    (root.join("tests/range/exec"), [("PATH", path)])
+}
+
+fn inside(program: &str) -> Command {
+    let (exec, variables) = range_command();
+    let mut command = Command::new(exec);
+    command.arg(program).envs(variables);
     command
 }
 

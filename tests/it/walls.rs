@@ -101,6 +101,7 @@ fn pure_layers_know_no_client_no_runtime_and_no_world() {
         "manifest",
         "defender",
         "result.rs",
+        "guard.rs",
         "exit.rs",
         "secret.rs",
         "untrusted.rs",

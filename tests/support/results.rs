@@ -43,6 +43,7 @@ pub fn mixed() -> RunResult {
         name: name.into(),
         severity: severity.map(Into::into),
         needs: severity.is_none().then(|| "a sensor".into()),
+        optional: false,
     };
     let scenario = |id: &str, steps, alerts| ScenarioResult {
         id: id.into(),
@@ -55,7 +56,10 @@ pub fn mixed() -> RunResult {
         schema: RUN_SCHEMA,
         version: "1.2.3",
         run: "k7".into(),
+        kept_until: None,
         cluster: ClusterInfo {
+            kubeconfig_user: None,
+            impersonated: None,
             context: Some("prod".into()),
             server: "https://192.0.2.1".into(),
             version: Some("v1.34.4".into()),

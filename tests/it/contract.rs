@@ -1,0 +1,89 @@
+//! What is published for other programs: JSON Schemas, and that files and outputs keep to them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use defender_sim::scenario::Scenario;
+use serde_json::Value;
+
+/// Where the published schemas are.
+pub fn schema_file(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join("docs/schema").join(format!("{name}.json"))
+}
+
+/// Insists that `value` keeps to the published schema of that name.
+#[track_caller]
+pub fn assert_keeps_to(name: &str, value: &Value) {
+    let schema = std::fs::read_to_string(schema_file(name)).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator
+        .iter_errors(value)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "not {name}: {errors:#?} in {value:#}");
+}
+
+fn said(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
+    command.args(arguments).env_clear().env("HOME", "/nonexistent");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_published_schemas_are_those_of_the_code() {
+    for name in ["scenario", "run", "plan", "cleanup", "note"] {
+        let published = std::fs::read_to_string(schema_file(name)).unwrap();
+        assert_eq!(
+            said(&["schema", name]),
+            published,
+            "write it anew: kubectl-defender_sim schema {name} >docs/schema/{name}.json"
+        );
+    }
+}
+
+#[test]
+fn scenario_files_keep_to_their_schema() {
+    for id in said(&["list", "-o", "name"]).lines() {
+        let file = said(&["describe", id, "-o", "yaml"]);
+        assert_keeps_to("scenario", &serde_saphyr::from_str(&file).unwrap());
+        let json = said(&["describe", id, "-o", "json"]);
+        assert_keeps_to("scenario", &serde_json::from_str(&json).unwrap());
+    }
+    let broken = said(&["describe", "recon", "-o", "json"]).replace("\"proof\"", "\"proofs\"");
+    let broken: Value = serde_json::from_str(&broken).unwrap();
+    assert!(std::panic::catch_unwind(|| assert_keeps_to("scenario", &broken)).is_err());
+}
+
+#[test]
+fn plans_keep_to_their_schema() {
+    let plan = [
+        "all",
+        "--server",
+        "https://127.0.0.1:1",
+        "--dry-run",
+        "-o",
+        "json",
+    ];
+    assert_keeps_to("plan", &serde_json::from_str(&said(&plan)).unwrap());
+}
+
+/// The scenario that the documentation shows.
+pub fn documented_scenario() -> String {
+    let page = include_str!("../../docs/scenarios.md");
+    let (_, from) = page.split_once("```yaml\n").unwrap();
+    from.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_documented_scenario_is_one() {
+    let scenario = Scenario::from_yaml(&documented_scenario()).unwrap();
+    assert_eq!(scenario.steps.len(), 2);
+    assert_keeps_to(
+        "scenario",
+        &serde_saphyr::from_str(&documented_scenario()).unwrap(),
+    );
+}
