@@ -46,7 +46,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut random = [0; 64];
     getrandom::fill(&mut random)?;
-    let scenarios = vec![catalogue::find("recon").ok_or("no recon")?.clone()];
+    let find = |id: String| catalogue::find(&id).cloned().ok_or(format!("no scenario {id}"));
+    let scenarios = std::env::args()
+        .skip(1)
+        .map(find)
+        .collect::<Result<Vec<_>, _>>()?;
     let plan = Plan::new(
         options,
         Some(namespace.into()),
