@@ -4,10 +4,10 @@
 //! behind outweighs a step without proof, which outweighs an alert that did not come.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What the process says to its caller when it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Exit {
     /// Everything asked for was proved, and the cluster is as it was before.
@@ -17,6 +17,7 @@ pub enum Exit {
     /// The command line (or a file it names) cannot be used.
     Usage,
     /// Nothing was attacked: unreachable, no rights, refused, not startable.
+    #[default]
     NotStarted,
     /// At least one step of the attack was not proved.
     NotProved,

@@ -2,10 +2,11 @@
 //!
 //! The engine fills it in, reports print it. Fields are only ever added within one schema version.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::defender::alerts;
 use crate::exit::Exit;
@@ -21,14 +22,14 @@ pub const PLAN_SCHEMA: &str = "defender-sim/plan/v1";
 pub const NOTE_SCHEMA: &str = "defender-sim/note/v1";
 
 /// One run from start to verified end.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunResult {
     /// Names and versions this schema.
     #[schemars(extend("const" = RUN_SCHEMA))]
-    pub schema: &'static str,
+    pub schema: Cow<'static, str>,
     /// Version of this tool.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// Names the run.
     pub run: String,
     /// Which cluster it ran in.
@@ -47,6 +48,8 @@ pub struct RunResult {
     pub cleanup: Option<Cleanup>,
     /// Until when the cluster keeps what was made, where that was asked for.
     pub kept_until: Option<jiff::Timestamp>,
+    /// Which alerts Defender raised, where that was looked for.
+    pub verification: Option<Verification>,
     /// What the process says to its caller.
     pub exit: Exit,
     /// The number of that.
@@ -54,7 +57,7 @@ pub struct RunResult {
 }
 
 /// Which cluster, as whom.
-#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterInfo {
     /// Context of the kubeconfig, where one was used.
@@ -91,7 +94,7 @@ impl fmt::Display for ClusterInfo {
 }
 
 /// What became of one scenario.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScenarioResult {
     /// Its id.
@@ -107,7 +110,7 @@ pub struct ScenarioResult {
 }
 
 /// What became of one step.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepResult {
     /// Its id within the scenario.
@@ -116,6 +119,8 @@ pub struct StepResult {
     pub title: String,
     /// Ids of the MITRE ATT&CK techniques that it uses, as of ATT&CK v19.
     pub techniques: Vec<String>,
+    /// When it began, by this program's clock.
+    pub begun: Option<jiff::Timestamp>,
     /// What is known about it.
     pub outcome: Outcome,
     /// Why, where it is not proved.
@@ -129,7 +134,7 @@ pub struct StepResult {
 }
 
 /// An alert that Defender ought to raise.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertExpectation {
     /// Its id in the alert catalogue.
@@ -161,7 +166,7 @@ pub fn expectations(expected: &[ExpectedAlert]) -> Vec<AlertExpectation> {
 }
 
 /// Why a run did not go on.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// The object and the cause.
@@ -175,8 +180,81 @@ pub struct Problem {
     pub exit: Exit,
 }
 
+/// Which alerts Defender raised for a run: the last look.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// Where alerts were read, such as `Azure Resource Graph` or the name of a file.
+    pub source: String,
+    /// When they were read last.
+    pub looked: jiff::Timestamp,
+    /// Alerts that start before this time are none of the run's.
+    pub from: jiff::Timestamp,
+    /// Nor are those that start after this time.
+    pub until: jiff::Timestamp,
+    /// The verdict on each expected alert.
+    pub alerts: Vec<AlertVerdict>,
+    /// Further alerts of the same pods.
+    pub additional: Vec<RaisedAlert>,
+}
+
+/// Whether an expected alert was raised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertVerdict {
+    /// Its id in the alert catalogue.
+    pub id: String,
+    /// Its display name there.
+    pub name: String,
+    /// The scenarios of the run that it is expected of.
+    pub scenarios: Vec<String>,
+    /// What is known.
+    pub verdict: Verdict,
+    /// Why, where it is not raised.
+    pub reason: Option<String>,
+    /// The alert, where it is; the first, where there are several.
+    pub raised: Option<RaisedAlert>,
+}
+
+/// What is known of an expected alert. Three things stay apart: that the behaviour was proved, that the alert
+/// was raised, and why the one did not lead to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// Defender raised it.
+    Raised,
+    /// It was to come and did not.
+    NotRaised,
+    /// It may still come.
+    Waiting,
+    /// It cannot come here, or nothing was done that it is raised for.
+    NotExpected,
+    /// It did not come, and whether it could is not known; or alerts could not be read.
+    CouldNotTell,
+}
+
+/// An alert that Defender raised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RaisedAlert {
+    /// Its id at the source.
+    pub id: String,
+    /// Its display name, as the source has it.
+    pub name: String,
+    /// Its severity.
+    pub severity: Option<String>,
+    /// Its status, such as `Active` or `Dismissed`.
+    pub status: Option<String>,
+    /// When it was raised.
+    pub generated: Option<jiff::Timestamp>,
+    /// Seconds from the beginning of the first step that it is expected of until it was raised.
+    pub seconds_to_detect: Option<f64>,
+    /// Where it is shown in the portal.
+    pub link: Option<String>,
+}
+
 /// What a clean-up did, and what a look afterwards found.
-#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cleanup {
     /// Objects that were removed, as `kind/name`, with the namespace where several are concerned.

@@ -185,8 +185,8 @@ pub async fn run(
     let scenarios = tracker.finish(why.as_deref());
     let exit = verdict(&scenarios, problem.as_ref(), stopped, cleanup.as_ref());
     RunResult {
-        schema: RUN_SCHEMA,
-        version: env!("CARGO_PKG_VERSION"),
+        schema: RUN_SCHEMA.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
         run: plan.run.to_string(),
         cluster: info,
         namespace: plan.namespace.name.clone(),
@@ -196,6 +196,7 @@ pub async fn run(
         problem,
         cleanup,
         kept_until,
+        verification: None,
         exit,
         exit_code: exit.code(),
     }

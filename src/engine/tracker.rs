@@ -1,6 +1,8 @@
 //! Keeps what is known of each step while the attacker's log comes in. Reading the same line twice changes
 //! nothing, so that a log that broke off can simply be read again from its beginning.
 
+use jiff::Timestamp;
+
 use super::{Event, Events};
 use crate::plan::Plan;
 use crate::result::{ScenarioResult, StepResult, expectations};
@@ -18,7 +20,7 @@ pub(super) struct Tracker {
 
 struct Tracked {
     id: String,
-    begun: bool,
+    begun: Option<Timestamp>,
     result: Option<StepResult>,
 }
 
@@ -28,7 +30,7 @@ impl Tracker {
             .steps()
             .map(|(id, _)| Tracked {
                 id,
-                begun: false,
+                begun: None,
                 result: None,
             })
             .collect();
@@ -48,7 +50,7 @@ impl Tracker {
 
     /// Whether any step was sent.
     pub(super) fn begun(&self) -> bool {
-        self.steps.iter().any(|step| step.begun)
+        self.steps.iter().any(|step| step.begun.is_some())
     }
 
     /// Takes one line of the attacker's log.
@@ -56,8 +58,8 @@ impl Tracker {
         match parse(line, &self.nonce) {
             Some(Line::Begin { step }) => {
                 self.http = None;
-                if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == step && !t.begun) {
-                    tracked.begun = true;
+                if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == step && t.begun.is_none()) {
+                    tracked.begun = Some(Timestamp::now());
                     events.send(Event::StepBegun(step));
                 }
             }
@@ -93,6 +95,10 @@ impl Tracker {
     /// The first thing known about a step stays: a report comes before the end of its request.
     fn end(&mut self, id: &str, result: StepResult, events: &Events) {
         if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == id && t.result.is_none()) {
+            let result = StepResult {
+                begun: tracked.begun,
+                ..result
+            };
             tracked.result = Some(result.clone());
             events.send(Event::StepEnded(id.to_owned(), result));
         }
@@ -110,12 +116,14 @@ impl Tracker {
                 .iter()
                 .zip(tracked.by_ref().take(scenario.steps.len()))
                 .map(|(step, tracked)| {
-                    tracked.result.unwrap_or_else(|| match (tracked.begun, why) {
-                        (false, Some(why)) => unproved(step, Outcome::Skipped, format!("not begun: {why}")),
-                        (true, Some(why)) => {
-                            unproved(step, Outcome::Failed, format!("no proof came back: {why}"))
-                        }
-                        (_, None) => unproved(step, Outcome::Failed, "no proof came back".into()),
+                    let (outcome, reason) = match (tracked.begun, why) {
+                        (None, Some(why)) => (Outcome::Skipped, format!("not begun: {why}")),
+                        (Some(_), Some(why)) => (Outcome::Failed, format!("no proof came back: {why}")),
+                        (_, None) => (Outcome::Failed, "no proof came back".into()),
+                    };
+                    tracked.result.unwrap_or_else(|| StepResult {
+                        begun: tracked.begun,
+                        ..unproved(step, outcome, reason)
                     })
                 })
                 .collect(),
@@ -140,6 +148,7 @@ fn judged(step: &Step, report: &Report) -> StepResult {
         id: step.id.clone(),
         title: step.title.clone(),
         techniques: newest(&step.techniques),
+        begun: None,
         outcome,
         reason,
         exit_status: Some(report.status),
@@ -153,6 +162,7 @@ fn unproved(step: &Step, outcome: Outcome, reason: String) -> StepResult {
         id: step.id.clone(),
         title: step.title.clone(),
         techniques: newest(&step.techniques),
+        begun: None,
         outcome,
         reason: Some(reason),
         exit_status: None,

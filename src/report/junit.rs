@@ -154,7 +154,7 @@ fn suite<'a>(result: &'a RunResult, name: &'a str, ms: f64, cases: Vec<Case<'a>>
         .into_iter()
         .filter_map(|(name, value)| value.map(|value| (name, value.as_str())));
     let property = known
-        .chain([("version", result.version)])
+        .chain([("version", &*result.version)])
         .map(|(name, value)| Property { name, value })
         .collect();
     let count = |has: fn(&Case) -> bool| cases.iter().filter(|case| has(case)).count();

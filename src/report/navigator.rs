@@ -101,7 +101,7 @@ pub(super) fn render(result: &RunResult) -> String {
     let metadata = [
         ("run", result.run.clone()),
         ("started", result.started.to_string()),
-        ("kubectl defender-sim", result.version.to_owned()),
+        ("kubectl defender-sim", result.version.clone().into_owned()),
     ];
     let looks = Standing::ALL.map(Standing::look);
     let layer = Layer {

@@ -15,6 +15,7 @@ fn step(id: &str, techniques: &[&str], outcome: Outcome, reason: Option<&str>) -
         id: id.into(),
         title: format!("the {id} one"),
         techniques: techniques.iter().map(|&id| id.into()).collect(),
+        begun: None,
         outcome,
         reason: reason.map(Into::into),
         exit_status: None,
@@ -53,10 +54,11 @@ pub fn mixed() -> RunResult {
         alerts,
     };
     RunResult {
-        schema: RUN_SCHEMA,
-        version: "1.2.3",
+        schema: RUN_SCHEMA.into(),
+        version: "1.2.3".into(),
         run: "k7".into(),
         kept_until: None,
+        verification: None,
         cluster: ClusterInfo {
             kubeconfig_user: None,
             impersonated: None,
