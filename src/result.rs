@@ -18,6 +18,8 @@ pub const RUN_SCHEMA: &str = "defender-sim/run/v1";
 pub const CLEANUP_SCHEMA: &str = "defender-sim/cleanup/v1";
 /// Schema of [`PlanResult`] in JSON.
 pub const PLAN_SCHEMA: &str = "defender-sim/plan/v1";
+/// Schema of [`DoctorResult`] in JSON.
+pub const DOCTOR_SCHEMA: &str = "defender-sim/doctor/v1";
 /// Schema of [`Note`] in JSON.
 pub const NOTE_SCHEMA: &str = "defender-sim/note/v1";
 
@@ -404,4 +406,59 @@ pub struct Note {
     pub addresses: Vec<String>,
     /// The alerts to expect.
     pub alerts: Vec<AlertExpectation>,
+}
+
+/// What `doctor` found out: whether a run can work here, and whether Defender can see it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DoctorResult {
+    /// Names and versions this schema.
+    #[schemars(extend("const" = DOCTOR_SCHEMA))]
+    pub schema: &'static str,
+    /// Version of this tool.
+    pub version: &'static str,
+    /// Which cluster, as whom.
+    pub cluster: ClusterInfo,
+    /// The namespace that a run would use.
+    pub namespace: String,
+    /// The scenarios that it was asked for.
+    pub scenarios: Vec<String>,
+    /// Every check, in a fixed order.
+    pub checks: Vec<CheckResult>,
+    /// What the process says to its caller.
+    pub exit: Exit,
+    /// The number of that.
+    pub exit_code: u8,
+}
+
+/// What one check saw.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckResult {
+    /// Names the check; stays the same from version to version.
+    pub id: &'static str,
+    /// What it is about.
+    pub title: &'static str,
+    /// What it came to.
+    pub status: CheckStatus,
+    /// What was seen.
+    pub seen: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+/// What a check came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum CheckStatus {
+    /// As it has to be.
+    Ok,
+    /// A run works, but perhaps not all of it, or not all alerts can come.
+    Warning,
+    /// A run cannot work, or no alert can come.
+    Failed,
+    /// It could not be seen.
+    CouldNotTell,
+    /// It does not matter here.
+    NotApplicable,
 }

@@ -1,3 +1,4 @@
 //! What is publicly known about Microsoft Defender for Containers. Pure data.
 
 pub mod alerts;
+pub mod fired;
