@@ -11,6 +11,7 @@ mod connecting;
 mod contract;
 mod export;
 mod guarding;
+mod images;
 mod range;
 #[path = "../support/results.rs"]
 mod results;

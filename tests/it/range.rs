@@ -161,12 +161,18 @@ pub fn image_with(name: &str, base: &str, files: &[(&str, &str)]) -> String {
         std::fs::copy(source, &path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
+    image_of(name, base, overlay.path(), &[])
+}
+
+/// The same from a folder that is laid over the image as it is, with these flags of `tests/range/image`.
+pub fn image_of(name: &str, base: &str, overlay: &Path, flags: &[&str]) -> String {
     let name = format!("ghcr.io/tests/{name}:latest");
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/range/image");
     let mut command = Command::new(tool);
     command
+        .args(flags)
         .args([&name, &format!("{IMAGES}/{base}:latest")])
-        .arg(overlay.path());
+        .arg(overlay);
     let ran = ran(command);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     name
