@@ -67,6 +67,18 @@ fn all_scenarios_are_proved() {
         .filter(|(_, outcome)| outcome != "proved")
         .collect();
     assert_eq!(unproved, [], "{ran:#?}");
+    let json = ran.json();
+    let scenarios = json["scenarios"].as_array().unwrap().iter();
+    let order: Vec<String> = scenarios.map(|scenario| text(&scenario["id"])).collect();
+    let expected = [
+        "recon",
+        "lateral-mov",
+        "secrets",
+        "crypto",
+        "ti-domain",
+        "anti-malware",
+    ];
+    assert_eq!(order, expected);
     let ran = sim(&["webshell", "-n", &space.0, "-o", "json"]).assert(0);
     assert_eq!(ran.outcomes(), [("whoami".to_owned(), "proved".to_owned())]);
     assert_nothing_left(&space.0);
