@@ -147,6 +147,8 @@ pub struct AlertExpectation {
     pub severity: Option<String>,
     /// What has to be in place for it, beyond plan and sensor.
     pub needs: Option<String>,
+    /// The step that it is raised for, where it is one of several.
+    pub step: Option<String>,
     /// True where it may come but its absence says nothing.
     pub optional: bool,
 }
@@ -162,6 +164,7 @@ pub fn expectations(expected: &[ExpectedAlert]) -> Vec<AlertExpectation> {
             name: alert.name.clone(),
             severity: alert.severity.clone(),
             needs: alert.needs.clone(),
+            step: expected.step.clone(),
             optional: expected.optional,
         })
         .collect()

@@ -18,6 +18,10 @@ pub struct Alert {
     /// Other spellings seen in public.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spellings: Vec<String>,
+    /// Names in other languages, as Microsoft's translated documentation has them; whether the API ever gives
+    /// such names is unverified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub localized: Vec<String>,
     /// The `alertType` of the alerts API, where public.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub alert_type: Option<String>,
@@ -30,8 +34,25 @@ pub struct Alert {
     /// What has to be in place beyond the plan and a ready sensor, where anything has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<String>,
+    /// The same for code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
     /// Where severity and tactics are from.
     pub source: String,
+}
+
+/// What decides, beyond the plan and a ready sensor, whether an alert can come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// Defender reads the cluster's audit log.
+    AuditLog,
+    /// A containers drift policy says "alert" for the namespace.
+    DriftPolicy,
+    /// The sensor looks at DNS.
+    DnsDetection,
+    /// The sensor looks for malware.
+    AntiMalware,
 }
 
 static ALERTS: LazyLock<Vec<Alert>> = LazyLock::new(|| {
@@ -52,6 +73,13 @@ pub fn find(id: &str) -> Option<&'static Alert> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_condition_is_said_to_people_too() {
+        for alert in all().iter().filter(|alert| alert.condition.is_some()) {
+            assert!(alert.needs.is_some(), "{}", alert.id);
+        }
+    }
 
     #[test]
     fn ids_and_names_are_unique() {

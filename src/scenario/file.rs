@@ -105,6 +105,11 @@ fn check(scenario: &Scenario) -> Result<(), Wrong> {
             );
             return wrong(&format!("alerts[{i}].id"), cause);
         }
+        let step = alert.step.as_ref();
+        if let Some(step) = step.filter(|&id| !scenario.steps.iter().any(|step| step.id == *id)) {
+            let cause = format!("there is no step {step:?}");
+            return wrong(&format!("alerts[{i}].step"), cause);
+        }
     }
     for (i, tactic) in scenario.tactics.iter().enumerate() {
         attack_id(&format!("tactics[{i}]"), tactic, "TA0007", |id| {
@@ -358,6 +363,11 @@ alerts: []
                 "alerts: []",
                 "alerts: [{id: none}]",
                 "alerts[0].id: no alert \"none\" is known; expected one of web-shell, ",
+            ),
+            (
+                "alerts: []",
+                "alerts: [{id: web-shell, step: three}]",
+                "alerts[0].step: there is no step \"three\" at line 14, column 32",
             ),
             (
                 "alerts: []",

@@ -117,6 +117,9 @@ pub struct Direct {
 pub struct ExpectedAlert {
     /// Id in the alert catalogue.
     pub id: String,
+    /// The step that it is raised for, where it is one of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
     /// True where the alert may come but its absence says nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,

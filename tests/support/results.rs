@@ -44,6 +44,7 @@ pub fn mixed() -> RunResult {
         name: name.into(),
         severity: severity.map(Into::into),
         needs: severity.is_none().then(|| "a sensor".into()),
+        step: None,
         optional: false,
     };
     let scenario = |id: &str, steps, alerts| ScenarioResult {
