@@ -40,7 +40,10 @@ impl Exit {
             "could not start: unreachable, no rights, or refused",
         ),
         (Exit::NotProved, "a step was not proved"),
-        (Exit::AlertMissing, "an expected alert is missing"),
+        (
+            Exit::AlertMissing,
+            "an expected alert is missing, or alerts could not be read",
+        ),
         (
             Exit::LeftBehind,
             "something is left behind, or clean-up could not be verified",

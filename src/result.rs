@@ -215,8 +215,10 @@ pub struct AlertVerdict {
     pub scenarios: Vec<String>,
     /// What is known.
     pub verdict: Verdict,
-    /// Why, where it is not raised.
+    /// Why, where it is not raised or was raised too late.
     pub reason: Option<String>,
+    /// Whether it was raised, but not in the time that was asked for.
+    pub late: bool,
     /// The alert, where it is; the first, where there are several.
     pub raised: Option<RaisedAlert>,
 }
@@ -236,6 +238,27 @@ pub enum Verdict {
     NotExpected,
     /// It did not come, and whether it could is not known; or alerts could not be read.
     CouldNotTell,
+}
+
+impl Verification {
+    /// Whether an alert that was to come did not, or not in time.
+    pub fn is_alert_missing(&self) -> bool {
+        let missing = |alert: &AlertVerdict| alert.late || alert.verdict == Verdict::NotRaised;
+        self.alerts.iter().any(missing)
+    }
+}
+
+impl Verdict {
+    /// The words shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Raised => "raised",
+            Verdict::NotRaised => "not raised",
+            Verdict::Waiting => "waiting",
+            Verdict::NotExpected => "not expected here",
+            Verdict::CouldNotTell => "could not tell",
+        }
+    }
 }
 
 /// An alert that Defender raised.

@@ -180,6 +180,7 @@ pub fn judge(
             id: expected.id.clone(),
             name: expected.name.clone(),
             scenarios: scenarios.iter().map(|scenario| scenario.id.clone()).collect(),
+            late: raised.is_some() && reason.is_some(),
             verdict,
             reason,
             raised,
@@ -278,10 +279,9 @@ fn raised(alert: &FiredAlert, begun: Option<Timestamp>) -> RaisedAlert {
 /// Says so where an alert took longer than it may.
 fn late(raised: &RaisedAlert, slowest: Option<SignedDuration>) -> Option<String> {
     let (seconds, slowest) = raised.seconds_to_detect.zip(slowest)?;
-    (seconds > slowest.as_secs_f64()).then(|| format!("{LATE}: after {seconds:.0} s, not within {slowest:#}"))
+    (seconds > slowest.as_secs_f64())
+        .then(|| format!("too late: after {seconds:.0} s, not within {slowest:#}"))
 }
-
-const LATE: &str = "too late";
 
 /// The verdict on an alert that was not raised.
 fn missing(
@@ -338,17 +338,6 @@ fn missing(
         }
         _ => (Verdict::NotRaised, None),
     }
-}
-
-/// Whether an alert that was to come did not, or did not in time.
-pub fn is_missing(verification: &Verification) -> bool {
-    verification.alerts.iter().any(|alert| {
-        let late = alert
-            .reason
-            .as_deref()
-            .is_some_and(|reason| reason.starts_with(LATE));
-        alert.verdict == Verdict::NotRaised || (alert.verdict == Verdict::Raised && late)
-    })
 }
 
 #[cfg(test)]
@@ -586,13 +575,13 @@ mod tests {
             in_time.alerts[0].raised.as_ref().unwrap().seconds_to_detect,
             Some(1850.5)
         );
-        assert!(!is_missing(&in_time));
+        assert!(!in_time.is_alert_missing());
         let late = judged(30);
         assert_eq!(
             late.alerts[0].reason.as_deref(),
             Some("too late: after 1850 s, not within 30m")
         );
-        assert!(is_missing(&late));
+        assert!(late.is_alert_missing());
     }
 
     #[test]

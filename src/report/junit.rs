@@ -7,13 +7,15 @@ use quick_xml::se::Serializer;
 use serde::Serialize;
 
 use super::export::meaning;
-use super::table::clean;
+use super::table::{clean, seconds as seconds_to_detect};
 use crate::exit::Exit;
-use crate::result::{RunResult, StepResult};
+use crate::result::{AlertVerdict, RunResult, StepResult, Verdict};
 use crate::scenario::Outcome;
 
 /// Name of the run's own suite. No scenario can be called so: an id has no dots.
 const RUN: &str = "defender-sim.run";
+/// Name of the suite with a test for each expected alert.
+const ALERTS: &str = "defender-sim.alerts";
 
 #[derive(Serialize)]
 #[serde(rename = "testsuites")]
@@ -103,6 +105,10 @@ pub(super) fn render(result: &RunResult) -> String {
             suite(result, &scenario.id, ms, cases.collect())
         })
         .collect();
+    if let Some(verification) = &result.verification {
+        let cases = verification.alerts.iter().map(alert).collect();
+        suites.push(suite(result, ALERTS, 0.0, cases));
+    }
     let ms = result.ended.duration_since(result.started).as_secs_f64() * 1000.0;
     let own = vec![end(result), cleanup(result)];
     let mut own = suite(result, RUN, ms, own);
@@ -206,6 +212,28 @@ fn case<'a>(scenario: &'a str, step: &StepResult) -> Case<'a> {
         Outcome::Proved => {}
         Outcome::Failed | Outcome::Blocked => case.failure = Some(said(Some(word), why, &[])),
         Outcome::Skipped => case.skipped = Some(said(None, why, &[])),
+    }
+    case
+}
+
+/// Whether an expected alert was raised.
+fn alert(alert: &AlertVerdict) -> Case<'static> {
+    let mut case = passed(ALERTS, format!("{}: {}", alert.id, alert.name));
+    let word = alert.verdict.as_str();
+    let why = alert.reason.as_deref().unwrap_or(word);
+    match alert.verdict {
+        Verdict::Raised if !alert.late => {}
+        Verdict::Raised | Verdict::NotRaised => case.failure = Some(said(Some(word), why, &[])),
+        // No success and no failure: that is all that a reader of this format is told.
+        Verdict::Waiting | Verdict::NotExpected | Verdict::CouldNotTell => {
+            case.skipped = Some(said(None, &format!("{word}: {why}"), &[]));
+        }
+    }
+    if let Some(raised) = &alert.raised {
+        let severity = raised.severity.as_deref().unwrap_or("unknown severity");
+        let after = seconds_to_detect(raised.seconds_to_detect);
+        let link = raised.link.as_deref().unwrap_or_default();
+        case.out = Some(format!("{severity}, raised after {after} {link}"));
     }
     case
 }
@@ -337,5 +365,26 @@ kubectl auth can-i create pods</error>"#,
             quick_xml::escape::unescape(out.unwrap()).unwrap(),
             fixture::HOSTILE.replace(['\0', '\u{1b}', '\u{ffff}'], "")
         );
+    }
+
+    #[test]
+    fn each_expected_alert_is_a_test() {
+        let text = render(&fixture::verified());
+        assert!(
+            text.contains(
+                r#"<testsuite name="defender-sim.alerts" tests="6" failures="2" errors="0" skipped="3""#
+            ),
+            "{text}"
+        );
+        for part in [
+            "High, raised after 40 min https://portal.example/1",
+            r#"<failure type="not raised" message="not raised">"#,
+            r#"<skipped message="waiting: waiting">"#,
+            r#"<skipped message="not expected here: not proved: one.fetch">"#,
+            r#"<skipped message="could not tell: it needs a drift policy">"#,
+            r#"<failure type="raised" message="too late: after 2400 s, not within 30m">"#,
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }

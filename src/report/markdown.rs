@@ -7,8 +7,8 @@ use std::fmt::Write;
 
 use super::export::meaning;
 use super::milliseconds;
-use super::table::clean;
-use crate::result::{RunResult, StepResult};
+use super::table::{clean, seconds};
+use crate::result::{AlertVerdict, RunResult, StepResult, Verdict, Verification};
 use crate::scenario::Outcome;
 
 pub(super) fn render(result: &RunResult) -> String {
@@ -42,8 +42,10 @@ pub(super) fn render(result: &RunResult) -> String {
         })
     });
     table(&mut text, ["Step", "Title", "Result", "Time", "Evidence"], steps);
-    // As in the table for people: nothing that was not done raises an alert.
-    if proved > 0 {
+    if let Some(verification) = &result.verification {
+        verdicts(&mut text, verification);
+    } else if proved > 0 {
+        // As in the table for people: nothing that was not done raises an alert.
         let mut seen = BTreeSet::new();
         let alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
         let rows = alerts.filter(|alert| seen.insert(&alert.id)).map(|alert| {
@@ -74,6 +76,50 @@ pub(super) fn render(result: &RunResult) -> String {
         meaning(result.exit)
     );
     text
+}
+
+fn verdicts(text: &mut String, verification: &Verification) {
+    let rows = verification.alerts.iter().map(|alert| {
+        let raised = alert.raised.as_ref();
+        [
+            plain(&alert.name),
+            verdict(alert).to_owned(),
+            seconds(raised.and_then(|raised| raised.seconds_to_detect)),
+            plain(
+                raised
+                    .and_then(|raised| raised.severity.as_deref())
+                    .unwrap_or_default(),
+            ),
+            plain(alert.reason.as_deref().unwrap_or_default()),
+        ]
+    });
+    table(text, ["Alert", "Verdict", "After", "Severity", "Reason"], rows);
+    let further = verification.additional.iter().map(|alert| {
+        [
+            plain(&alert.name),
+            plain(alert.severity.as_deref().unwrap_or("unknown")),
+        ]
+    });
+    if !verification.additional.is_empty() {
+        table(text, ["Further alert of the same pods", "Severity"], further);
+    }
+    let _ = writeln!(
+        text,
+        "\nAs of {:.0} in {}.",
+        verification.looked,
+        plain(&verification.source)
+    );
+}
+
+fn verdict(alert: &AlertVerdict) -> &'static str {
+    match alert.verdict {
+        Verdict::Raised if alert.late => "⏰ raised too late",
+        Verdict::Raised => "✅ raised",
+        Verdict::NotRaised => "❌ not raised",
+        Verdict::Waiting => "⏳ waiting",
+        Verdict::NotExpected => "➖ not expected here",
+        Verdict::CouldNotTell => "❔ could not tell",
+    }
 }
 
 fn place(result: &RunResult) -> String {
@@ -207,5 +253,27 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
         };
         assert_eq!(columns(&usual), columns(&hostile));
         assert!(!hostile.contains("<b>"), "{hostile}");
+    }
+
+    #[test]
+    fn each_expected_alert_has_its_verdict() {
+        let text = render(&fixture::verified());
+        let table = "\
+| Alert | Verdict | After | Severity | Reason |
+| --- | --- | --- | --- | --- |
+| The alpha alert | ✅ raised | 40 min | High |  |
+| The missing alert | ❌ not raised | - |  |  |
+| The open alert | ⏳ waiting | - |  |  |
+| The absent alert | ➖ not expected here | - |  | not proved: one.fetch |
+| The drift alert | ❔ could not tell | - |  | it needs a drift policy |
+| The late alert | ⏰ raised too late | 40 min | High | too late: after 2400 s, not within 30m |
+
+| Further alert of the same pods | Severity |
+| --- | --- |
+| One more | High |
+
+As of 2026-05-04T11:00:00Z in Azure Resource Graph.
+";
+        assert!(text.contains(table), "{text}");
     }
 }

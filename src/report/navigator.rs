@@ -7,31 +7,46 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::result::{RunResult, StepResult};
+use crate::result::{RunResult, ScenarioResult, StepResult, Verdict, Verification};
 use crate::scenario::Outcome;
 
 /// What is known of a technique, from least to most; of several steps that use it, the best counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
+    NotRun,
     Run,
     Proved,
+    NotDetected,
+    Detected,
 }
 
 impl Standing {
-    const ALL: [Standing; 2] = [Standing::Run, Standing::Proved];
+    /// Those of a run whose alerts nobody looked for, and of one whose alerts somebody did.
+    fn all(verification: Option<&Verification>) -> &'static [Standing] {
+        match verification {
+            None => &[Standing::Run, Standing::Proved],
+            Some(_) => &[Standing::NotRun, Standing::NotDetected, Standing::Detected],
+        }
+    }
 
-    /// What a step says of its techniques; nothing where it was not run.
-    fn of(step: &StepResult) -> Option<Self> {
-        match step.outcome {
-            Outcome::Proved => Some(Standing::Proved),
-            Outcome::Failed | Outcome::Blocked => Some(Standing::Run),
-            Outcome::Skipped => None,
+    /// What a step says of its techniques; nothing where it says nothing.
+    fn of(scenario: &ScenarioResult, step: &StepResult, verification: Option<&Verification>) -> Option<Self> {
+        match (verification, step.outcome) {
+            (None, Outcome::Proved) => Some(Standing::Proved),
+            (None, Outcome::Failed | Outcome::Blocked) => Some(Standing::Run),
+            (None, Outcome::Skipped) => None,
+            (Some(verification), _) if detected(scenario, step, verification) => Some(Standing::Detected),
+            (Some(_), Outcome::Proved) => Some(Standing::NotDetected),
+            (Some(_), _) => Some(Standing::NotRun),
         }
     }
 
     /// Score, colour and meaning. The gradient goes through these colours at these scores.
     fn look(self) -> (u8, &'static str, &'static str) {
         match self {
+            Standing::NotRun => (0, "#cccccc", "not run"),
+            Standing::NotDetected => (50, "#d9534f", "run, not detected"),
+            Standing::Detected => (100, "#5cb85c", "detected"),
             Standing::Run => (50, "#f0ad4e", "run, not proved"),
             Standing::Proved => (100, "#5cb85c", "proved"),
         }
@@ -103,7 +118,10 @@ pub(super) fn render(result: &RunResult) -> String {
         ("started", result.started.to_string()),
         ("kubectl defender-sim", result.version.clone().into_owned()),
     ];
-    let looks = Standing::ALL.map(Standing::look);
+    let looks: Vec<_> = Standing::all(result.verification.as_ref())
+        .iter()
+        .map(|standing| standing.look())
+        .collect();
     let layer = Layer {
         name: format!("Attack simulation {}", result.run),
         // Results carry ids as of ATT&CK v19, which this Navigator has.
@@ -113,7 +131,12 @@ pub(super) fn render(result: &RunResult) -> String {
             layer: "4.5",
         },
         domain: "enterprise-attack",
-        description: "Techniques that a run of kubectl defender-sim proved, or ran and did not prove.",
+        description: match result.verification {
+            None => "Techniques that a run of kubectl defender-sim proved, or ran and did not prove.",
+            Some(_) => {
+                "Techniques that a run of kubectl defender-sim used, and whether Defender told of them."
+            }
+        },
         layout: Layout {
             arrangement: "side",
             show_id: true,
@@ -122,24 +145,46 @@ pub(super) fn render(result: &RunResult) -> String {
         },
         techniques: techniques(result),
         gradient: Gradient {
-            colors: ["#ffffff"]
+            // The scores in between get the colours in between; a technique that is not listed has no score.
+            colors: Some("#ffffff")
+                .filter(|_| looks[0].0 > 0)
                 .into_iter()
-                .chain(looks.map(|(_, color, _)| color))
+                .chain(looks.iter().map(|(_, color, _)| *color))
                 .collect(),
             min_value: 0,
             max_value: 100,
         },
-        legend_items: looks.map(|(_, color, label)| LegendItem { label, color }).into(),
+        legend_items: looks
+            .iter()
+            .map(|&(_, color, label)| LegendItem { label, color })
+            .collect(),
         metadata: metadata.map(|(name, value)| Metadata { name, value }).into(),
     };
     serde_json::to_string_pretty(&layer).expect("a layer is always JSON")
+}
+
+/// Whether an alert was raised that tells of this step. One that tells of a whole scenario does so only where
+/// the scenario is that step.
+fn detected(scenario: &ScenarioResult, step: &StepResult, verification: &Verification) -> bool {
+    let tells = |id: &str| {
+        let expected = scenario.alerts.iter().find(|alert| alert.id == id);
+        expected.is_some_and(|alert| match &alert.step {
+            Some(of) => *of == step.id,
+            None => scenario.steps.len() == 1,
+        })
+    };
+    let raised = verification
+        .alerts
+        .iter()
+        .filter(|alert| alert.verdict == Verdict::Raised);
+    raised.map(|alert| alert.id.as_str()).any(tells)
 }
 
 fn techniques(result: &RunResult) -> Vec<Technique> {
     let mut found: BTreeMap<&str, (Standing, Vec<String>)> = BTreeMap::new();
     for scenario in &result.scenarios {
         for step in &scenario.steps {
-            let Some(standing) = Standing::of(step) else {
+            let Some(standing) = Standing::of(scenario, step, result.verification.as_ref()) else {
                 continue;
             };
             let reason = step.reason.iter().map(|reason| format!(": {reason}"));
@@ -251,12 +296,37 @@ mod tests {
 
     #[test]
     fn the_gradient_has_each_colour_at_its_score() {
-        let layer: serde_json::Value = serde_json::from_str(&render(&fixture::mixed())).unwrap();
-        let colors = layer["gradient"]["colors"].as_array().unwrap();
-        for (score, color, _) in Standing::ALL.map(Standing::look) {
-            let at = usize::from(score) * (colors.len() - 1);
-            assert_eq!((at % 100, &colors[at / 100]), (0, &color.into()));
+        for result in [fixture::mixed(), fixture::verified()] {
+            let layer: serde_json::Value = serde_json::from_str(&render(&result)).unwrap();
+            let colors = layer["gradient"]["colors"].as_array().unwrap();
+            for standing in Standing::all(result.verification.as_ref()) {
+                let (score, color, _) = standing.look();
+                let at = usize::from(score) * (colors.len() - 1);
+                assert_eq!((at % 100, &colors[at / 100]), (0, &color.into()));
+            }
         }
+    }
+
+    #[test]
+    fn what_defender_told_of_is_detected() {
+        let scored = techniques(&fixture::verified());
+        let scored: Vec<(&str, u8)> = scored
+            .iter()
+            .map(|entry| (entry.id.as_str(), entry.score))
+            .collect();
+        // "look" has an alert of its own that was raised; "fetch", "send" and "read" were not proved.
+        let expected = [
+            ("T1069", 100),
+            ("T1105", 0),
+            ("T1496.001", 0),
+            ("T1528", 0),
+            ("T1613", 100),
+        ];
+        assert_eq!(scored, expected);
+        let mut missed = fixture::verified();
+        missed.verification.as_mut().unwrap().alerts[0].verdict = Verdict::NotRaised;
+        let scored = techniques(&missed);
+        assert_eq!(scored.iter().find(|entry| entry.id == "T1069").unwrap().score, 50);
     }
 
     /// The layer format as it is documented: every field it knows, of its type, required or not. In the place

@@ -7,8 +7,10 @@ use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
 use textwrap::core::display_width;
 
-use super::{Width, milliseconds, outcome};
-use crate::result::{AlertExpectation, Cleanup, CleanupResult, RunResult};
+use super::{GREEN, RED, Width, YELLOW, milliseconds, outcome, paint};
+use crate::result::{
+    AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, Verdict, Verification,
+};
 use crate::scenario::Outcome;
 
 const DEFAULT_WIDTH: usize = 80;
@@ -109,7 +111,9 @@ pub(super) fn run(result: &RunResult, width: Width) -> String {
     let mut text = table(&header, steps, width);
     let all = result.scenarios.iter().flat_map(|scenario| &scenario.steps);
     let proved = all.clone().filter(|step| step.outcome == Outcome::Proved).count();
-    if proved > 0 {
+    if let Some(verification) = &result.verification {
+        let _ = write!(text, "\n{}", verdicts(verification, width));
+    } else if proved > 0 {
         let alerts = result
             .scenarios
             .iter()
@@ -135,6 +139,84 @@ pub(super) fn run(result: &RunResult, width: Width) -> String {
         let _ = writeln!(text, "{}", fill(&kept));
     }
     text
+}
+
+/// The verdict on each expected alert, and what else was raised.
+fn verdicts(verification: &Verification, width: Width) -> String {
+    let rows = verification.alerts.iter().map(|alert| {
+        let raised = alert.raised.as_ref();
+        let status = raised
+            .and_then(|raised| raised.status.as_deref())
+            .filter(|status| *status == "Dismissed");
+        let notes: Vec<&str> = status.into_iter().chain(alert.reason.as_deref()).collect();
+        let mut row = vec![
+            alert.name.clone(),
+            verdict(alert),
+            seconds(raised.and_then(|raised| raised.seconds_to_detect)),
+            notes.join("; "),
+        ];
+        if width == Width::Wide {
+            row.push(
+                raised
+                    .and_then(|raised| raised.severity.clone())
+                    .unwrap_or_default(),
+            );
+            row.push(raised.and_then(|raised| raised.link.clone()).unwrap_or_default());
+        }
+        row
+    });
+    let mut header = vec!["ALERT", "VERDICT", "AFTER", "REASON"];
+    if width == Width::Wide {
+        header.extend(["SEVERITY", "LINK"]);
+    }
+    let mut text = table(&header, rows, width);
+    let further = verification.additional.iter().map(|alert| {
+        vec![
+            alert.name.clone(),
+            alert.severity.clone().unwrap_or_else(|| "unknown".into()),
+        ]
+    });
+    if !verification.additional.is_empty() {
+        let _ = write!(
+            text,
+            "\n{}",
+            table(&["FURTHER ALERTS OF THE SAME PODS", "SEVERITY"], further, width)
+        );
+    }
+    let count = |verdict| {
+        verification
+            .alerts
+            .iter()
+            .filter(|alert| alert.verdict == verdict)
+            .count()
+    };
+    let sum = format!(
+        "{} of {} expected alerts raised, as of {:.0} in {}.",
+        count(Verdict::Raised),
+        verification.alerts.len(),
+        verification.looked,
+        verification.source
+    );
+    let _ = writeln!(text, "\n{}", fill(&sum));
+    text
+}
+
+fn verdict(alert: &AlertVerdict) -> String {
+    let style = match alert.verdict {
+        Verdict::Raised if !alert.late => GREEN,
+        Verdict::Raised | Verdict::NotRaised => RED,
+        _ => YELLOW,
+    };
+    paint(alert.verdict.as_str(), style)
+}
+
+/// Minutes are what alerts take.
+pub(super) fn seconds(seconds: Option<f64>) -> String {
+    match seconds {
+        None => "-".to_owned(),
+        Some(seconds) if seconds < 90.0 => format!("{seconds:.0} s"),
+        Some(seconds) => format!("{:.0} min", seconds / 60.0),
+    }
 }
 
 fn fill(text: &str) -> String {

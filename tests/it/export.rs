@@ -29,6 +29,7 @@ fn junit_xml_is_what_jenkins_takes() {
     let schema = schema();
     for result in [
         results::mixed(),
+        results::verified(),
         results::unclean(),
         results::not_started(),
         results::interrupted(),

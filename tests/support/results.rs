@@ -3,7 +3,8 @@
 
 use crate::exit::Exit;
 use crate::result::{
-    AlertExpectation, Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, ScenarioResult, StepResult,
+    AlertExpectation, AlertVerdict, Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RaisedAlert, RunResult,
+    ScenarioResult, StepResult, Verdict, Verification,
 };
 use crate::scenario::Outcome;
 
@@ -89,6 +90,56 @@ pub fn mixed() -> RunResult {
         exit: Exit::NotProved,
         exit_code: Exit::NotProved.code(),
     }
+}
+
+/// Its alerts were looked for: one verdict of each kind, and one more alert.
+pub fn verified() -> RunResult {
+    let time = |text: &str| text.parse().unwrap();
+    let raised = |name: &str, status: &str| RaisedAlert {
+        id: "/subscriptions/s/alerts/1".into(),
+        name: name.into(),
+        severity: Some("High".into()),
+        status: Some(status.into()),
+        generated: Some(time("2026-05-04T10:40:00Z")),
+        seconds_to_detect: Some(2400.0),
+        link: Some("https://portal.example/1".into()),
+    };
+    let verdict = |id: &str, verdict, reason: Option<&str>| AlertVerdict {
+        id: id.into(),
+        name: format!("The {id} alert"),
+        scenarios: vec!["one".into()],
+        verdict,
+        reason: reason.map(Into::into),
+        late: false,
+        raised: (verdict == Verdict::Raised).then(|| raised(id, "Dismissed")),
+    };
+    let mut late = verdict(
+        "late",
+        Verdict::Raised,
+        Some("too late: after 2400 s, not within 30m"),
+    );
+    late.late = true;
+    let mut result = mixed();
+    result.scenarios[0].alerts[0].step = Some("look".into());
+    let id = result.scenarios[0].alerts[0].id.clone();
+    result.verification = Some(Verification {
+        source: "Azure Resource Graph".into(),
+        looked: time("2026-05-04T11:00:00Z"),
+        from: time("2026-05-04T09:58:00Z"),
+        until: time("2026-05-04T10:03:00Z"),
+        alerts: vec![
+            verdict(&id, Verdict::Raised, None),
+            verdict("missing", Verdict::NotRaised, None),
+            verdict("open", Verdict::Waiting, None),
+            verdict("absent", Verdict::NotExpected, Some("not proved: one.fetch")),
+            verdict("drift", Verdict::CouldNotTell, Some("it needs a drift policy")),
+            late,
+        ],
+        additional: vec![raised("One more", "Active")],
+    });
+    result.exit = Exit::AlertMissing;
+    result.exit_code = result.exit.code();
+    result
 }
 
 /// Something was left behind.
