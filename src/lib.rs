@@ -23,6 +23,7 @@ pub mod defender;
 pub mod engine;
 pub mod exit;
 pub mod guard;
+pub mod history;
 pub mod manifest;
 pub mod plan;
 pub mod report;

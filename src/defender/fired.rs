@@ -236,24 +236,26 @@ pub(super) mod tests {
         assert!(!alert.is_incident && !alert.is_sample);
     }
 
+    /// The same with names as Resource Graph and continuous export have them.
+    fn pascal(value: &Value) -> Value {
+        match value {
+            Value::Object(object) => object
+                .iter()
+                .map(|(key, value)| (key[..1].to_uppercase() + &key[1..], pascal(value)))
+                .collect::<Map<_, _>>()
+                .into(),
+            Value::Array(items) => items.iter().map(pascal).collect(),
+            other => other.clone(),
+        }
+    }
+
     #[test]
     fn resource_graph_and_continuous_export_spell_it_otherwise() {
         let rest = raised("Sensitive files access detected", "2026-05-04T10:00:00Z");
-        fn pascal(value: &Value) -> Value {
-            match value {
-                Value::Object(object) => object
-                    .iter()
-                    .map(|(key, value)| (key[..1].to_uppercase() + &key[1..], pascal(value)))
-                    .collect::<Map<_, _>>()
-                    .into(),
-                Value::Array(items) => items.iter().map(pascal).collect(),
-                other => other.clone(),
-            }
-        }
         let expected = read(&rest).remove(0);
         let graph =
             json!({ "data": [{ "id": rest["id"], "properties": pascal(&rest["properties"]) }], "count": 1 });
-        assert_eq!(read(&graph), [expected.clone()]);
+        assert_eq!(read(&graph), std::slice::from_ref(&expected));
 
         let mut export = pascal(&rest["properties"]);
         export["SystemAlertId"] = rest["id"].clone();

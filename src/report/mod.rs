@@ -5,7 +5,7 @@ pub mod export;
 mod files;
 #[path = "../../tests/support/results.rs"]
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod junit;
 mod markdown;
 mod navigator;
