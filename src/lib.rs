@@ -13,8 +13,10 @@
 //!
 //! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `secret` and `untrusted` are pure:
 //! they import no client and no runtime, which a test checks. `cluster` is the only place that talks to
-//! Kubernetes. What comes from there, or from the attacker's log, is cleaned by `untrusted` where it comes in.
+//! Kubernetes, `azure` the only one that talks to Azure. What comes from there, or from the attacker's log, is
+//! cleaned by `untrusted` where it comes in.
 
+pub mod azure;
 pub mod cli;
 pub mod cluster;
 pub mod command;

@@ -1,0 +1,132 @@
+//! The only place that talks to Azure: it reads the alerts that Defender raised. It changes nothing there.
+//!
+//! ```text
+//! Source --> Arm (waits, renewals, pages) --> Transport (hyper, rustls) --> Azure
+//!                                      |                                 ^
+//!                                      +--> Login (tokens) --> azure_identity
+//! ```
+//!
+//! The login is that of the official crates; their transport is replaced by the one that the Kubernetes client
+//! brings along, so that there is one TLS stack. Every call is bounded, names in its error what it was doing,
+//! and says which right is missing where one is. Tokens are secrets as types, and what Azure says goes through
+//! [`crate::untrusted`].
+
+mod arm;
+mod cloud;
+mod login;
+mod page;
+mod source;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use crate::untrusted;
+
+pub use arm::{Arm, ArmOptions, Call, DEFAULT_PATIENCE, DEFAULT_REQUEST_TIMEOUT, Right};
+pub use cloud::{Cloud, CustomCloud};
+pub use login::{LoginKind, LoginOptions};
+pub use source::{MAX_FILE, Scope, Source};
+
+/// What kind of thing went wrong; the part that code can branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Azure was not reached: name, address, proxy or TLS.
+    Unreachable,
+    /// No token could be had on this side.
+    Login,
+    /// Azure does not accept the token (401), nor a new one.
+    Unauthorized,
+    /// Azure knows who asks and says no (403).
+    Forbidden,
+    /// What was asked for does not exist (404).
+    NotFound,
+    /// Azure asks for more patience than there is (429).
+    Busy,
+    /// No answer in time.
+    TimedOut,
+    /// An answer, or a file, that cannot be read.
+    Unreadable,
+    /// A setting that cannot be used.
+    Setting,
+    /// Anything else.
+    Other,
+}
+
+/// What went wrong, told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// For code.
+    pub cause: Cause,
+    /// For people: lower-case, no full stop, free of control characters (line feeds excepted) and secrets.
+    pub message: String,
+    /// A command or a setting to try next.
+    pub hint: Option<String>,
+    /// When Azure wants to be asked again, where it said so.
+    pub retry_after: Option<Duration>,
+}
+
+impl Explained {
+    fn new(cause: Cause, message: impl AsRef<str>) -> Self {
+        Self {
+            cause,
+            message: untrusted::lines(message.as_ref()),
+            hint: None,
+            retry_after: None,
+        }
+    }
+
+    fn hint(mut self, hint: impl AsRef<str>) -> Self {
+        self.hint = Some(untrusted::line(hint.as_ref()));
+        self
+    }
+
+    fn doing(self, doing: impl Into<String>) -> AzureError {
+        AzureError {
+            doing: doing.into(),
+            explained: self,
+        }
+    }
+}
+
+/// A look into Azure, or into a file with alerts, that did not work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("failed to {doing}: {}", explained.message)]
+pub struct AzureError {
+    /// What was being done, completing "failed to ...".
+    pub doing: String,
+    /// Why it did not work.
+    pub explained: Explained,
+}
+
+type Result<T> = std::result::Result<T, AzureError>;
+
+/// The environment variables that this part may know, and that the programs it starts get. It has no `Debug`:
+/// variables hold secrets.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// Those of this process, as they are now.
+    pub fn from_process() -> Self {
+        std::env::vars_os().collect()
+    }
+
+    /// A variable that is set, not empty, and text.
+    fn get(&self, name: &str) -> Option<String> {
+        let value = self.0.get(OsStr::new(name))?.to_str()?;
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        Self(
+            variables
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
+        )
+    }
+}
