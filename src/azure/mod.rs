@@ -1,7 +1,8 @@
-//! The only place that talks to Azure: it reads the alerts that Defender raised. It changes nothing there.
+//! The only place that talks to Azure: it reads the alerts that Defender raised, finds a cluster as an Azure
+//! resource. It changes nothing there.
 //!
 //! ```text
-//! Source --> Arm (waits, renewals, pages) --> Transport (hyper, rustls) --> Azure
+//! Source, find_cluster, plan, ... --> Arm (waits, renewals, pages) --> Transport (hyper, rustls) --> Azure
 //!                                      |                                 ^
 //!                                      +--> Login (tokens) --> azure_identity
 //! ```
@@ -15,6 +16,7 @@ mod arm;
 mod cloud;
 mod login;
 mod page;
+mod resource;
 mod source;
 mod transport;
 
@@ -27,6 +29,7 @@ use crate::untrusted;
 pub use arm::{Arm, ArmOptions, Call, DEFAULT_PATIENCE, DEFAULT_REQUEST_TIMEOUT, Right};
 pub use cloud::{Cloud, CustomCloud};
 pub use login::{LoginKind, LoginOptions};
+pub use resource::{AzureCluster, ClusterHints, ClusterKind, Search, find_cluster};
 pub use source::{MAX_FILE, Scope, Source};
 
 /// What kind of thing went wrong; the part that code can branch on.

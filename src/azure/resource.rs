@@ -1,0 +1,337 @@
+//! A cluster as a resource of Azure: which one the API server of a kubeconfig belongs to.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::source::Scope;
+use super::{Arm, AzureError, Call, Cause, Explained, Result, Right};
+use crate::untrusted;
+
+/// Kubernetes cuts labels off here.
+const LABEL: usize = 63;
+
+/// What kind of resource a cluster is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterKind {
+    /// `Microsoft.ContainerService/managedClusters`.
+    Aks,
+    /// `Microsoft.Kubernetes/connectedClusters`: connected by Azure Arc.
+    Arc,
+    /// `Microsoft.Security/securityConnectors/*/securityentitydata`: in another cloud, known by a connector.
+    Connector,
+    /// Another type, as given.
+    Other(String),
+}
+
+/// A cluster as Azure knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AzureCluster {
+    /// Its id, as given.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The id of its subscription.
+    pub subscription: String,
+    /// Its resource group.
+    pub resource_group: String,
+    /// What it is.
+    pub kind: ClusterKind,
+}
+
+impl AzureCluster {
+    /// The resource group it is in, where the alerts of an AKS cluster are listed.
+    ///
+    /// # Errors
+    ///
+    /// An id with a subscription or group that cannot be one.
+    pub fn scope(&self) -> Result<Scope> {
+        Scope::new(&self.subscription, Some(&self.resource_group))
+    }
+}
+
+/// From an id such as `/subscriptions/S/resourceGroups/G/providers/Microsoft.ContainerService/managedClusters/N`.
+impl FromStr for AzureCluster {
+    type Err = AzureError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let text = text.trim().trim_end_matches('/');
+        let parts: Vec<&str> = text.split('/').collect();
+        let is = |at: usize, word: &str| parts.get(at).is_some_and(|part| part.eq_ignore_ascii_case(word));
+        let shaped = parts.len() >= 9
+            && parts.len() % 2 == 1
+            && is(0, "")
+            && is(1, "subscriptions")
+            && is(3, "resourceGroups")
+            && is(5, "providers")
+            && parts[1..]
+                .iter()
+                .all(|part| !part.is_empty() && *part != "." && *part != "..");
+        if !shaped || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            let message = format!("{:?} is no id of a cluster", untrusted::name(text));
+            return Err(Explained::new(Cause::Setting, message)
+                .hint("see: az aks list --query [].id, az connectedk8s list --query [].id")
+                .doing("choose the cluster"));
+        }
+        let types: Vec<&str> = parts[7..].iter().step_by(2).copied().collect();
+        let of = format!("{}/{}", parts[6], types.join("/"));
+        let kind = match of.to_ascii_lowercase().as_str() {
+            "microsoft.containerservice/managedclusters" => ClusterKind::Aks,
+            "microsoft.kubernetes/connectedclusters" => ClusterKind::Arc,
+            "microsoft.security/securityconnectors/securityentitydata" => ClusterKind::Connector,
+            _ => ClusterKind::Other(of),
+        };
+        let cluster = Self {
+            id: text.to_owned(),
+            name: parts[parts.len() - 1].to_owned(),
+            subscription: parts[2].to_owned(),
+            resource_group: parts[4].to_owned(),
+            kind,
+        };
+        cluster.scope().map(|_| cluster)
+    }
+}
+
+/// What is known of a cluster from elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterHints {
+    /// An id that the user gives: nothing else is looked at.
+    pub resource_id: Option<String>,
+    /// The subscription to look in; all that the login can read, unless it is given.
+    pub subscription: Option<String>,
+    /// Host name of the API server.
+    pub server: Option<String>,
+    /// The nodes' label `kubernetes.azure.com/cluster`: the resource group that the nodes are in.
+    pub node_resource_group: Option<String>,
+    /// `spec.providerID` of some nodes.
+    pub provider_ids: Vec<String>,
+    /// The data of the `ConfigMap` `azure-clusterconfig` in the namespace `azure-arc`.
+    pub arc: BTreeMap<String, String>,
+}
+
+/// What a search came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// The cluster, where it is known which one it is.
+    pub found: Option<AzureCluster>,
+    /// What was tried, and what came of it, in order.
+    pub tried: Vec<String>,
+}
+
+/// Finds a cluster: by the id given, by what Azure Arc left in it (neither asks Azure), or by one query of
+/// Resource Graph for an AKS cluster with the API server's name, or with the nodes' resource group.
+///
+/// # Errors
+///
+/// An id that is none; those of [`Arm::graph`].
+pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
+    let mut search = Search::default();
+    if let Some(id) = &hints.resource_id {
+        search.found = Some(id.parse()?);
+        search.tried.push("the resource id given".to_owned());
+        return Ok(search);
+    }
+    match by_arc(&hints.arc) {
+        Some(Ok(cluster)) => {
+            search.found = Some(cluster);
+            search
+                .tried
+                .push("what Azure Arc left in the cluster: found".to_owned());
+            return Ok(search);
+        }
+        Some(Err(error)) => {
+            let reason = error.explained.message;
+            search
+                .tried
+                .push(format!("what Azure Arc left in the cluster: {reason}"));
+        }
+        None => search
+            .tried
+            .push("what Azure Arc left in the cluster: nothing there".to_owned()),
+    }
+    by_graph(arm, hints, &mut search).await?;
+    Ok(search)
+}
+
+fn by_arc(data: &BTreeMap<String, String>) -> Option<Result<AzureCluster>> {
+    let subscription = data.get("AZURE_SUBSCRIPTION_ID")?;
+    let group = data.get("AZURE_RESOURCE_GROUP")?;
+    let name = data.get("AZURE_RESOURCE_NAME")?;
+    let id = format!(
+        "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Kubernetes/connectedClusters/{name}"
+    );
+    Some(id.parse())
+}
+
+async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Result<()> {
+    let is_name = |text: &&String| !text.is_empty() && text.parse::<IpAddr>().is_err();
+    let server = hints.server.as_ref().filter(is_name);
+    let group = hints
+        .node_resource_group
+        .as_ref()
+        .filter(|group| !group.is_empty());
+    let mut wanted = vec![];
+    if let Some(server) = server {
+        let server = quoted(server);
+        wanted.extend(
+            ["fqdn", "privateFQDN", "azurePortalFQDN"].map(|name| format!("properties.{name} =~ {server}")),
+        );
+    }
+    if let Some(group) = group {
+        let cut = group.chars().count() >= LABEL;
+        let operator = if cut { "startswith" } else { "=~" };
+        wanted.push(format!(
+            "properties.nodeResourceGroup {operator} {}",
+            quoted(group)
+        ));
+    }
+    if wanted.is_empty() {
+        search.tried.push(
+            "Resource Graph: not asked, since neither a name of the API server nor a label of AKS is known"
+                .to_owned(),
+        );
+        return Ok(());
+    }
+    let query = format!(
+        "resources\n| where type =~ 'microsoft.containerservice/managedclusters'\n| where {}\n\
+         | project id, fqdn = tostring(properties.fqdn), private = tostring(properties.privateFQDN), \
+         portal = tostring(properties.azurePortalFQDN)\n| order by id asc",
+        wanted.join(" or ")
+    );
+    let from_nodes = hints.provider_ids.iter().find_map(|id| subscription_of(id));
+    let subscriptions: Vec<String> = hints.subscription.clone().or(from_nodes).into_iter().collect();
+    for subscription in &subscriptions {
+        // An id that is none would be told by Azure less clearly.
+        Scope::new(subscription, None)?;
+    }
+    let call = Call {
+        doing: "find the cluster in Azure".to_owned(),
+        right: Right::CLUSTERS,
+        scope: subscriptions
+            .first()
+            .map_or(String::new(), |id| format!("/subscriptions/{id}")),
+    };
+    let (mut by_server, mut by_group) = (vec![], vec![]);
+    arm.graph(&call, &query, &subscriptions, |row| {
+        let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+        let Ok(cluster) = text("id").parse::<AzureCluster>() else {
+            return;
+        };
+        let names = ["fqdn", "private", "portal"].map(text);
+        if server.is_some_and(|server| names.iter().any(|name| name.eq_ignore_ascii_case(server))) {
+            by_server.push(cluster);
+        } else {
+            by_group.push(cluster);
+        }
+    })
+    .await?;
+    let ways = [
+        ("the API server's name", server, by_server),
+        ("the nodes' resource group", group, by_group),
+    ];
+    for (way, hint, mut clusters) in ways {
+        let Some(hint) = hint else {
+            continue;
+        };
+        let came = match clusters.len() {
+            0 => "no AKS cluster that the login can read",
+            1 => "found",
+            _ => "several AKS clusters, so none is taken",
+        };
+        let hint = untrusted::name(hint);
+        search
+            .tried
+            .push(format!("Resource Graph by {way} {hint}: {came}"));
+        if clusters.len() == 1 {
+            search.found = clusters.pop();
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The subscription in `azure:///subscriptions/S/...`.
+fn subscription_of(provider_id: &str) -> Option<String> {
+    let rest = provider_id.strip_prefix("azure://")?.trim_start_matches('/');
+    let (word, rest) = rest.split_once('/')?;
+    let (subscription, _) = rest.split_once('/')?;
+    (word.eq_ignore_ascii_case("subscriptions") && Scope::new(subscription, None).is_ok())
+        .then(|| subscription.to_owned())
+}
+
+/// A text in a query of Resource Graph.
+fn quoted(text: &str) -> String {
+    let text = untrusted::name(text);
+    format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUBSCRIPTION: &str = "00000000-0000-4000-8000-000000000001";
+
+    #[test]
+    fn ids_are_read_whatever_their_case() {
+        for (rest, name, kind) in [
+            (
+                "Microsoft.ContainerService/managedClusters/blue",
+                "blue",
+                ClusterKind::Aks,
+            ),
+            (
+                "microsoft.containerservice/managedclusters/blue/",
+                "blue",
+                ClusterKind::Aks,
+            ),
+            (
+                "Microsoft.Kubernetes/connectedClusters/green",
+                "green",
+                ClusterKind::Arc,
+            ),
+            (
+                "Microsoft.Security/securityConnectors/aws/securityentitydata/red",
+                "red",
+                ClusterKind::Connector,
+            ),
+            (
+                "Microsoft.Other/things/x",
+                "x",
+                ClusterKind::Other("Microsoft.Other/things".to_owned()),
+            ),
+        ] {
+            let id = format!("/SUBSCRIPTIONS/{SUBSCRIPTION}/resourcegroups/rg-1/providers/{rest}");
+            let cluster: AzureCluster = id.parse().unwrap();
+            assert_eq!((cluster.name.as_str(), &cluster.kind), (name, &kind));
+            assert_eq!(cluster.subscription, SUBSCRIPTION);
+            assert_eq!(
+                cluster.scope().unwrap().id(),
+                format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-1")
+            );
+        }
+        for id in [
+            "",
+            "blue",
+            "/subscriptions/x/resourceGroups/g/providers/a/b/c",
+            "/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/g/providers/a/b",
+            "/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/../providers/a/b/c",
+            "/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/g/providers/a/b/c d",
+            "/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/g'g/providers/a/b/c",
+        ] {
+            let error = id.parse::<AzureCluster>().unwrap_err();
+            assert_eq!(error.explained.cause, Cause::Setting, "{id}");
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_its_quotes() {
+        assert_eq!(quoted(r"a' or \'b"), r"'a\' or \\\'b'");
+        assert_eq!(quoted("a\nb"), "'a b'");
+        let id = format!("azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/g/providers/x");
+        assert_eq!(subscription_of(&id).as_deref(), Some(SUBSCRIPTION));
+        assert_eq!(subscription_of("aws:///eu-west-1a/i-1"), None);
+        assert_eq!(subscription_of("azure:///subscriptions/' or 1/x"), None);
+    }
+}
