@@ -4,22 +4,26 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
-use crate::cli::{Action, DryRun, Invocation, Run, Source};
+use crate::cli::values::ReportFile;
+use crate::cli::{Action, DryRun, Invocation, Of, Recorded, Run, Source, Verify, VerifyOptions};
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Environment, Target};
-use crate::cluster::{Cluster, DEFAULT_REQUEST_TIMEOUT};
+use crate::cluster::{CloudMarks, Cluster, DEFAULT_REQUEST_TIMEOUT};
 use crate::consent::consent;
 use crate::defender::alerts;
 use crate::engine::{self, Event, Events, Started, Stop};
 use crate::exit::Exit;
+use crate::history::{self, History};
 use crate::manifest::{self, ATTACKER, RUN_LABEL, VICTIM};
-use crate::plan::Plan;
+use crate::plan::{DEFAULT_NAMESPACE, Plan};
 use crate::report::{self, OutputFile, Report, export, show_events};
 use crate::result::{
     Admission, AlertExpectation, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, NOTE_SCHEMA, Note, PLAN_SCHEMA,
-    PlanResult, PlannedObject, PlannedStep, Problem, expectations,
+    PlanResult, PlannedObject, PlannedStep, Problem, RUN_SCHEMA, RunResult, ScenarioResult, Verification,
+    expectations,
 };
 use crate::scenario::{Scenario, catalogue};
 use crate::schema;
+use crate::verify::{self, Place};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -127,6 +131,22 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             ));
             Ok(Exit::Ok)
         }
+        Action::Verify(asked) => {
+            let show = tokio::spawn(show_events(report.clone(), receiver));
+            verify_run(&asked, namespace.as_deref(), &connect, report, (events, show)).await
+        }
+        Action::Report(of, reports) => {
+            let result = record(&of)?;
+            report.run(&result);
+            for (kind, file) in open_all(&reports)? {
+                file.write(&export::render(kind, &result))?;
+            }
+            Ok(Exit::Ok)
+        }
+        Action::History => {
+            report.history(&History::of_user()?.all());
+            Ok(Exit::Ok)
+        }
         Action::Images(options) => {
             report.images(&options.attacker_image, &options.victim_image);
             Ok(Exit::Ok)
@@ -162,25 +182,203 @@ async fn attack(
     report: &Report,
     (events, show): (Events, JoinHandle<()>),
 ) -> Result<Exit, Problem> {
-    let reports = run.reports.iter();
-    let reports = reports.map(|file| Ok((file.kind, OutputFile::open(&file.path)?)));
-    let reports: Vec<_> = reports.collect::<Result<_, Problem>>()?;
+    let reports = open_all(&run.reports)?;
     let note = run.soc_note.as_deref().map(OutputFile::open).transpose()?;
     let stop = stop(report)?;
+    let place = match &run.verify {
+        Some(options) => {
+            let place = verify::find(options, &info, cluster.cloud_marks().await).await?;
+            place.try_out().await?;
+            Some((options, place))
+        }
+        None => None,
+    };
+    let info = ClusterInfo {
+        resource_id: place.as_ref().and_then(|(_, place)| place.resource_id()),
+        ..info
+    };
     let consent = async |started: &Started| {
         consent(run, plan, &target, started, &events).await?;
         note.map_or(Ok(()), |file| {
             file.write(&report::json(&soc_note(plan, started, agent)))
         })
     };
-    let result = engine::run(&cluster, plan, info, consent, &stop, &events).await;
+    let mut result = engine::run(&cluster, plan, info, consent, &stop, &events).await;
+    let attacked = result.cleanup.is_some() || result.kept_until.is_some();
+    if attacked {
+        keep_record(&result, &events);
+    }
+    let mut unread = None;
+    if let Some((options, place)) = place.filter(|_| attacked && !stop.requested()) {
+        unread = look(&mut result, &place, options, false, &stop, &events)
+            .await
+            .err();
+        result.exit = result.exit.worse(judged(&result, unread.as_ref(), &stop));
+        result.exit_code = result.exit.code();
+    }
     drop((events, cluster));
     let _ = show.await;
     report.run(&result);
+    if let Some(problem) = &unread {
+        report.problem(problem);
+    }
     for (kind, file) in reports {
         file.write(&export::render(kind, &result))?;
     }
     Ok(result.exit)
+}
+
+/// Looks for the alerts of a run that has ended.
+async fn verify_run(
+    asked: &Verify,
+    namespace: Option<&str>,
+    connect: &ConnectOptions,
+    report: &Report,
+    (events, show): (Events, JoinHandle<()>),
+) -> Result<Exit, Problem> {
+    let (mut result, unobserved) = match &asked.of {
+        Of::Run(recorded) => (record(recorded)?, false),
+        Of::Window {
+            scenarios,
+            since,
+            until,
+        } => {
+            let (_, target) = connect::resolve(connect, &Environment::from_process())?;
+            let scenarios: Vec<Scenario> = scenarios.iter().map(scenario).collect::<Result<_, _>>()?;
+            (
+                unrecorded(scenarios, namespace, (*since, *until), info(&target, connect)),
+                true,
+            )
+        }
+    };
+    let reports = open_all(&asked.reports)?;
+    let stop = stop(report)?;
+    // The cluster may be gone by now; where it is not, it knows best what it is.
+    let marks = match (open(connect, None, &agent(None), &events), &asked.options.alerts) {
+        (Ok((cluster, target, _)), None) if target.server == result.cluster.server => {
+            cluster.cloud_marks().await
+        }
+        _ => CloudMarks::default(),
+    };
+    let place = verify::find(&asked.options, &result.cluster, marks).await?;
+    result.cluster.resource_id = place.resource_id();
+    let unread = look(&mut result, &place, &asked.options, unobserved, &stop, &events)
+        .await
+        .err();
+    // The answer is to the question about alerts, whatever became of the run.
+    let exit = judged(&result, unread.as_ref(), &stop);
+    (result.exit, result.exit_code) = (exit, exit.code());
+    drop(events);
+    let _ = show.await;
+    if let Some(problem) = unread {
+        return Err(problem);
+    }
+    report.run(&result);
+    for (kind, file) in reports {
+        file.write(&export::render(kind, &result))?;
+    }
+    Ok(exit)
+}
+
+/// Reads alerts and puts the verdicts into the result, and into its record where it has one.
+async fn look(
+    result: &mut RunResult,
+    place: &Place,
+    options: &VerifyOptions,
+    unobserved: bool,
+    stop: &Stop,
+    events: &Events,
+) -> Result<(), Problem> {
+    let mut recorded = result.clone();
+    let seen = |verification: &Verification| {
+        if !unobserved {
+            recorded.verification = Some(verification.clone());
+            keep_record(&recorded, events);
+        }
+    };
+    result.verification = Some(verify::watch(result, place, options, unobserved, stop, events, seen).await?);
+    Ok(())
+}
+
+/// What a look for alerts means for the process.
+fn judged(result: &RunResult, unread: Option<&Problem>, stop: &Stop) -> Exit {
+    let missing = result
+        .verification
+        .as_ref()
+        .is_some_and(Verification::is_alert_missing);
+    let base = if stop.requested() {
+        Exit::Interrupted
+    } else {
+        Exit::Ok
+    };
+    match unread {
+        Some(problem) => base.worse(problem.exit),
+        None if missing => base.worse(Exit::AlertMissing),
+        None => base,
+    }
+}
+
+/// A run that nothing is known of but what ran where and when.
+fn unrecorded(
+    scenarios: Vec<Scenario>,
+    namespace: Option<&str>,
+    (started, ended): (Timestamp, Timestamp),
+    cluster: ClusterInfo,
+) -> RunResult {
+    let scenarios = scenarios.into_iter().map(|scenario| ScenarioResult {
+        alerts: expectations(&scenario.alerts),
+        id: scenario.id,
+        title: scenario.title,
+        tactics: vec![],
+        steps: vec![],
+    });
+    RunResult {
+        schema: RUN_SCHEMA.into(),
+        version: VERSION.into(),
+        run: "unknown".to_owned(),
+        cluster,
+        namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
+        started,
+        ended,
+        scenarios: scenarios.collect(),
+        problem: None,
+        cleanup: None,
+        kept_until: None,
+        verification: None,
+        exit: Exit::Ok,
+        exit_code: 0,
+    }
+}
+
+fn record(of: &Recorded) -> Result<RunResult, Problem> {
+    match of {
+        Recorded::File(path) => history::read(path),
+        Recorded::Run(run) => History::of_user()?.load(run),
+        Recorded::Last => {
+            let last = History::of_user()?.all().into_iter().next();
+            last.ok_or_else(|| {
+                let hint = "--record names a file; --since, --until, -n and --scenario do without";
+                usage(
+                    "there is no record of a run on this machine".to_owned(),
+                    Some(hint),
+                )
+            })
+        }
+    }
+}
+
+/// A record that cannot be written is no reason to call a run failed.
+fn keep_record(result: &RunResult, events: &Events) {
+    if let Err(problem) = History::of_user().and_then(|history| history.save(result)) {
+        events.send(Event::Notice(problem.message));
+    }
+}
+
+fn open_all(files: &[ReportFile]) -> Result<Vec<(export::Kind, OutputFile)>, Problem> {
+    let files = files.iter();
+    files
+        .map(|file| Ok((file.kind, OutputFile::open(&file.path)?)))
+        .collect()
 }
 
 fn agent(plan: Option<&Plan>) -> String {

@@ -34,3 +34,4 @@ pub mod scenario;
 pub mod schema;
 pub mod secret;
 pub mod untrusted;
+pub mod verify;

@@ -74,6 +74,8 @@ pub struct ClusterInfo {
     pub kubeconfig_user: Option<String>,
     /// Whom the caller asks to be taken for.
     pub impersonated: Option<String>,
+    /// Its id in Azure, where it was looked for and found.
+    pub resource_id: Option<String>,
 }
 
 /// `context c, https://server (v1.33.0) as admin`, as far as it is known.

@@ -12,8 +12,11 @@ use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
     ValueEnum, value_parser,
 };
+use jiff::Timestamp;
 
+use crate::azure::{Cloud, LoginKind};
 use crate::cluster::connect::ConnectOptions;
+use crate::defender::alerts::Condition;
 use crate::exit::Exit;
 use crate::guard;
 use crate::plan::{DEFAULT_REGISTRY, Fit, Options, Toleration};
@@ -56,6 +59,12 @@ pub enum Action {
     Lint(PathBuf),
     /// Print the images that a run needs: the attacker's and the victim's.
     Images(Box<Options>),
+    /// Look for the alerts of a run that has ended.
+    Verify(Box<Verify>),
+    /// Print the record of a run.
+    Report(Recorded, Vec<ReportFile>),
+    /// Print the runs that this machine has records of.
+    History,
     /// Print what settings are in force, and where they are from.
     Settings(Vec<Setting>),
     /// Print the JSON Schema of that name.
@@ -81,7 +90,103 @@ pub struct Run {
     pub soc_note: Option<PathBuf>,
     /// Where reports go.
     pub reports: Vec<ReportFile>,
+    /// Whether alerts are looked for afterwards, and how.
+    pub verify: Option<VerifyOptions>,
 }
+
+/// A look for the alerts of a run that has ended, as asked for.
+#[derive(Debug)]
+pub struct Verify {
+    /// Which run.
+    pub of: Of,
+    /// How.
+    pub options: VerifyOptions,
+    /// Where reports go.
+    pub reports: Vec<ReportFile>,
+}
+
+/// Which run alerts are looked for of.
+#[derive(Debug)]
+pub enum Of {
+    /// One with a record.
+    Run(Recorded),
+    /// One that nothing is known of but what ran where and when.
+    Window {
+        /// What ran.
+        scenarios: Vec<Source>,
+        /// Not before.
+        since: Timestamp,
+        /// Not after.
+        until: Timestamp,
+    },
+}
+
+/// A record of a run.
+#[derive(Clone, Debug)]
+pub enum Recorded {
+    /// That of the last run on this machine.
+    Last,
+    /// That of this run on this machine.
+    Run(String),
+    /// This file.
+    File(PathBuf),
+}
+
+/// Where Defender's alerts are read, and how long.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyOptions {
+    /// Time after a run in which alerts may still come
+    #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::duration, default_value = "90m", env = "DEFENDER_SIM_WAIT", hide_env = true, hide_short_help = true)]
+    pub wait: Duration,
+    /// How often alerts are read meanwhile
+    #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::duration, default_value = "60s", env = "DEFENDER_SIM_INTERVAL", hide_env = true, hide_short_help = true)]
+    pub interval: Duration,
+    /// An alert that takes longer counts as missing
+    #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::duration, env = "DEFENDER_SIM_MAX_TIME_TO_DETECT", hide_env = true, hide_short_help = true)]
+    pub max_time_to_detect: Option<Duration>,
+    /// Say that the cluster has what an alert needs, or not: drift-policy=yes; can be repeated
+    #[arg(long, help_heading = VERIFY, value_name = "CONDITION=yes|no", value_parser = values::assumption, value_delimiter = ',', env = "DEFENDER_SIM_ASSUME", hide_env = true, hide_short_help = true)]
+    pub assume: Vec<(Condition, bool)>,
+    /// File with further names of alerts (YAML): alert id, list of names
+    #[arg(long, help_heading = VERIFY, value_name = "FILE", env = "DEFENDER_SIM_ALERT_NAMES", hide_env = true, hide_short_help = true)]
+    pub alert_names: Option<PathBuf>,
+    /// Read alerts from a file: a list of the API, rows of Resource Graph, an export
+    #[arg(long, help_heading = VERIFY, value_name = "FILE", hide_short_help = true)]
+    pub alerts: Option<PathBuf>,
+    /// Where in Azure alerts are read
+    #[arg(long, help_heading = VERIFY, value_enum, default_value_t, value_name = "SOURCE", env = "DEFENDER_SIM_ALERTS_SOURCE", hide_env = true, hide_short_help = true)]
+    pub alerts_source: AlertSource,
+    /// The cluster's resource id in Azure
+    #[arg(long, help_heading = VERIFY, value_name = "ID", env = "DEFENDER_SIM_RESOURCE_ID", hide_env = true, hide_short_help = true)]
+    pub resource_id: Option<String>,
+    /// The subscription to look in
+    #[arg(long, help_heading = VERIFY, value_name = "ID", env = "DEFENDER_SIM_SUBSCRIPTION", hide_env = true, hide_short_help = true)]
+    pub subscription: Option<String>,
+    /// Which Azure: `AzureCloud`, `AzureUSGovernment`, or an endpoint (<https://...>)
+    #[arg(long, help_heading = VERIFY, value_name = "CLOUD", env = "DEFENDER_SIM_AZURE_CLOUD", hide_env = true, hide_short_help = true)]
+    pub azure_cloud: Option<Cloud>,
+    /// How to log in: workload-identity, managed-identity, cli or azd
+    #[arg(long, help_heading = VERIFY, value_name = "LOGIN", value_parser = values::login, env = "DEFENDER_SIM_AZURE_LOGIN", hide_env = true, hide_short_help = true)]
+    pub azure_login: Option<LoginKind>,
+    /// The tenant to log in to
+    #[arg(long, help_heading = VERIFY, value_name = "ID", env = "DEFENDER_SIM_AZURE_TENANT", hide_env = true, hide_short_help = true)]
+    pub azure_tenant: Option<String>,
+    /// File with certificates to trust besides the system's
+    #[arg(long, help_heading = VERIFY, value_name = "FILE", env = "DEFENDER_SIM_AZURE_CA", hide_env = true, hide_short_help = true)]
+    pub azure_ca: Option<PathBuf>,
+}
+
+/// Where in Azure alerts are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AlertSource {
+    /// The alerts API: as fresh as it gets.
+    #[default]
+    Api,
+    /// Azure Resource Graph: one query.
+    Graph,
+}
+
+const VERIFY: &str = "Verify options";
 
 /// A JSON Schema that this tool publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -179,6 +284,7 @@ struct Root {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, while the process starts")]
 enum Fixed {
     /// Remove what earlier runs left, from any machine
     #[command(
@@ -207,6 +313,45 @@ enum Fixed {
     },
     /// Print the alerts this tool knows
     Alerts,
+    /// Say which expected alerts Defender raised for a run that has ended
+    #[command(
+        long_about = "Say which expected alerts Defender raised for a run that has ended: the last one, or \
+                            the one named; by its record on this machine or in a file, or, where there is \
+                            none, by namespace, time and scenarios. Can be stopped and taken up again."
+    )]
+    Verify {
+        /// The run; the last one, unless named
+        #[arg(value_name = "RUN")]
+        run: Option<String>,
+        /// Record of a run in a file, as --report json=FILE writes it
+        #[arg(long, value_name = "FILE", conflicts_with = "run")]
+        record: Option<PathBuf>,
+        /// A run without a record: it began at this time; with -n and --scenario
+        #[arg(long, value_name = "TIME", value_parser = values::timestamp, conflicts_with_all = ["run", "record"], requires_all = ["until", "scenario"])]
+        since: Option<Timestamp>,
+        /// A run without a record: it ended at this time
+        #[arg(long, value_name = "TIME", value_parser = values::timestamp, requires = "since")]
+        until: Option<Timestamp>,
+        /// A run without a record: what ran; can be repeated
+        #[arg(long, value_name = "SCENARIO", value_parser = ids(), requires = "since")]
+        scenario: Vec<String>,
+        /// Write a report: junit=, json=, markdown= or navigator=FILE; can be repeated
+        #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
+        report: Vec<ReportFile>,
+        #[command(flatten)]
+        options: VerifyOptions,
+    },
+    /// Print the record of a run, also as a report
+    Report {
+        /// The run; the last one, unless named
+        #[arg(value_name = "RUN")]
+        run: Option<String>,
+        /// Write a report: junit=, json=, markdown= or navigator=FILE; can be repeated
+        #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
+        report: Vec<ReportFile>,
+    },
+    /// Print the runs that this machine has records of
+    History,
     /// Print the JSON Schema of a file or an output
     Schema {
         /// Of what
@@ -334,6 +479,7 @@ pub enum DryRun {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct RunArgs {
     /// Say what would be done, and do nothing; "server" asks the API server
     #[arg(long, value_enum, value_name = "STRATEGY", default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "client")]
@@ -353,8 +499,13 @@ struct RunArgs {
     /// Write a note for the SOC before anything is made (JSON): run id, time, pods, alerts
     #[arg(long, value_name = "FILE")]
     soc_note: Option<PathBuf>,
+    /// Afterwards wait for Defender's alerts, and say which were raised
+    #[arg(long)]
+    verify: bool,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    verify_options: VerifyOptions,
 }
 
 /// What can be set for all runs.
@@ -427,8 +578,8 @@ pub fn command() -> Command {
     let file = file
         .value_parser(value_parser!(PathBuf))
         .help("Scenario file of your own; can be repeated");
-    let view =
-        Settings::augment_args(Command::new("view")).about("Print every setting, and where it is from");
+    let view = VerifyOptions::augment_args(Settings::augment_args(Command::new("view")))
+        .about("Print every setting, and where it is from");
     command = command.subcommand(
         Command::new("config")
             .about("Show the defaults in force")
@@ -465,6 +616,9 @@ pub fn command() -> Command {
     );
     command
         .mut_subcommand("cleanup", |c| c.display_order(900))
+        .mut_subcommand("verify", |c| c.display_order(802))
+        .mut_subcommand("report", |c| c.display_order(803))
+        .mut_subcommand("history", |c| c.display_order(804))
         .mut_subcommand("version", |c| c.display_order(905))
         .mut_subcommand("list", |c| c.display_order(901))
         .mut_subcommand("describe", |c| c.display_order(902))
@@ -537,6 +691,36 @@ fn invocation(
             sub.get_one::<String>("scenario").cloned().unwrap_or_default(),
         )),
         "lint" => Action::Lint(sub.get_one::<PathBuf>("file").cloned().unwrap_or_default()),
+        "history" => Action::History,
+        "report" => Action::Report(
+            recorded(sub.get_one::<String>("run"), None),
+            sub.get_many("report").into_iter().flatten().cloned().collect(),
+        ),
+        "verify" => {
+            let options = VerifyOptions::from_arg_matches(sub)?;
+            let of = match (sub.get_one("since"), sub.get_one("until")) {
+                (Some(&since), Some(&until)) => Of::Window {
+                    scenarios: sub
+                        .get_many("scenario")
+                        .into_iter()
+                        .flatten()
+                        .cloned()
+                        .map(Source::BuiltIn)
+                        .collect(),
+                    since,
+                    until,
+                },
+                _ => Of::Run(recorded(
+                    sub.get_one::<String>("run"),
+                    sub.get_one::<PathBuf>("record"),
+                )),
+            };
+            Action::Verify(Box::new(Verify {
+                of,
+                options,
+                reports: sub.get_many("report").into_iter().flatten().cloned().collect(),
+            }))
+        }
         "schema" => Action::Schema(*sub.get_one("name").expect("clap requires a name")),
         "images" => {
             let (_, list) = sub.subcommand().expect("clap requires a subcommand");
@@ -560,6 +744,7 @@ fn invocation(
                 production_words: run.settings.production_words.clone(),
                 soc_note: run.soc_note,
                 reports: run.report,
+                verify: run.verify.then_some(run.verify_options),
                 options: run.settings.options(run.keep),
             }))
         }
@@ -580,6 +765,14 @@ fn invocation(
         },
         connect: connect(global),
     })
+}
+
+fn recorded(run: Option<&String>, file: Option<&PathBuf>) -> Recorded {
+    match (run, file) {
+        (_, Some(file)) => Recorded::File(file.clone()),
+        (Some(run), None) => Recorded::Run(run.clone()),
+        (None, None) => Recorded::Last,
+    }
 }
 
 /// The scenarios that a subcommand stands for.

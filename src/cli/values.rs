@@ -4,9 +4,14 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use crate::azure::LoginKind;
+use crate::defender::alerts::Condition;
 use crate::manifest;
 use crate::report::export;
 use crate::secret::Secret;
+use crate::verify::LOGINS;
 
 /// A file that a report goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +85,31 @@ fn is_name(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     edge(text.chars().next()) && edge(text.chars().last()) && text.chars().all(inner)
+}
+
+/// A condition and whether it holds: `drift-policy=yes`.
+pub(super) fn assumption(text: &str) -> Result<(Condition, bool), String> {
+    let wrong = "expected audit-log, drift-policy, dns-detection or anti-malware, and =yes or =no";
+    let (condition, is) = text.split_once('=').ok_or(wrong)?;
+    let condition = serde_json::from_value(condition.into()).map_err(|_| wrong)?;
+    match is {
+        "yes" => Ok((condition, true)),
+        "no" => Ok((condition, false)),
+        _ => Err(wrong.to_owned()),
+    }
+}
+
+pub(super) fn login(text: &str) -> Result<LoginKind, String> {
+    let found = LOGINS.iter().find(|(name, _)| *name == text);
+    found.map(|(_, kind)| *kind).ok_or_else(|| {
+        let names = LOGINS.map(|(name, _)| name);
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+pub(super) fn timestamp(text: &str) -> Result<Timestamp, String> {
+    text.parse()
+        .map_err(|_| "expected a time such as 2026-05-04T10:00:00Z".to_owned())
 }
 
 pub(super) fn report_file(text: &str) -> Result<ReportFile, String> {

@@ -17,7 +17,7 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams,
     Preconditions,
@@ -112,6 +112,17 @@ pub fn selector(run: Option<&str>) -> String {
         Some(run) => format!("{OWNER_LABEL}={OWNER},{RUN_LABEL}={run}"),
         None => format!("{OWNER_LABEL}={OWNER}"),
     }
+}
+
+/// What a cluster says about the cloud it is in.
+#[derive(Clone, Debug, Default)]
+pub struct CloudMarks {
+    /// The resource group of its nodes, by the label that AKS gives them.
+    pub node_resource_group: Option<String>,
+    /// `spec.providerID` of some nodes.
+    pub provider_ids: Vec<String>,
+    /// What Azure Arc notes in the cluster about its resource.
+    pub arc: BTreeMap<String, String>,
 }
 
 /// A connection to one cluster.
@@ -309,6 +320,32 @@ impl Cluster {
             })
         };
         nodes.iter().flat_map(labels).collect()
+    }
+
+    /// What the cluster says about the cloud it is in; nothing of what cannot be read.
+    pub async fn cloud_marks(&self) -> CloudMarks {
+        let nodes = Api::<Node>::all(self.client.clone());
+        let maps = Api::<ConfigMap>::namespaced(self.client.clone(), "azure-arc");
+        let some = ListParams::default().limit(5);
+        let (nodes, map) = tokio::join!(
+            self.call(|| "list nodes".into(), nodes.list(&some)),
+            self.call(
+                || "get configmap/azure-clusterconfig".into(),
+                maps.get_opt("azure-clusterconfig")
+            ),
+        );
+        let nodes = nodes.map(|list| list.items).unwrap_or_default();
+        let group = nodes
+            .iter()
+            .find_map(|node| node.labels().get("kubernetes.azure.com/cluster"));
+        CloudMarks {
+            node_resource_group: group.cloned(),
+            provider_ids: nodes
+                .iter()
+                .filter_map(|node| node.spec.as_ref()?.provider_id.clone())
+                .collect(),
+            arc: map.ok().flatten().and_then(|map| map.data).unwrap_or_default(),
+        }
     }
 
     /// Server-side apply, without force: a field that somebody else owns is a conflict, never a change.

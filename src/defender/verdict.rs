@@ -142,6 +142,8 @@ pub struct Question {
     pub names: Names,
     /// Whether alerts may still come.
     pub waiting: bool,
+    /// Whether nothing is known of the steps; they are taken as done then.
+    pub unobserved: bool,
     /// An alert that takes longer counts as one that did not come in time.
     pub slowest: Option<SignedDuration>,
 }
@@ -294,7 +296,7 @@ fn missing(
             .iter()
             .flat_map(|scenario| steps(scenario, &expected.id))
     };
-    if !steps().any(|step| step.outcome == Outcome::Proved) {
+    if !question.unobserved && !steps().any(|step| step.outcome == Outcome::Proved) {
         let steps: Vec<String> = scenarios
             .iter()
             .flat_map(|scenario| {

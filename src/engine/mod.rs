@@ -54,6 +54,13 @@ pub enum Event {
     Removing(usize),
     /// This object was asked to go.
     Removed(String),
+    /// Defender's alerts were read: so many of those expected are there, so many may still come.
+    Alerts {
+        /// There.
+        raised: usize,
+        /// May come.
+        waiting: usize,
+    },
     /// Something worth saying that changes nothing, such as a warning of the API server.
     Notice(String),
 }

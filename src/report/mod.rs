@@ -90,7 +90,8 @@ impl Report {
 
     /// Prints what a run was found to have done.
     pub fn run(&self, result: &RunResult) {
-        let nothing = result.cleanup.is_none() && result.kept_until.is_none();
+        let nothing =
+            result.cleanup.is_none() && result.kept_until.is_none() && result.verification.is_none();
         let table = |width| {
             if nothing {
                 String::new()
@@ -113,6 +114,12 @@ impl Report {
                 result.namespace
             ));
         }
+    }
+
+    /// Prints the runs that there are records of.
+    pub fn history(&self, runs: &[RunResult]) {
+        let ids = runs.iter().map(|run| run.run.clone());
+        self.print(&runs, |width| table::history(runs, width), ids);
     }
 
     /// Prints what a clean-up was found to have done.

@@ -136,6 +136,10 @@ impl Progress {
             Event::Removed(object) => {
                 self.detail(&format!("{object} deleted"), &format!("removing {object}"));
             }
+            Event::Alerts { raised, waiting: 0 } => self.line(&format!("{raised} expected alerts raised")),
+            Event::Alerts { raised, waiting } => {
+                self.either(&format!("{raised} expected alerts raised, waiting for {waiting}"));
+            }
             Event::Notice(text) => self.report_line(&format!("warning: {text}")),
         }
     }

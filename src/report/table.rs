@@ -141,6 +141,62 @@ pub(super) fn run(result: &RunResult, width: Width) -> String {
     text
 }
 
+/// A line for each run, with the time that the slowest of its alerts took.
+pub(super) fn history(runs: &[RunResult], width: Width) -> String {
+    let rows = runs.iter().map(|run| {
+        let steps = run.scenarios.iter().flat_map(|scenario| &scenario.steps);
+        let proved = steps
+            .clone()
+            .filter(|step| step.outcome == Outcome::Proved)
+            .count();
+        let scenarios: Vec<&str> = run
+            .scenarios
+            .iter()
+            .map(|scenario| scenario.id.as_str())
+            .collect();
+        let (alerts, slowest) = match &run.verification {
+            None => ("not looked for".to_owned(), None),
+            Some(verification) => {
+                let raised = verification
+                    .alerts
+                    .iter()
+                    .filter_map(|alert| alert.raised.as_ref());
+                let slowest = raised
+                    .clone()
+                    .filter_map(|raised| raised.seconds_to_detect)
+                    .reduce(f64::max);
+                (
+                    format!("{} of {}", raised.count(), verification.alerts.len()),
+                    slowest,
+                )
+            }
+        };
+        let mut row = vec![
+            run.run.clone(),
+            format!("{:.0}", run.started),
+            scenarios.join(" "),
+            format!("{proved} of {}", steps.count()),
+            alerts,
+            seconds(slowest),
+        ];
+        if width == Width::Wide {
+            row.push(
+                run.cluster
+                    .context
+                    .clone()
+                    .unwrap_or_else(|| run.cluster.server.clone()),
+            );
+            row.push(run.namespace.clone());
+        }
+        row
+    });
+    let mut header = vec!["RUN", "STARTED", "SCENARIOS", "PROVED", "ALERTS", "SLOWEST"];
+    if width == Width::Wide {
+        header.extend(["CLUSTER", "NAMESPACE"]);
+    }
+    table(&header, rows, width)
+}
+
 /// The verdict on each expected alert, and what else was raised.
 fn verdicts(verification: &Verification, width: Width) -> String {
     let rows = verification.alerts.iter().map(|alert| {

@@ -17,6 +17,7 @@ mod range;
 mod results;
 mod settings;
 mod trees;
+mod verify;
 mod walls;
 
 // What `results` names through the root of the crate.

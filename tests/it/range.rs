@@ -60,13 +60,20 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The program that runs a command inside the range, and the variables it wants.
-pub fn range_command() -> (PathBuf, [(&'static str, String); 1]) {
+/// The program that runs a command inside the range, and the variables it wants: records of runs go to the
+/// tests' own folder, not to that of whoever runs them.
+pub fn range_command() -> (PathBuf, [(&'static str, String); 2]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let binary = Path::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
     let path = std::env::var("PATH").unwrap_or_default();
     let path = format!("{}:{path}", binary.parent().unwrap().display());
-    (root.join("tests/range/exec"), [("PATH", path)])
+    (
+        root.join("tests/range/exec"),
+        [
+            ("PATH", path),
+            ("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR").to_owned()),
+        ],
+    )
 }
 
 fn inside(program: &str) -> Command {

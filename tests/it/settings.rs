@@ -49,22 +49,34 @@ impl Home {
 }
 
 /// A value for each setting that is not its default, twice.
-const VALUES: [(&str, [&str; 2]); 15] = [
+const VALUES: [(&str, [&str; 2]); 27] = [
+    ("alert-names", ["a.yaml", "b.yaml"]),
+    ("alerts-source", ["graph", "api"]),
     ("annotation", ["a=1", "b=2"]),
+    ("assume", ["drift-policy=yes", "dns-detection=no"]),
     ("attacker-image", ["x/attacker:1", "y/attacker:2"]),
+    ("azure-ca", ["a.pem", "b.pem"]),
+    ("azure-cloud", ["AzureUSGovernment", "https://arm.example"]),
+    ("azure-login", ["cli", "managed-identity"]),
+    ("azure-tenant", ["a", "b"]),
     ("color", ["always", "never"]),
     ("deadline", ["20m", "30m"]),
     ("image-pull-policy", ["Never", "Always"]),
     ("image-pull-secret", ["one", "two"]),
     ("image-registry", ["registry.example/a", "registry.example/b"]),
+    ("interval", ["30s", "2m"]),
     ("label", ["team=a", "team=b"]),
+    ("max-time-to-detect", ["30m", "1h"]),
     ("node-selector", ["pool=a", "pool=b"]),
     ("output", ["yaml", "json"]),
     ("production-words", ["haupt", "principal"]),
+    ("resource-id", ["/a", "/b"]),
     ("service-account-annotation", ["id=a", "id=b"]),
+    ("subscription", ["a", "b"]),
     ("timeout", ["2m", "3m"]),
     ("toleration", ["a:NoSchedule", "b=c:NoExecute"]),
     ("victim-image", ["x/victim:1", "y/victim:2"]),
+    ("wait", ["1m", "2h"]),
 ];
 
 fn variable(name: &str) -> String {
@@ -120,7 +132,7 @@ fn a_config_file_that_cannot_be_used_is_named_with_the_reason() {
     for (config, said) in [
         (
             "deadlines: 5m",
-            "deadlines: no such setting; expected one of annotation, ",
+            "deadlines: no such setting; expected one of alert-names, ",
         ),
         (
             "deadline: 5s",

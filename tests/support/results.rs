@@ -64,6 +64,7 @@ pub fn mixed() -> RunResult {
         cluster: ClusterInfo {
             kubeconfig_user: None,
             impersonated: None,
+            resource_id: None,
             context: Some("prod".into()),
             server: "https://192.0.2.1".into(),
             version: Some("v1.34.4".into()),

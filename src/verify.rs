@@ -1,0 +1,244 @@
+//! Reads Defender's alerts until all that can come have come, or the time is over, and judges a run by them.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::azure::{
+    Arm, ArmOptions, AzureCluster, AzureError, Cause, Cloud, ClusterHints, Environment, LoginKind,
+    LoginOptions, Scope, Source, find_cluster,
+};
+use crate::cli::{AlertSource, VerifyOptions};
+use crate::cluster::CloudMarks;
+use crate::defender::verdict::{self, Fact, Facts, Names, Question, Subject};
+use crate::engine::{Event, Events, Stop};
+use crate::exit::Exit;
+use crate::result::{ClusterInfo, Problem, RunResult, Verdict, Verification};
+
+/// Sources may hand out alerts a little late, and clocks differ: alerts since so long before the run are read.
+const EARLIER: SignedDuration = SignedDuration::from_hours(1);
+
+impl From<AzureError> for Problem {
+    fn from(error: AzureError) -> Self {
+        Problem {
+            message: error.to_string(),
+            hint: error.explained.hint,
+            details: vec![],
+            exit: Exit::AlertMissing,
+        }
+    }
+}
+
+/// Where the alerts of a cluster are read, and what the cluster is called there.
+pub struct Place {
+    source: Source,
+    /// Names and ids of the cluster; none where it is not known.
+    cluster: Vec<String>,
+    names: Names,
+}
+
+/// Finds out where the alerts of a cluster are. `marks` is what the cluster itself says, where it can be asked.
+///
+/// # Errors
+/// When there is no login, or the cluster cannot be found and no flag names it.
+pub async fn find(
+    options: &VerifyOptions,
+    cluster: &ClusterInfo,
+    marks: CloudMarks,
+) -> Result<Place, Problem> {
+    let names = match &options.alert_names {
+        None => Names::new(),
+        Some(path) => {
+            let bad = |cause: String| usage(format!("{} cannot be used: {cause}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+            serde_saphyr::from_str(&text).map_err(|error| bad(error.without_snippet().to_string()))?
+        }
+    };
+    let known = options
+        .resource_id
+        .clone()
+        .or_else(|| cluster.resource_id.clone());
+    if let Some(path) = &options.alerts {
+        let cluster = known.map(|id| id.parse::<AzureCluster>()).transpose()?;
+        return Ok(Place {
+            source: Source::File(path.clone()),
+            cluster: cluster.iter().flat_map(called).collect(),
+            names,
+        });
+    }
+    let arm = Arm::new(ArmOptions {
+        cloud: options.azure_cloud.clone().unwrap_or(Cloud::Public),
+        login: LoginOptions {
+            only: options.azure_login,
+            tenant: options.azure_tenant.clone(),
+            managed_identity: None,
+        },
+        certificate_authority: options.azure_ca.clone(),
+        environment: Environment::from_process(),
+        ..ArmOptions::default()
+    })?;
+    let host = cluster
+        .server
+        .parse::<http::Uri>()
+        .ok()
+        .and_then(|uri| uri.host().map(str::to_owned));
+    let hints = ClusterHints {
+        resource_id: known,
+        subscription: options.subscription.clone(),
+        server: host,
+        node_resource_group: marks.node_resource_group,
+        provider_ids: marks.provider_ids,
+        arc: marks.arc,
+    };
+    let search = find_cluster(&arm, &hints).await?;
+    let scope = match (&search.found, &options.subscription) {
+        (Some(cluster), _) => cluster.scope()?,
+        (None, Some(subscription)) => Scope::new(subscription, None)?,
+        (None, None) => {
+            let mut problem = usage("which resource this cluster is in Azure could not be found".to_owned());
+            problem.details = search.tried;
+            problem.hint =
+                Some("name it: --resource-id ID, or --subscription ID to read all of its alerts".to_owned());
+            return Err(problem);
+        }
+    };
+    let source = match options.alerts_source {
+        AlertSource::Api => Source::Alerts(arm, scope),
+        AlertSource::Graph => Source::Graph(arm, scope),
+    };
+    Ok(Place {
+        source,
+        cluster: search.found.iter().flat_map(called).collect(),
+        names,
+    })
+}
+
+fn called(cluster: &AzureCluster) -> Vec<String> {
+    vec![cluster.id.clone(), cluster.name.clone()]
+}
+
+fn usage(message: String) -> Problem {
+    Problem {
+        message,
+        hint: None,
+        details: vec![],
+        exit: Exit::Usage,
+    }
+}
+
+impl Place {
+    /// The id of the cluster in Azure, where it is known.
+    pub fn resource_id(&self) -> Option<String> {
+        self.cluster.first().cloned()
+    }
+
+    /// Reads once and keeps nothing, so that what is in the way is known before a run.
+    ///
+    /// # Errors
+    /// Whatever keeps alerts from being read.
+    pub async fn try_out(&self) -> Result<(), Problem> {
+        self.source.alerts(Timestamp::now(), |_| false).await?;
+        Ok(())
+    }
+}
+
+/// Reads the alerts of `run` until `options` say that it is enough; `seen` is told of each look, so that what
+/// is known is kept even if this process is not.
+///
+/// # Errors
+/// When alerts cannot be read: at once for what will not change by itself, else at the end.
+pub async fn watch(
+    run: &RunResult,
+    place: &Place,
+    options: &VerifyOptions,
+    unobserved: bool,
+    stop: &Stop,
+    events: &Events,
+    mut seen: impl FnMut(&Verification),
+) -> Result<Verification, Problem> {
+    let subject = Subject::of(run, place.cluster.clone());
+    let waited = SignedDuration::try_from(options.wait).unwrap_or(SignedDuration::MAX);
+    let end = run.ended.saturating_add(waited).unwrap_or(Timestamp::MAX);
+    let mut last: Result<Verification, Problem> = Err(usage("no look was made".to_owned()));
+    let mut first = true;
+    loop {
+        let looked = Timestamp::now();
+        let question = Question {
+            facts: facts(options),
+            names: place.names.clone(),
+            waiting: looked < end,
+            slowest: options
+                .max_time_to_detect
+                .and_then(|slowest| slowest.try_into().ok()),
+            unobserved,
+        };
+        let read = tokio::select! {
+            read = place.source.alerts(subject.from - EARLIER, |alert| subject.may_concern(alert)) => read,
+            () = stop.wait() => return last,
+        };
+        match read {
+            Ok(fired) => {
+                let source = place.source.to_string();
+                let verification = verdict::judge(run, &fired, &subject, &question, source, looked);
+                seen(&verification);
+                let count = |verdict| {
+                    verification
+                        .alerts
+                        .iter()
+                        .filter(|alert| alert.verdict == verdict)
+                        .count()
+                };
+                let waiting = count(Verdict::Waiting);
+                events.send(Event::Alerts {
+                    raised: count(Verdict::Raised),
+                    waiting,
+                });
+                last = Ok(verification);
+                if waiting == 0 {
+                    return last;
+                }
+            }
+            Err(error) if first || !passing(error.explained.cause) || looked >= end => {
+                return last.or(Err(error.into()));
+            }
+            Err(error) => events.send(Event::Notice(error.to_string())),
+        }
+        first = false;
+        let left = Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
+        tokio::select! {
+            () = tokio::time::sleep(options.interval.min(left)) => {}
+            () = stop.wait() => return last,
+        }
+    }
+}
+
+/// Whether an error may go away by itself.
+fn passing(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Unreachable | Cause::Busy | Cause::TimedOut | Cause::Unreadable | Cause::Other
+    )
+}
+
+fn facts(options: &VerifyOptions) -> Facts {
+    let assumed = options.assume.iter().map(|&(condition, is)| {
+        let fact = if is {
+            Fact::Yes
+        } else {
+            Fact::No("--assume says that this cluster has it not".to_owned())
+        };
+        (condition, fact)
+    });
+    Facts {
+        base: Fact::Yes,
+        conditions: assumed.collect(),
+    }
+}
+
+/// Ways to log in, by the names that the command line has for them.
+pub const LOGINS: [(&str, LoginKind); 4] = [
+    ("workload-identity", LoginKind::WorkloadIdentity),
+    ("managed-identity", LoginKind::ManagedIdentity),
+    ("cli", LoginKind::AzureCli),
+    ("azd", LoginKind::AzureDeveloperCli),
+];
