@@ -1,13 +1,16 @@
 //! Carries out a parsed command line: connect, plan, act, report.
 
+use std::ffi::OsString;
+
 use jiff::Timestamp;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
 use crate::cli::values::ReportFile;
-use crate::cli::{Action, DryRun, Invocation, Of, Recorded, Run, Source, Verify, VerifyOptions};
+use crate::cli::{Action, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify, VerifyOptions};
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Environment, Target};
 use crate::cluster::{CloudMarks, Cluster, DEFAULT_REQUEST_TIMEOUT};
+use crate::completion;
 use crate::consent::consent;
 use crate::defender::alerts;
 use crate::engine::{self, Event, Events, Started, Stop};
@@ -157,6 +160,20 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
         }
         Action::Schema(name) => {
             report.schema(&schema::schema(name));
+            Ok(Exit::Ok)
+        }
+        Action::Completion(shell) => {
+            report.text(&completion::script(shell));
+            Ok(Exit::Ok)
+        }
+        Action::InstallCompletion(folder) => {
+            let path = completion::install(folder)?;
+            report.note(&format!("wrote {}", path.display()));
+            report.note(if completion::is_found() {
+                "check it: kubectl __complete defender-sim \"\""
+            } else {
+                "kubectl looks for it on PATH, and this folder is not there"
+            });
             Ok(Exit::Ok)
         }
         Action::Version => {
@@ -379,6 +396,9 @@ fn open_all(files: &[ReportFile]) -> Result<Vec<(export::Kind, OutputFile)>, Pro
     files
         .map(|file| Ok((file.kind, OutputFile::open(&file.path)?)))
         .collect()
+/// Prints what can come next on a command line.
+pub fn complete(words: Vec<OsString>) {
+    Report::new(Output::default()).text(&completion::answer(words));
 }
 
 fn agent(plan: Option<&Plan>) -> String {

@@ -20,6 +20,7 @@ pub mod azure;
 pub mod cli;
 pub mod cluster;
 pub mod command;
+pub mod completion;
 pub mod consent;
 pub mod defender;
 pub mod engine;

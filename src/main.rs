@@ -1,11 +1,15 @@
-//! Parse, run, exit code.
+//! Complete, or parse, run, exit code.
 
 use std::process::ExitCode;
 
 use defender_sim::exit::Exit;
-use defender_sim::{cli, command};
+use defender_sim::{cli, command, completion};
 
 fn main() -> ExitCode {
+    if let Some(words) = completion::asked(std::env::args_os()) {
+        command::complete(words);
+        return Exit::Ok.into();
+    }
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(answer) => {

@@ -12,6 +12,7 @@ use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
     ValueEnum, value_parser,
 };
+use clap_complete::Shell;
 use jiff::Timestamp;
 
 use crate::azure::{Cloud, LoginKind};
@@ -69,6 +70,10 @@ pub enum Action {
     Settings(Vec<Setting>),
     /// Print the JSON Schema of that name.
     Schema(Schema),
+    /// Print the completion script of a shell.
+    Completion(Shell),
+    /// Write what makes kubectl complete this plugin, into this folder if one is given.
+    InstallCompletion(Option<PathBuf>),
 }
 
 /// A run, as asked for.
@@ -213,7 +218,7 @@ pub enum Source {
 }
 
 /// How to say it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Output {
     /// Form of the result on standard output.
     pub format: Format,
@@ -363,6 +368,30 @@ enum Fixed {
         /// The file
         #[arg(value_name = "FILE")]
         file: PathBuf,
+    },
+    /// Complete commands, flags and names in kubectl or a shell
+    #[command(
+        long_about = "Complete commands, flags and names. With --install in \"kubectl defender-sim\", \
+                            where kubectl itself is completed (kubectl 1.26 and later); namespaces and \
+                            runs are asked from the cluster then. With the name of a shell, a script that \
+                            completes \"kubectl-defender_sim\" goes to standard output."
+    )]
+    Completion {
+        /// Shell to print a script for
+        #[arg(
+            value_name = "SHELL",
+            value_enum,
+            required_unless_present = "install",
+            conflicts_with = "install"
+        )]
+        shell: Option<Shell>,
+        /// Write kubectl_complete-defender_sim, into the plugin's own folder or DIR
+        #[arg(long, value_name = "DIR", num_args = 0..=1)]
+        #[expect(
+            clippy::option_option,
+            reason = "the form in which clap tells a flag from its value"
+        )]
+        install: Option<Option<PathBuf>>,
     },
 }
 
@@ -627,6 +656,7 @@ pub fn command() -> Command {
         .mut_subcommand("images", |c| c.display_order(906))
         .mut_subcommand("config", |c| c.display_order(907))
         .mut_subcommand("schema", |c| c.display_order(908))
+        .mut_subcommand("completion", |c| c.display_order(909))
 }
 
 const CONFIG: &str = "Show the defaults in force. They come from, in this order: the flag, an environment \
@@ -667,6 +697,15 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
         None => matches,
     };
     invocation(&matches, &command, file.as_ref())
+}
+
+/// What a command line that is still being typed says of the cluster and the namespace. The first of `words`
+/// is the program; what cannot be parsed (yet) is passed over.
+pub fn unfinished(words: &[std::ffi::OsString]) -> Option<(ConnectOptions, Option<String>)> {
+    let matches = command().ignore_errors(true).try_get_matches_from(words).ok()?;
+    let global = Global::from_arg_matches(matches.subcommand().map_or(&matches, |(_, sub)| sub)).ok()?;
+    let namespace = global.namespace.clone();
+    Some((connect(global), namespace))
 }
 
 fn called_by_kubectl(program: Option<&std::ffi::OsString>) -> bool {
@@ -722,6 +761,10 @@ fn invocation(
             }))
         }
         "schema" => Action::Schema(*sub.get_one("name").expect("clap requires a name")),
+        "completion" => match sub.get_one("shell") {
+            Some(shell) => Action::Completion(*shell),
+            None => Action::InstallCompletion(sub.get_one("install").cloned()),
+        },
         "images" => {
             let (_, list) = sub.subcommand().expect("clap requires a subcommand");
             Action::Images(Box::new(Settings::from_arg_matches(list)?.options(false)))

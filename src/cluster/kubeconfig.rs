@@ -71,6 +71,38 @@ pub(super) fn load(
     Ok(((!blank).then_some(merged), looked))
 }
 
+/// A kind of entry that a flag can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Of `--context`.
+    Context,
+    /// Of `--cluster`.
+    Cluster,
+    /// Of `--user`.
+    User,
+}
+
+/// The names of all such entries.
+///
+/// # Errors
+/// When a file cannot be used.
+pub fn names(
+    entry: Entry,
+    options: &ConnectOptions,
+    environment: &Environment,
+) -> Result<Vec<String>, ConnectError> {
+    let kubeconfig = load(options, environment)?.0.unwrap_or_default();
+    Ok(match entry {
+        Entry::Context => kubeconfig.contexts.into_iter().map(|entry| entry.name).collect(),
+        Entry::Cluster => kubeconfig.clusters.into_iter().map(|entry| entry.name).collect(),
+        Entry::User => kubeconfig
+            .auth_infos
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect(),
+    })
+}
+
 /// One file, its relative paths resolved against its directory; `None` if it is not there.
 fn read(path: &Path) -> Result<Option<Kubeconfig>, ConnectError> {
     match Kubeconfig::read_from(path) {

@@ -5,7 +5,7 @@
 
 pub mod connect;
 pub mod explain;
-mod kubeconfig;
+pub mod kubeconfig;
 pub mod proxy;
 pub mod warnings;
 

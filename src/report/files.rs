@@ -22,11 +22,24 @@ impl OutputFile {
     /// # Errors
     /// When its folder does not exist or cannot be written to.
     pub fn open(path: &Path) -> Result<Self, Problem> {
+        Self::with_mode(path, 0o666)
+    }
+
+    /// The same for a file that is to be run.
+    ///
+    /// # Errors
+    /// When its folder does not exist or cannot be written to.
+    pub fn program(path: &Path) -> Result<Self, Problem> {
+        Self::with_mode(path, 0o777)
+    }
+
+    #[cfg_attr(not(unix), expect(unused_variables, reason = "only Unix has modes"))]
+    fn with_mode(path: &Path, mode: u32) -> Result<Self, Problem> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let mut builder = tempfile::Builder::new();
         // Those of a file that is made in the usual way; the system's mask still applies.
         #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
         let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
         let file = file.map_err(|error| problem(path, &error))?;
         Ok(Self {

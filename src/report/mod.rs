@@ -207,6 +207,11 @@ impl Report {
         });
     }
 
+    /// Prints a text that is what it is whatever was asked for: a script, a manual page, a completion.
+    pub fn text(&self, text: &str) {
+        self.data(text);
+    }
+
     /// Prints why something did not work, and what to do next.
     pub fn problem(&self, problem: &Problem) {
         self.note(&format!("{}: {}", paint("error", RED), problem.message));

@@ -125,7 +125,16 @@ fn every_command() -> Vec<Vec<&'static str>> {
     commands.extend(
         scenarios
             .chain([
-                "all", "run", "cleanup", "version", "list", "describe", "alerts", "lint", "schema",
+                "all",
+                "run",
+                "cleanup",
+                "version",
+                "list",
+                "describe",
+                "alerts",
+                "lint",
+                "schema",
+                "completion",
             ])
             .map(|name| vec![name]),
     );

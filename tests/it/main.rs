@@ -6,6 +6,7 @@
 mod apiserver;
 mod cli;
 mod cluster;
+mod completion;
 mod connect;
 mod connecting;
 mod contract;
