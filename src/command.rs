@@ -1,13 +1,14 @@
 //! Carries out a parsed command line: connect, plan, act, report.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
 use crate::cli::values::ReportFile;
-use crate::cli::{Action, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify, VerifyOptions};
+use crate::cli::{self, Action, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify, VerifyOptions};
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Environment, Target};
 use crate::cluster::{CloudMarks, Cluster, DEFAULT_REQUEST_TIMEOUT};
 use crate::completion;
@@ -174,6 +175,10 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             } else {
                 "kubectl looks for it on PATH, and this folder is not there"
             });
+            Ok(Exit::Ok)
+        }
+        Action::Man(folder) => {
+            man(folder.as_deref(), report)?;
             Ok(Exit::Ok)
         }
         Action::Version => {
@@ -396,9 +401,30 @@ fn open_all(files: &[ReportFile]) -> Result<Vec<(export::Kind, OutputFile)>, Pro
     files
         .map(|file| Ok((file.kind, OutputFile::open(&file.path)?)))
         .collect()
+}
+
 /// Prints what can come next on a command line.
 pub fn complete(words: Vec<OsString>) {
     Report::new(Output::default()).text(&completion::answer(words));
+}
+
+fn man(folder: Option<&Path>, report: &Report) -> Result<(), Problem> {
+    // Files are called as the program, the text calls it as users do.
+    let command = cli::command().bin_name("kubectl defender-sim");
+    let Some(folder) = folder else {
+        let mut page = vec![];
+        let rendered = clap_mangen::Man::new(command).render(&mut page);
+        rendered.expect("writing to memory works");
+        report.text(&String::from_utf8_lossy(&page));
+        return Ok(());
+    };
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));
+    written.map_err(|error| {
+        usage(
+            format!("failed to write manual pages into {}: {error}", folder.display()),
+            None,
+        )
+    })
 }
 
 fn agent(plan: Option<&Plan>) -> String {

@@ -74,6 +74,8 @@ pub enum Action {
     Completion(Shell),
     /// Write what makes kubectl complete this plugin, into this folder if one is given.
     InstallCompletion(Option<PathBuf>),
+    /// Print the manual page, or write those of all commands into this folder.
+    Man(Option<PathBuf>),
 }
 
 /// A run, as asked for.
@@ -393,6 +395,12 @@ enum Fixed {
         )]
         install: Option<Option<PathBuf>>,
     },
+    /// Print the manual page, or write one for each command
+    Man {
+        /// Folder to write the pages into; it is made if it is not there
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
 }
 
 fn ids() -> PossibleValuesParser {
@@ -657,6 +665,7 @@ pub fn command() -> Command {
         .mut_subcommand("config", |c| c.display_order(907))
         .mut_subcommand("schema", |c| c.display_order(908))
         .mut_subcommand("completion", |c| c.display_order(909))
+        .mut_subcommand("man", |c| c.display_order(910))
 }
 
 const CONFIG: &str = "Show the defaults in force. They come from, in this order: the flag, an environment \
@@ -765,6 +774,7 @@ fn invocation(
             Some(shell) => Action::Completion(*shell),
             None => Action::InstallCompletion(sub.get_one("install").cloned()),
         },
+        "man" => Action::Man(sub.get_one("folder").cloned()),
         "images" => {
             let (_, list) = sub.subcommand().expect("clap requires a subcommand");
             Action::Images(Box::new(Settings::from_arg_matches(list)?.options(false)))

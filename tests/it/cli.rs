@@ -135,6 +135,7 @@ fn every_command() -> Vec<Vec<&'static str>> {
                 "lint",
                 "schema",
                 "completion",
+                "man",
             ])
             .map(|name| vec![name]),
     );

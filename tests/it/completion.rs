@@ -1,4 +1,4 @@
-//! Scripts for shells and answers for kubectl: without a cluster, from a stand-in, and by the
+//! Scripts for shells, answers for kubectl and manual pages: without a cluster, from a stand-in, and by the
 //! real kubectl.
 
 use std::os::unix::fs::PermissionsExt;
@@ -110,6 +110,7 @@ fn words_are_completed_as_kubectl_does_it() {
         (&["recon", "--config=x"], &[":0"]),
         (&["run", "-f", ""], &[":0"]),
         (&["completion", "--install", ""], &[":0"]),
+        (&["man", ""], &[":0"]),
         (&["recon", "--token", ""], &[":4"]),
         (&["no-such-command", "--colo"], &["--color", ":4"]),
     ] {
@@ -383,6 +384,29 @@ fn the_shim_goes_only_where_it_may() {
     assert_eq!(mode & 0o111, 0o111, "{mode:o}");
     let both = home.run(&["completion", "bash", "--install"]);
     assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let home = Home::new(TWO);
+    let page = String::from_utf8(home.run(&["man"]).stdout).unwrap();
+    let folder = home.0.path().join("man/man1");
+    let output = home.run(&["man", folder.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let read = |name: &str| std::fs::read_to_string(folder.join(format!("{name}.1"))).unwrap();
+    assert_eq!(read("kubectl-defender_sim"), page);
+    assert!(
+        page.contains("\\fBkubectl defender\\-sim\\fR") && page.contains("Exit codes"),
+        "{page}"
+    );
+    for sub in cli::command().get_subcommands() {
+        let name = format!("kubectl-defender_sim-{}", sub.get_name());
+        assert!(read(&name).contains(&format!(".TH {name} 1")), "{name}");
+    }
+    assert!(folder.join("kubectl-defender_sim-config-view.1").exists());
+    let output = home.run(&["man", "/proc/no/folder"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("/proc/no/folder"), "{}", stderr(&output));
 }
 
 /// `kubectl __complete defender-sim WORDS`, with the folder of the shim on PATH.
