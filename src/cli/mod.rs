@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
     ValueEnum, value_parser,
@@ -709,8 +710,14 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
 }
 
 /// What a command line that is still being typed says of the cluster and the namespace. The first of `words`
-/// is the program; what cannot be parsed (yet) is passed over.
+/// is the program. Something may be missing; where something is wrong already, nobody knows where it leads.
 pub fn unfinished(words: &[std::ffi::OsString]) -> Option<(ConnectOptions, Option<String>)> {
+    if let Err(error) = command().try_get_matches_from(words) {
+        let missing = [ErrorKind::MissingSubcommand, ErrorKind::MissingRequiredArgument];
+        if !missing.contains(&error.kind()) {
+            return None;
+        }
+    }
     let matches = command().ignore_errors(true).try_get_matches_from(words).ok()?;
     let global = Global::from_arg_matches(matches.subcommand().map_or(&matches, |(_, sub)| sub)).ok()?;
     let namespace = global.namespace.clone();

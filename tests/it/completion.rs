@@ -143,7 +143,10 @@ fn names_are_those_of_the_kubeconfig_that_is_meant() {
         (&["--context", "r"], &["red", ":4"]),
         (&["recon", "--context=b"], &["blue", ":4"]),
         (&["recon", "--cluster", ""], &["b", "r", ":4"]),
-        (&["recon", "--no-such-flag", "--user", ""], &["ann", "bob", ":4"]),
+        (&["--user="], &["ann", "bob", ":4"]),
+        (&["run", "--user", ""], &["ann", "bob", ":4"]),
+        // Nobody knows where such a line leads.
+        (&["recon", "--no-such-flag", "--user", ""], &[":4"]),
     ] {
         assert_eq!(home.values(words), expected, "{words:?}");
     }
