@@ -8,7 +8,9 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
 use crate::cli::values::ReportFile;
-use crate::cli::{self, Action, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify, VerifyOptions};
+use crate::cli::{
+    self, Action, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify, VerifyOptions,
+};
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Environment, Target};
 use crate::cluster::{CloudMarks, Cluster, DEFAULT_REQUEST_TIMEOUT};
 use crate::completion;
