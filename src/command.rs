@@ -326,10 +326,7 @@ async fn look(
 
 /// What a look for alerts means for the process.
 fn judged(result: &RunResult, unread: Option<&Problem>, stop: &Stop) -> Exit {
-    let missing = result
-        .verification
-        .as_ref()
-        .is_some_and(Verification::is_alert_missing);
+    let missing = result.verification.as_ref().is_some_and(Verification::is_wrong);
     let base = if stop.requested() {
         Exit::Interrupted
     } else {

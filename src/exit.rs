@@ -42,7 +42,7 @@ impl Exit {
         (Exit::NotProved, "a step was not proved"),
         (
             Exit::AlertMissing,
-            "an expected alert is missing, or alerts could not be read",
+            "an expected alert is missing, or one came that must not",
         ),
         (
             Exit::LeftBehind,

@@ -243,10 +243,10 @@ pub enum Verdict {
 }
 
 impl Verification {
-    /// Whether an alert that was to come did not, or not in time.
-    pub fn is_alert_missing(&self) -> bool {
+    /// Whether an alert that was to come did not, or not in time; or whether one came where none was to.
+    pub fn is_wrong(&self) -> bool {
         let missing = |alert: &AlertVerdict| alert.late || alert.verdict == Verdict::NotRaised;
-        self.alerts.iter().any(missing)
+        self.alerts.iter().any(missing) || (self.alerts.is_empty() && !self.additional.is_empty())
     }
 }
 

@@ -838,10 +838,9 @@ fn recorded(run: Option<&String>, file: Option<&PathBuf>) -> Recorded {
 /// The scenarios that a subcommand stands for.
 fn sources(name: &str, sub: &ArgMatches) -> Vec<Source> {
     match name {
-        // The web shell is part of every other scenario.
         "all" => {
-            let ids = catalogue::all().iter().map(|scenario| scenario.id.clone());
-            ids.filter(|id| id != "webshell").map(Source::BuiltIn).collect()
+            let ids = catalogue::attacks().map(|scenario| scenario.id.clone());
+            ids.map(Source::BuiltIn).collect()
         }
         "run" => {
             let ids = sub.get_many::<String>("scenarios").into_iter().flatten().cloned();

@@ -577,13 +577,13 @@ mod tests {
             in_time.alerts[0].raised.as_ref().unwrap().seconds_to_detect,
             Some(1850.5)
         );
-        assert!(!in_time.is_alert_missing());
+        assert!(!in_time.is_wrong());
         let late = judged(30);
         assert_eq!(
             late.alerts[0].reason.as_deref(),
             Some("too late: after 1850 s, not within 30m")
         );
-        assert!(late.is_alert_missing());
+        assert!(late.is_wrong());
     }
 
     #[test]

@@ -7,12 +7,13 @@ until [ -s /simulation/go/run ]; do sleep 0.1; done
 for file in /simulation/steps/*; do
   step=${file##*/[0-9][0-9][0-9]-}
   case $file in
-    *.sh) step=${step%.sh} command="echo $(base64 -w0 "$file")| base64 -d| bash" ;;
-    *) command=$(<"$file") ;;
+    *.sh) step=${step%.sh} query="cmd=echo $(base64 -w0 "$file")| base64 -d| bash" ;;
+    *.visit) step=${step%.visit} query=visit=$step ;;
+    *) query=cmd=$(<"$file") ;;
   esac
   say begin "$step"
   for _ in 1 2 3 4 5; do
-    curl -Gs --data-urlencode "cmd=$command" http://mdc-simulation-victim/ws.php
+    curl -Gs --data-urlencode "$query" http://mdc-simulation-victim/ws.php
     status=$?
     # Only where no connection was made: a request that may have run is never sent twice.
     [ $status = 6 ] || [ $status = 7 ] || break

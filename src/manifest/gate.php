@@ -8,6 +8,10 @@ if (!hash_equals($run['keySha256'], hash('sha256', $_SERVER['HTTP_X_SIMULATION_K
 foreach ($run['environment'] as $name => $value) {
     putenv("$name=$value");
 }
+// An ordinary page: the web shell does not come to its turn, and nothing is run.
+if (preg_match('/^[a-z0-9.-]+$/', $_GET['visit'] ?? '')) {
+    exit("A page.\ndefender-sim/1 {$run['nonce']} {$_GET['visit']} 0 0 a page was served\n");
+}
 // A command that the web shell runs as it is cannot report by itself: its output is the observation.
 if ($direct = $run['direct'][$_GET['cmd'] ?? ''] ?? null) {
     $begun = hrtime(true);

@@ -337,6 +337,7 @@ fn steps(plan: &Plan) -> Manifest {
         .steps()
         .enumerate()
         .map(|(i, (id, step))| match step.direct {
+            _ if step.visit => (format!("{:03}-{id}.visit", i + 1), String::new()),
             Some(_) => (format!("{:03}-{id}", i + 1), step.script.trim().to_owned()),
             None => (format!("{:03}-{id}.sh", i + 1), payload::victim_script(&id, step)),
         })

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::Scenario;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     include_str!("catalogue/recon.yaml"),
     include_str!("catalogue/lateral-mov.yaml"),
     include_str!("catalogue/secrets.yaml"),
@@ -12,6 +12,7 @@ const FILES: [&str; 7] = [
     include_str!("catalogue/webshell.yaml"),
     include_str!("catalogue/ti-domain.yaml"),
     include_str!("catalogue/anti-malware.yaml"),
+    include_str!("catalogue/baseline.yaml"),
 ];
 
 static CATALOGUE: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
@@ -24,6 +25,14 @@ static CATALOGUE: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
 /// Every built-in scenario, in the order in which `all` runs them.
 pub fn all() -> &'static [Scenario] {
     &CATALOGUE
+}
+
+/// The scenarios that `all` stands for: but for the web shell, which is part of every other one, and the
+/// baseline, which is no attack.
+pub fn attacks() -> impl Iterator<Item = &'static Scenario> {
+    all()
+        .iter()
+        .filter(|scenario| !["webshell", "baseline"].contains(&scenario.id.as_str()))
 }
 
 /// The built-in scenario of that id.

@@ -129,7 +129,10 @@ fn check(scenario: &Scenario) -> Result<(), Wrong> {
 fn check_step(path: &str, step: &Step) -> Result<(), Wrong> {
     let wrong = |field: &str, cause: String| Err((format!("{path}.{field}"), cause));
     kebab(&format!("{path}.id"), &step.id)?;
-    if step.script.trim().is_empty() {
+    if step.visit && (step.direct.is_some() || !step.script.is_empty()) {
+        return wrong("visit", "a visit has no script and no direct command".into());
+    }
+    if !step.visit && step.script.trim().is_empty() {
         return wrong("script", "expected text for bash".into());
     }
     for (field, table) in [("blocked", &step.blocked), ("skipped", &step.skipped)] {
@@ -286,7 +289,7 @@ alerts: []
     #[test]
     fn what_is_wrong_is_said_with_path_and_place() {
         assert_eq!(Scenario::from_yaml(FILE).unwrap().id, "mine");
-        let expected_fields = "expected one of id, title, script, direct, proof, blocked, skipped, techniques, \
+        let expected_fields = "expected one of id, title, script, visit, direct, proof, blocked, skipped, techniques, \
                                threatMatrix at line 9, column 3";
         for (from, to, said) in [
             (
@@ -313,6 +316,16 @@ alerts: []
                 "script: 'true'",
                 "script: ''",
                 "steps[0].script: expected text for bash at line 8, column 11",
+            ),
+            (
+                "proof: p",
+                "proof: p\n  visit: true",
+                "steps[0].visit: a visit has no script and no direct command at line 10, column 10",
+            ),
+            (
+                "  script: 'true'\n",
+                "",
+                "steps[0].script: expected text for bash at line 6, column 3",
             ),
             (
                 "proof: p",

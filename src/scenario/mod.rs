@@ -81,8 +81,12 @@ pub struct Step {
     /// One line that completes "the step that ...".
     pub title: String,
     /// Text for bash in the victim. Its standard output never leaves the pod; the last line it writes to
-    /// standard error is reported as evidence, so it must hold no secret.
+    /// standard error is reported as evidence, so it must hold no secret. None for a visit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub script: String,
+    /// True where the step is only a request for a page, in which the victim runs nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub visit: bool,
     /// Set where the web shell is given the script as its command, as it is, instead of base64 for bash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct: Option<Direct>,
@@ -226,6 +230,7 @@ mod tests {
             id: "s".into(),
             title: "t".into(),
             script: "true".into(),
+            visit: false,
             direct: None,
             proof: "p".into(),
             blocked: [

@@ -425,3 +425,15 @@ fn scenarios_in_the_order_given() {
     ];
     assert_eq!(steps, expected);
 }
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn baseline() {
+    let _shared = shared();
+    let space = Space::named("tree-baseline");
+    let programs = record(&space, &["baseline"]);
+    let victim = &programs["victim"];
+    // The start command, PHP and the web server: what a victim is without any attack.
+    let names: Vec<&str> = victim.iter().map(|program| program.name.as_str()).collect();
+    assert_eq!(names, ["sh", "php-fpm", "nginx"], "{victim:#?}");
+}

@@ -331,3 +331,43 @@ fn a_run_waits_for_its_alerts_and_says_which_came() {
     );
     crate::range::assert_nothing_left(&space.0);
 }
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn the_baseline_runs_nothing_and_must_raise_nothing() {
+    let _shared = crate::range::shared();
+    let space = crate::range::Space::named("baseline");
+    let machine = Machine::new();
+    let none = machine.file("none.json", &json!([]));
+    let verify = [
+        "--verify",
+        "--interval=1s",
+        "--wait=5s",
+        "-n",
+        &space.0,
+        "-o",
+        "json",
+        "--alerts",
+    ];
+    let ran = crate::range::sim(&[&["baseline"], &verify[..], &[&none]].concat()).assert(0);
+    assert_eq!(ran.outcomes(), [("visit".to_owned(), "proved".to_owned())]);
+    let waited = |key: &str| {
+        ran.json()[key]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+    };
+    let looked = ran.json()["verification"]["looked"]
+        .as_str()
+        .unwrap()
+        .parse::<jiff::Timestamp>()
+        .unwrap();
+    assert!(looked.duration_since(waited("ended")).as_secs() >= 4, "{ran:#?}");
+    let mut unexpected = alert("Suspicious PHP execution detected");
+    unexpected["properties"]["endTimeUtc"] = "2099-01-01T00:00:00Z".into();
+    unexpected["properties"]["entities"][0]["name"] = space.0.as_str().into();
+    let one = machine.file("one.json", &json!([unexpected]));
+    crate::range::sim(&[&["baseline"], &verify[..], &[&one]].concat()).assert(5);
+    crate::range::assert_nothing_left(&space.0);
+}
