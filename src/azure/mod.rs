@@ -1,5 +1,5 @@
 //! The only place that talks to Azure: it reads the alerts that Defender raised, finds a cluster as an Azure
-//! resource. It changes nothing there.
+//! resource, and reads how Defender is set up for it. It changes nothing there.
 //!
 //! ```text
 //! Source, find_cluster, plan, ... --> Arm (waits, renewals, pages) --> Transport (hyper, rustls) --> Azure
@@ -16,6 +16,7 @@ mod arm;
 mod cloud;
 mod login;
 mod page;
+mod posture;
 mod resource;
 mod source;
 mod transport;
@@ -29,6 +30,10 @@ use crate::untrusted;
 pub use arm::{Arm, ArmOptions, Call, DEFAULT_PATIENCE, DEFAULT_REQUEST_TIMEOUT, Right};
 pub use cloud::{Cloud, CustomCloud};
 pub use login::{LoginKind, LoginOptions};
+pub use posture::{
+    ClusterFacts, EXCLUSION_TAGS, Extension, Plan, SuppressionRule, alerts_readable, cluster_facts, plan,
+    suppression_rules,
+};
 pub use resource::{AzureCluster, ClusterHints, ClusterKind, Search, find_cluster};
 pub use source::{MAX_FILE, Scope, Source};
 
