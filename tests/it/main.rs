@@ -4,6 +4,9 @@
 
 #[path = "../support/apiserver.rs"]
 mod apiserver;
+#[path = "../support/arm.rs"]
+mod arm;
+mod azure;
 mod cli;
 mod cluster;
 mod completion;

@@ -112,6 +112,7 @@ fn pure_layers_know_no_client_no_runtime_and_no_world() {
                 "kube::",
                 "tokio",
                 "crate::cluster",
+                "crate::azure",
                 "crate::engine",
                 "crate::report",
                 "std::net",
@@ -140,6 +141,30 @@ fn only_cluster_talks_to_kubernetes() {
             // Reading an object's metadata is no talk.
             let code = code.replace("kube::ResourceExt", "");
             for name in ["kube::", "use kube"] {
+                assert!(!code.contains(name), "{} names {name}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn only_azure_talks_to_azure() {
+    for (path, code) in sources("") {
+        if path.starts_with("azure") {
+            // The rules for proxies are pure, and the same for both.
+            let code = code.replace("crate::cluster::proxy::proxy_for", "");
+            for name in [
+                "crate::cluster",
+                "crate::engine",
+                "crate::report",
+                "crate::cli",
+                "crate::command",
+                "kube::",
+            ] {
+                assert!(!code.contains(name), "{} names {name}", path.display());
+            }
+        } else {
+            for name in ["azure_core", "azure_identity", "hyper", "management.azure.com"] {
                 assert!(!code.contains(name), "{} names {name}", path.display());
             }
         }
