@@ -143,12 +143,11 @@ impl Login {
         }
         match self.acquire().await {
             Ok((token, kind, ends)) => {
-                let now = Timestamp::now();
                 let new = Held {
                     token,
                     kind,
                     number: held.as_ref().map_or(0, |held| held.number + 1),
-                    renew: (ends - MARGIN).max(now + LEAST),
+                    renew: renewal(Timestamp::now(), ends),
                     ends,
                 };
                 *held = Some(new.clone());
@@ -241,6 +240,11 @@ impl Login {
     }
 }
 
+/// When a token got now is to be replaced.
+fn renewal(now: Timestamp, ends: Timestamp) -> Timestamp {
+    (ends - MARGIN).max(now + LEAST)
+}
+
 /// What went wrong, without the names of types and without the answer: it may hold the token.
 fn reason(error: &azure_core::Error) -> String {
     let inner = error
@@ -275,5 +279,52 @@ impl Executor for Programs {
             .kill_on_drop(true)
             .output()
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_replaced_before_its_end_and_used_for_a_while() {
+        let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let minutes = SignedDuration::from_mins;
+        for (left, used) in [
+            (minutes(60), minutes(55)),
+            (minutes(6), minutes(1)),
+            (minutes(5), LEAST),
+            (minutes(0), LEAST),
+            (minutes(-60), LEAST),
+        ] {
+            assert_eq!(renewal(now, now + left), now + used, "{left:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_old_token_is_replaced_and_kept_where_there_is_no_new_one() {
+        let environment: Environment = [("PATH", "/does/not/exist")].into_iter().collect();
+        let cloud = Cloud::Public;
+        let authority = rcgen::generate_simple_self_signed(["x.test".to_owned()]).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), authority.cert.pem()).unwrap();
+        let transport = Transport::new(Some(file.path()), environment.clone()).unwrap();
+        // No program is found.
+        let login = Login::new(LoginOptions::default(), environment, cloud, transport);
+        let now = Timestamp::now();
+        for (ends, refused, kept) in [
+            (now + MARGIN, None, true),
+            (now + MARGIN, Some(7), false),
+            (now - LEAST, None, false),
+        ] {
+            *login.held.lock().await = Some(Held {
+                token: Secret::new("old".to_owned()),
+                kind: LoginKind::AzureCli,
+                number: 7,
+                renew: now,
+                ends,
+            });
+            assert_eq!(login.token(refused).await.is_ok(), kept, "{ends} {refused:?}");
+        }
     }
 }
