@@ -5,7 +5,9 @@ use std::process::{Command, Output, Stdio};
 
 use defender_sim::result::RunResult;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::arm::{FakeArm, FakeCli, GROUP, SUBSCRIPTION};
 use crate::contract::assert_keeps_to;
 use crate::results;
 
@@ -369,5 +371,105 @@ fn the_baseline_runs_nothing_and_must_raise_nothing() {
     unexpected["properties"]["entities"][0]["name"] = space.0.as_str().into();
     let one = machine.file("one.json", &json!([unexpected]));
     crate::range::sim(&[&["baseline"], &verify[..], &[&one]].concat()).assert(5);
+    crate::range::assert_nothing_left(&space.0);
+}
+
+/// From the attack on real pods to the verdicts, by a login, over HTTPS, with alerts that come one by one; the
+/// process that waits is killed in between.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the range: make range"]
+async fn alerts_that_come_to_azure_one_by_one_are_told_by_another_process_too() {
+    let _shared = crate::range::shared();
+    let space = crate::range::Space::named("azure");
+    let ran = crate::range::sim(&["run", "recon", "crypto", "-n", &space.0, "-o", "json"]).assert(0);
+    let run = crate::range::text(&ran.json()["run"]);
+    let scenarios = ran.json()["scenarios"].clone();
+    let expected: Vec<String> = scenarios
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|scenario| scenario["alerts"].as_array().unwrap())
+        .map(|alert| crate::range::text(&alert["name"]))
+        .collect();
+
+    let azure = FakeArm::start().await;
+    let cli = FakeCli::new("az", "a-token-that-nobody-may-see");
+    azure.accept("a-token-that-nobody-may-see");
+    let cluster = format!(
+        "/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ContainerService/managedClusters/range"
+    );
+    let raised = |name: &str| {
+        let mut alert = alert(name);
+        let properties = &mut alert["properties"];
+        for key in ["startTimeUtc", "endTimeUtc"] {
+            properties[key] = ran.json()["ended"].clone();
+        }
+        properties["timeGeneratedUtc"] = jiff::Timestamp::now().to_string().into();
+        properties["entities"][0]["name"] = space.0.as_str().into();
+        properties["resourceIdentifiers"] = json!([{"type": "AzureResource", "azureResourceId": cluster}]);
+        alert
+    };
+    // The drift alert needs a policy that this cluster has not; the rest comes at times 1 and 2.
+    let alerts = expected.iter().filter(|name| !name.contains("drift")).enumerate();
+    let alerts = alerts.map(|(i, name)| (1 + i as u64 % 2, raised(name))).collect();
+    azure.with(|state| state.alerts = alerts);
+
+    let verify = || {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
+        command.args([
+            "verify",
+            &run,
+            "--interval=1s",
+            "-o",
+            "json",
+            "--resource-id",
+            &cluster,
+        ]);
+        command
+            .args(["--azure-cloud", &azure.server.url(), "--azure-ca"])
+            .arg(azure.authority());
+        command.args(["--assume", "drift-policy=no,audit-log=yes"]);
+        let path = format!("{}:/usr/bin:/bin", cli.folder().display());
+        command.env_clear().env("PATH", path).env("HOME", "/nonexistent");
+        command
+            .env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .kill_on_drop(true);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut first = verify();
+    let mut lines = BufReader::new(first.stderr.take().unwrap()).lines();
+    let mut await_line = async |part: &str| {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains(part) {
+                return;
+            }
+        }
+        panic!("no line with {part:?}");
+    };
+    await_line("0 expected alerts raised, waiting for 8").await;
+    azure.with(|state| state.now = 1);
+    await_line("waiting for 4").await;
+    first.kill().await.unwrap();
+    azure.with(|state| state.now = 2);
+    let output = verify().wait_with_output().await.unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_keeps_to("run", &result);
+    for (id, verdict) in verdicts(&result) {
+        let expected = if id == "binary-drift" {
+            "notExpected"
+        } else {
+            "raised"
+        };
+        assert_eq!(verdict, expected, "{id}: {result:#}");
+    }
+    for text in [&*stderr, &*String::from_utf8_lossy(&output.stdout)] {
+        assert!(!text.contains("a-token-that-nobody-may-see"), "{text}");
+    }
     crate::range::assert_nothing_left(&space.0);
 }

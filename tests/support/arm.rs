@@ -422,6 +422,11 @@ impl FakeCli {
         calls.lines().map(str::to_owned).collect()
     }
 
+    /// The folder it is in, for a path.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// An environment in which it is found, and nothing else that could log in.
     pub fn environment(&self) -> Environment {
         self.variables(&[]).into_iter().collect()
