@@ -6,6 +6,7 @@
 pub mod connect;
 pub mod explain;
 pub mod kubeconfig;
+mod others;
 pub mod proxy;
 pub mod warnings;
 
@@ -35,6 +36,8 @@ use explain::{Cause, Explained, explain};
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls under way at once where many are made.
 const PARALLEL: usize = 16;
+/// Objects asked for at once where there may be many.
+const PAGE: u32 = 500;
 
 /// How many nodes are looked at to see what a cluster is for: node pools are labelled alike.
 const NODES: u32 = 100;
@@ -252,15 +255,21 @@ impl Cluster {
     /// The objects of one kind that this tool made, in one namespace or in all.
     pub async fn list(&self, kind: Kind, namespace: Option<&str>, selector: &str) -> Result<Vec<Found>> {
         let api = self.api(kind, namespace);
-        let parameters = ListParams::default().labels(selector);
-        let place = namespace.map_or_else(|| "all namespaces".to_owned(), |n| format!("namespace {n}"));
-        let list = self
-            .call(
-                || format!("list {} in {place}", kind.plural()),
-                api.list_metadata(&parameters),
-            )
-            .await?;
-        Ok(list.items.iter().map(|object| Found::new(kind, object)).collect())
+        let mut parameters = ListParams::default().labels(selector).limit(PAGE);
+        let mut found = vec![];
+        loop {
+            let page = self
+                .call(
+                    || format!("list {} in {}", kind.plural(), place(namespace)),
+                    api.list_metadata(&parameters),
+                )
+                .await?;
+            found.extend(page.items.iter().map(|object| Found::new(kind, object)));
+            match page.metadata.continue_.filter(|next| !next.is_empty()) {
+                Some(next) => parameters.continue_token = Some(next),
+                None => return Ok(found),
+            }
+        }
     }
 
     /// Everything this tool made in one namespace or in all, but for namespaces themselves.
@@ -533,6 +542,10 @@ fn expected_in_our_namespace(plural: &str, object: &PartialObjectMeta<DynamicObj
         _ => false,
     };
     ours || by_kubernetes
+}
+
+fn place(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"))
 }
 
 fn typed<T: serde::de::DeserializeOwned>(object: &serde_json::Value) -> T {
