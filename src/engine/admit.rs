@@ -27,16 +27,29 @@ pub async fn admit(
         Err(Halt::Problem(problem)) => return Err(problem),
         Err(Halt::Stopped) => unreachable!("a look without a signal is not stopped"),
     };
-    let manifests = manifest::render(plan, info.user.as_deref().unwrap_or("unknown"));
+    admit_all(cluster, plan, info.user.as_deref(), prepared.make_namespace).await
+}
+
+/// The same without a look before, for who knows whether the namespace has to be made.
+///
+/// # Errors
+/// A cluster that does not answer.
+pub async fn admit_all(
+    cluster: &Cluster,
+    plan: &Plan,
+    user: Option<&str>,
+    make_namespace: bool,
+) -> Result<Vec<Admission>, Problem> {
+    let manifests = manifest::render(plan, user.unwrap_or("unknown"));
     let verdicts = stream::iter(manifests.all().cloned().collect::<Vec<_>>()).map(|manifest| {
-        let absent = prepared.make_namespace && manifest.kind != Kind::Namespace;
+        let absent = make_namespace && manifest.kind != Kind::Namespace;
         async move {
             if absent {
                 let reason = "the namespace does not exist yet, and the API server admits nothing to it; \
                               -n names one that does";
                 return Ok(Admission::NotTold(reason.to_owned()));
             }
-            if manifest.kind == Kind::Namespace && !prepared.make_namespace {
+            if manifest.kind == Kind::Namespace && !make_namespace {
                 return Ok(Admission::NotTold("it exists, and is used as it is".to_owned()));
             }
             shown(cluster, stand_in(manifest), &plan.namespace.name).await

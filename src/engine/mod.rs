@@ -26,7 +26,7 @@ use crate::manifest;
 use crate::plan::Plan;
 use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, StepResult};
 
-pub use admit::admit;
+pub use admit::{admit, admit_all};
 pub use remove::cleanup;
 pub use stop::Stop;
 

@@ -1,13 +1,12 @@
 //! Before anything is made: is the cluster there, may we, is the place free? Reads only.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Event, Events, Halt, Stop};
-use crate::cluster::{Cluster, Found};
+use crate::cluster::{Cluster, ClusterError, Found};
 use crate::exit::Exit;
 use crate::guard::Label;
-use crate::manifest::{ANCHOR, ATTACKER, Kind, RECORD, RIGHTS, Record, Right, VICTIM};
+use crate::manifest::{ANCHOR, ATTACKER, Kind, RECORD, RIGHTS, Record, Right, VICTIM, rights};
 use crate::plan::Plan;
 use crate::result::{ClusterInfo, Problem};
 
@@ -68,12 +67,7 @@ pub(super) async fn look(
     }
     match namespace {
         None => {
-            let make = Right {
-                verb: "create",
-                kind: Kind::Namespace,
-                subresource: "",
-            };
-            let missing = cluster.missing_rights(name, &[make]).await?;
+            let missing = cluster.missing_rights(name, &[rights::MAKE_NAMESPACE]).await?;
             if !missing.is_empty() {
                 return refuse(
                     format!("namespace {name} does not exist and you may not create it"),
@@ -123,24 +117,15 @@ fn may(missing: &[Right], namespace: &str) -> Result<(), Halt> {
     let Some(first) = missing.first() else {
         return Ok(());
     };
-    let resource = |right: &Right| match right.subresource {
-        "" => right.kind.plural().to_owned(),
-        subresource => format!("{}/{subresource}", right.kind.plural()),
-    };
-    let mut verbs: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for right in missing {
-        verbs.entry(resource(right)).or_default().push(right.verb);
-    }
-    let list: Vec<String> = verbs
-        .iter()
-        .map(|(resource, verbs)| format!("{resource} ({})", verbs.join(", ")))
-        .collect();
     refuse(
-        format!("missing rights in namespace {namespace}: {}", list.join(", ")),
+        format!(
+            "missing rights in namespace {namespace}: {}",
+            rights::told(missing)
+        ),
         format!(
             "ask for them; check with: kubectl auth can-i {} {} -n {namespace}",
             first.verb,
-            resource(first)
+            first.resource()
         ),
     )
 }
@@ -154,16 +139,7 @@ async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
             "wait for it, or remove it: kubectl defender-sim cleanup".into(),
         );
     }
-    let names = [Kind::Pod, Kind::Service]
-        .into_iter()
-        .flat_map(|kind| [(kind, VICTIM), (kind, ATTACKER)]);
-    let looks = names.map(|(kind, name)| cluster.get(kind, namespace, name));
-    match futures::future::try_join_all(looks)
-        .await?
-        .into_iter()
-        .flatten()
-        .next()
-    {
+    match taken(cluster, namespace).await? {
         None => Ok(()),
         Some(found) => refuse(
             format!(
@@ -179,8 +155,18 @@ async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
     }
 }
 
+/// An object that has a name which a run needs.
+pub(crate) async fn taken(cluster: &Cluster, namespace: &str) -> Result<Option<Found>, ClusterError> {
+    let names = [Kind::Pod, Kind::Service]
+        .into_iter()
+        .flat_map(|kind| [(kind, VICTIM), (kind, ATTACKER)]);
+    let looks = names.map(|(kind, name)| cluster.get(kind, namespace, name));
+    let found = futures::future::try_join_all(looks).await?;
+    Ok(found.into_iter().flatten().next())
+}
+
 /// Says whose run holds the namespace.
-pub(super) fn active(anchor: &Found, namespace: &str) -> String {
+pub(crate) fn active(anchor: &Found, namespace: &str) -> String {
     let record = anchor
         .annotations
         .get(RECORD)

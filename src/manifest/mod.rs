@@ -9,7 +9,7 @@
 //! everything else carries the run id in its name, so that no apply can meet an object of somebody else.
 
 mod kind;
-mod rights;
+pub mod rights;
 
 use std::collections::BTreeMap;
 

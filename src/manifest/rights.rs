@@ -1,6 +1,8 @@
 //! What a run has to be allowed to do in its namespace. Checked before anything is made, and the source of
 //! the documented role.
 
+use std::collections::BTreeMap;
+
 use super::Kind;
 
 /// One verb on one kind of object.
@@ -14,6 +16,29 @@ pub struct Right {
     pub subresource: &'static str,
 }
 
+impl Right {
+    /// What it is about, as `kubectl auth can-i` takes it: `pods`, `pods/log`.
+    pub fn resource(&self) -> String {
+        match self.subresource {
+            "" => self.kind.plural().to_owned(),
+            subresource => format!("{}/{subresource}", self.kind.plural()),
+        }
+    }
+}
+
+/// Rights as a text, by resource: `configmaps (create, patch), pods/log (get)`.
+pub fn told(rights: &[Right]) -> String {
+    let mut verbs: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for right in rights {
+        verbs.entry(right.resource()).or_default().push(right.verb);
+    }
+    let list: Vec<String> = verbs
+        .iter()
+        .map(|(resource, verbs)| format!("{resource} ({})", verbs.join(", ")))
+        .collect();
+    list.join(", ")
+}
+
 const fn right(verb: &'static str, kind: Kind, subresource: &'static str) -> Right {
     Right {
         verb,
@@ -21,6 +46,9 @@ const fn right(verb: &'static str, kind: Kind, subresource: &'static str) -> Rig
         subresource,
     }
 }
+
+/// What a run needs besides, where its namespace does not exist yet.
+pub const MAKE_NAMESPACE: Right = right("create", Kind::Namespace, "");
 
 /// Everything a run needs in its namespace. Server-side apply that makes an object takes both `patch` and
 /// `create`; the Job is made by `create` alone, since its name is the lock.
