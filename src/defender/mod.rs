@@ -3,3 +3,4 @@
 pub mod alerts;
 pub mod fired;
 pub mod verdict;
+pub mod sensor;

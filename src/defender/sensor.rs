@@ -1,0 +1,616 @@
+//! Recognises Defender's sensor among the workloads of a cluster, and says what it can detect.
+//!
+//! Names, namespaces and images are those of Microsoft's public documentation, which contradicts itself in
+//! places (`collector` and `collectors`): so every spelling is taken. What no public page says is told as
+//! assumed, or as unknown; it is never told as known.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Names of the DaemonSet whose pods watch a node: that of the AKS add-on, and that of the Helm chart
+/// (Microsoft's "Verify deployment" page for Defender for Containers).
+const COLLECTORS: [&str; 2] = [
+    "microsoft-defender-collector-ds",
+    "microsoft-defender-collectors-ds",
+];
+/// Where all images of the sensor are (the image list of Microsoft's introduction to Defender for Containers).
+const IMAGES: &str = "mcr.microsoft.com/azuredefender/";
+/// Namespace of the AKS add-on, and of the Helm chart on AKS Automatic.
+pub const SYSTEM: &str = "kube-system";
+/// Namespace of the Helm chart and of the Arc extension.
+pub const MDC: &str = "mdc";
+/// Namespace of Azure Arc's agents: it is there where a cluster is connected to Azure by Arc.
+pub const ARC: &str = "azure-arc";
+
+/// DNS detection came with this version (Microsoft's change log of the sensor).
+const DNS_DETECTION: [u64; 3] = [0, 9, 17];
+/// Anti-malware came with this version, to Helm and Arc (the same).
+const ANTI_MALWARE: [u64; 3] = [0, 10, 0];
+
+/// A DaemonSet, as far as it tells whether it is the sensor.
+#[derive(Clone, Debug, Default)]
+pub struct Workload {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its own labels.
+    pub labels: BTreeMap<String, String>,
+    /// The images of its containers.
+    pub images: Vec<String>,
+}
+
+/// How a sensor was installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flavour {
+    /// By the security profile of an AKS cluster.
+    AksAddOn,
+    /// By the Helm chart.
+    Helm,
+    /// By the extension of an Arc-connected cluster.
+    Arc,
+    /// By either of them: both look the same, and whether the cluster is connected by Arc is not known.
+    HelmOrArc,
+    /// In a way that is not documented.
+    Other,
+}
+
+/// As it is told: `Helm chart`.
+impl fmt::Display for Flavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Flavour::AksAddOn => "AKS add-on",
+            Flavour::Helm => "Helm chart",
+            Flavour::Arc => "Arc extension",
+            Flavour::HelmOrArc => "Helm chart or Arc extension",
+            Flavour::Other => "installed in an undocumented way",
+        })
+    }
+}
+
+/// A sensor's version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// As it is written: `0.9.17`.
+    pub text: String,
+    /// Whether it is only that of a container's image, which need not be the sensor's.
+    pub assumed: bool,
+}
+
+/// As it is told: `version 0.9.17`.
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let assumed = if self.assumed {
+            " (assumed: it is the tag of an image)"
+        } else {
+            ""
+        };
+        write!(f, "version {}{assumed}", self.text)
+    }
+}
+
+/// A sensor that was recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sensor {
+    /// Namespace of its DaemonSet.
+    pub namespace: String,
+    /// Name of its DaemonSet.
+    pub name: String,
+    /// How it was installed.
+    pub flavour: Flavour,
+    /// Whether that is not quite certain: the name is not one of the documented ones, or the place is not.
+    pub assumed: bool,
+    /// Its version, where something tells it.
+    pub version: Option<Version>,
+}
+
+/// As it is told: `Helm chart, version 0.9.17 (mdc/microsoft-defender-collectors-ds)`.
+impl fmt::Display for Sensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let assumed = if self.assumed { " (assumed)" } else { "" };
+        write!(f, "{}{assumed}, ", self.flavour)?;
+        match &self.version {
+            Some(version) => write!(f, "{version}")?,
+            None => f.write_str("version unknown")?,
+        }
+        write!(f, " ({}/{})", self.namespace, self.name)
+    }
+}
+
+/// Whose Kubernetes it is, as labels of its nodes tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cloud {
+    /// Azure Kubernetes Service.
+    Aks,
+    /// Amazon's.
+    Eks,
+    /// Google's.
+    Gke,
+}
+
+impl Cloud {
+    /// By the prefixes that each service reserves for labels of its nodes.
+    pub fn of_node<'a>(labels: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        labels.into_iter().find_map(|key| match key.split('/').next() {
+            Some("kubernetes.azure.com") => Some(Cloud::Aks),
+            Some("eks.amazonaws.com") => Some(Cloud::Eks),
+            _ => key.starts_with("cloud.google.com/gke-").then_some(Cloud::Gke),
+        })
+    }
+}
+
+/// Something that an alert needs beyond the plan and a ready sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Condition {
+    /// The sensor looks at names that are looked up.
+    DnsDetection,
+    /// The sensor looks for malicious files.
+    AntiMalware,
+    /// Defender reads the API server's audit log.
+    AuditLog,
+    /// A drift policy, set in Azure, says that drift raises an alert.
+    DriftPolicy,
+}
+
+impl Condition {
+    /// What the alert with this id in the alert catalogue needs; the same as its `needs` says for people.
+    pub fn of(alert: &str) -> Option<Self> {
+        match alert {
+            "test-domain" => Some(Condition::DnsDetection),
+            "malware-execution" => Some(Condition::AntiMalware),
+            "service-account-operation" => Some(Condition::AuditLog),
+            "binary-drift" => Some(Condition::DriftPolicy),
+            _ => None,
+        }
+    }
+}
+
+/// As it is told: `DNS detection`.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Condition::DnsDetection => "DNS detection",
+            Condition::AntiMalware => "anti-malware",
+            Condition::AuditLog => "the audit log",
+            Condition::DriftPolicy => "binary drift",
+        })
+    }
+}
+
+/// Whether a condition is met, as far as the cluster tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It is.
+    Yes,
+    /// It is not, for this reason.
+    No(String),
+    /// The cluster does not tell, for this reason.
+    Unknown(String),
+}
+
+/// What a cluster tells of Defender's sensor: what `doctor` reports of it, and what tells an alert that cannot
+/// come from one that is late.
+///
+/// ```
+/// use defender_sim::defender::sensor::{Condition, Known, SensorFacts, Workload};
+/// let workload = Workload {
+///     namespace: "mdc".into(),
+///     name: "microsoft-defender-collectors-ds".into(),
+///     labels: [("app.kubernetes.io/version".into(), "0.9.17".into())].into(),
+///     images: vec![],
+/// };
+/// let facts = SensorFacts::new(&[workload], Some(false), None);
+/// assert_eq!(facts.known(Condition::DnsDetection), Known::Yes);
+/// assert!(matches!(facts.known(Condition::AntiMalware), Known::No(_)));
+/// assert!(matches!(facts.known(Condition::DriftPolicy), Known::Unknown(_)));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SensorFacts {
+    /// Every sensor that was recognised.
+    pub sensors: Vec<Sensor>,
+    /// Whose Kubernetes it is, where that is known.
+    pub cloud: Option<Cloud>,
+}
+
+impl SensorFacts {
+    /// Recognises the sensors among `workloads`. `arc` is whether the cluster is connected to Azure by Arc,
+    /// where that is known.
+    pub fn new(workloads: &[Workload], arc: Option<bool>, cloud: Option<Cloud>) -> Self {
+        let named = |workload: &Workload| COLLECTORS.contains(&workload.name.as_str());
+        let by_image = |workload: &Workload| {
+            // What sends the findings to Azure has an image of the same folder and watches nothing.
+            let image = |image: &String| image.starts_with(IMAGES) && !image.contains("publisher");
+            let named_beside = |other: &Workload| other.namespace == workload.namespace && named(other);
+            workload.images.iter().any(image) && !workloads.iter().any(named_beside)
+        };
+        let sensors = workloads
+            .iter()
+            .filter(|&workload| named(workload) || by_image(workload));
+        let sensors = sensors.map(|workload| {
+            let (flavour, documented) = flavour(workload, arc);
+            Sensor {
+                namespace: workload.namespace.clone(),
+                name: workload.name.clone(),
+                flavour,
+                assumed: !documented || !named(workload),
+                version: version(workload),
+            }
+        });
+        Self {
+            sensors: sensors.collect(),
+            cloud,
+        }
+    }
+
+    /// The ways in which sensors are installed, each once.
+    pub fn flavours(&self) -> Vec<Flavour> {
+        let mut flavours: Vec<Flavour> = self.sensors.iter().map(|sensor| sensor.flavour).collect();
+        flavours.sort_unstable();
+        flavours.dedup();
+        flavours
+    }
+
+    /// Whether a condition is met: by one of the sensors, or by the cluster.
+    pub fn known(&self, condition: Condition) -> Known {
+        let audited = |cloud| match cloud {
+            Some(Cloud::Aks) => Known::Yes,
+            Some(Cloud::Eks) => unknown("on EKS the audit log has to be sent to CloudWatch and read there"),
+            Some(Cloud::Gke) => unknown("GKE's audit log does not hold all that alerts need"),
+            None => unknown("whether Defender reads this cluster's audit log is not seen from inside"),
+        };
+        if condition == Condition::AuditLog {
+            return audited(self.cloud);
+        }
+        let all = self.sensors.iter().map(|sensor| match condition {
+            Condition::DnsDetection => dns_detection(sensor),
+            Condition::AntiMalware => anti_malware(sensor),
+            Condition::DriftPolicy | Condition::AuditLog => self.drift(sensor),
+        });
+        let best = all.min_by_key(|known| match known {
+            Known::Yes => 0,
+            Known::Unknown(_) => 1,
+            Known::No(_) => 2,
+        });
+        best.unwrap_or_else(|| no("there is no sensor"))
+    }
+
+    fn drift(&self, sensor: &Sensor) -> Known {
+        match sensor.flavour {
+            Flavour::Arc if self.cloud.is_none() => no("it is not there for clusters that only Arc connects"),
+            _ => unknown("the drift policy is set in Azure, and ignores drift unless it was changed"),
+        }
+    }
+}
+
+fn no(reason: &str) -> Known {
+    Known::No(reason.to_owned())
+}
+
+fn unknown(reason: &str) -> Known {
+    Known::Unknown(reason.to_owned())
+}
+
+/// How it was installed, and whether that is documented of its name and its place.
+fn flavour(workload: &Workload, arc: Option<bool>) -> (Flavour, bool) {
+    let chart = workload.name == COLLECTORS[1];
+    match (workload.namespace.as_str(), arc) {
+        (SYSTEM, _) if chart => (Flavour::Helm, true),
+        (SYSTEM, _) => (Flavour::AksAddOn, true),
+        // The two look alike. That a sensor beside Arc's agents is Arc's is a guess.
+        (MDC, Some(true)) => (Flavour::Arc, false),
+        (MDC, Some(false)) => (Flavour::Helm, true),
+        (MDC, None) => (Flavour::HelmOrArc, true),
+        _ if chart => (Flavour::Helm, false),
+        _ => (Flavour::Other, false),
+    }
+}
+
+/// From the label of the version, from that of the chart, or from the tag of an image.
+fn version(workload: &Workload) -> Option<Version> {
+    let label = |key: &str| workload.labels.get(key).map(String::as_str);
+    // A chart's label is its name, a hyphen, its version.
+    let chart = |text: &str| {
+        let parts: Vec<&str> = text.split('-').collect();
+        let from = parts.iter().position(|part| numbers(part).is_some())?;
+        Some(parts[from..].join("-"))
+    };
+    let told = label("app.kubernetes.io/version").map(str::to_owned).or_else(|| {
+        ["chart", "helm.sh/chart"]
+            .into_iter()
+            .find_map(|key| chart(label(key)?))
+    });
+    if let Some(text) = told.filter(|text| numbers(text).is_some()) {
+        return Some(Version { text, assumed: false });
+    }
+    let images = workload.images.iter();
+    let mut tags = images.filter_map(|image| image.strip_prefix(IMAGES)?.split('@').next()?.rsplit_once(':'));
+    let (_, tag) = tags.find(|(_, tag)| numbers(tag).is_some())?;
+    Some(Version {
+        text: tag.to_owned(),
+        assumed: true,
+    })
+}
+
+/// The first three numbers of a version: `v0.9.17-preview` is `[0, 9, 17]`. One number alone is none.
+fn numbers(text: &str) -> Option<[u64; 3]> {
+    let text = text.strip_prefix('v').unwrap_or(text);
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let parts: Option<Vec<u64>> = text[..end.unwrap_or(text.len())]
+        .split('.')
+        .map(|part| part.parse().ok())
+        .collect();
+    match parts?[..] {
+        [major, minor] => Some([major, minor, 0]),
+        [major, minor, patch, ..] => Some([major, minor, patch]),
+        _ => None,
+    }
+}
+
+/// Whether the sensor is at least of this version.
+fn at_least(sensor: &Sensor, needed: [u64; 3]) -> Known {
+    let needs = format!("it needs version {}.{}.{}", needed[0], needed[1], needed[2]);
+    match &sensor.version {
+        None => Known::Unknown(format!("{needs}, and the sensor's is unknown")),
+        Some(version) if version.assumed => Known::Unknown(format!(
+            "{needs}, and the sensor's is only assumed to be {}",
+            version.text
+        )),
+        Some(version) => match numbers(&version.text) {
+            Some(numbers) if numbers >= needed => Known::Yes,
+            _ => Known::No(format!("{needs}, and the sensor's is {}", version.text)),
+        },
+    }
+}
+
+/// Documented for the Helm chart only. Of the others no page says that they lack it.
+fn dns_detection(sensor: &Sensor) -> Known {
+    match (at_least(sensor, DNS_DETECTION), sensor.flavour) {
+        (Known::Yes, Flavour::Helm) => Known::Yes,
+        (Known::Yes, flavour) => Known::Unknown(format!(
+            "it is documented for the Helm chart only, and this is the {flavour}: assumed to be missing"
+        )),
+        (other, _) => other,
+    }
+}
+
+/// Documented for the Helm chart and the Arc extension.
+fn anti_malware(sensor: &Sensor) -> Known {
+    match (at_least(sensor, ANTI_MALWARE), sensor.flavour) {
+        (Known::Yes, Flavour::Helm | Flavour::Arc | Flavour::HelmOrArc) => Known::Yes,
+        (Known::No(reason), _) => Known::No(reason),
+        (_, Flavour::AksAddOn) => Known::Unknown(
+            "it is documented for the Helm chart and the Arc extension only: assumed to be missing".into(),
+        ),
+        (Known::Yes, flavour) => Known::Unknown(format!("it is not documented for a sensor {flavour}")),
+        (other, _) => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defender::alerts;
+
+    fn workload(namespace: &str, name: &str, labels: &[(&str, &str)], images: &[&str]) -> Workload {
+        Workload {
+            namespace: namespace.into(),
+            name: name.into(),
+            labels: labels
+                .iter()
+                .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            images: images.iter().map(|&image| image.to_owned()).collect(),
+        }
+    }
+
+    fn facts(namespace: &str, name: &str, version: &str, arc: Option<bool>) -> SensorFacts {
+        let labels = [("app.kubernetes.io/version", version)];
+        SensorFacts::new(&[workload(namespace, name, &labels, &[])], arc, None)
+    }
+
+    const LOW: &str = "mcr.microsoft.com/azuredefender/stable/low-level-collector:2.0.205";
+
+    #[test]
+    fn every_documented_flavour_is_recognised() {
+        let [one, many] = COLLECTORS;
+        for (namespace, name, arc, flavour, assumed) in [
+            ("kube-system", one, None, Flavour::AksAddOn, false),
+            ("kube-system", many, Some(false), Flavour::Helm, false),
+            ("mdc", many, Some(false), Flavour::Helm, false),
+            ("mdc", one, Some(false), Flavour::Helm, false),
+            ("mdc", many, Some(true), Flavour::Arc, true),
+            ("mdc", one, Some(true), Flavour::Arc, true),
+            ("mdc", many, None, Flavour::HelmOrArc, false),
+            ("security", many, None, Flavour::Helm, true),
+            ("security", one, None, Flavour::Other, true),
+        ] {
+            let facts = facts(namespace, name, "0.9.1", arc);
+            let sensor = &facts.sensors[0];
+            assert_eq!(
+                (sensor.flavour, sensor.assumed),
+                (flavour, assumed),
+                "{namespace}/{name} {arc:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_image_tells_where_a_name_does_not() {
+        let publisher = "mcr.microsoft.com/azuredefender/stable/security-publisher:1.0.0";
+        let found = |workloads: &[Workload]| {
+            let facts = SensorFacts::new(workloads, Some(false), None);
+            let names = facts.sensors.iter();
+            names
+                .map(|sensor| (sensor.name.clone(), sensor.assumed))
+                .collect::<Vec<_>>()
+        };
+        let other = workload("mdc", "renamed", &[], &["x/y:1", LOW]);
+        assert_eq!(
+            found(std::slice::from_ref(&other)),
+            [("renamed".to_owned(), true)]
+        );
+        let named = workload("mdc", COLLECTORS[1], &[], &[]);
+        assert_eq!(
+            found(&[other.clone(), named.clone()]),
+            [(COLLECTORS[1].to_owned(), false)]
+        );
+        let elsewhere = workload("kube-system", COLLECTORS[0], &[], &[]);
+        assert_eq!(found(&[other, elsewhere]).len(), 2);
+        for none in [
+            workload("mdc", "microsoft-defender-publisher-ds", &[], &[publisher]),
+            workload(
+                "mdc",
+                "a",
+                &[],
+                &["mirror.example/mcr.microsoft.com/azuredefender/x:1"],
+            ),
+            workload("mdc", "microsoft-defender-collector", &[], &[]),
+        ] {
+            assert_eq!(found(std::slice::from_ref(&none)), [], "{none:?}");
+        }
+    }
+
+    #[test]
+    fn versions_come_from_labels_and_at_worst_from_an_image() {
+        for (labels, images, expected) in [
+            (
+                &[("app.kubernetes.io/version", "0.9.17")][..],
+                &[LOW][..],
+                Some(("0.9.17", false)),
+            ),
+            (
+                &[("chart", "microsoft-defender-for-containers-0.10.3")],
+                &[],
+                Some(("0.10.3", false)),
+            ),
+            (
+                &[("helm.sh/chart", "defender-k8s-0.11.0-preview.1")],
+                &[],
+                Some(("0.11.0-preview.1", false)),
+            ),
+            (
+                &[("app.kubernetes.io/version", "stable")],
+                &[LOW],
+                Some(("2.0.205", true)),
+            ),
+            (&[("chart", "defender-k8s")], &["x/y:1.2"], None),
+            (
+                &[],
+                &["mcr.microsoft.com/azuredefender/a:latest", LOW],
+                Some(("2.0.205", true)),
+            ),
+            (&[], &["mcr.microsoft.com/azuredefender/a@sha256:00"], None),
+        ] {
+            let version = version(&workload("mdc", "x", labels, images));
+            let version = version
+                .as_ref()
+                .map(|version| (version.text.as_str(), version.assumed));
+            assert_eq!(version, expected, "{labels:?} {images:?}");
+        }
+        assert_eq!(numbers("v1.2"), Some([1, 2, 0]));
+        assert_eq!(numbers("8"), None);
+        assert_eq!(numbers("k8s"), None);
+    }
+
+    #[test]
+    fn what_a_sensor_can_detect() {
+        use Condition::{AntiMalware, AuditLog, DnsDetection, DriftPolicy};
+        let [one, many] = COLLECTORS;
+        for (namespace, name, version, arc, condition, expected) in [
+            ("mdc", many, "0.9.17", Some(false), DnsDetection, "yes"),
+            ("mdc", many, "0.9.16", Some(false), DnsDetection, "no"),
+            ("mdc", many, "0.10.0", None, DnsDetection, "unknown"),
+            ("mdc", many, "0.10.0", Some(true), DnsDetection, "unknown"),
+            ("kube-system", one, "0.8.30", None, DnsDetection, "no"),
+            ("kube-system", one, "0.9.20", None, DnsDetection, "unknown"),
+            ("mdc", many, "0.10.0", Some(false), AntiMalware, "yes"),
+            ("mdc", many, "0.10.0", None, AntiMalware, "yes"),
+            ("mdc", many, "0.10.0", Some(true), AntiMalware, "yes"),
+            ("mdc", many, "0.9.99", Some(true), AntiMalware, "no"),
+            ("kube-system", one, "0.9.99", None, AntiMalware, "no"),
+            ("kube-system", one, "0.10.0", None, AntiMalware, "unknown"),
+            ("kube-system", one, "?", None, AntiMalware, "unknown"),
+            ("security", one, "0.10.0", None, AntiMalware, "unknown"),
+            ("mdc", many, "?", None, AntiMalware, "unknown"),
+            ("mdc", many, "0.10.0", Some(false), DriftPolicy, "unknown"),
+            ("mdc", many, "0.10.0", Some(true), DriftPolicy, "no"),
+            ("mdc", many, "0.10.0", Some(true), AuditLog, "unknown"),
+        ] {
+            let known = facts(namespace, name, version, arc).known(condition);
+            let told = match &known {
+                Known::Yes => "yes",
+                Known::No(_) => "no",
+                Known::Unknown(_) => "unknown",
+            };
+            assert_eq!(told, expected, "{namespace}/{name} {version} {arc:?}: {known:?}");
+        }
+        let mut arc = facts("mdc", many, "0.10.0", Some(true));
+        for (cloud, audit) in [
+            (Cloud::Aks, Some(Known::Yes)),
+            (Cloud::Eks, None),
+            (Cloud::Gke, None),
+        ] {
+            arc.cloud = Some(cloud);
+            assert!(matches!(arc.known(DriftPolicy), Known::Unknown(_)), "{cloud:?}");
+            let known = arc.known(AuditLog);
+            assert!(
+                audit.map_or(matches!(known, Known::Unknown(_)), |audit| known == audit),
+                "{known:?}"
+            );
+        }
+        let none = SensorFacts::default();
+        assert_eq!(none.known(DnsDetection), Known::No("there is no sensor".into()));
+    }
+
+    #[test]
+    fn an_assumed_version_decides_nothing() {
+        let facts = SensorFacts::new(&[workload("mdc", COLLECTORS[1], &[], &[LOW])], Some(false), None);
+        let known = facts.known(Condition::AntiMalware);
+        assert!(
+            matches!(&known, Known::Unknown(reason) if reason.contains("only assumed")),
+            "{known:?}"
+        );
+        assert_eq!(
+            facts.sensors[0].to_string(),
+            "Helm chart, version 2.0.205 (assumed: it is the tag of an image) \
+             (mdc/microsoft-defender-collectors-ds)"
+        );
+    }
+
+    #[test]
+    fn of_two_sensors_the_better_counts() {
+        let version = |text| [("app.kubernetes.io/version", text)];
+        let workloads = [
+            workload("kube-system", COLLECTORS[0], &version("0.8.1"), &[]),
+            workload("mdc", COLLECTORS[1], &version("0.10.0"), &[]),
+        ];
+        let facts = SensorFacts::new(&workloads, Some(false), None);
+        assert_eq!(facts.flavours(), [Flavour::AksAddOn, Flavour::Helm]);
+        assert_eq!(facts.known(Condition::DnsDetection), Known::Yes);
+    }
+
+    #[test]
+    fn alerts_with_a_need_have_a_condition() {
+        for alert in alerts::all() {
+            assert_eq!(
+                alert.needs.is_some(),
+                Condition::of(&alert.id).is_some(),
+                "{}",
+                alert.id
+            );
+        }
+    }
+
+    #[test]
+    fn clouds_are_told_by_their_labels() {
+        for (key, cloud) in [
+            ("kubernetes.azure.com/cluster", Some(Cloud::Aks)),
+            ("eks.amazonaws.com/nodegroup", Some(Cloud::Eks)),
+            ("cloud.google.com/gke-nodepool", Some(Cloud::Gke)),
+            ("cloud.google.com/other", None),
+            ("kubernetes.io/os", None),
+        ] {
+            assert_eq!(Cloud::of_node(["kubernetes.io/arch", key]), cloud, "{key}");
+        }
+    }
+}
