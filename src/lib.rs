@@ -23,6 +23,7 @@ pub mod command;
 pub mod completion;
 pub mod consent;
 pub mod defender;
+pub mod doctor;
 pub mod engine;
 pub mod exit;
 pub mod guard;

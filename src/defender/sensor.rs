@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Names of the DaemonSet whose pods watch a node: that of the AKS add-on, and that of the Helm chart
+/// Names of the `DaemonSet` whose pods watch a node: that of the AKS add-on, and that of the Helm chart
 /// (Microsoft's "Verify deployment" page for Defender for Containers).
 const COLLECTORS: [&str; 2] = [
     "microsoft-defender-collector-ds",
@@ -27,7 +27,7 @@ const DNS_DETECTION: [u64; 3] = [0, 9, 17];
 /// Anti-malware came with this version, to Helm and Arc (the same).
 const ANTI_MALWARE: [u64; 3] = [0, 10, 0];
 
-/// A DaemonSet, as far as it tells whether it is the sensor.
+/// A `DaemonSet`, as far as it tells whether it is the sensor.
 #[derive(Clone, Debug, Default)]
 pub struct Workload {
     /// Its namespace.
@@ -92,9 +92,9 @@ impl fmt::Display for Version {
 /// A sensor that was recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sensor {
-    /// Namespace of its DaemonSet.
+    /// Namespace of its `DaemonSet`.
     pub namespace: String,
-    /// Name of its DaemonSet.
+    /// Name of its `DaemonSet`.
     pub name: String,
     /// How it was installed.
     pub flavour: Flavour,

@@ -27,6 +27,7 @@ use crate::plan::Plan;
 use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, StepResult};
 
 pub use admit::{admit, admit_all};
+pub(crate) use prepare::{active, taken};
 pub use remove::cleanup;
 pub use stop::Stop;
 
@@ -40,6 +41,8 @@ pub enum Event {
     Started(Started),
     /// This object was made.
     Created(String),
+    /// The cluster is looked at, without a run.
+    Checking,
     /// The run waits for this.
     Waiting(String),
     /// Both pods are ready; the attack begins.

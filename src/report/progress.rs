@@ -109,6 +109,7 @@ impl Progress {
                     &format!("{} objects created", self.objects),
                 );
             }
+            Event::Checking => self.either("checking"),
             Event::Waiting(what) => self.either(&format!("waiting for {what}")),
             Event::Ready => {
                 self.line(&format!(

@@ -1,0 +1,16 @@
+//! Does another run hold the namespace?
+
+use super::Finding;
+use super::look::Look;
+use crate::cluster::ClusterError;
+use crate::engine;
+
+pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+    let name = &look.plan.namespace.name;
+    Ok(match look.anchor().await? {
+        None => Finding::ok(format!("none in namespace {name}")),
+        Some(anchor) => Finding::failed(engine::active(anchor, name)).advise(format!(
+            "wait for it, or remove it: kubectl defender-sim cleanup -n {name}"
+        )),
+    })
+}

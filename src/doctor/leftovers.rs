@@ -1,0 +1,106 @@
+//! Is anything of an earlier run left, in any namespace?
+
+use std::collections::BTreeSet;
+
+use super::look::Look;
+use super::{Finding, counted, some};
+use crate::cluster::{ClusterError, Found, selector};
+use crate::manifest::{ANCHOR, Kind};
+
+pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+    let selector = selector(None);
+    let (spaces, objects) = futures::try_join!(
+        look.cluster.list(Kind::Namespace, None, &selector),
+        look.cluster.list_all(None, &selector)
+    )?;
+    Ok(judge(&spaces, &objects))
+}
+
+/// What belongs to no run under way. A namespace that is being removed is on its way.
+fn judge(spaces: &[Found], objects: &[Found]) -> Finding {
+    let anchors = objects
+        .iter()
+        .filter(|object| object.kind == Kind::Job && object.name == ANCHOR);
+    let held: BTreeSet<_> = anchors
+        .clone()
+        .map(|anchor| (anchor.namespace.as_deref(), anchor.run()))
+        .collect();
+    let busy: BTreeSet<_> = held.iter().filter_map(|(space, _)| *space).collect();
+    let objects = objects
+        .iter()
+        .filter(|object| !held.contains(&(object.namespace.as_deref(), object.run())))
+        .map(|object| {
+            format!(
+                "{}: {}",
+                object.namespace.as_deref().unwrap_or_default(),
+                object.reference()
+            )
+        });
+    let spaces = spaces
+        .iter()
+        .filter(|space| !busy.contains(space.name.as_str()) && !space.terminating)
+        .map(Found::reference);
+    let left: Vec<String> = spaces.chain(objects).collect();
+    let runs = match busy.len() {
+        0 => String::new(),
+        runs => format!("; {} under way", counted(runs, "run")),
+    };
+    if left.is_empty() {
+        return Finding::ok(format!("nothing{runs}"));
+    }
+    Finding::warning(format!("{}{runs}", some(&left)))
+        .advise("kubectl defender-sim cleanup; it ends runs that are under way too, -n names one namespace")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::RUN_LABEL;
+    use crate::result::CheckStatus::{Ok, Warning};
+
+    fn found(kind: Kind, namespace: Option<&str>, name: &str, run: &str, terminating: bool) -> Found {
+        Found {
+            kind,
+            namespace: namespace.map(str::to_owned),
+            name: name.into(),
+            uid: String::new(),
+            labels: [(RUN_LABEL.to_owned(), run.to_owned())].into(),
+            annotations: std::collections::BTreeMap::new(),
+            terminating,
+        }
+    }
+
+    #[test]
+    fn what_has_no_anchor_is_left() {
+        let space = |name, terminating| found(Kind::Namespace, None, name, "a", terminating);
+        let pod = |space, run| found(Kind::Pod, Some(space), "p", run, false);
+        let anchor = |space, run| found(Kind::Job, Some(space), ANCHOR, run, false);
+        for (spaces, objects, status, said) in [
+            (vec![], vec![], Ok, "nothing"),
+            (vec![space("s", true)], vec![], Ok, "nothing"),
+            (
+                vec![space("s", false)],
+                vec![anchor("s", "a"), pod("s", "a")],
+                Ok,
+                "nothing; 1 run under way",
+            ),
+            (vec![space("s", false)], vec![], Warning, "namespace/s"),
+            (vec![], vec![pod("s", "a")], Warning, "s: pod/p"),
+            (
+                vec![],
+                vec![anchor("s", "a"), pod("s", "b")],
+                Warning,
+                "s: pod/p; 1 run under way",
+            ),
+            (
+                vec![],
+                vec![anchor("t", "a"), pod("s", "a")],
+                Warning,
+                "s: pod/p; 1 run under way",
+            ),
+        ] {
+            let finding = judge(&spaces, &objects);
+            assert_eq!((finding.status, finding.seen.as_str()), (status, said));
+        }
+    }
+}

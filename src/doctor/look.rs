@@ -1,0 +1,315 @@
+//! What several checks look at, read from the cluster once, at the first question.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1 as apps;
+use k8s_openapi::api::core::v1 as core;
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+
+use super::images::Reference;
+use super::nodes::Refusal;
+use crate::cluster::explain::Cause;
+use crate::cluster::{Cluster, ClusterError, Found};
+use crate::defender::sensor::{ARC, Cloud, MDC, SYSTEM, SensorFacts, Workload};
+use crate::manifest::{ANCHOR, Kind};
+use crate::plan::Plan;
+
+type Once<T> = OnceCell<Result<T, ClusterError>>;
+
+/// The cluster, what would be run in it, and what was seen of it so far.
+pub(super) struct Look {
+    pub cluster: Cluster,
+    pub plan: Plan,
+    user: Once<Option<String>>,
+    namespace: Once<Option<Found>>,
+    anchor: Once<Option<Found>>,
+    nodes: Once<Vec<Node>>,
+    sensors: Once<Sensors>,
+}
+
+/// A node, reduced to what is asked of it: there may be thousands.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Node {
+    pub name: String,
+    /// Its architecture, as its label has it.
+    pub arch: String,
+    /// Why it does not take the pods of a run, if it does not.
+    pub refusal: Option<Refusal>,
+    /// Whether it says that it has the image of the attacker, and that of the victim.
+    pub has: [bool; 2],
+    /// Whose it is.
+    pub cloud: Option<Cloud>,
+}
+
+/// What was seen of Defender's sensor.
+pub(super) struct Sensors {
+    pub facts: SensorFacts,
+    /// Pods of each sensor of the facts, in their order: how many there ought to be, and are ready.
+    pub pods: Vec<Pods>,
+}
+
+/// How a `DaemonSet` counts its pods, and what they are found by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pods {
+    pub desired: i32,
+    pub ready: i32,
+    /// Labels as a selector. They may be those of other pods too.
+    pub selector: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawNode {
+    metadata: RawMetadata,
+    #[serde(default)]
+    spec: RawNodeSpec,
+    #[serde(default)]
+    status: RawNodeStatus,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMetadata {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    owner_references: Vec<RawOwner>,
+}
+
+#[derive(Deserialize)]
+struct RawOwner {
+    kind: String,
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+struct RawNodeSpec {
+    #[serde(default)]
+    unschedulable: bool,
+    #[serde(default)]
+    taints: Vec<core::Taint>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawNodeStatus {
+    #[serde(default)]
+    conditions: Vec<RawCondition>,
+    #[serde(default)]
+    images: Vec<RawImage>,
+}
+
+#[derive(Deserialize)]
+struct RawCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+#[derive(Deserialize)]
+struct RawImage {
+    names: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct RawPod {
+    metadata: RawMetadata,
+    #[serde(default)]
+    spec: RawPodSpec,
+    #[serde(default)]
+    status: RawNodeStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPodSpec {
+    node_name: Option<String>,
+}
+
+fn is_ready(conditions: &[RawCondition]) -> bool {
+    conditions
+        .iter()
+        .any(|condition| condition.kind == "Ready" && condition.status == "True")
+}
+
+impl Node {
+    /// Of `raw`, what matters to `plan`.
+    pub(super) fn new(raw: RawNode, plan: &Plan) -> Self {
+        let RawNode {
+            metadata,
+            spec,
+            status,
+        } = raw;
+        let options = &plan.options;
+        let names: BTreeSet<&String> = status
+            .images
+            .iter()
+            .flat_map(|image| image.names.iter().flatten())
+            .collect();
+        let has = [&options.attacker_image, &options.victim_image].map(|image| {
+            let wanted = image.parse::<Reference>().ok();
+            wanted.is_some_and(|wanted| wanted.names().iter().any(|name| names.contains(name)))
+        });
+        let label = |key: &str| metadata.labels.get(key).cloned().unwrap_or_default();
+        Self {
+            arch: label("kubernetes.io/arch"),
+            refusal: Refusal::of(
+                &metadata.labels,
+                &spec.taints,
+                !spec.unschedulable,
+                is_ready(&status.conditions),
+                &options.fit,
+            ),
+            has,
+            cloud: Cloud::of_node(metadata.labels.keys().map(String::as_str)),
+            name: metadata.name,
+        }
+    }
+}
+
+impl Look {
+    pub fn new(cluster: Cluster, plan: Plan) -> Self {
+        Self {
+            cluster,
+            plan,
+            user: OnceCell::new(),
+            namespace: OnceCell::new(),
+            anchor: OnceCell::new(),
+            nodes: OnceCell::new(),
+            sensors: OnceCell::new(),
+        }
+    }
+
+    /// Whom the API server takes the caller for, where it says.
+    pub async fn user(&self) -> Result<Option<&str>, ClusterError> {
+        let user = self.user.get_or_init(|| self.cluster.whoami()).await;
+        user.as_ref().map(Option::as_deref).map_err(Clone::clone)
+    }
+
+    /// The run's namespace, where it is there.
+    pub async fn namespace(&self) -> Result<Option<&Found>, ClusterError> {
+        let name = &self.plan.namespace.name;
+        let get = || self.cluster.get(Kind::Namespace, name, name);
+        let found = self.namespace.get_or_init(get).await;
+        found.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// The Job that holds the run's namespace, where one does.
+    pub async fn anchor(&self) -> Result<Option<&Found>, ClusterError> {
+        let get = || self.cluster.get(Kind::Job, &self.plan.namespace.name, ANCHOR);
+        let found = self.anchor.get_or_init(get).await;
+        found.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// Every node.
+    pub async fn nodes(&self) -> Result<&[Node], ClusterError> {
+        let list = || async {
+            let mut nodes = vec![];
+            let each = |raw: RawNode| nodes.push(Node::new(raw, &self.plan));
+            self.cluster.each::<core::Node, _>(None, "", each).await?;
+            Ok(nodes)
+        };
+        let nodes = self.nodes.get_or_init(list).await;
+        nodes.as_ref().map(Vec::as_slice).map_err(Clone::clone)
+    }
+
+    /// What there is of Defender's sensor.
+    pub async fn sensors(&self) -> Result<&Sensors, ClusterError> {
+        let sensors = self.sensors.get_or_init(|| self.find_sensors()).await;
+        sensors.as_ref().map_err(Clone::clone)
+    }
+
+    async fn find_sensors(&self) -> Result<Sensors, ClusterError> {
+        let (sets, arc, nodes) = futures::join!(
+            self.daemon_sets(),
+            self.cluster.get(Kind::Namespace, ARC, ARC),
+            self.nodes(),
+        );
+        let sets = sets?;
+        let cloud = nodes
+            .ok()
+            .and_then(|nodes| nodes.iter().find_map(|node| node.cloud));
+        let workloads: Vec<Workload> = sets.iter().map(workload).collect();
+        let facts = SensorFacts::new(&workloads, arc.ok().map(|found| found.is_some()), cloud);
+        let pods = facts.sensors.iter().map(|sensor| {
+            let same =
+                |workload: &&Workload| workload.name == sensor.name && workload.namespace == sensor.namespace;
+            let set = workloads.iter().zip(&sets).find(|(workload, _)| same(workload));
+            set.map(|(_, set)| pods(set)).unwrap_or_default()
+        });
+        Ok(Sensors {
+            pods: pods.collect(),
+            facts,
+        })
+    }
+
+    /// Of all namespaces; of those where the sensor is documented to be, where not all may be read.
+    async fn daemon_sets(&self) -> Result<Vec<apps::DaemonSet>, ClusterError> {
+        match self.cluster.all(None).await {
+            Err(error) if error.explained.cause == Cause::Forbidden => {
+                let (system, mdc) =
+                    futures::join!(self.cluster.all(Some(SYSTEM)), self.cluster.all(Some(MDC)));
+                match (system, mdc) {
+                    (Ok(system), Ok(mdc)) => Ok([system, mdc].concat()),
+                    _ => Err(error),
+                }
+            }
+            sets => sets,
+        }
+    }
+
+    /// Names of the nodes with a ready pod of the sensor's.
+    pub async fn watched_nodes(&self) -> Result<BTreeSet<String>, ClusterError> {
+        let Sensors { facts, pods } = self.sensors().await?;
+        let mut watched = BTreeSet::new();
+        for (sensor, pods) in facts.sensors.iter().zip(pods) {
+            let each = |pod: RawPod| {
+                let owners = &pod.metadata.owner_references;
+                let owned = owners
+                    .iter()
+                    .any(|owner| owner.kind == "DaemonSet" && owner.name == sensor.name);
+                if owned && is_ready(&pod.status.conditions) {
+                    watched.extend(pod.spec.node_name);
+                }
+            };
+            let namespace = Some(sensor.namespace.as_str());
+            self.cluster
+                .each::<core::Pod, _>(namespace, &pods.selector, each)
+                .await?;
+        }
+        Ok(watched)
+    }
+}
+
+fn pods(set: &apps::DaemonSet) -> Pods {
+    let labels = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.selector.match_labels.as_ref());
+    let labels: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let status = set.status.as_ref();
+    Pods {
+        desired: status.map_or(0, |status| status.desired_number_scheduled),
+        ready: status.map_or(0, |status| status.number_ready),
+        selector: labels.join(","),
+    }
+}
+
+fn workload(set: &apps::DaemonSet) -> Workload {
+    let template = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let containers = template.iter().flat_map(|pod| &pod.containers);
+    Workload {
+        namespace: set.metadata.namespace.clone().unwrap_or_default(),
+        name: set.metadata.name.clone().unwrap_or_default(),
+        labels: set.metadata.labels.clone().unwrap_or_default(),
+        images: containers
+            .filter_map(|container| container.image.clone())
+            .collect(),
+    }
+}

@@ -1,0 +1,241 @@
+//! Says whether a run can work in a cluster, and whether Defender can see it: a fixed list of checks, a file
+//! each. They only read, all at once; what several of them look at is read once ([`Look`]).
+//!
+//! A check is a function from what is looked at to a [`Finding`]. An error of the cluster on the way means
+//! that the check could not tell.
+
+mod active_run;
+mod admission;
+mod identity;
+mod images;
+mod leftovers;
+mod look;
+mod namespace;
+mod network_policies;
+mod nodes;
+mod quota;
+mod reachable;
+mod rights;
+mod sensor;
+mod sensor_features;
+mod sensor_ready;
+
+use futures::FutureExt;
+use futures::future::{LocalBoxFuture, join_all};
+
+use crate::cluster::{Cluster, ClusterError};
+use crate::engine::{Event, Events};
+use crate::exit::Exit;
+use crate::plan::Plan;
+use crate::result::{CheckResult, CheckStatus, ClusterInfo, DOCTOR_SCHEMA, DoctorResult};
+use crate::untrusted;
+use look::Look;
+
+type Check = for<'a> fn(&'a Look) -> LocalBoxFuture<'a, Result<Finding, ClusterError>>;
+
+/// Every check that needs an answering cluster: its id, its title, itself. In this order they are told. An id
+/// never changes. Checks of Azure go to the end.
+const CHECKS: [(&str, &str, Check); 13] = [
+    ("identity", "Whom the cluster takes you for", |look| {
+        identity::check(look).boxed_local()
+    }),
+    ("rights", "Rights that a run needs", |look| {
+        rights::check(look).boxed_local()
+    }),
+    ("namespace", "Namespace of the run", |look| {
+        namespace::check(look).boxed_local()
+    }),
+    ("admission", "Policies on the objects of a run", |look| {
+        admission::check(look).boxed_local()
+    }),
+    ("quota", "Quota and limits of the namespace", |look| {
+        quota::check(look).boxed_local()
+    }),
+    ("nodes", "Nodes for the pods", |look| {
+        nodes::check(look).boxed_local()
+    }),
+    ("images", "Images of the pods", |look| {
+        images::check(look).boxed_local()
+    }),
+    ("network-policies", "Network policies of the namespace", |look| {
+        network_policies::check(look).boxed_local()
+    }),
+    ("active-run", "Another run under way", |look| {
+        active_run::check(look).boxed_local()
+    }),
+    ("leftovers", "What earlier runs left", |look| {
+        leftovers::check(look).boxed_local()
+    }),
+    ("sensor", "Defender's sensor", |look| {
+        sensor::check(look).boxed_local()
+    }),
+    ("sensor-ready", "Sensor on the nodes", |look| {
+        sensor_ready::check(look).boxed_local()
+    }),
+    ("sensor-features", "What the alerts need of the sensor", |look| {
+        sensor_features::check(look).boxed_local()
+    }),
+];
+
+/// What a check came to.
+#[derive(Clone, Debug, PartialEq)]
+struct Finding {
+    status: CheckStatus,
+    seen: String,
+    advice: Option<String>,
+}
+
+impl Finding {
+    fn new(status: CheckStatus, seen: impl Into<String>) -> Self {
+        Self {
+            status,
+            seen: seen.into(),
+            advice: None,
+        }
+    }
+
+    fn ok(seen: impl Into<String>) -> Self {
+        Self::new(CheckStatus::Ok, seen)
+    }
+
+    fn warning(seen: impl Into<String>) -> Self {
+        Self::new(CheckStatus::Warning, seen)
+    }
+
+    fn failed(seen: impl Into<String>) -> Self {
+        Self::new(CheckStatus::Failed, seen)
+    }
+
+    fn not_told(seen: impl Into<String>) -> Self {
+        Self::new(CheckStatus::CouldNotTell, seen)
+    }
+
+    fn not_applicable(seen: impl Into<String>) -> Self {
+        Self::new(CheckStatus::NotApplicable, seen)
+    }
+
+    fn advise(self, advice: impl Into<String>) -> Self {
+        Self {
+            advice: Some(advice.into()),
+            ..self
+        }
+    }
+
+    /// With this id and title; most of it is from the cluster.
+    fn named(self, id: &'static str, title: &'static str) -> CheckResult {
+        CheckResult {
+            id,
+            title,
+            status: self.status,
+            seen: untrusted::line(&self.seen),
+            advice: self.advice.as_deref().map(untrusted::line),
+        }
+    }
+}
+
+/// A check that did not work has nothing to say about what it is for.
+impl From<ClusterError> for Finding {
+    fn from(error: ClusterError) -> Self {
+        Finding {
+            advice: error.explained.hint.clone(),
+            ..Finding::not_told(error.to_string())
+        }
+    }
+}
+
+/// Checks whether `plan` could be run in `cluster`, and be seen. Changes nothing.
+pub async fn doctor(cluster: Cluster, plan: Plan, info: ClusterInfo, events: &Events) -> DoctorResult {
+    events.send(Event::Checking);
+    let mut info = info;
+    let look = Look::new(cluster, plan);
+    let (reached, version) = reachable::check(&look).await;
+    let answers = version.is_some();
+    info.version = version;
+    let mut checks = vec![reached.named("reachable", "Cluster")];
+    if answers {
+        let found = CHECKS.map(|(id, title, check)| {
+            let look = &look;
+            async move {
+                let finding = check(look).await.unwrap_or_else(Finding::from);
+                finding.named(id, title)
+            }
+        });
+        checks.extend(join_all(found).await);
+        info.user = look.user().await.ok().flatten().map(untrusted::line);
+    } else {
+        let untold = || Finding::not_told("the cluster did not answer");
+        checks.extend(CHECKS.map(|(id, title, _)| untold().named(id, title)));
+    }
+    let exit = if checks.iter().any(|check| check.status == CheckStatus::Failed) {
+        Exit::NotStarted
+    } else {
+        Exit::Ok
+    };
+    DoctorResult {
+        schema: DOCTOR_SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        cluster: info,
+        namespace: look.plan.namespace.name.clone(),
+        scenarios: look
+            .plan
+            .scenarios
+            .iter()
+            .map(|scenario| scenario.id.clone())
+            .collect(),
+        checks,
+        exit,
+        exit_code: exit.code(),
+    }
+}
+
+/// The first few, and how many more there are: `a, b and 3 more`.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let (shown, more) = names.split_at(names.len().min(SHOWN));
+    match more.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// A number with its noun: `1 node`, `2 nodes`.
+fn counted(number: usize, noun: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_short() {
+        let mut ids = CHECKS.map(|(id, ..)| id);
+        ids.sort_unstable();
+        assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "{ids:?}");
+        assert!(
+            ids.iter().all(|id| id.len() <= 16),
+            "the table has room for 16: {ids:?}"
+        );
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names: Vec<String> = (1..=7).map(|number| number.to_string()).collect();
+        assert_eq!(some(&names), "1, 2, 3, 4, 5 and 2 more");
+        assert_eq!(some(&names[..5]), "1, 2, 3, 4, 5");
+        assert_eq!(some(&[]), "");
+        assert_eq!(
+            (counted(1, "node"), counted(0, "node")),
+            ("1 node".into(), "0 nodes".into())
+        );
+    }
+
+    #[test]
+    fn what_the_cluster_says_is_cleaned() {
+        let finding = Finding::failed("a\u{1b}[2J\nb").advise("password=hunter2");
+        let result = finding.named("x", "y");
+        assert_eq!(result.seen, "a[2J b");
+        assert_eq!(result.advice.as_deref(), Some("password=<redacted>"));
+    }
+}

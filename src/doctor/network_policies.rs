@@ -1,0 +1,372 @@
+//! Would network policies of the namespace cut the scenarios? Only those of Kubernetes itself are read, and
+//! whether the network keeps to them is not seen from here.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::look::Look;
+use super::{Finding, counted};
+use crate::cluster::ClusterError;
+use crate::manifest::{self, ATTACKER, VICTIM};
+use crate::plan::Plan;
+
+/// API groups with network policies that are not read, and whose they are.
+const NOT_READ: [(&str, &str); 4] = [
+    ("cilium.io", "Cilium"),
+    ("crd.projectcalico.org", "Calico"),
+    ("projectcalico.org", "Calico"),
+    ("policy.networking.k8s.io", "cluster network policies"),
+];
+
+type Labels = BTreeMap<String, String>;
+
+pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+    let name = look.plan.namespace.name.as_str();
+    let (groups, found) = futures::join!(look.cluster.api_groups(), look.namespace());
+    if found?.is_none() {
+        return Ok(Finding::not_applicable(format!(
+            "namespace {name} does not exist yet"
+        )));
+    }
+    let policies = look.cluster.all::<NetworkPolicy>(Some(name)).await?;
+    Ok(judge(&look.plan, &policies, &groups.unwrap_or_default()))
+}
+
+fn judge(plan: &Plan, policies: &[NetworkPolicy], groups: &[String]) -> Finding {
+    let mut unread: Vec<&str> = NOT_READ
+        .iter()
+        .filter(|(group, _)| groups.iter().any(|served| served == group))
+        .map(|(_, whose)| *whose)
+        .collect();
+    unread.dedup();
+    let unread = if unread.is_empty() {
+        String::new()
+    } else {
+        format!("; those of {} are not read", unread.join(" and "))
+    };
+    let cut = cut(plan, policies);
+    let name = &plan.namespace.name;
+    if cut.is_empty() {
+        let number = counted(policies.len(), "policy").replace("policys", "policies");
+        return Finding::ok(format!("{number} in namespace {name}, none in the way{unread}"));
+    }
+    Finding::warning(format!("where the network keeps to them, they cut {}{unread}", cut.join(", "))).advise(format!(
+        "allow it for pods with the label app.kubernetes.io/part-of=mdc-simulation; see: kubectl get networkpolicies -n {name} -o yaml"
+    ))
+}
+
+/// What a connection of a run goes to.
+enum Way<'a> {
+    /// The other pod of the run, at port 80.
+    Pod(&'a Labels),
+    /// The cluster's DNS.
+    Dns,
+    /// Anything else, at this port.
+    Outside(i32),
+}
+
+/// Connections of the run that policies do not let through.
+fn cut(plan: &Plan, policies: &[NetworkPolicy]) -> Vec<String> {
+    let manifests = manifest::render(plan, "");
+    let labels = |name: &str| -> Labels {
+        let pod = manifests.pods.iter().find(|pod| pod.name == name);
+        let labels = pod.map(|pod| pod.object["metadata"]["labels"].clone());
+        labels
+            .and_then(|labels| serde_json::from_value(labels).ok())
+            .unwrap_or_default()
+    };
+    let (attacker, victim) = (labels(ATTACKER), labels(VICTIM));
+    let specs: Vec<&NetworkPolicySpec> = policies
+        .iter()
+        .filter_map(|policy| policy.spec.as_ref())
+        .collect();
+    let addresses = plan.addresses();
+    let of_attacker = |address: &&String| address.starts_with(ATTACKER);
+    let fetches = addresses.iter().any(|address| of_attacker(&address));
+    let mut ways = vec![
+        (
+            "the attacker's way to the victim".to_owned(),
+            leaves(&specs, &attacker, &Way::Pod(&victim)),
+        ),
+        (
+            "the attacker's DNS".to_owned(),
+            leaves(&specs, &attacker, &Way::Dns),
+        ),
+    ];
+    // A run brings a policy of its own that lets the attacker in; policies add up.
+    if !addresses.is_empty() {
+        ways.push(("the victim's DNS".to_owned(), leaves(&specs, &victim, &Way::Dns)));
+    }
+    if fetches {
+        let through = leaves(&specs, &victim, &Way::Pod(&attacker)) && enters(&specs, &attacker, &victim);
+        ways.push(("the victim's way to the attacker".to_owned(), through));
+    }
+    for address in addresses.iter().filter(|address| !of_attacker(address)) {
+        let way = Way::Outside(port(address));
+        ways.push((
+            format!("the victim's way to {address}"),
+            leaves(&specs, &victim, &way),
+        ));
+    }
+    ways.into_iter()
+        .filter(|(_, through)| !through)
+        .map(|(way, _)| way)
+        .collect()
+}
+
+/// The number at the end of an address: scenarios write `host:80` and `range, port 443`.
+fn port(address: &str) -> i32 {
+    let number = address.rsplit(|c: char| !c.is_ascii_digit()).next();
+    number.and_then(|number| number.parse().ok()).unwrap_or(80)
+}
+
+/// Whether a pod with these labels may send there. A pod that no policy selects may.
+fn leaves(specs: &[&NetworkPolicySpec], pod: &Labels, way: &Way) -> bool {
+    let mut of_pod = specs
+        .iter()
+        .filter(|spec| restricts(spec, "Egress") && selects_pod(spec, pod))
+        .peekable();
+    of_pod.peek().is_none()
+        || of_pod.flat_map(|spec| spec.egress.iter().flatten()).any(|rule| {
+            let (peers, ports) = (rule.to.as_deref(), rule.ports.as_deref());
+            match way {
+                Way::Pod(labels) => lets_pod(peers, labels) && lets_port(ports, 80),
+                // Where the DNS is, differs: whatever is let through at its port is taken to be it.
+                Way::Dns => lets_port(ports, 53),
+                Way::Outside(port) => {
+                    let outside = |peers: &[NetworkPolicyPeer]| {
+                        peers.is_empty() || peers.iter().any(|peer| peer.ip_block.is_some())
+                    };
+                    peers.is_none_or(outside) && lets_port(ports, *port)
+                }
+            }
+        })
+}
+
+/// Whether a pod may receive from another one at port 80.
+fn enters(specs: &[&NetworkPolicySpec], pod: &Labels, from: &Labels) -> bool {
+    let mut of_pod = specs
+        .iter()
+        .filter(|spec| restricts(spec, "Ingress") && selects_pod(spec, pod))
+        .peekable();
+    of_pod.peek().is_none()
+        || of_pod
+            .flat_map(|spec| spec.ingress.iter().flatten())
+            .any(|rule| lets_pod(rule.from.as_deref(), from) && lets_port(rule.ports.as_deref(), 80))
+}
+
+/// A policy that does not say what it is about is about what comes in, and about what goes out if it has rules
+/// for that.
+fn restricts(spec: &NetworkPolicySpec, direction: &str) -> bool {
+    match &spec.policy_types {
+        Some(types) => types.iter().any(|kind| kind == direction),
+        None => direction == "Ingress" || spec.egress.is_some(),
+    }
+}
+
+fn selects_pod(spec: &NetworkPolicySpec, pod: &Labels) -> bool {
+    spec.pod_selector
+        .as_ref()
+        .is_none_or(|selector| selects(selector, pod))
+}
+
+/// No peers are all peers. What a selector of namespaces means is not looked up: it is taken to fit.
+fn lets_pod(peers: Option<&[NetworkPolicyPeer]>, labels: &Labels) -> bool {
+    peers.is_none_or(|peers| {
+        peers.is_empty()
+            || peers.iter().any(|peer| {
+                peer.ip_block.is_none()
+                    && peer
+                        .pod_selector
+                        .as_ref()
+                        .is_none_or(|selector| selects(selector, labels))
+            })
+    })
+}
+
+/// No ports are all ports; a port by name may be any.
+fn lets_port(ports: Option<&[NetworkPolicyPort]>, wanted: i32) -> bool {
+    ports.is_none_or(|ports| {
+        ports.is_empty()
+            || ports.iter().any(|port| match (&port.port, port.end_port) {
+                (Some(IntOrString::Int(first)), last) => (*first..=last.unwrap_or(*first)).contains(&wanted),
+                (Some(IntOrString::String(_)) | None, _) => true,
+            })
+    })
+}
+
+fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
+    let equal = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key) == Some(value));
+    let expressions = selector.match_expressions.iter().flatten();
+    equal
+        && expressions.into_iter().all(|expression| {
+            let value = labels.get(&expression.key);
+            let listed =
+                value.is_some_and(|value| expression.values.iter().flatten().any(|one| one == value));
+            match expression.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => value.is_some(),
+                _ => value.is_none(),
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::plan;
+    use crate::result::CheckStatus::{Ok, Warning};
+    use crate::scenario::catalogue;
+
+    fn cut_by(scenario: &str, specs: &[&str]) -> Vec<String> {
+        let mut plan = plan(None);
+        plan.scenarios = vec![catalogue::find(scenario).unwrap().clone()];
+        let policies: Vec<NetworkPolicy> = specs
+            .iter()
+            .map(|spec| {
+                let spec: serde_json::Value = serde_json::from_str(spec).unwrap();
+                serde_json::from_value(serde_json::json!({ "spec": spec })).unwrap()
+            })
+            .collect();
+        cut(&plan, &policies)
+    }
+
+    const DENY_EGRESS: &str = r#"{"podSelector": {}, "policyTypes": ["Egress"]}"#;
+    const DENY_INGRESS: &str = r#"{"podSelector": {}, "policyTypes": ["Ingress"]}"#;
+    const DNS: &str = r#"{"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"ports": [{"port": 53, "protocol": "UDP"}]}]}"#;
+
+    #[test]
+    fn what_policies_cut_is_named() {
+        let to_victim = "the attacker's way to the victim";
+        let to_attacker = "the victim's way to the attacker";
+        let (dns, victim_dns) = ("the attacker's DNS", "the victim's DNS");
+        for (scenario, specs, expected) in [
+            ("webshell", &[][..], &[][..]),
+            ("webshell", &[DENY_INGRESS], &[]),
+            ("webshell", &[DENY_EGRESS], &[to_victim, dns]),
+            ("webshell", &[DNS], &[to_victim]),
+            ("crypto", &[DENY_INGRESS], &[to_attacker]),
+            (
+                "crypto",
+                &[DENY_EGRESS],
+                &[to_victim, dns, victim_dns, to_attacker],
+            ),
+            (
+                "ti-domain",
+                &[DNS],
+                &[
+                    to_victim,
+                    "the victim's way to mdc-eicar.alerts.security.azure.com:80",
+                ],
+            ),
+            // Policies add up.
+            (
+                "ti-domain",
+                &[DENY_EGRESS, r#"{"podSelector": {}, "egress": [{}]}"#],
+                &[],
+            ),
+            (
+                "lateral-mov",
+                &[
+                    r#"{"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}"#,
+                ],
+                &[to_victim],
+            ),
+            // Between the pods of the namespace.
+            (
+                "crypto",
+                &[
+                    DNS,
+                    r#"{"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [{"podSelector": {}}]}]}"#,
+                ],
+                &[],
+            ),
+            // One that does not say what it is about is about what comes in, too.
+            (
+                "crypto",
+                &[r#"{"podSelector": {}, "egress": [{}]}"#],
+                &[to_attacker],
+            ),
+            (
+                "crypto",
+                &[
+                    DENY_INGRESS,
+                    r#"{"podSelector": {}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"app.kubernetes.io/component": "mdc-simulation-victim"}}}]}]}"#,
+                ],
+                &[],
+            ),
+            (
+                "crypto",
+                &[
+                    DENY_INGRESS,
+                    r#"{"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 443}]}]}"#,
+                ],
+                &[to_attacker],
+            ),
+            (
+                "webshell",
+                &[
+                    r#"{"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [{"podSelector": {}}], "ports": [{"port": 1, "endPort": 90}]}]}"#,
+                ],
+                &[],
+            ),
+            // Pods of others.
+            (
+                "webshell",
+                &[r#"{"podSelector": {"matchLabels": {"app": "x"}}, "policyTypes": ["Egress"]}"#],
+                &[],
+            ),
+            (
+                "webshell",
+                &[
+                    r#"{"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}, "policyTypes": ["Egress"]}"#,
+                ],
+                &[],
+            ),
+            (
+                "webshell",
+                &[
+                    r#"{"podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}, {"key": "a", "operator": "NotIn", "values": ["b"]}, {"key": "app.kubernetes.io/part-of", "operator": "In", "values": ["mdc-simulation"]}]}, "policyTypes": ["Egress"]}"#,
+                ],
+                &[to_victim, dns],
+            ),
+        ] {
+            assert_eq!(cut_by(scenario, specs), expected, "{scenario} {specs:?}");
+        }
+    }
+
+    #[test]
+    fn policies_of_others_are_said_to_be_unread() {
+        let deny: NetworkPolicy = serde_json::from_value(serde_json::json!({
+            "spec": { "podSelector": {}, "policyTypes": ["Egress"] },
+        }))
+        .unwrap();
+        let groups: Vec<String> = ["apps", "cilium.io", "crd.projectcalico.org", "projectcalico.org"]
+            .map(str::to_owned)
+            .into();
+        let finding = judge(&plan(None), &[], &groups);
+        assert_eq!(finding.status, Ok);
+        assert_eq!(
+            finding.seen,
+            "0 policies in namespace mdc-simulation, none in the way; those of Cilium and Calico are not read"
+        );
+        let finding = judge(&plan(None), &[deny], &[]);
+        assert_eq!(finding.status, Warning);
+        assert!(
+            finding
+                .seen
+                .contains("they cut the attacker's way to the victim, "),
+            "{finding:?}"
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! Can the sensor, and what else there is, raise the alerts of the scenarios?
+
+use std::collections::BTreeSet;
+
+use super::Finding;
+use super::look::Look;
+use crate::cluster::ClusterError;
+use crate::defender::alerts;
+use crate::defender::sensor::{Condition, Known, SensorFacts};
+use crate::scenario::Scenario;
+
+pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+    Ok(judge(&look.plan.scenarios, &look.sensors().await?.facts))
+}
+
+fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
+    if facts.sensors.is_empty() {
+        return Finding::not_applicable("there is no sensor");
+    }
+    let ids: BTreeSet<&str> = scenarios
+        .iter()
+        .flat_map(|scenario| &scenario.alerts)
+        .map(|alert| alert.id.as_str())
+        .collect();
+    let needed: BTreeSet<(Condition, &str)> = ids
+        .into_iter()
+        .filter_map(|id| Some((Condition::of(id)?, id)))
+        .collect();
+    let known: Vec<_> = needed
+        .into_iter()
+        .map(|(condition, id)| (condition, id, facts.known(condition)))
+        .collect();
+    if known.is_empty() {
+        return Finding::not_applicable("the alerts of these scenarios need no more than a ready sensor");
+    }
+    let told = |reasons: fn(&Known) -> Option<&String>| -> Vec<String> {
+        known
+            .iter()
+            .filter_map(|(condition, id, known)| {
+                let name = alerts::find(id).map_or(*id, |alert| alert.name.as_str());
+                Some(format!("{condition}, for \"{name}\": {}", reasons(known)?))
+            })
+            .collect()
+    };
+    let lacking = told(|known| match known {
+        Known::No(reason) => Some(reason),
+        Known::Yes | Known::Unknown(_) => None,
+    });
+    let unknown = told(|known| match known {
+        Known::Unknown(reason) => Some(reason),
+        Known::Yes | Known::No(_) => None,
+    });
+    let unknown_told = format!("not known: {}", unknown.join("; "));
+    match (lacking.is_empty(), unknown.is_empty()) {
+        (true, true) => {
+            let conditions: Vec<String> = known
+                .iter()
+                .map(|(condition, ..)| condition.to_string())
+                .collect();
+            Finding::ok(conditions.join(", "))
+        }
+        (true, false) => Finding::not_told(unknown_told),
+        (false, all_known) => {
+            let mut seen = format!("not here: {}", lacking.join("; "));
+            if !all_known {
+                seen = format!("{seen}; {unknown_told}");
+            }
+            Finding::warning(seen).advise(
+                "these alerts cannot come; the sensor of the Helm chart, in its latest version, can do most",
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defender::sensor::{Cloud, MDC, Workload};
+    use crate::result::CheckStatus::{CouldNotTell, NotApplicable, Ok as Fine, Warning};
+    use crate::scenario::catalogue;
+
+    #[test]
+    fn what_the_alerts_need_is_compared_with_what_there_is() {
+        for (version, scenarios, status, said) in [
+            (
+                "0.10.0",
+                &["ti-domain", "anti-malware"][..],
+                Fine,
+                "DNS detection, anti-malware",
+            ),
+            ("0.10.0", &["recon"], Fine, "the audit log"),
+            (
+                "0.10.0",
+                &["lateral-mov"],
+                NotApplicable,
+                "no more than a ready sensor",
+            ),
+            (
+                "0.10.0",
+                &["crypto"],
+                CouldNotTell,
+                "not known: binary drift, for \"A drift binary detected",
+            ),
+            (
+                "0.9.17",
+                &["anti-malware", "ti-domain"],
+                Warning,
+                "not here: anti-malware, for \"Microsoft Defender",
+            ),
+            (
+                "0.9.17",
+                &["anti-malware", "crypto"],
+                Warning,
+                "not known: binary drift",
+            ),
+            ("", &["ti-domain"], CouldNotTell, "the sensor's is unknown"),
+            ("none", &["ti-domain"], NotApplicable, "there is no sensor"),
+        ] {
+            let workload = Workload {
+                namespace: MDC.into(),
+                name: "microsoft-defender-collectors-ds".into(),
+                labels: [("app.kubernetes.io/version".to_owned(), version.to_owned())].into(),
+                images: vec![],
+            };
+            let workloads: Vec<_> = [workload].into_iter().filter(|_| version != "none").collect();
+            let facts = SensorFacts::new(&workloads, Some(false), Some(Cloud::Aks));
+            let scenarios: Vec<_> = scenarios
+                .iter()
+                .map(|id| catalogue::find(id).unwrap().clone())
+                .collect();
+            let finding = judge(&scenarios, &facts);
+            assert_eq!(finding.status, status, "{finding:?}");
+            assert!(finding.seen.contains(said), "{said:?} in {finding:?}");
+        }
+    }
+}
