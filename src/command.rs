@@ -16,11 +16,12 @@ use crate::cluster::{CloudMarks, Cluster, DEFAULT_REQUEST_TIMEOUT};
 use crate::completion;
 use crate::consent::consent;
 use crate::defender::alerts;
+use crate::doctor;
 use crate::engine::{self, Event, Events, Started, Stop};
 use crate::exit::Exit;
 use crate::history::{self, History};
 use crate::manifest::{self, ATTACKER, RUN_LABEL, VICTIM};
-use crate::plan::{DEFAULT_NAMESPACE, Plan};
+use crate::plan::{DEFAULT_NAMESPACE, Options, Plan};
 use crate::report::{self, OutputFile, Report, export, show_events};
 use crate::result::{
     Admission, AlertExpectation, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, NOTE_SCHEMA, Note, PLAN_SCHEMA,
@@ -68,7 +69,7 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
     } = invocation;
     match action {
         Action::Run(run) => {
-            let plan = plan(&run, namespace)?;
+            let plan = plan(&run.scenarios, run.options.clone(), namespace)?;
             let agent = agent(Some(&plan));
             match run.dry_run {
                 DryRun::None => {
@@ -92,6 +93,16 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
                     Ok(planned.exit)
                 }
             }
+        }
+        Action::Doctor(scenarios, options) => {
+            let plan = plan(&scenarios, *options, namespace)?;
+            let (cluster, _, info) = open(&connect, request_timeout, &agent(None), &events)?;
+            let show = tokio::spawn(show_events(report.clone(), receiver));
+            let result = doctor::doctor(cluster, plan, info, &events).await;
+            drop(events);
+            let _ = show.await;
+            report.doctor(&result);
+            Ok(result.exit)
         }
         Action::Cleanup(run) => {
             let (cluster, _, info) = open(&connect, request_timeout, &agent(None), &events)?;
@@ -433,7 +444,7 @@ fn agent(plan: Option<&Plan>) -> String {
     }
 }
 
-fn plan(run: &Run, namespace: Option<String>) -> Result<Plan, Problem> {
+fn plan(sources: &[Source], options: Options, namespace: Option<String>) -> Result<Plan, Problem> {
     let mut random = [0; 64];
     getrandom::fill(&mut random).map_err(|error| Problem {
         message: format!("failed to get randomness from the operating system: {error}"),
@@ -441,13 +452,12 @@ fn plan(run: &Run, namespace: Option<String>) -> Result<Plan, Problem> {
         details: vec![],
         exit: Exit::NotStarted,
     })?;
-    let scenarios: Vec<Scenario> = run.scenarios.iter().map(scenario).collect::<Result<_, _>>()?;
+    let scenarios: Vec<Scenario> = sources.iter().map(scenario).collect::<Result<_, _>>()?;
     for (i, scenario) in scenarios.iter().enumerate() {
         if scenarios[..i].iter().any(|earlier| earlier.id == scenario.id) {
             return Err(usage(format!("scenario {} is named twice", scenario.id), None));
         }
     }
-    let options = run.options.clone();
     Ok(Plan::new(options, namespace, scenarios, random, Timestamp::now()))
 }
 

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
 use crate::cli::Schema;
-use crate::result::{CleanupResult, Note, PlanResult, RunResult};
+use crate::result::{CleanupResult, DoctorResult, Note, PlanResult, RunResult};
 use crate::scenario::Scenario;
 
 /// The schema (JSON Schema, draft 2020-12) of that name.
@@ -15,6 +15,7 @@ pub fn schema(name: Schema) -> Value {
         Schema::Run => of::<RunResult>(output()),
         Schema::Plan => of::<PlanResult>(output()),
         Schema::Cleanup => of::<CleanupResult>(output()),
+        Schema::Doctor => of::<DoctorResult>(output()),
         Schema::Note => of::<Note>(output()),
     }
 }

@@ -47,6 +47,8 @@ pub struct Invocation {
 pub enum Action {
     /// Run scenarios, or say what a run would do.
     Run(Box<Run>),
+    /// Say whether scenarios could be run here, and their alerts raised.
+    Doctor(Vec<Source>, Box<Options>),
     /// Remove what earlier runs left; only this run, if given.
     Cleanup(Option<String>),
     /// Print versions.
@@ -207,6 +209,8 @@ pub enum Schema {
     Plan,
     /// Of what `cleanup` prints.
     Cleanup,
+    /// Of what `doctor` prints.
+    Doctor,
     /// Of the note for the SOC.
     Note,
 }
@@ -652,6 +656,17 @@ pub fn command() -> Command {
         .about("Run several scenarios, one after the other")
         .display_order(801),
     );
+    let examined = Arg::new("scenarios")
+        .num_args(1..)
+        .value_name("SCENARIO")
+        .value_parser(ids())
+        .help("Scenarios it is asked for; all, where none is named");
+    command = command.subcommand(
+        Settings::augment_args(Command::new("doctor").arg(examined))
+            .about("Check whether scenarios can run here, and alerts be raised")
+            .long_about(DOCTOR)
+            .display_order(802),
+    );
     command
         .mut_subcommand("cleanup", |c| c.display_order(900))
         .mut_subcommand("verify", |c| c.display_order(802))
@@ -674,6 +689,10 @@ const CONFIG: &str = "Show the defaults in force. They come from, in this order:
                       default. The file is YAML with the long names of flags as keys; it is \
                       defender-sim/config.yaml in the user's config folder (XDG_CONFIG_HOME), or named by \
                       --config.";
+
+const DOCTOR: &str = "Check whether scenarios can run here, and alerts be raised: rights, namespace, policies, \
+                      quota, nodes, images, network policies, and Defender's sensor. Nothing is made or \
+                      changed. Exits with 3 if something that is needed is missing.";
 
 fn exit_codes() -> String {
     let lines = Exit::ALL.map(|(exit, text)| format!("  {:>3}  {text}", exit.code()));
@@ -782,6 +801,15 @@ fn invocation(
             None => Action::InstallCompletion(sub.get_one("install").cloned()),
         },
         "man" => Action::Man(sub.get_one("folder").cloned()),
+        "doctor" => {
+            let options = Settings::from_arg_matches(sub)?.options(false);
+            let named = if sub.contains_id("scenarios") {
+                "run"
+            } else {
+                "all"
+            };
+            Action::Doctor(sources(named, sub), Box::new(options))
+        }
         "images" => {
             let (_, list) = sub.subcommand().expect("clap requires a subcommand");
             Action::Images(Box::new(Settings::from_arg_matches(list)?.options(false)))
@@ -844,7 +872,8 @@ fn sources(name: &str, sub: &ArgMatches) -> Vec<Source> {
         }
         "run" => {
             let ids = sub.get_many::<String>("scenarios").into_iter().flatten().cloned();
-            let files = sub.get_many::<PathBuf>("file").into_iter().flatten().cloned();
+            let files = sub.try_get_many::<PathBuf>("file").ok().flatten();
+            let files = files.into_iter().flatten().cloned();
             ids.map(Source::BuiltIn).chain(files.map(Source::File)).collect()
         }
         scenario => vec![Source::BuiltIn(scenario.to_owned())],

@@ -2,5 +2,5 @@
 
 pub mod alerts;
 pub mod fired;
-pub mod verdict;
 pub mod sensor;
+pub mod verdict;

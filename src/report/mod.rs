@@ -1,6 +1,7 @@
 //! The only place that prints. Data goes to standard output, everything else to standard error.
 
 mod catalogue;
+mod doctor;
 pub mod export;
 mod files;
 #[path = "../../tests/support/results.rs"]
@@ -23,7 +24,7 @@ use crate::cli::{Color, Format, Output};
 use crate::defender::alerts::Alert;
 use crate::manifest;
 use crate::plan::Plan;
-use crate::result::{CleanupResult, PlanResult, Problem, RunResult};
+use crate::result::{CleanupResult, DoctorResult, PlanResult, Problem, RunResult};
 use crate::scenario::{Outcome, Scenario};
 
 pub use files::OutputFile;
@@ -128,6 +129,12 @@ impl Report {
         for problem in &result.cleanup.problems {
             self.note(&format!("{}: {problem}", paint("error", RED)));
         }
+    }
+
+    /// Prints what the checks of a cluster came to.
+    pub fn doctor(&self, result: &DoctorResult) {
+        let ids = result.checks.iter().map(|check| check.id.to_owned());
+        self.print(result, |width| doctor::doctor(result, width), ids);
     }
 
     /// Prints versions.
