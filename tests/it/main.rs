@@ -13,6 +13,7 @@ mod completion;
 mod connect;
 mod connecting;
 mod contract;
+mod doctor;
 mod export;
 mod guarding;
 mod images;

@@ -196,8 +196,35 @@ fn exports_are_pure() {
 fn engine_and_report_meet_at_types() {
     forbid("engine", &["crate::report", "crate::cli", "crate::command"]);
     forbid("report", &["crate::cluster", "crate::command"]);
+    forbid("doctor", &["crate::report", "crate::cli", "crate::command"]);
     forbid(
         "cluster",
         &["crate::engine", "crate::report", "crate::cli", "crate::command"],
+    );
+}
+
+/// The list, the shared looks, and a file for each id that the list has.
+#[test]
+fn each_check_of_the_doctor_is_one_file() {
+    let mut files: Vec<String> = sources("doctor")
+        .into_iter()
+        .filter(|(_, code)| code.contains("async fn check(look: &Look)"))
+        .map(|(path, _)| path.file_stem().unwrap().to_string_lossy().replace('_', "-"))
+        .collect();
+    files.sort();
+    let list =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/doctor/mod.rs")).unwrap();
+    for file in &files {
+        assert!(
+            list.contains(&format!("\"{file}\", \"")),
+            "{file} is not in the list"
+        );
+    }
+    let calls = code(&list).matches("::check(").count();
+    assert_eq!(files.len(), calls, "a file for each check: {files:?}");
+    assert_eq!(
+        sources("doctor").len(),
+        files.len() + 2,
+        "beside them only mod.rs and look.rs"
     );
 }

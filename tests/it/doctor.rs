@@ -1,0 +1,696 @@
+//! `doctor`: each check in each of its results, on a real cluster, and by a stand-in where a real one does
+//! not answer as is wanted. What only depends on what was read is tried beside the check.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json as value};
+
+use crate::apiserver::{Answer, ApiServer, Recorded, failure, json};
+use crate::contract::assert_keeps_to;
+use crate::range::{
+    Finally, Ran, Space, alone, await_that, kubectl, left_in, shared, sim, text, try_kubectl,
+};
+
+/// The ids, in their order.
+const IDS: [&str; 14] = [
+    "reachable",
+    "identity",
+    "rights",
+    "namespace",
+    "admission",
+    "quota",
+    "nodes",
+    "images",
+    "network-policies",
+    "active-run",
+    "leftovers",
+    "sensor",
+    "sensor-ready",
+    "sensor-features",
+];
+
+/// What `doctor` said, as JSON that keeps to its schema.
+struct Said(Value);
+
+impl Said {
+    fn of(json: Value) -> Self {
+        assert_keeps_to("doctor", &json);
+        Self(json)
+    }
+
+    /// Asks for one scenario in a namespace, with further flags.
+    fn ask(scenario: &str, namespace: &str, flags: &[&str]) -> Self {
+        let arguments = [&["doctor", scenario, "-n", namespace, "-o", "json"], flags].concat();
+        let ran = sim(&arguments);
+        let said = Self::of(ran.json());
+        assert_eq!(
+            ran.code.map(Value::from).as_ref(),
+            Some(&said.0["exitCode"]),
+            "{ran:#?}"
+        );
+        said
+    }
+
+    fn check(&self, id: &str) -> &Value {
+        let checks = self.0["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["id"] == id).unwrap()
+    }
+
+    /// Insists on what a check came to, and on a part of what it saw or advises.
+    #[track_caller]
+    fn assert(&self, id: &str, status: &str, part: &str) {
+        let check = self.check(id);
+        let said = format!("{} {}", text(&check["seen"]), text(&check["advice"]));
+        assert_eq!(check["status"], status, "{check:#}");
+        assert!(said.contains(part), "no {part:?} in {check:#}");
+    }
+}
+
+fn apply(manifest: &Value) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), manifest.to_string()).unwrap();
+    kubectl(&["apply", "-f", file.path().to_str().unwrap()]);
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_namespace_that_is_there_says_all() {
+    let _shared = shared();
+    let space = Space::new("doctor-there", &[]);
+    await_that("the service account", Duration::from_secs(20), || {
+        try_kubectl(&["get", "serviceaccount", "default", "-n", &space.0]).code == Some(0)
+    });
+    let said = Said::ask("recon", &space.0, &[]);
+    said.assert("reachable", "ok", "Kubernetes v1.34.");
+    said.assert("identity", "ok", "admin");
+    said.assert("rights", "ok", "all 33 in namespace");
+    said.assert("namespace", "ok", "not made by this tool");
+    said.assert("admission", "ok", "all 10 objects admitted");
+    said.assert("quota", "ok", "none in namespace");
+    said.assert("nodes", "ok", "1 of 1 node can take the pods");
+    said.assert("images", "ok", "its tag can move");
+    said.assert("network-policies", "ok", "0 policies");
+    said.assert("active-run", "ok", "none in namespace");
+    assert_eq!(said.0["cluster"]["user"], "admin");
+    assert_eq!(said.0["namespace"], space.0.as_str());
+    assert_eq!(said.0["scenarios"], value!(["recon"]));
+    let ids = said.0["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| text(&check["id"]));
+    assert_eq!(ids.collect::<Vec<_>>(), IDS);
+    assert_eq!(left_in(&space.0), Vec::<String>::new(), "it only reads");
+
+    // What stands against a run there.
+    kubectl(&[
+        "label",
+        "namespace",
+        &space.0,
+        "pod-security.kubernetes.io/enforce=restricted",
+    ]);
+    Said::ask("webshell", &space.0, &[]).assert("admission", "failed", "violates PodSecurity");
+    kubectl(&[
+        "create",
+        "quota",
+        "few",
+        "--hard=pods=1,secrets=9",
+        "-n",
+        &space.0,
+    ]);
+    let metadata = |name: &str| value!({ "name": name, "namespace": space.0 });
+    apply(&value!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": metadata("small"),
+        "spec": { "limits": [{ "type": "Container", "max": { "memory": "100Mi" } }] },
+    }));
+    apply(&value!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata("deny"),
+        "spec": { "podSelector": {}, "policyTypes": ["Egress"] },
+    }));
+    await_that("the quota is counted", Duration::from_secs(20), || {
+        let used = [
+            "get",
+            "quota",
+            "few",
+            "-n",
+            &space.0,
+            "-o",
+            "jsonpath={.status.used.pods}",
+        ];
+        try_kubectl(&used).stdout == "0"
+    });
+    let said = Said::ask("crypto", &space.0, &["--node-selector=no=where"]);
+    said.assert("admission", "failed", "is forbidden");
+    said.assert("quota", "failed", "quota few: 0 of 1 pods used, not enough left");
+    said.assert(
+        "quota",
+        "failed",
+        "limit range small: a pod may have at most 100Mi memory",
+    );
+    said.assert("network-policies", "warning", "the victim's way to the attacker");
+    said.assert("nodes", "failed", "1 without the labels of --node-selector");
+    assert_eq!(said.0["exit"], "notStarted");
+
+    kubectl(&[
+        "create",
+        "service",
+        "clusterip",
+        "mdc-simulation-victim",
+        "--tcp=80",
+        "-n",
+        &space.0,
+    ]);
+    let said = Said::ask("webshell", &space.0, &[]);
+    said.assert(
+        "namespace",
+        "failed",
+        "service/mdc-simulation-victim exists in namespace",
+    );
+
+    // Quotas with room, images that are no references or not to be had.
+    kubectl(&[
+        "patch",
+        "quota",
+        "few",
+        "-n",
+        &space.0,
+        "-p",
+        r#"{"spec":{"hard":{"pods":"9"}}}"#,
+    ]);
+    kubectl(&["delete", "limitrange", "small", "-n", &space.0]);
+    let digest = format!("--attacker-image=x/y@sha256:{}", "0".repeat(64));
+    let never = [digest.as_str(), "--image-pull-policy=Never"];
+    await_that("the quota is counted", Duration::from_secs(20), || {
+        let said = Said::ask("webshell", &space.0, &never);
+        said.assert("images", "warning", "no node lists x/y@sha256:0000");
+        said.check("quota")["status"] == "ok"
+    });
+    Said::ask("webshell", &space.0, &["--victim-image=A:b:c"]).assert("images", "failed", "no reference");
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_namespace_that_is_not_there_is_no_fault() {
+    let _shared = shared();
+    let space = Space::named("doctor-absent");
+    let said = Said::ask("webshell", &space.0, &[]);
+    said.assert("namespace", "ok", "a run makes it");
+    said.assert("rights", "ok", "all 33");
+    said.assert("admission", "couldNotTell", "does not exist");
+    said.assert("quota", "notApplicable", "does not exist");
+    said.assert("network-policies", "notApplicable", "does not exist");
+    said.assert("active-run", "ok", "none");
+
+    // Without a right, each of them is named; where nodes cannot be listed, nothing is said of them.
+    let said = Said::ask("webshell", &space.0, &["--as=nobody"]);
+    said.assert("rights", "failed", "33 rights missing");
+    said.assert("rights", "failed", "namespaces (get), ");
+    said.assert("rights", "failed", "kubectl auth can-i create jobs");
+    said.assert("identity", "ok", "nobody");
+    for id in [
+        "namespace",
+        "admission",
+        "quota",
+        "nodes",
+        "network-policies",
+        "active-run",
+        "leftovers",
+        "sensor",
+    ] {
+        said.assert(id, "couldNotTell", "failed to ");
+    }
+    for id in ["sensor-ready", "sensor-features"] {
+        said.assert(id, "couldNotTell", "failed to list daemonsets");
+    }
+    said.assert("images", "ok", "not seen whether a node has it");
+
+    let said = sim(&["doctor", "-o", "name"]).stdout;
+    assert_eq!(said.lines().collect::<Vec<_>>(), IDS);
+    let table = sim(&["doctor", "webshell", "-n", &space.0]);
+    for line in table.stdout.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    assert!(
+        table
+            .stdout
+            .starts_with("CHECK             RESULT          SEEN\nreachable         ok"),
+        "{table:#?}"
+    );
+    assert!(
+        table.stdout.contains("\n    to know before a run, make one"),
+        "{table:#?}"
+    );
+    assert_eq!(table.stderr, "checking\n");
+    let wide = sim(&["doctor", "webshell", "-n", &space.0, "-o", "wide", "-q"]);
+    assert!(
+        wide.stdout.lines().next().unwrap().ends_with("ADVICE"),
+        "{wide:#?}"
+    );
+    assert_eq!(wide.stderr, "");
+    let yaml = sim(&["doctor", "webshell", "-n", &space.0, "-o", "yaml"]).stdout;
+    Said::of(serde_saphyr::from_str(&yaml).unwrap()).assert("reachable", "ok", "");
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn another_run_and_what_one_left_are_found() {
+    let _shared = shared();
+    let space = Space::named("doctor-busy");
+    sim(&["webshell", "-n", &space.0, "--keep"]).assert(0);
+    let said = Said::ask("webshell", &space.0, &[]);
+    said.assert("active-run", "failed", " of admin holds namespace ");
+    said.assert("namespace", "ok", "made by this tool");
+    said.assert("admission", "couldNotTell", "the objects of another run");
+    said.assert(
+        "leftovers",
+        &text(&said.check("leftovers")["status"]),
+        "under way",
+    );
+
+    // The record of the run goes, and what it owned is kept from going with it.
+    kubectl(&[
+        "delete",
+        "job",
+        "mdc-simulation",
+        "-n",
+        &space.0,
+        "--cascade=orphan",
+    ]);
+    let said = Said::ask("webshell", &space.0, &[]);
+    said.assert("active-run", "ok", "none");
+    said.assert("leftovers", "warning", "kubectl defender-sim cleanup");
+    said.assert("namespace", "failed", "kubectl defender-sim cleanup");
+    sim(&["cleanup", "-n", &space.0]).assert(0);
+
+    // Somebody else's, not named: with a stand-in, since the default namespace is shared.
+    let space = Space::new("doctor-going", &[]);
+    let hold = r#"{"metadata":{"finalizers":["test.example/hold"]}}"#;
+    kubectl(&["create", "configmap", "hold", "-n", &space.0]);
+    kubectl(&["patch", "configmap", "hold", "-n", &space.0, "-p", hold]);
+    let release = r#"{"metadata":{"finalizers":null}}"#;
+    let _release = Finally(|| {
+        try_kubectl(&["patch", "configmap", "hold", "-n", &space.0, "-p", release]);
+    });
+    kubectl(&["delete", "namespace", &space.0, "--wait=false"]);
+    let said = Said::ask("webshell", &space.0, &[]);
+    said.assert("namespace", "failed", "is being removed");
+    said.assert("admission", "couldNotTell", "takes nothing");
+    let label = "app.kubernetes.io/managed-by=kubectl-defender-sim";
+    kubectl(&["label", "namespace", &space.0, label]);
+    Said::ask("webshell", &space.0, &[]).assert("namespace", "warning", "a run waits a minute");
+}
+
+/// Makes the `DaemonSet` of a sensor.
+fn sensor(namespace: &str, name: &str, version: &str, image: &str) {
+    apply(&value!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {
+            "name": name, "namespace": namespace,
+            "labels": { "app.kubernetes.io/version": version, "test": "defender-sim" },
+        },
+        "spec": {
+            "selector": { "matchLabels": { "app": name } },
+            "template": {
+                "metadata": { "labels": { "app": name } },
+                "spec": {
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [{ "name": "collector", "image": image, "command": ["sleep", "600"] }],
+                },
+            },
+        },
+    }));
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn every_sensor_is_found_where_it_is_ready_and_what_it_can() {
+    const ADD_ON: &str = "microsoft-defender-collector-ds";
+    const HELM: &str = "microsoft-defender-collectors-ds";
+    let _alone = alone();
+    let space = Space::named("doctor-sensor");
+    let _clean = Finally(|| {
+        let labelled = ["-l", "test=defender-sim", "--ignore-not-found"];
+        try_kubectl(&[&["delete", "daemonsets", "-A"][..], &labelled].concat());
+        try_kubectl(&["delete", "namespace", "mdc", "azure-arc", "--ignore-not-found"]);
+        try_kubectl(&["label", "nodes", "--all", "kubernetes.azure.com/cluster-"]);
+    });
+    let image = format!("{}/attacker:latest", crate::range::IMAGES);
+    let ask = |scenario: &str| Said::ask(scenario, &space.0, &[]);
+
+    let said = ask("webshell");
+    said.assert("sensor", "failed", "none: no DaemonSet");
+    said.assert("sensor-ready", "notApplicable", "there is no sensor");
+    said.assert("sensor-features", "notApplicable", "there is no sensor");
+    assert_eq!(said.0["exitCode"], 3);
+
+    sensor("kube-system", ADD_ON, "0.8.36", &image);
+    kubectl(&[
+        "rollout",
+        "status",
+        &format!("daemonset/{ADD_ON}"),
+        "-n",
+        "kube-system",
+        "--timeout=60s",
+    ]);
+    let said = ask("webshell");
+    said.assert(
+        "sensor",
+        "ok",
+        "AKS add-on, version 0.8.36 (kube-system/microsoft-defender-collector-ds)",
+    );
+    said.assert("sensor-ready", "ok", "1 of 1 pods ready; on each node");
+    said.assert("sensor-features", "notApplicable", "no more than a ready sensor");
+    assert_eq!(said.0["exitCode"], 0, "{:#}", said.0);
+    ask("ti-domain").assert("sensor-features", "warning", "not here: DNS detection");
+    ask("recon").assert("sensor-features", "couldNotTell", "not known: the audit log");
+    kubectl(&["label", "nodes", "--all", "kubernetes.azure.com/cluster=test"]);
+    ask("recon").assert("sensor-features", "ok", "the audit log");
+    // No node takes the pods: where the sensor is does not matter.
+    let nowhere = Said::ask("webshell", &space.0, &["--node-selector=no=where"]);
+    nowhere.assert("sensor-ready", "notApplicable", "no node takes the pods");
+
+    // A second one, of another flavour; and one that cannot start.
+    kubectl(&["create", "namespace", "mdc"]);
+    kubectl(&["label", "namespace", "mdc", "test=defender-sim"]);
+    sensor("mdc", HELM, "0.10.2", &image);
+    let said = ask("ti-domain");
+    said.assert("sensor", "warning", "several: AKS add-on, version 0.8.36");
+    said.assert("sensor-features", "ok", "DNS detection");
+    kubectl(&["delete", "daemonset", ADD_ON, "-n", "kube-system"]);
+    kubectl(&[
+        "patch",
+        "daemonset",
+        HELM,
+        "-n",
+        "mdc",
+        "-p",
+        r#"{"spec":{"template":{"spec":{"nodeSelector":{"no":"where"}}}}}"#,
+    ]);
+    await_that("no pod of it is ready", Duration::from_secs(30), || {
+        let ready = [
+            "get",
+            "daemonset",
+            HELM,
+            "-n",
+            "mdc",
+            "-o",
+            "jsonpath={.status.numberReady}",
+        ];
+        kubectl(&ready) == "0"
+    });
+    let said = ask("ti-domain");
+    said.assert(
+        "sensor",
+        "ok",
+        "Helm chart, version 0.10.2 (mdc/microsoft-defender-collectors-ds)",
+    );
+    said.assert("sensor-ready", "failed", "0 of 0 pods ready");
+
+    // The same beside Arc's agents, with the other spelling, and only known by its image.
+    kubectl(&["create", "namespace", "azure-arc"]);
+    let said = ask("anti-malware");
+    said.assert("sensor", "ok", "Arc extension (assumed), version 0.10.2");
+    said.assert("sensor-features", "ok", "anti-malware");
+    kubectl(&["delete", "daemonset", HELM, "-n", "mdc"]);
+    sensor("mdc", ADD_ON, "0.9.1", &image);
+    let said = ask("anti-malware");
+    said.assert(
+        "sensor",
+        "ok",
+        "Arc extension (assumed), version 0.9.1 (mdc/microsoft-defender-collector-ds)",
+    );
+    kubectl(&["delete", "daemonset", ADD_ON, "-n", "mdc"]);
+    kubectl(&["delete", "namespace", "azure-arc"]);
+    let azure = "mcr.microsoft.com/azuredefender/stable/low-level-collector:2.0.205";
+    sensor("mdc", "renamed", "stable", azure);
+    let said = ask("anti-malware");
+    said.assert(
+        "sensor",
+        "ok",
+        "Helm chart (assumed), version 2.0.205 (assumed: it is the tag of an image) (mdc/renamed)",
+    );
+    said.assert("sensor-features", "couldNotTell", "only assumed");
+    kubectl(&["delete", "daemonset", "renamed", "-n", "mdc"]);
+    let elsewhere = Space::new("doctor-elsewhere", &[]);
+    sensor(&elsewhere.0, "renamed", "stable", azure);
+    ask("webshell").assert("sensor", "warning", "installed in an undocumented way (assumed)");
+}
+
+// --- what no real cluster does on demand
+
+/// A cluster with two nodes, and a sensor on one; `change` may answer instead.
+async fn standing_in(change: impl Fn(&Recorded) -> Option<Answer> + Send + Sync + 'static) -> ApiServer {
+    ApiServer::start(move |request| change(request).unwrap_or_else(|| usual(request))).await
+}
+
+fn usual(request: &Recorded) -> Answer {
+    let path = request.path.split('?').next().unwrap_or_default();
+    let node = |name: &str| {
+        value!({
+            "metadata": { "name": name, "labels": { "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64" } },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
+        })
+    };
+    let list = |items: &[Value]| json(200, &value!({ "metadata": {}, "items": items }));
+    match path {
+        "/version" => json(
+            200,
+            &value!({
+                "major": "1", "minor": "33", "gitVersion": "v1.33.1", "gitCommit": "", "gitTreeState": "",
+                "buildDate": "", "goVersion": "", "compiler": "", "platform": "",
+            }),
+        ),
+        "/apis" => json(
+            200,
+            &value!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [{
+                "name": "cilium.io", "versions": [{ "groupVersion": "cilium.io/v2", "version": "v2" }],
+            }] }),
+        ),
+        // In two pages.
+        "/api/v1/nodes" if request.path.contains("continue=next") => list(&[node("two")]),
+        "/api/v1/nodes" => json(
+            200,
+            &value!({ "metadata": { "continue": "next" }, "items": [node("one")] }),
+        ),
+        "/apis/apps/v1/daemonsets" => list(&[value!({
+            "metadata": { "name": "microsoft-defender-collectors-ds", "namespace": "mdc" },
+            "spec": {
+                "selector": { "matchLabels": { "a": "b" } },
+                "template": { "spec": { "containers": [{ "name": "c" }] } },
+            },
+            "status": { "currentNumberScheduled": 1, "desiredNumberScheduled": 2, "numberMisscheduled": 0, "numberReady": 1 },
+        })]),
+        "/api/v1/namespaces/mdc/pods" => list(&[value!({
+            "metadata": { "name": "p", "ownerReferences": [{ "kind": "DaemonSet", "name": "microsoft-defender-collectors-ds" }] },
+            "spec": { "nodeName": "one" },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
+        })]),
+        path if path.starts_with("/apis/authorization") => {
+            let mut review: Value = serde_json::from_slice(&request.body).unwrap();
+            review["status"] = value!({ "allowed": true });
+            json(201, &review)
+        }
+        path if path.starts_with("/apis/authentication") => failure(404, "NotFound", "no such kind"),
+        "/api/v1/namespaces/mdc-simulation" => json(
+            200,
+            &value!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "metadata": { "name": "mdc-simulation", "uid": "1" },
+            }),
+        ),
+        // Objects of a run: admitted.
+        _ if request.method == "POST" => json(201, &serde_json::from_slice(&request.body).unwrap()),
+        // What is asked for by its name.
+        path if path.contains("/mdc-simulation") && !path.ends_with('s') || path.ends_with("azure-arc") => {
+            failure(404, "NotFound", "not found")
+        }
+        _ => list(&[]),
+    }
+}
+
+/// `doctor` against a stand-in.
+fn doctor(server: &ApiServer, arguments: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
+    let url = server.url();
+    command
+        .args(["doctor", "webshell", "-o", "json", "--server", &url])
+        .args(arguments);
+    let output = command.env_clear().env("HOME", "/nonexistent").output().unwrap();
+    let ran = Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    Said::of(ran.json())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_the_sensor_is_named() {
+    let server = standing_in(|_| None).await;
+    let said = doctor(&server, &[]);
+    said.assert("nodes", "ok", "2 of 2 nodes can take the pods");
+    said.assert(
+        "sensor-ready",
+        "warning",
+        "1 of 2 pods ready; none on 1 of 2 nodes that take the pods of a run: two",
+    );
+    said.assert("identity", "couldNotTell", "does not say");
+    said.assert("namespace", "failed", "to use it as it is: -n mdc-simulation");
+    said.assert("admission", "ok", "all 10 objects admitted");
+    said.assert("network-policies", "ok", "those of Cilium are not read");
+    said.assert("leftovers", "ok", "nothing");
+    let asked = server.requests();
+    let limited = |path: &str| {
+        asked
+            .iter()
+            .any(|request| request.path.starts_with(path) && request.path.contains("limit=500"))
+    };
+    for path in [
+        "/api/v1/nodes?",
+        "/api/v1/namespaces/mdc/pods?",
+        "/api/v1/pods?",
+        "/api/v1/secrets?",
+    ] {
+        assert!(limited(path), "{path} is not asked for in pages");
+    }
+    let pods = asked
+        .iter()
+        .find(|request| request.path.starts_with("/api/v1/namespaces/mdc/pods?"))
+        .unwrap();
+    assert!(pods.path.contains("labelSelector=a%3Db"), "{}", pods.path);
+    let changes = asked
+        .iter()
+        .filter(|request| request.method != "GET" && !request.path.starts_with("/apis/auth"));
+    for change in changes {
+        assert!(
+            change.path.contains("dryRun=All"),
+            "{} {}",
+            change.method,
+            change.path
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_and_sensors_that_cannot_be_listed_are_not_guessed() {
+    let forbidden = |request: &Recorded, path: &str| {
+        request
+            .path
+            .starts_with(path)
+            .then(|| failure(403, "Forbidden", "you may not"))
+    };
+    let server = standing_in(move |request| forbidden(request, "/api/v1/nodes")).await;
+    let said = doctor(&server, &[]);
+    said.assert("nodes", "couldNotTell", "failed to list nodes in all namespaces");
+    said.assert("sensor", "ok", "Helm chart, version unknown");
+    said.assert(
+        "sensor-ready",
+        "couldNotTell",
+        "1 of 2 pods ready; on which nodes: failed to list nodes",
+    );
+
+    // Not in all namespaces, but where the sensor is documented to be.
+    let server = standing_in(move |request| {
+        if request
+            .path
+            .starts_with("/apis/apps/v1/namespaces/mdc/daemonsets")
+        {
+            let mut all = request.clone();
+            all.path = "/apis/apps/v1/daemonsets".into();
+            return Some(usual(&all));
+        }
+        forbidden(request, "/apis/apps/v1/daemonsets")
+    })
+    .await;
+    doctor(&server, &[]).assert("sensor", "ok", "Helm chart");
+
+    // A namespace that is not there and may not be made.
+    let server = standing_in(|request| {
+        let body = String::from_utf8_lossy(&request.body);
+        let make = body.contains("\"namespaces\"") && body.contains("\"create\"");
+        if request.path.starts_with("/apis/authorization") && make {
+            let mut review: Value = serde_json::from_slice(&request.body).unwrap();
+            review["status"] = value!({ "allowed": false });
+            return Some(json(201, &review));
+        }
+        let absent = request.path == "/api/v1/namespaces/mdc-simulation";
+        absent.then(|| failure(404, "NotFound", "not found"))
+    })
+    .await;
+    let said = doctor(&server, &[]);
+    said.assert(
+        "rights",
+        "failed",
+        "1 right missing in namespace mdc-simulation: namespaces (create)",
+    );
+    said.assert("namespace", "ok", "a run makes it");
+
+    // A webhook that cannot be asked.
+    let server = standing_in(|request| {
+        let pod = request.method == "POST" && request.path.contains("/pods?");
+        pod.then(|| {
+            failure(
+                400,
+                "BadRequest",
+                "admission webhook \"w\" does not support dry run",
+            )
+        })
+    })
+    .await;
+    doctor(&server, &[]).assert(
+        "admission",
+        "couldNotTell",
+        "pod/mdc-simulation-victim: admission webhook",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_cluster_that_answers_nothing_else_is_asked() {
+    let server = standing_in(|request| {
+        (request.path == "/version").then(|| failure(503, "ServiceUnavailable", "not now"))
+    })
+    .await;
+    let said = doctor(&server, &[]);
+    said.assert("reachable", "failed", "not now");
+    for id in &IDS[1..] {
+        said.assert(id, "couldNotTell", "the cluster did not answer");
+    }
+    assert_eq!(said.0["exitCode"], 3);
+    assert!(server.requests().iter().all(|request| request.path == "/version"));
+
+    let server = standing_in(|request| {
+        (request.path != "/version").then(|| failure(401, "Unauthorized", "Unauthorized"))
+    })
+    .await;
+    let said = doctor(&server, &[]);
+    said.assert("reachable", "ok", "v1.33.1");
+    said.assert("identity", "failed", "kubectl auth whoami");
+    said.assert("admission", "couldNotTell", "failed to ");
+}
+
+#[test]
+fn doctor_takes_scenarios_that_there_are() {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("HOME", "/nonexistent")
+            .output()
+            .unwrap()
+    };
+    let output = run(&["doctor", "no-such-scenario"]);
+    assert_eq!(output.status.code(), Some(2));
+    let output = run(&["doctor", "recon", "recon"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("recon is named twice"));
+    assert_eq!(
+        run(&["doctor"]).status.code(),
+        Some(3),
+        "no cluster is configured"
+    );
+    let help = String::from_utf8(run(&["doctor", "--help"]).stdout).unwrap();
+    for line in help.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
