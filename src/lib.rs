@@ -11,6 +11,8 @@
 //!                                     report (the only printer) <-- RunResult
 //! ```
 //!
+//! `doctor` only looks: a plan and a cluster in, a result out.
+//!
 //! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `secret` and `untrusted` are pure:
 //! they import no client and no runtime, which a test checks. `cluster` is the only place that talks to
 //! Kubernetes, `azure` the only one that talks to Azure. What comes from there, or from the attacker's log, is

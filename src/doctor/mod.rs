@@ -1,7 +1,7 @@
 //! Says whether a run can work in a cluster, and whether Defender can see it: a fixed list of checks, a file
-//! each. They only read, all at once; what several of them look at is read once ([`Look`]).
+//! each. They only read, all at once; what several of them look at is read once.
 //!
-//! A check is a function from what is looked at to a [`Finding`]. An error of the cluster on the way means
+//! A check is a function from what is looked at to a finding. An error of the cluster on the way means
 //! that the check could not tell.
 
 mod active_run;

@@ -283,7 +283,7 @@ fn another_run_and_what_one_left_are_found() {
     said.assert("namespace", "failed", "kubectl defender-sim cleanup");
     sim(&["cleanup", "-n", &space.0]).assert(0);
 
-    // Somebody else's, not named: with a stand-in, since the default namespace is shared.
+    // One that is on its way out.
     let space = Space::new("doctor-going", &[]);
     let hold = r#"{"metadata":{"finalizers":["test.example/hold"]}}"#;
     kubectl(&["create", "configmap", "hold", "-n", &space.0]);
@@ -666,6 +666,7 @@ async fn without_a_cluster_that_answers_nothing_else_is_asked() {
     let said = doctor(&server, &[]);
     said.assert("reachable", "ok", "v1.33.1");
     said.assert("identity", "failed", "kubectl auth whoami");
+    said.assert("rights", "couldNotTell", "failed to ask the cluster for rights");
     said.assert("admission", "couldNotTell", "failed to ");
 }
 
@@ -682,6 +683,7 @@ fn doctor_takes_scenarios_that_there_are() {
     };
     let output = run(&["doctor", "no-such-scenario"]);
     assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("possible values: recon"));
     let output = run(&["doctor", "recon", "recon"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("recon is named twice"));
     assert_eq!(
