@@ -376,10 +376,18 @@ fn the_baseline_runs_nothing_and_must_raise_nothing() {
 
 /// From the attack on real pods to the verdicts, by a login, over HTTPS, with alerts that come one by one; the
 /// process that waits is killed in between.
-#[tokio::test(flavor = "multi_thread")]
+#[test]
 #[ignore = "needs the range: make range"]
-async fn alerts_that_come_to_azure_one_by_one_are_told_by_another_process_too() {
+fn alerts_that_come_to_azure_one_by_one_are_told_by_another_process_too() {
     let _shared = crate::range::shared();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(through_azure());
+}
+
+async fn through_azure() {
     let space = crate::range::Space::named("azure");
     let ran = crate::range::sim(&["run", "recon", "crypto", "-n", &space.0, "-o", "json"]).assert(0);
     let run = crate::range::text(&ran.json()["run"]);
