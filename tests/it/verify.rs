@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use defender_sim::result::RunResult;
 use serde_json::{Value, json};
@@ -408,6 +409,8 @@ async fn through_azure() {
     );
     let raised = |name: &str| {
         let mut alert = alert(name);
+        let folder = "providers/Microsoft.Security/locations/centralus/alerts";
+        alert["id"] = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/{folder}/{name}").into();
         let properties = &mut alert["properties"];
         for key in ["startTimeUtc", "endTimeUtc"] {
             properties[key] = ran.json()["ended"].clone();
@@ -428,6 +431,7 @@ async fn through_azure() {
             "verify",
             &run,
             "--interval=1s",
+            "--wait=2m",
             "-o",
             "json",
             "--resource-id",
@@ -451,12 +455,17 @@ async fn through_azure() {
     let mut first = verify();
     let mut lines = BufReader::new(first.stderr.take().unwrap()).lines();
     let mut await_line = async |part: &str| {
-        while let Some(line) = lines.next_line().await.unwrap() {
-            if line.contains(part) {
-                return;
+        let found = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line.contains(part) {
+                    return;
+                }
             }
-        }
-        panic!("no line with {part:?}");
+            panic!("no line with {part:?}");
+        };
+        tokio::time::timeout(Duration::from_secs(60), found)
+            .await
+            .unwrap_or_else(|_| panic!("no {part:?}"));
     };
     await_line("0 expected alerts raised, waiting for 8").await;
     azure.with(|state| state.now = 1);
