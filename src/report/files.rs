@@ -36,6 +36,7 @@ impl OutputFile {
     #[cfg_attr(not(unix), expect(unused_variables, reason = "only Unix has modes"))]
     fn with_mode(path: &Path, mode: u32) -> Result<Self, Problem> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has permissions to set"))]
         let mut builder = tempfile::Builder::new();
         // Those of a file that is made in the usual way; the system's mask still applies.
         #[cfg(unix)]
