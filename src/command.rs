@@ -75,7 +75,7 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
                 DryRun::None => {
                     let show = tokio::spawn(show_events(report.clone(), receiver));
                     let connection = open(&connect, request_timeout, &agent, &events)?;
-                    attack(&run, &plan, connection, &agent, report, (events, show)).await
+                    Box::pin(attack(&run, &plan, connection, &agent, report, (events, show))).await
                 }
                 DryRun::Client => {
                     let (_, target) = connect::resolve(&connect, &Environment::from_process())?;
@@ -232,6 +232,10 @@ async fn attack(
         resource_id: place.as_ref().and_then(|(_, place)| place.resource_id()),
         ..info
     };
+    let facts = match &place {
+        Some(_) => doctor::facts(&cluster, plan).await,
+        None => None,
+    };
     let consent = async |started: &Started| {
         consent(run, plan, &target, started, &events).await?;
         note.map_or(Ok(()), |file| {
@@ -239,6 +243,7 @@ async fn attack(
         })
     };
     let mut result = engine::run(&cluster, plan, info, consent, &stop, &events).await;
+    result.facts = facts;
     let attacked = result.cleanup.is_some() || result.kept_until.is_some();
     if attacked {
         keep_record(&result, &events);
@@ -376,6 +381,7 @@ fn unrecorded(
         problem: None,
         cleanup: None,
         kept_until: None,
+        facts: None,
         verification: None,
         exit: Exit::Ok,
         exit_code: 0,

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::defender::alerts;
+use crate::defender::facts::Facts;
 use crate::exit::Exit;
 use crate::scenario::{ExpectedAlert, Outcome};
 
@@ -50,6 +51,8 @@ pub struct RunResult {
     pub cleanup: Option<Cleanup>,
     /// Until when the cluster keeps what was made, where that was asked for.
     pub kept_until: Option<jiff::Timestamp>,
+    /// What was known of Defender in the cluster, where that was looked for.
+    pub facts: Option<Facts>,
     /// Which alerts Defender raised, where that was looked for.
     pub verification: Option<Verification>,
     /// What the process says to its caller.

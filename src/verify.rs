@@ -6,11 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::azure::{
     Arm, ArmOptions, AzureCluster, AzureError, Cause, Cloud, ClusterHints, Environment, LoginKind,
-    LoginOptions, Scope, Source, find_cluster,
+    LoginOptions, Scope, Source, find_cluster, plan,
 };
 use crate::cli::{AlertSource, VerifyOptions};
 use crate::cluster::CloudMarks;
-use crate::defender::verdict::{self, Fact, Facts, Names, Question, Subject};
+use crate::defender::facts::{Fact, Facts};
+use crate::defender::verdict::{self, Names, Question, Subject};
 use crate::engine::{Event, Events, Stop};
 use crate::exit::Exit;
 use crate::result::{ClusterInfo, Problem, RunResult, Verdict, Verification};
@@ -35,6 +36,8 @@ pub struct Place {
     /// Names and ids of the cluster; none where it is not known.
     cluster: Vec<String>,
     names: Names,
+    /// Whether the plan is on there.
+    plan: Fact,
 }
 
 /// Finds out where the alerts of a cluster are. `marks` is what the cluster itself says, where it can be asked.
@@ -64,6 +67,7 @@ pub async fn find(
             source: Source::File(path.clone()),
             cluster: cluster.iter().flat_map(called).collect(),
             names,
+            plan: Fact::Unknown("alerts are read from a file".to_owned()),
         });
     }
     let arm = Arm::new(ArmOptions {
@@ -102,6 +106,15 @@ pub async fn find(
             return Err(problem);
         }
     };
+    let plan = match plan(&arm, scope.subscription()).await {
+        Ok(plan) if plan.is_on() => Fact::Yes,
+        Ok(_) => Fact::No(format!(
+            "the plan Defender for Containers is off in subscription {}",
+            scope.subscription()
+        )),
+        // Alerts can be read without the right to read plans.
+        Err(error) => Fact::Unknown(error.to_string()),
+    };
     let source = match options.alerts_source {
         AlertSource::Api => Source::Alerts(arm, scope),
         AlertSource::Graph => Source::Graph(arm, scope),
@@ -110,6 +123,7 @@ pub async fn find(
         source,
         cluster: search.found.iter().flat_map(called).collect(),
         names,
+        plan,
     })
 }
 
@@ -164,7 +178,7 @@ pub async fn watch(
     loop {
         let looked = Timestamp::now();
         let question = Question {
-            facts: facts(options),
+            facts: facts(run, options, &place.plan),
             names: place.names.clone(),
             waiting: looked < end,
             slowest: options
@@ -222,19 +236,14 @@ fn passing(cause: Cause) -> bool {
     )
 }
 
-fn facts(options: &VerifyOptions) -> Facts {
-    let assumed = options.assume.iter().map(|&(condition, is)| {
-        let fact = if is {
-            Fact::Yes
-        } else {
-            Fact::No("--assume says that this cluster has it not".to_owned())
-        };
-        (condition, fact)
-    });
-    Facts {
-        base: Fact::Yes,
-        conditions: assumed.collect(),
+/// What is known: by the cluster when it ran, by Azure now, and by the user, who knows best.
+fn facts(run: &RunResult, options: &VerifyOptions, plan: &Fact) -> Facts {
+    let mut facts = run.facts.clone().unwrap_or_default();
+    facts.plan = plan.clone();
+    for &(premise, is) in &options.assume {
+        facts.assume(premise, is);
     }
+    facts
 }
 
 /// Ways to log in, by the names that the command line has for them.

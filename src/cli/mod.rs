@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::azure::{Cloud, LoginKind};
 use crate::cluster::connect::ConnectOptions;
-use crate::defender::alerts::Condition;
+use crate::defender::facts::Premise;
 use crate::exit::Exit;
 use crate::guard;
 use crate::plan::{DEFAULT_REGISTRY, Fit, Options, Toleration};
@@ -154,9 +154,9 @@ pub struct VerifyOptions {
     /// An alert that takes longer counts as missing
     #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::duration, env = "DEFENDER_SIM_MAX_TIME_TO_DETECT", hide_env = true, hide_short_help = true)]
     pub max_time_to_detect: Option<Duration>,
-    /// Say that the cluster has what an alert needs, or not: drift-policy=yes; can be repeated
-    #[arg(long, help_heading = VERIFY, value_name = "CONDITION=yes|no", value_parser = values::assumption, value_delimiter = ',', env = "DEFENDER_SIM_ASSUME", hide_env = true, hide_short_help = true)]
-    pub assume: Vec<(Condition, bool)>,
+    /// Say what an alert needs is there, or not: plan, sensor, drift-policy=yes...; can be repeated
+    #[arg(long, help_heading = VERIFY, value_name = "PREMISE=yes|no", value_parser = values::assumption, value_delimiter = ',', env = "DEFENDER_SIM_ASSUME", hide_env = true, hide_short_help = true)]
+    pub assume: Vec<(Premise, bool)>,
     /// File with further names of alerts (YAML): alert id, list of names
     #[arg(long, help_heading = VERIFY, value_name = "FILE", env = "DEFENDER_SIM_ALERT_NAMES", hide_env = true, hide_short_help = true)]
     pub alert_names: Option<PathBuf>,

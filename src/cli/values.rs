@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::azure::LoginKind;
-use crate::defender::alerts::Condition;
+use crate::defender::facts::Premise;
 use crate::manifest;
 use crate::report::export;
 use crate::secret::Secret;
@@ -87,15 +87,14 @@ fn is_name(text: &str) -> bool {
     edge(text.chars().next()) && edge(text.chars().last()) && text.chars().all(inner)
 }
 
-/// A condition and whether it holds: `drift-policy=yes`.
-pub(super) fn assumption(text: &str) -> Result<(Condition, bool), String> {
-    let wrong = "expected audit-log, drift-policy, dns-detection or anti-malware, and =yes or =no";
-    let (condition, is) = text.split_once('=').ok_or(wrong)?;
-    let condition = serde_json::from_value(condition.into()).map_err(|_| wrong)?;
+/// A premise and whether it holds: `drift-policy=yes`.
+pub(super) fn assumption(text: &str) -> Result<(Premise, bool), String> {
+    let (premise, is) = text.split_once('=').ok_or("expected =yes or =no behind it")?;
+    let premise = premise.parse()?;
     match is {
-        "yes" => Ok((condition, true)),
-        "no" => Ok((condition, false)),
-        _ => Err(wrong.to_owned()),
+        "yes" => Ok((premise, true)),
+        "no" => Ok((premise, false)),
+        _ => Err("expected =yes or =no behind it".to_owned()),
     }
 }
 

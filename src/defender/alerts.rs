@@ -3,8 +3,10 @@
 //! Display names, severities and conditions come from public pages; `alerts.yaml` names the source of
 //! each. Where nothing public says it, the field is absent: nothing is guessed.
 
+use std::fmt;
 use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One alert of Defender for Containers.
@@ -42,17 +44,39 @@ pub struct Alert {
 }
 
 /// What decides, beyond the plan and a ready sensor, whether an alert can come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
-    /// Defender reads the cluster's audit log.
-    AuditLog,
-    /// A containers drift policy says "alert" for the namespace.
-    DriftPolicy,
-    /// The sensor looks at DNS.
+    /// The sensor looks at names that are looked up.
     DnsDetection,
-    /// The sensor looks for malware.
+    /// The sensor looks for malicious files.
     AntiMalware,
+    /// Defender reads the API server's audit log.
+    AuditLog,
+    /// A containers drift policy, set in Azure, says "alert" for the namespace.
+    DriftPolicy,
+}
+
+impl Condition {
+    /// Every one.
+    pub const ALL: [Self; 4] = [
+        Self::DnsDetection,
+        Self::AntiMalware,
+        Self::AuditLog,
+        Self::DriftPolicy,
+    ];
+}
+
+/// As it is told: `DNS detection`.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Condition::DnsDetection => "DNS detection",
+            Condition::AntiMalware => "anti-malware",
+            Condition::AuditLog => "the audit log",
+            Condition::DriftPolicy => "binary drift",
+        })
+    }
 }
 
 static ALERTS: LazyLock<Vec<Alert>> = LazyLock::new(|| {
@@ -76,8 +100,8 @@ mod tests {
 
     #[test]
     fn a_condition_is_said_to_people_too() {
-        for alert in all().iter().filter(|alert| alert.condition.is_some()) {
-            assert!(alert.needs.is_some(), "{}", alert.id);
+        for alert in all() {
+            assert_eq!(alert.needs.is_some(), alert.condition.is_some(), "{}", alert.id);
         }
     }
 

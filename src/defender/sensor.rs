@@ -4,6 +4,8 @@
 //! places (`collector` and `collectors`): so every spelling is taken. What no public page says is told as
 //! assumed, or as unknown; it is never told as known.
 
+use super::alerts::Condition;
+use super::facts::Fact;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -139,60 +141,11 @@ impl Cloud {
     }
 }
 
-/// Something that an alert needs beyond the plan and a ready sensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Condition {
-    /// The sensor looks at names that are looked up.
-    DnsDetection,
-    /// The sensor looks for malicious files.
-    AntiMalware,
-    /// Defender reads the API server's audit log.
-    AuditLog,
-    /// A drift policy, set in Azure, says that drift raises an alert.
-    DriftPolicy,
-}
-
-impl Condition {
-    /// What the alert with this id in the alert catalogue needs; the same as its `needs` says for people.
-    pub fn of(alert: &str) -> Option<Self> {
-        match alert {
-            "test-domain" => Some(Condition::DnsDetection),
-            "malware-execution" => Some(Condition::AntiMalware),
-            "service-account-operation" => Some(Condition::AuditLog),
-            "binary-drift" => Some(Condition::DriftPolicy),
-            _ => None,
-        }
-    }
-}
-
-/// As it is told: `DNS detection`.
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Condition::DnsDetection => "DNS detection",
-            Condition::AntiMalware => "anti-malware",
-            Condition::AuditLog => "the audit log",
-            Condition::DriftPolicy => "binary drift",
-        })
-    }
-}
-
-/// Whether a condition is met, as far as the cluster tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// It is.
-    Yes,
-    /// It is not, for this reason.
-    No(String),
-    /// The cluster does not tell, for this reason.
-    Unknown(String),
-}
-
 /// What a cluster tells of Defender's sensor: what `doctor` reports of it, and what tells an alert that cannot
 /// come from one that is late.
 ///
 /// ```
-/// use defender_sim::defender::sensor::{Condition, Known, SensorFacts, Workload};
+/// use defender_sim::defender::{alerts::Condition, facts::Fact, sensor::{SensorFacts, Workload}};
 /// let workload = Workload {
 ///     namespace: "mdc".into(),
 ///     name: "microsoft-defender-collectors-ds".into(),
@@ -200,9 +153,9 @@ pub enum Known {
 ///     images: vec![],
 /// };
 /// let facts = SensorFacts::new(&[workload], Some(false), None);
-/// assert_eq!(facts.known(Condition::DnsDetection), Known::Yes);
-/// assert!(matches!(facts.known(Condition::AntiMalware), Known::No(_)));
-/// assert!(matches!(facts.known(Condition::DriftPolicy), Known::Unknown(_)));
+/// assert_eq!(facts.known(Condition::DnsDetection), Fact::Yes);
+/// assert!(matches!(facts.known(Condition::AntiMalware), Fact::No(_)));
+/// assert!(matches!(facts.known(Condition::DriftPolicy), Fact::Unknown(_)));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SensorFacts {
@@ -251,9 +204,9 @@ impl SensorFacts {
     }
 
     /// Whether a condition is met: by one of the sensors, or by the cluster.
-    pub fn known(&self, condition: Condition) -> Known {
+    pub fn known(&self, condition: Condition) -> Fact {
         let audited = |cloud| match cloud {
-            Some(Cloud::Aks) => Known::Yes,
+            Some(Cloud::Aks) => Fact::Yes,
             Some(Cloud::Eks) => unknown("on EKS the audit log has to be sent to CloudWatch and read there"),
             Some(Cloud::Gke) => unknown("GKE's audit log does not hold all that alerts need"),
             None => unknown("whether Defender reads this cluster's audit log is not seen from inside"),
@@ -267,14 +220,14 @@ impl SensorFacts {
             Condition::DriftPolicy | Condition::AuditLog => self.drift(sensor),
         });
         let best = all.min_by_key(|known| match known {
-            Known::Yes => 0,
-            Known::Unknown(_) => 1,
-            Known::No(_) => 2,
+            Fact::Yes => 0,
+            Fact::Unknown(_) => 1,
+            Fact::No(_) => 2,
         });
         best.unwrap_or_else(|| no("there is no sensor"))
     }
 
-    fn drift(&self, sensor: &Sensor) -> Known {
+    fn drift(&self, sensor: &Sensor) -> Fact {
         match sensor.flavour {
             Flavour::Arc if self.cloud.is_none() => no("it is not there for clusters that only Arc connects"),
             _ => unknown("the drift policy is set in Azure, and ignores drift unless it was changed"),
@@ -282,12 +235,12 @@ impl SensorFacts {
     }
 }
 
-fn no(reason: &str) -> Known {
-    Known::No(reason.to_owned())
+fn no(reason: &str) -> Fact {
+    Fact::No(reason.to_owned())
 }
 
-fn unknown(reason: &str) -> Known {
-    Known::Unknown(reason.to_owned())
+fn unknown(reason: &str) -> Fact {
+    Fact::Unknown(reason.to_owned())
 }
 
 /// How it was installed, and whether that is documented of its name and its place.
@@ -347,26 +300,26 @@ fn numbers(text: &str) -> Option<[u64; 3]> {
 }
 
 /// Whether the sensor is at least of this version.
-fn at_least(sensor: &Sensor, needed: [u64; 3]) -> Known {
+fn at_least(sensor: &Sensor, needed: [u64; 3]) -> Fact {
     let needs = format!("it needs version {}.{}.{}", needed[0], needed[1], needed[2]);
     match &sensor.version {
-        None => Known::Unknown(format!("{needs}, and the sensor's is unknown")),
-        Some(version) if version.assumed => Known::Unknown(format!(
+        None => Fact::Unknown(format!("{needs}, and the sensor's is unknown")),
+        Some(version) if version.assumed => Fact::Unknown(format!(
             "{needs}, and the sensor's is only assumed to be {}",
             version.text
         )),
         Some(version) => match numbers(&version.text) {
-            Some(numbers) if numbers >= needed => Known::Yes,
-            _ => Known::No(format!("{needs}, and the sensor's is {}", version.text)),
+            Some(numbers) if numbers >= needed => Fact::Yes,
+            _ => Fact::No(format!("{needs}, and the sensor's is {}", version.text)),
         },
     }
 }
 
 /// Documented for the Helm chart only. Of the others no page says that they lack it.
-fn dns_detection(sensor: &Sensor) -> Known {
+fn dns_detection(sensor: &Sensor) -> Fact {
     match (at_least(sensor, DNS_DETECTION), sensor.flavour) {
-        (Known::Yes, Flavour::Helm) => Known::Yes,
-        (Known::Yes, flavour) => Known::Unknown(format!(
+        (Fact::Yes, Flavour::Helm) => Fact::Yes,
+        (Fact::Yes, flavour) => Fact::Unknown(format!(
             "it is documented for the Helm chart only, and this is the {flavour}: assumed to be missing"
         )),
         (other, _) => other,
@@ -374,14 +327,14 @@ fn dns_detection(sensor: &Sensor) -> Known {
 }
 
 /// Documented for the Helm chart and the Arc extension.
-fn anti_malware(sensor: &Sensor) -> Known {
+fn anti_malware(sensor: &Sensor) -> Fact {
     match (at_least(sensor, ANTI_MALWARE), sensor.flavour) {
-        (Known::Yes, Flavour::Helm | Flavour::Arc | Flavour::HelmOrArc) => Known::Yes,
-        (Known::No(reason), _) => Known::No(reason),
-        (_, Flavour::AksAddOn) => Known::Unknown(
+        (Fact::Yes, Flavour::Helm | Flavour::Arc | Flavour::HelmOrArc) => Fact::Yes,
+        (Fact::No(reason), _) => Fact::No(reason),
+        (_, Flavour::AksAddOn) => Fact::Unknown(
             "it is documented for the Helm chart and the Arc extension only: assumed to be missing".into(),
         ),
-        (Known::Yes, flavour) => Known::Unknown(format!("it is not documented for a sensor {flavour}")),
+        (Fact::Yes, flavour) => Fact::Unknown(format!("it is not documented for a sensor {flavour}")),
         (other, _) => other,
     }
 }
@@ -389,7 +342,6 @@ fn anti_malware(sensor: &Sensor) -> Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defender::alerts;
 
     fn workload(namespace: &str, name: &str, labels: &[(&str, &str)], images: &[&str]) -> Workload {
         Workload {
@@ -538,28 +490,28 @@ mod tests {
         ] {
             let known = facts(namespace, name, version, arc).known(condition);
             let told = match &known {
-                Known::Yes => "yes",
-                Known::No(_) => "no",
-                Known::Unknown(_) => "unknown",
+                Fact::Yes => "yes",
+                Fact::No(_) => "no",
+                Fact::Unknown(_) => "unknown",
             };
             assert_eq!(told, expected, "{namespace}/{name} {version} {arc:?}: {known:?}");
         }
         let mut arc = facts("mdc", many, "0.10.0", Some(true));
         for (cloud, audit) in [
-            (Cloud::Aks, Some(Known::Yes)),
+            (Cloud::Aks, Some(Fact::Yes)),
             (Cloud::Eks, None),
             (Cloud::Gke, None),
         ] {
             arc.cloud = Some(cloud);
-            assert!(matches!(arc.known(DriftPolicy), Known::Unknown(_)), "{cloud:?}");
+            assert!(matches!(arc.known(DriftPolicy), Fact::Unknown(_)), "{cloud:?}");
             let known = arc.known(AuditLog);
             assert!(
-                audit.map_or(matches!(known, Known::Unknown(_)), |audit| known == audit),
+                audit.map_or(matches!(known, Fact::Unknown(_)), |audit| known == audit),
                 "{known:?}"
             );
         }
         let none = SensorFacts::default();
-        assert_eq!(none.known(DnsDetection), Known::No("there is no sensor".into()));
+        assert_eq!(none.known(DnsDetection), Fact::No("there is no sensor".into()));
     }
 
     #[test]
@@ -567,7 +519,7 @@ mod tests {
         let facts = SensorFacts::new(&[workload("mdc", COLLECTORS[1], &[], &[LOW])], Some(false), None);
         let known = facts.known(Condition::AntiMalware);
         assert!(
-            matches!(&known, Known::Unknown(reason) if reason.contains("only assumed")),
+            matches!(&known, Fact::Unknown(reason) if reason.contains("only assumed")),
             "{known:?}"
         );
         assert_eq!(
@@ -586,19 +538,7 @@ mod tests {
         ];
         let facts = SensorFacts::new(&workloads, Some(false), None);
         assert_eq!(facts.flavours(), [Flavour::AksAddOn, Flavour::Helm]);
-        assert_eq!(facts.known(Condition::DnsDetection), Known::Yes);
-    }
-
-    #[test]
-    fn alerts_with_a_need_have_a_condition() {
-        for alert in alerts::all() {
-            assert_eq!(
-                alert.needs.is_some(),
-                Condition::of(&alert.id).is_some(),
-                "{}",
-                alert.id
-            );
-        }
+        assert_eq!(facts.known(Condition::DnsDetection), Fact::Yes);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use super::alerts::{self, Alert, Condition};
+use super::facts::{Fact, Facts};
 use super::fired::FiredAlert;
 use crate::manifest::{ATTACKER, VICTIM};
 use crate::result::{
@@ -98,36 +99,6 @@ fn mentions(text: &str, name: &str) -> bool {
         !text[..at].chars().next_back().is_some_and(inside)
             && !text[at + found.len()..].chars().next().is_some_and(inside)
     })
-}
-
-/// Whether something is so, as far as it is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// It is.
-    Yes,
-    /// It is not, for this reason.
-    No(String),
-    /// It is not known, for this reason.
-    Unknown(String),
-}
-
-/// What is known of the things that decide whether an alert can come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Whether any alert can: the plan is on, a sensor is ready where the victim ran.
-    pub base: Fact,
-    /// Whether those can that need more.
-    pub conditions: BTreeMap<Condition, Fact>,
-}
-
-impl Default for Facts {
-    /// Nothing is known; what a cluster is expected to have is taken to be there.
-    fn default() -> Self {
-        Self {
-            base: Fact::Yes,
-            conditions: BTreeMap::new(),
-        }
-    }
 }
 
 /// Further names of alerts, by id in the catalogue.
@@ -308,8 +279,14 @@ fn missing(
             Some(format!("not proved: {}", steps.join(", "))),
         );
     }
-    if let Fact::No(reason) = &question.facts.base {
-        return (Verdict::NotExpected, Some(reason.clone()));
+    let audited = expected.condition == Some(Condition::AuditLog);
+    let needed = [&question.facts.plan]
+        .into_iter()
+        .chain(Some(&question.facts.sensor).filter(|_| !audited));
+    for fact in needed {
+        if let Fact::No(reason) = fact {
+            return (Verdict::NotExpected, Some(reason.clone()));
+        }
     }
     let unknown = Fact::Unknown("it is not known whether this cluster has it".to_owned());
     let condition = expected
@@ -522,7 +499,7 @@ mod tests {
         );
         // Nothing can come.
         let off = Facts {
-            base: Fact::No("the plan is off".into()),
+            plan: Fact::No("the plan is off".into()),
             ..Facts::default()
         };
         let off = Question {
@@ -533,6 +510,24 @@ mod tests {
             verdicts(&run("crypto"), &[], &off)
                 .values()
                 .all(|(v, _)| *v == Verdict::NotExpected)
+        );
+        let blind = Facts {
+            sensor: Fact::No("there is no sensor".into()),
+            ..Facts::default()
+        };
+        let blind = Question {
+            facts: blind,
+            ..Question::default()
+        };
+        let found = verdicts(&run("recon"), &[], &blind);
+        assert_eq!(
+            found["web-shell"],
+            (Verdict::NotExpected, Some("there is no sensor".into()))
+        );
+        assert_eq!(
+            found["service-account-operation"].0,
+            Verdict::CouldNotTell,
+            "the audit log needs none"
         );
         // The step was not proved, the others were.
         let mut blocked = run("recon");

@@ -24,6 +24,7 @@ use futures::FutureExt;
 use futures::future::{LocalBoxFuture, join_all};
 
 use crate::cluster::{Cluster, ClusterError};
+use crate::defender::facts::Facts;
 use crate::engine::{Event, Events};
 use crate::exit::Exit;
 use crate::plan::Plan;
@@ -186,6 +187,14 @@ pub async fn doctor(cluster: Cluster, plan: Plan, info: ClusterInfo, events: &Ev
         exit,
         exit_code: exit.code(),
     }
+}
+
+/// What is known of Defender's sensor in a cluster; nothing where that cannot be read.
+pub async fn facts(cluster: &Cluster, plan: &Plan) -> Option<Facts> {
+    let look = Look::new(cluster.clone(), plan.clone());
+    let sensors = look.sensors().await.ok()?;
+    let ready = sensors.pods.iter().map(|pods| pods.ready).sum();
+    Some(Facts::of_sensors(&sensors.facts, ready))
 }
 
 /// The first few, and how many more there are: `a, b and 3 more`.

@@ -6,7 +6,9 @@ use super::Finding;
 use super::look::Look;
 use crate::cluster::ClusterError;
 use crate::defender::alerts;
-use crate::defender::sensor::{Condition, Known, SensorFacts};
+use crate::defender::alerts::Condition;
+use crate::defender::facts::Fact;
+use crate::defender::sensor::SensorFacts;
 use crate::scenario::Scenario;
 
 pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
@@ -24,7 +26,7 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
         .collect();
     let needed: BTreeSet<(Condition, &str)> = ids
         .into_iter()
-        .filter_map(|id| Some((Condition::of(id)?, id)))
+        .filter_map(|id| Some((alerts::find(id)?.condition?, id)))
         .collect();
     let known: Vec<_> = needed
         .into_iter()
@@ -33,7 +35,7 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
     if known.is_empty() {
         return Finding::not_applicable("the alerts of these scenarios need no more than a ready sensor");
     }
-    let told = |reasons: fn(&Known) -> Option<&String>| -> Vec<String> {
+    let told = |reasons: fn(&Fact) -> Option<&String>| -> Vec<String> {
         known
             .iter()
             .filter_map(|(condition, id, known)| {
@@ -43,12 +45,12 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
             .collect()
     };
     let lacking = told(|known| match known {
-        Known::No(reason) => Some(reason),
-        Known::Yes | Known::Unknown(_) => None,
+        Fact::No(reason) => Some(reason),
+        Fact::Yes | Fact::Unknown(_) => None,
     });
     let unknown = told(|known| match known {
-        Known::Unknown(reason) => Some(reason),
-        Known::Yes | Known::No(_) => None,
+        Fact::Unknown(reason) => Some(reason),
+        Fact::Yes | Fact::No(_) => None,
     });
     let unknown_told = format!("not known: {}", unknown.join("; "));
     match (lacking.is_empty(), unknown.is_empty()) {

@@ -206,6 +206,7 @@ pub async fn run(
         problem,
         cleanup,
         kept_until,
+        facts: None,
         verification: None,
         exit,
         exit_code: exit.code(),

@@ -225,7 +225,7 @@ fn conditions_names_and_reports_are_what_the_user_says() {
     assert!(
         machine
             .said(&["verify", "--assume", "magic=yes"], 2)
-            .contains("expected audit-log")
+            .contains("expected plan, sensor, dns-detection")
     );
 
     let renamed = machine.file("renamed.json", &json!([alert("Webshell entdeckt")]));
@@ -289,6 +289,8 @@ fn a_run_waits_for_its_alerts_and_says_which_came() {
         path,
         "--interval=1s",
         "--wait=5m",
+        // The range has no sensor.
+        "--assume=sensor=yes",
         "-n",
         &space.0,
         "-o",

@@ -60,6 +60,7 @@ pub fn mixed() -> RunResult {
         version: "1.2.3".into(),
         run: "k7".into(),
         kept_until: None,
+        facts: None,
         verification: None,
         cluster: ClusterInfo {
             kubeconfig_user: None,
