@@ -11,7 +11,8 @@
 //!                                     report (the only printer) <-- RunResult
 //! ```
 //!
-//! `doctor` only looks: a plan and a cluster in, a result out.
+//! `doctor` only looks: a plan and a cluster in, a result out. `verify` reads alerts through `azure` until
+//! `defender` has a verdict on each that a result expects; `history` keeps results for later.
 //!
 //! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `secret` and `untrusted` are pure:
 //! they import no client and no runtime, which a test checks. `cluster` is the only place that talks to

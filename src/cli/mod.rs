@@ -640,7 +640,7 @@ pub fn command() -> Command {
     );
     command = command.subcommand(
         RunArgs::augment_args(Command::new("all"))
-            .about("Run every scenario, one after the other")
+            .about("Run every attack, one after the other")
             .display_order(800),
     );
     command = command.subcommand(
