@@ -648,12 +648,14 @@ async fn files_are_read_in_every_form() {
 
 const FORM: &str = "DEFENDER_SIM_TEST_FORM";
 
-/// Ten thousand alerts, read in a process that does nothing else, so that its memory can be told.
+/// Ten thousand alerts, read in a process that does nothing else, so that its memory can be told. One half of
+/// the test below, which starts it; by itself it is nothing.
 #[tokio::test]
-#[ignore = "half of the test below, which starts it"]
 #[expect(clippy::print_stdout, reason = "it is how the other half learns of it")]
 async fn ten_thousand_alerts_alone() {
-    let form = std::env::var(FORM).unwrap();
+    let Ok(form) = std::env::var(FORM) else {
+        return;
+    };
     let (form, place) = form.split_once(' ').unwrap();
     let source = if form == "file" {
         Source::File(place.into())
@@ -708,12 +710,7 @@ async fn ten_thousand_alerts_take_little_time_and_memory() {
             azure.server.url()
         };
         let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--ignored",
-                "--exact",
-                "--nocapture",
-                "azure::ten_thousand_alerts_alone",
-            ])
+            .args(["--exact", "--nocapture", "azure::ten_thousand_alerts_alone"])
             .envs(cli.variables(&[(FORM, &format!("{form} {place}"))]))
             .env("DEFENDER_SIM_TEST_CA", azure.authority())
             .output()
