@@ -1,7 +1,7 @@
 //! What comes before and beside a run on real pods: the question, the refusal, the dry run by the API server,
 //! the note, the reports, the pods that are kept.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -62,13 +62,29 @@ fn at_a_terminal(arguments: &str, typed: &str) -> (String, Option<i32>) {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(typed.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    drop(stdin);
-    (
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        output.status.code(),
-    )
+    let mut stdout = child.stdout.take().unwrap();
+    // Nobody may wait for ever: what is not over by then is ended, and the test fails.
+    let end = Duration::from_secs(90);
+    let (done, over) = std::sync::mpsc::channel::<()>();
+    let id = child.id().to_string();
+    let guard = std::thread::spawn(move || {
+        if over.recv_timeout(end) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let _ = Command::new("kill").arg(id).status();
+        }
+    });
+    let (mut screen, mut chunk, mut typed) = (vec![], [0; 4096], Some(typed));
+    while let Ok(read @ 1..) = stdout.read(&mut chunk) {
+        screen.extend_from_slice(&chunk[..read]);
+        // Typed earlier, Ctrl-C would end whatever runs before the question.
+        let asked = String::from_utf8_lossy(&screen).contains("[y/N]");
+        if asked && let Some(typed) = typed.take() {
+            stdin.write_all(typed.as_bytes()).unwrap();
+        }
+    }
+    let code = child.wait().unwrap().code();
+    drop(done);
+    guard.join().unwrap();
+    (String::from_utf8_lossy(&screen).into_owned(), code)
 }
 
 #[test]
