@@ -155,9 +155,7 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
         Action::Report(of, reports) => {
             let result = record(&of)?;
             report.run(&result);
-            for (kind, file) in open_all(&reports)? {
-                file.write(&export::render(kind, &result))?;
-            }
+            write_all(open_all(&reports)?, &result)?;
             Ok(Exit::Ok)
         }
         Action::History => {
@@ -262,9 +260,7 @@ async fn attack(
     if let Some(problem) = &unread {
         report.problem(problem);
     }
-    for (kind, file) in reports {
-        file.write(&export::render(kind, &result))?;
-    }
+    write_all(reports, &result)?;
     Ok(result.exit)
 }
 
@@ -314,9 +310,7 @@ async fn verify_run(
         return Err(problem);
     }
     report.run(&result);
-    for (kind, file) in reports {
-        file.write(&export::render(kind, &result))?;
-    }
+    write_all(reports, &result)?;
     Ok(exit)
 }
 
@@ -396,7 +390,7 @@ fn record(of: &Recorded) -> Result<RunResult, Problem> {
             let last = History::of_user()?.all().into_iter().next();
             last.ok_or_else(|| {
                 let hint = "--record names a file; --since, --until, -n and --scenario do without";
-                usage(
+                Problem::usage(
                     "there is no record of a run on this machine".to_owned(),
                     Some(hint),
                 )
@@ -419,6 +413,12 @@ fn open_all(files: &[ReportFile]) -> Result<Vec<(export::Kind, OutputFile)>, Pro
         .collect()
 }
 
+fn write_all(files: Vec<(export::Kind, OutputFile)>, result: &RunResult) -> Result<(), Problem> {
+    files
+        .into_iter()
+        .try_for_each(|(kind, file)| file.write(&export::render(kind, result)))
+}
+
 /// Prints what can come next on a command line.
 pub fn complete(words: Vec<OsString>) {
     Report::new(Output::default()).text(&completion::answer(words));
@@ -436,7 +436,7 @@ fn man(folder: Option<&Path>, report: &Report) -> Result<(), Problem> {
     };
     let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));
     written.map_err(|error| {
-        usage(
+        Problem::usage(
             format!("failed to write manual pages into {}: {error}", folder.display()),
             None,
         )
@@ -461,19 +461,13 @@ fn plan(sources: &[Source], options: Options, namespace: Option<String>) -> Resu
     let scenarios: Vec<Scenario> = sources.iter().map(scenario).collect::<Result<_, _>>()?;
     for (i, scenario) in scenarios.iter().enumerate() {
         if scenarios[..i].iter().any(|earlier| earlier.id == scenario.id) {
-            return Err(usage(format!("scenario {} is named twice", scenario.id), None));
+            return Err(Problem::usage(
+                format!("scenario {} is named twice", scenario.id),
+                None,
+            ));
         }
     }
     Ok(Plan::new(options, namespace, scenarios, random, Timestamp::now()))
-}
-
-fn usage(message: String, hint: Option<&str>) -> Problem {
-    Problem {
-        message,
-        hint: hint.map(str::to_owned),
-        details: vec![],
-        exit: Exit::Usage,
-    }
 }
 
 fn scenario(source: &Source) -> Result<Scenario, Problem> {
@@ -481,13 +475,17 @@ fn scenario(source: &Source) -> Result<Scenario, Problem> {
     match source {
         Source::BuiltIn(id) => {
             let known = catalogue::find(id).cloned();
-            known.ok_or_else(|| usage(format!("no scenario {id:?}"), Some("kubectl defender-sim list")))
+            known.ok_or_else(|| {
+                Problem::usage(format!("no scenario {id:?}"), Some("kubectl defender-sim list"))
+            })
         }
         Source::File(path) => {
             let text = std::fs::read_to_string(path);
-            let text =
-                text.map_err(|error| usage(format!("failed to read {}: {error}", path.display()), None))?;
-            let bad = |error| usage(format!("{} cannot be used: {error}", path.display()), Some(start));
+            let text = text.map_err(|error| {
+                Problem::usage(format!("failed to read {}: {error}", path.display()), None)
+            })?;
+            let bad =
+                |error| Problem::usage(format!("{} cannot be used: {error}", path.display()), Some(start));
             Scenario::from_yaml(&text).map_err(bad)
         }
     }

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use etcetera::BaseStrategy as _;
 use tempfile::NamedTempFile;
 
-use crate::exit::Exit;
 use crate::result::{Problem, RunResult};
 
 /// The folder with the records.
@@ -24,7 +23,7 @@ impl History {
     pub fn of_user() -> Result<Self, Problem> {
         let folders = etcetera::choose_base_strategy().map_err(|_| {
             let hint = "set XDG_STATE_HOME, or name a run's file with --record";
-            problem(
+            Problem::usage(
                 "there is no folder for records of runs: no home directory".to_owned(),
                 Some(hint),
             )
@@ -48,7 +47,7 @@ impl History {
             file.persist(&path)?;
             Ok::<_, io::Error>(())
         };
-        write().map_err(|error| problem(format!("failed to write {}: {error}", path.display()), None))
+        write().map_err(|error| Problem::usage(format!("failed to write {}: {error}", path.display()), None))
     }
 
     /// The record of a run.
@@ -59,11 +58,11 @@ impl History {
         let path = self.path(run)?;
         match std::fs::read_to_string(&path) {
             Ok(text) => parse(&text, &path.display().to_string()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(problem(
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Problem::usage(
                 format!("there is no record of run {run} on this machine"),
                 Some("kubectl defender-sim history lists them; --record names a file of another machine"),
             )),
-            Err(error) => Err(problem(
+            Err(error) => Err(Problem::usage(
                 format!("failed to read {}: {error}", path.display()),
                 None,
             )),
@@ -92,7 +91,7 @@ impl History {
         if !run.is_empty() && run.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()) {
             Ok(self.0.join(format!("{run}.json")))
         } else {
-            Err(problem(
+            Err(Problem::usage(
                 format!("{run:?} is no id of a run"),
                 Some("kubectl defender-sim history"),
             ))
@@ -108,7 +107,7 @@ pub fn read(path: &std::path::Path) -> Result<RunResult, Problem> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path);
     parse(
-        &text.map_err(|error| problem(format!("failed to read {shown}: {error}"), None))?,
+        &text.map_err(|error| Problem::usage(format!("failed to read {shown}: {error}"), None))?,
         &shown,
     )
 }
@@ -116,20 +115,11 @@ pub fn read(path: &std::path::Path) -> Result<RunResult, Problem> {
 fn parse(text: &str, path: &str) -> Result<RunResult, Problem> {
     let parsed: Result<RunResult, _> = serde_json::from_str(text);
     parsed.map_err(|error| {
-        problem(
+        Problem::usage(
             format!("{path} is no record of a run: {error}"),
             Some("a record is what -o json or --report json=FILE of a run gives"),
         )
     })
-}
-
-fn problem(message: String, hint: Option<&str>) -> Problem {
-    Problem {
-        message,
-        hint: hint.map(str::to_owned),
-        details: vec![],
-        exit: Exit::Usage,
-    }
 }
 
 #[cfg(test)]

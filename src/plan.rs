@@ -130,8 +130,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decides a run of `scenarios`, in `namespace` or the default one. `random` is fresh randomness and `now` the time; both are arguments so
-    /// that a plan can be made again in a test.
+    /// Decides a run of `scenarios`, in `namespace` or the default one. `random` is fresh randomness and
+    /// `now` the time; both are arguments so that a plan can be made again in a test.
     pub fn new(
         options: Options,
         namespace: Option<String>,

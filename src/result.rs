@@ -140,6 +140,19 @@ pub struct StepResult {
     pub evidence: Option<String>,
 }
 
+impl StepResult {
+    /// Reason and evidence as one text, as far as there are any.
+    pub fn said(&self) -> String {
+        let parts: Vec<&str> = self
+            .reason
+            .iter()
+            .chain(&self.evidence)
+            .map(String::as_str)
+            .collect();
+        parts.join("; ")
+    }
+}
+
 /// An alert that Defender ought to raise.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -246,6 +259,14 @@ pub enum Verdict {
 }
 
 impl Verification {
+    /// How many of the expected alerts have this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.alerts
+            .iter()
+            .filter(|alert| alert.verdict == verdict)
+            .count()
+    }
+
     /// Whether an alert that was to come did not, or not in time; or whether one came where none was to.
     pub fn is_wrong(&self) -> bool {
         let missing = |alert: &AlertVerdict| alert.late || alert.verdict == Verdict::NotRaised;
@@ -284,6 +305,18 @@ pub struct RaisedAlert {
     pub seconds_to_detect: Option<f64>,
     /// Where it is shown in the portal.
     pub link: Option<String>,
+}
+
+impl Problem {
+    /// Something that the user asked for and that cannot be done so; `hint` is the next command.
+    pub fn usage(message: String, hint: Option<&str>) -> Self {
+        Self {
+            message,
+            hint: hint.map(str::to_owned),
+            details: vec![],
+            exit: Exit::Usage,
+        }
+    }
 }
 
 /// What a clean-up did, and what a look afterwards found.

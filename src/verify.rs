@@ -52,7 +52,8 @@ pub async fn find(
     let names = match &options.alert_names {
         None => Names::new(),
         Some(path) => {
-            let bad = |cause: String| usage(format!("{} cannot be used: {cause}", path.display()));
+            let bad =
+                |cause: String| Problem::usage(format!("{} cannot be used: {cause}", path.display()), None);
             let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
             serde_saphyr::from_str(&text).map_err(|error| bad(error.without_snippet().to_string()))?
         }
@@ -99,7 +100,10 @@ pub async fn find(
         (Some(cluster), _) => cluster.scope()?,
         (None, Some(subscription)) => Scope::new(subscription, None)?,
         (None, None) => {
-            let mut problem = usage("which resource this cluster is in Azure could not be found".to_owned());
+            let mut problem = Problem::usage(
+                "which resource this cluster is in Azure could not be found".to_owned(),
+                None,
+            );
             problem.details = search.tried;
             problem.hint =
                 Some("name it: --resource-id ID, or --subscription ID to read all of its alerts".to_owned());
@@ -129,15 +133,6 @@ pub async fn find(
 
 fn called(cluster: &AzureCluster) -> Vec<String> {
     vec![cluster.id.clone(), cluster.name.clone()]
-}
-
-fn usage(message: String) -> Problem {
-    Problem {
-        message,
-        hint: None,
-        details: vec![],
-        exit: Exit::Usage,
-    }
 }
 
 impl Place {
@@ -173,19 +168,20 @@ pub async fn watch(
     let subject = Subject::of(run, place.cluster.clone());
     let waited = SignedDuration::try_from(options.wait).unwrap_or(SignedDuration::MAX);
     let end = run.ended.saturating_add(waited).unwrap_or(Timestamp::MAX);
-    let mut last: Result<Verification, Problem> = Err(usage("no look was made".to_owned()));
+    let mut last: Result<Verification, Problem> = Err(Problem::usage("no look was made".to_owned(), None));
+    let mut question = Question {
+        facts: facts(run, options, &place.plan),
+        names: place.names.clone(),
+        waiting: true,
+        slowest: options
+            .max_time_to_detect
+            .and_then(|slowest| slowest.try_into().ok()),
+        unobserved,
+    };
     let mut first = true;
     loop {
         let looked = Timestamp::now();
-        let question = Question {
-            facts: facts(run, options, &place.plan),
-            names: place.names.clone(),
-            waiting: looked < end,
-            slowest: options
-                .max_time_to_detect
-                .and_then(|slowest| slowest.try_into().ok()),
-            unobserved,
-        };
+        question.waiting = looked < end;
         let read = tokio::select! {
             read = place.source.alerts(subject.from - EARLIER, |alert| subject.may_concern(alert)) => read,
             () = stop.wait() => return last,
@@ -195,16 +191,9 @@ pub async fn watch(
                 let source = place.source.to_string();
                 let verification = verdict::judge(run, &fired, &subject, &question, source, looked);
                 seen(&verification);
-                let count = |verdict| {
-                    verification
-                        .alerts
-                        .iter()
-                        .filter(|alert| alert.verdict == verdict)
-                        .count()
-                };
-                let waiting = count(Verdict::Waiting);
+                let waiting = verification.count(Verdict::Waiting);
                 events.send(Event::Alerts {
-                    raised: count(Verdict::Raised),
+                    raised: verification.count(Verdict::Raised),
                     waiting,
                 });
                 // Where nothing is to come, the whole time has to pass without it.

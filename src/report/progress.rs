@@ -119,13 +119,7 @@ impl Progress {
             }
             Event::StepBegun(step) => self.detail(&format!("{step} begun"), &step),
             Event::StepEnded(step, result) => {
-                let said = result
-                    .reason
-                    .iter()
-                    .chain(&result.evidence)
-                    .cloned()
-                    .collect::<Vec<_>>()
-                    .join("; ");
+                let said = result.said();
                 let time = milliseconds(result.duration_ms);
                 self.line(&format!("{step}: {} in {time}: {said}", outcome(result.outcome)));
             }

@@ -82,18 +82,11 @@ pub(super) fn expected(alerts: &[AlertExpectation], width: Width) -> String {
 pub(super) fn run(result: &RunResult, width: Width) -> String {
     let steps = result.scenarios.iter().flat_map(|scenario| {
         scenario.steps.iter().map(move |step| {
-            let said = step
-                .reason
-                .iter()
-                .chain(&step.evidence)
-                .cloned()
-                .collect::<Vec<_>>()
-                .join("; ");
             let mut row = vec![
                 format!("{}.{}", scenario.id, step.id),
                 outcome(step.outcome),
                 milliseconds(step.duration_ms),
-                said,
+                step.said(),
             ];
             if width == Width::Wide {
                 let status = step
@@ -239,16 +232,9 @@ fn verdicts(verification: &Verification, width: Width) -> String {
             table(&["FURTHER ALERTS OF THE SAME PODS", "SEVERITY"], further, width)
         );
     }
-    let count = |verdict| {
-        verification
-            .alerts
-            .iter()
-            .filter(|alert| alert.verdict == verdict)
-            .count()
-    };
     let sum = format!(
         "{} of {} expected alerts raised, as of {:.0} in {}.",
-        count(Verdict::Raised),
+        verification.count(Verdict::Raised),
         verification.alerts.len(),
         verification.looked,
         verification.source
