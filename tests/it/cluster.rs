@@ -61,12 +61,7 @@ fn all_scenarios_are_proved() {
     let _shared = shared();
     let space = Space::named("all");
     let ran = sim(&["all", "-n", &space.0, "-o", "json"]).assert(0);
-    let unproved: Vec<_> = ran
-        .outcomes()
-        .into_iter()
-        .filter(|(_, outcome)| outcome != "proved")
-        .collect();
-    assert_eq!(unproved, [], "{ran:#?}");
+    ran.assert_proved();
     let json = ran.json();
     let scenarios = json["scenarios"].as_array().unwrap().iter();
     let order: Vec<String> = scenarios.map(|scenario| text(&scenario["id"])).collect();

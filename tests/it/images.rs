@@ -90,12 +90,7 @@ fn assert_all_proved(name: &str, image: &str, variant: impl Fn(&Path)) {
     let _shared = shared();
     let space = Space::named(name);
     let ran = run(name, &space, variant).assert(0);
-    let unproved: Vec<_> = ran
-        .outcomes()
-        .into_iter()
-        .filter(|(_, outcome)| outcome != "proved")
-        .collect();
-    assert_eq!(unproved, [], "{ran:#?}");
+    ran.assert_proved();
     assert_eq!(ran.outcomes().len(), 17, "{ran:#?}");
     let scenarios = ran.json()["scenarios"].clone();
     assert_eq!(scenarios[7]["steps"][0]["evidence"], image);

@@ -50,6 +50,14 @@ impl Ran {
             .collect()
     }
 
+    /// Insists that every step was proved.
+    #[track_caller]
+    pub fn assert_proved(&self) {
+        let outcomes = self.outcomes().into_iter();
+        let unproved: Vec<_> = outcomes.filter(|(_, outcome)| outcome != "proved").collect();
+        assert_eq!(unproved, [], "{self:#?}");
+    }
+
     pub fn assert(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
