@@ -12,10 +12,11 @@ use crate::cli::{
     self, Action, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify, VerifyOptions,
 };
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Environment, Target};
-use crate::cluster::{CloudMarks, Cluster, DEFAULT_REQUEST_TIMEOUT};
+use crate::cluster::{Cluster, DEFAULT_REQUEST_TIMEOUT};
 use crate::completion;
 use crate::consent::consent;
 use crate::defender::alerts;
+use crate::defender::marks::Marks;
 use crate::doctor;
 use crate::engine::{self, Event, Events, Started, Stop};
 use crate::exit::Exit;
@@ -94,11 +95,12 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
                 }
             }
         }
-        Action::Doctor(scenarios, options) => {
-            let plan = plan(&scenarios, *options, namespace)?;
-            let (cluster, _, info) = open(&connect, request_timeout, &agent(None), &events)?;
+        Action::Doctor(asked) => {
+            let plan = plan(&asked.scenarios, asked.options, namespace)?;
+            let (cluster, target, info) = open(&connect, request_timeout, &agent(None), &events)?;
             let show = tokio::spawn(show_events(report.clone(), receiver));
-            let result = doctor::doctor(cluster, plan, info, &events).await;
+            let azure = (asked.azure, marks(&target));
+            let result = doctor::doctor(cluster, plan, info, azure, &events).await;
             drop(events);
             let _ = show.await;
             report.doctor(&result);
@@ -220,7 +222,7 @@ async fn attack(
     let stop = stop(report)?;
     let place = match &run.verify {
         Some(options) => {
-            let place = verify::find(options, &info, cluster.cloud_marks().await).await?;
+            let place = verify::find(options, &info, cluster.marks(marks(&target)).await).await?;
             place.try_out().await?;
             Some((options, place))
         }
@@ -292,9 +294,9 @@ async fn verify_run(
     // The cluster may be gone by now; where it is not, it knows best what it is.
     let marks = match (open(connect, None, &agent(None), &events), &asked.options.alerts) {
         (Ok((cluster, target, _)), None) if target.server == result.cluster.server => {
-            cluster.cloud_marks().await
+            cluster.marks(marks(&target)).await
         }
-        _ => CloudMarks::default(),
+        _ => Marks::of_kubeconfig(&result.cluster.server, result.cluster.context.as_deref()),
     };
     let place = verify::find(&asked.options, &result.cluster, marks).await?;
     result.cluster.resource_id = place.resource_id();
@@ -508,6 +510,10 @@ fn open(
     let info = info(&target, options);
     let cluster = Cluster::new(client, request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT));
     Ok((cluster, target, info))
+}
+
+fn marks(target: &Target) -> Marks {
+    Marks::of_kubeconfig(&target.server, target.cluster.as_deref())
 }
 
 fn info(target: &Target, options: &ConnectOptions) -> ClusterInfo {

@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::azure::{
-    Arm, ArmOptions, AzureCluster, AzureError, Cause, Cloud, ClusterHints, Environment, LoginKind,
-    LoginOptions, Scope, Source, find_cluster, plan,
-};
+use crate::azure::{AzureCluster, AzureError, AzureOptions, Cause, Located, LoginKind, Source, locate, plan};
 use crate::cli::{AlertSource, VerifyOptions};
-use crate::cluster::CloudMarks;
 use crate::defender::facts::{Fact, Facts};
+use crate::defender::marks::Marks;
 use crate::defender::verdict::{self, Names, Question, Subject};
 use crate::engine::{Event, Events, Stop};
 use crate::exit::Exit;
@@ -40,15 +37,11 @@ pub struct Place {
     plan: Fact,
 }
 
-/// Finds out where the alerts of a cluster are. `marks` is what the cluster itself says, where it can be asked.
+/// Finds out where the alerts of a cluster are. `marks` is what is known of it.
 ///
 /// # Errors
 /// When there is no login, or the cluster cannot be found and no flag names it.
-pub async fn find(
-    options: &VerifyOptions,
-    cluster: &ClusterInfo,
-    marks: CloudMarks,
-) -> Result<Place, Problem> {
+pub async fn find(options: &VerifyOptions, cluster: &ClusterInfo, marks: Marks) -> Result<Place, Problem> {
     let names = match &options.alert_names {
         None => Names::new(),
         Some(path) => {
@@ -58,10 +51,8 @@ pub async fn find(
             serde_saphyr::from_str(&text).map_err(|error| bad(error.without_snippet().to_string()))?
         }
     };
-    let known = options
-        .resource_id
-        .clone()
-        .or_else(|| cluster.resource_id.clone());
+    let said = options.azure.resource_id.clone();
+    let known = said.or_else(|| cluster.resource_id.clone());
     if let Some(path) = &options.alerts {
         let cluster = known.map(|id| id.parse::<AzureCluster>()).transpose()?;
         return Ok(Place {
@@ -71,51 +62,24 @@ pub async fn find(
             plan: Fact::Unknown("alerts are read from a file".to_owned()),
         });
     }
-    let arm = Arm::new(ArmOptions {
-        cloud: options.azure_cloud.clone().unwrap_or(Cloud::Public),
-        login: LoginOptions {
-            only: options.azure_login,
-            tenant: options.azure_tenant.clone(),
-            managed_identity: None,
-        },
-        certificate_authority: options.azure_ca.clone(),
-        environment: Environment::from_process(),
-        ..ArmOptions::default()
-    })?;
-    let host = cluster
-        .server
-        .parse::<http::Uri>()
-        .ok()
-        .and_then(|uri| uri.host().map(str::to_owned));
-    let hints = ClusterHints {
+    let azure = AzureOptions {
         resource_id: known,
-        subscription: options.subscription.clone(),
-        server: host,
-        node_resource_group: marks.node_resource_group,
-        provider_ids: marks.provider_ids,
-        arc: marks.arc,
+        ..options.azure.options()
     };
-    let search = find_cluster(&arm, &hints).await?;
-    let scope = match (&search.found, &options.subscription) {
-        (Some(cluster), _) => cluster.scope()?,
-        (None, Some(subscription)) => Scope::new(subscription, None)?,
-        (None, None) => {
-            let mut problem = Problem::usage(
-                "which resource this cluster is in Azure could not be found".to_owned(),
-                None,
-            );
-            problem.details = search.tried;
-            problem.hint =
-                Some("name it: --resource-id ID, or --subscription ID to read all of its alerts".to_owned());
-            return Err(problem);
-        }
+    let Located { arm, search, scope } = locate(&azure, marks).await?;
+    let Some(scope) = scope else {
+        let mut problem = Problem::usage(
+            "which resource this cluster is in Azure could not be found".to_owned(),
+            None,
+        );
+        problem.details = search.tried;
+        problem.hint =
+            Some("name it: --resource-id ID, or --subscription ID to read all of its alerts".to_owned());
+        return Err(problem);
     };
-    let plan = match plan(&arm, scope.subscription()).await {
-        Ok(plan) if plan.is_on() => Fact::Yes,
-        Ok(_) => Fact::No(format!(
-            "the plan Defender for Containers is off in subscription {}",
-            scope.subscription()
-        )),
+    let plan = match plan(&arm, scope.subscription(), search.found.as_ref()).await {
+        Ok(plan) if plan.on => Fact::Yes,
+        Ok(plan) => Fact::No(format!("the plan Defender for Containers is off in {}", plan.of)),
         // Alerts can be read without the right to read plans.
         Err(error) => Fact::Unknown(error.to_string()),
     };

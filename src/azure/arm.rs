@@ -89,6 +89,8 @@ impl Right {
     );
     /// To read AKS clusters.
     pub const CLUSTERS: Self = Self::new("Microsoft.ContainerService/managedClusters/read", "Reader");
+    /// To read connectors of other clouds.
+    pub const CONNECTORS: Self = Self::new("Microsoft.Security/securityConnectors/read", "Security Reader");
     /// To read clusters that Azure Arc connects.
     pub const CONNECTED: Self = Self::new("Microsoft.Kubernetes/connectedClusters/read", "Reader");
 
@@ -183,9 +185,15 @@ impl Arm {
         &self.shared.cloud
     }
 
-    /// Where the token in use came from; nothing before the first request.
-    pub async fn login(&self) -> Option<LoginKind> {
-        self.shared.login.kind().await
+    /// Logs in, unless that is done, and says how.
+    ///
+    /// # Errors
+    ///
+    /// No login.
+    pub async fn log_in(&self) -> Result<LoginKind> {
+        let token = self.shared.login.token(None).await;
+        let token = token.map_err(|explained| explained.doing("log in to Azure"))?;
+        Ok(token.kind)
     }
 
     /// Reads the JSON at `path` (with its query), repeated where Azure has trouble.

@@ -34,6 +34,17 @@ pub struct CustomCloud {
 }
 
 impl Cloud {
+    /// The cloud of the AKS cluster whose API server has this name; the public one for any other.
+    pub fn of_server(host: &str) -> Self {
+        let host = host.to_ascii_lowercase();
+        let government = [".azmk8s.us", ".containerservice.azure.us"];
+        if government.iter().any(|name| host.ends_with(name)) {
+            Self::UsGovernment
+        } else {
+            Self::Public
+        }
+    }
+
     /// Where Azure Resource Manager is, without a slash at the end.
     pub fn endpoint(&self) -> &str {
         match self {

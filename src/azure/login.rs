@@ -127,11 +127,6 @@ impl Login {
         }
     }
 
-    /// Where the last token came from.
-    pub async fn kind(&self) -> Option<LoginKind> {
-        self.held.lock().await.as_ref().map(|held| held.kind)
-    }
-
     /// A token that is good for a while; not the one of the number `refused`.
     pub async fn token(&self, refused: Option<u64>) -> Result<Held, Explained> {
         // Held while a token is got, so that many calls at once get one.

@@ -2,7 +2,7 @@
 //! resource, and reads how Defender is set up for it. It changes nothing there.
 //!
 //! ```text
-//! Source, find_cluster, plan, ... --> Arm (waits, renewals, pages) --> Transport (hyper, rustls) --> Azure
+//! locate, Source, plan, ... --> Arm (waits, renewals, pages) --> Transport (hyper, rustls) --> Azure
 //!                                      |                                 ^
 //!                                      +--> Login (tokens) --> azure_identity
 //! ```
@@ -14,6 +14,7 @@
 
 mod arm;
 mod cloud;
+mod locate;
 mod login;
 mod page;
 mod posture;
@@ -29,6 +30,7 @@ use crate::untrusted;
 
 pub use arm::{Arm, ArmOptions, Call, DEFAULT_PATIENCE, DEFAULT_REQUEST_TIMEOUT, Right};
 pub use cloud::{Cloud, CustomCloud};
+pub use locate::{AzureOptions, Located, locate};
 pub use login::{LoginKind, LoginOptions};
 pub use posture::{
     ClusterFacts, EXCLUSION_TAGS, Extension, Plan, SuppressionRule, alerts_readable, cluster_facts, plan,

@@ -16,20 +16,15 @@ pub const EXCLUSION_TAGS: [&str; 2] = [
     "ms_defender_e2e_discovery_exclude",
 ];
 
-/// The plan Defender for Containers of a subscription.
+/// The plan Defender for Containers, of a subscription or of a connector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// `Standard` where it is on, `Free` where it is not.
-    pub tier: String,
-    /// Its parts.
-    pub extensions: Vec<Extension>,
-}
-
-impl Plan {
     /// Whether it is on.
-    pub fn is_on(&self) -> bool {
-        self.tier.eq_ignore_ascii_case("Standard")
-    }
+    pub on: bool,
+    /// Where it is, or is not: `subscription S`, `connector C`.
+    pub of: String,
+    /// Its parts; none are told of a connector's.
+    pub extensions: Vec<Extension>,
 }
 
 /// A part of the plan.
@@ -64,12 +59,21 @@ pub struct SuppressionRule {
     pub expires: Option<Timestamp>,
 }
 
-/// The plan Defender for Containers (`Microsoft.Security/pricings/Containers`, 2024-01-01).
+/// The plan Defender for Containers that is for this cluster: that of its connector where it has one
+/// (`Microsoft.Security/securityConnectors`, 2023-10-01-preview), else that of the subscription
+/// (`Microsoft.Security/pricings/Containers`, 2024-01-01).
 ///
 /// # Errors
 ///
-/// Those of [`Arm::get`]; an answer without a tier.
-pub async fn plan(arm: &Arm, subscription: &str) -> Result<Plan> {
+/// Those of [`Arm::get`]; an answer of another shape.
+pub async fn plan(arm: &Arm, subscription: &str, cluster: Option<&AzureCluster>) -> Result<Plan> {
+    match cluster.and_then(AzureCluster::connector) {
+        Some(connector) => plan_of_connector(arm, connector).await,
+        None => plan_of_subscription(arm, subscription).await,
+    }
+}
+
+async fn plan_of_subscription(arm: &Arm, subscription: &str) -> Result<Plan> {
     #[derive(Deserialize)]
     struct Answer {
         properties: Properties,
@@ -77,6 +81,7 @@ pub async fn plan(arm: &Arm, subscription: &str) -> Result<Plan> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Properties {
+        /// `Standard` or `Free`.
         pricing_tier: String,
         #[serde(default)]
         extensions: Option<Vec<Part>>,
@@ -98,7 +103,8 @@ pub async fn plan(arm: &Arm, subscription: &str) -> Result<Plan> {
     let Answer { properties } = shaped(&call, arm.get(&call, &path).await?)?;
     let parts = properties.extensions.unwrap_or_default();
     Ok(Plan {
-        tier: untrusted::name(&properties.pricing_tier),
+        on: properties.pricing_tier.eq_ignore_ascii_case("Standard"),
+        of: format!("subscription {subscription}"),
         extensions: parts
             .into_iter()
             .map(|part| Extension {
@@ -106,6 +112,40 @@ pub async fn plan(arm: &Arm, subscription: &str) -> Result<Plan> {
                 enabled: is_true(&part.is_enabled),
             })
             .collect(),
+    })
+}
+
+async fn plan_of_connector(arm: &Arm, connector: &str) -> Result<Plan> {
+    /// The plan's names among the offerings of a connector.
+    const OFFERINGS: [&str; 2] = ["DefenderForContainersAws", "DefenderForContainersGcp"];
+    #[derive(Deserialize)]
+    struct Answer {
+        properties: Properties,
+    }
+    #[derive(Deserialize)]
+    struct Properties {
+        offerings: Vec<Offering>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Offering {
+        offering_type: String,
+    }
+    let call = Call {
+        doing: "read the plan Defender for Containers of the connector".to_owned(),
+        right: Right::CONNECTORS,
+        scope: connector.to_owned(),
+    };
+    let path = format!("{}?api-version=2023-10-01-preview", escaped(connector));
+    let Answer { properties } = shaped(&call, arm.get(&call, &path).await?)?;
+    let offerings = properties.offerings.iter();
+    let name = connector.rsplit('/').next().unwrap_or(connector);
+    Ok(Plan {
+        on: offerings
+            .map(|offering| offering.offering_type.as_str())
+            .any(|offering| OFFERINGS.contains(&offering)),
+        of: format!("connector {}", untrusted::name(name)),
+        extensions: vec![],
     })
 }
 

@@ -1,6 +1,7 @@
 //! A cluster as a resource of Azure: which one the API server of a kubeconfig belongs to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -8,10 +9,13 @@ use serde_json::Value;
 
 use super::source::Scope;
 use super::{Arm, AzureError, Call, Cause, Explained, Result, Right};
+use crate::defender::marks::{Elsewhere, Marks};
 use crate::untrusted;
 
 /// Kubernetes cuts labels off here.
 const LABEL: usize = 63;
+/// The type of a cluster below its connector.
+const CONNECTED: &str = "securityentitydata";
 
 /// What kind of resource a cluster is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +46,38 @@ pub struct AzureCluster {
 }
 
 impl AzureCluster {
-    /// The resource group it is in, where the alerts of an AKS cluster are listed.
+    /// Where its alerts are: those of an AKS cluster are listed in its resource group. Where those are that a
+    /// connector brings is not public, so all of its subscription's are looked at.
     ///
     /// # Errors
     ///
     /// An id with a subscription or group that cannot be one.
     pub fn scope(&self) -> Result<Scope> {
-        Scope::new(&self.subscription, Some(&self.resource_group))
+        let group = Scope::new(&self.subscription, Some(&self.resource_group))?;
+        match self.kind {
+            ClusterKind::Connector => Scope::new(&self.subscription, None),
+            _ => Ok(group),
+        }
+    }
+
+    /// The id of the connector that brings the cluster, where one does.
+    pub fn connector(&self) -> Option<&str> {
+        let (rest, _name) = self.id.rsplit_once('/')?;
+        let (connector, _type) = rest.rsplit_once('/')?;
+        (self.kind == ClusterKind::Connector).then_some(connector)
+    }
+}
+
+/// `AKS cluster blue in resource group rg`.
+impl fmt::Display for AzureCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            ClusterKind::Aks => write!(f, "AKS cluster {}", self.name)?,
+            ClusterKind::Arc => write!(f, "Arc-connected cluster {}", self.name)?,
+            ClusterKind::Connector => write!(f, "cluster {} of a connector", self.name)?,
+            ClusterKind::Other(kind) => write!(f, "{kind} {}", self.name)?,
+        }
+        write!(f, " in resource group {}", self.resource_group)
     }
 }
 
@@ -101,14 +130,8 @@ pub struct ClusterHints {
     pub resource_id: Option<String>,
     /// The subscription to look in; all that the login can read, unless it is given.
     pub subscription: Option<String>,
-    /// Host name of the API server.
-    pub server: Option<String>,
-    /// The nodes' label `kubernetes.azure.com/cluster`: the resource group that the nodes are in.
-    pub node_resource_group: Option<String>,
-    /// `spec.providerID` of some nodes.
-    pub provider_ids: Vec<String>,
-    /// The data of the `ConfigMap` `azure-clusterconfig` in the namespace `azure-arc`.
-    pub arc: BTreeMap<String, String>,
+    /// What a kubeconfig and the cluster say.
+    pub marks: Marks,
 }
 
 /// What a search came to.
@@ -121,7 +144,8 @@ pub struct Search {
 }
 
 /// Finds a cluster: by the id given, by what Azure Arc left in it (neither asks Azure), or by one query of
-/// Resource Graph for an AKS cluster with the API server's name, or with the nodes' resource group.
+/// Resource Graph: for the connector of the account or project that the kubeconfig's name has, else for an AKS
+/// cluster with the API server's name, or with the nodes' resource group.
 ///
 /// # Errors
 ///
@@ -133,7 +157,7 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
         search.tried.push("the resource id given".to_owned());
         return Ok(search);
     }
-    match by_arc(&hints.arc) {
+    match by_arc(&hints.marks.arc) {
         Some(Ok(cluster)) => {
             search.found = Some(cluster);
             search
@@ -151,7 +175,10 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
             .tried
             .push("what Azure Arc left in the cluster: nothing there".to_owned()),
     }
-    by_graph(arm, hints, &mut search).await?;
+    match hints.marks.elsewhere() {
+        Some(elsewhere) => by_connector(arm, hints, elsewhere, &mut search).await?,
+        None => by_graph(arm, hints, &mut search).await?,
+    }
     Ok(search)
 }
 
@@ -167,8 +194,9 @@ fn by_arc(data: &BTreeMap<String, String>) -> Option<Result<AzureCluster>> {
 
 async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Result<()> {
     let is_name = |text: &&String| !text.is_empty() && text.parse::<IpAddr>().is_err();
-    let server = hints.server.as_ref().filter(is_name);
+    let server = hints.marks.server.as_ref().filter(is_name);
     let group = hints
+        .marks
         .node_resource_group
         .as_ref()
         .filter(|group| !group.is_empty());
@@ -200,21 +228,10 @@ async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Resul
          portal = tostring(properties.azurePortalFQDN)\n| order by id asc",
         wanted.join(" or ")
     );
-    let from_nodes = hints.provider_ids.iter().find_map(|id| subscription_of(id));
-    let subscriptions: Vec<String> = hints.subscription.clone().or(from_nodes).into_iter().collect();
-    for subscription in &subscriptions {
-        // An id that is none would be told by Azure less clearly.
-        Scope::new(subscription, None)?;
-    }
-    let call = Call {
-        doing: "find the cluster in Azure".to_owned(),
-        right: Right::CLUSTERS,
-        scope: subscriptions
-            .first()
-            .map_or(String::new(), |id| format!("/subscriptions/{id}")),
-    };
+    let from_nodes = hints.marks.provider_ids.iter().find_map(|id| subscription_of(id));
     let (mut by_server, mut by_group) = (vec![], vec![]);
-    arm.graph(&call, &query, &subscriptions, |row| {
+    let subscription = hints.subscription.clone().or(from_nodes);
+    look_in(arm, Right::CLUSTERS, subscription, &query, |row| {
         let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
         let Ok(cluster) = text("id").parse::<AzureCluster>() else {
             return;
@@ -250,6 +267,75 @@ async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Resul
         }
     }
     Ok(())
+}
+
+/// Finds the connector of the account or project that the cluster is in. Defender calls a cluster by its name
+/// below its connector (Microsoft's release notes of recommendations and alerts, 2025-10-21).
+async fn by_connector(
+    arm: &Arm,
+    hints: &ClusterHints,
+    elsewhere: Elsewhere<'_>,
+    search: &mut Search,
+) -> Result<()> {
+    let (property, of, kind, cluster) = match elsewhere {
+        Elsewhere::Eks { account, cluster } => ("hierarchyIdentifier", account, "AWS account", cluster),
+        Elsewhere::Gke { project, cluster } => (
+            "environmentData.projectDetails.projectId",
+            project,
+            "Google project",
+            cluster,
+        ),
+    };
+    let query = format!(
+        "resources\n| where type =~ 'microsoft.security/securityconnectors'\n\
+         | where tostring(properties.{property}) =~ {}\n| project id\n| order by id asc",
+        quoted(of)
+    );
+    let mut found = vec![];
+    look_in(
+        arm,
+        Right::CONNECTORS,
+        hints.subscription.clone(),
+        &query,
+        |row| {
+            let connector = row.get("id").and_then(Value::as_str).unwrap_or_default();
+            found.extend(format!("{connector}/{CONNECTED}/{cluster}").parse::<AzureCluster>());
+        },
+    )
+    .await?;
+    let came = match found.len() {
+        0 => "none that the login can read",
+        1 => "found",
+        _ => "several, so none is taken",
+    };
+    let of = untrusted::name(of);
+    search.tried.push(format!("connector of {kind} {of}: {came}"));
+    if found.len() == 1 {
+        search.found = found.pop();
+    }
+    Ok(())
+}
+
+/// Asks Resource Graph for resources, in one subscription or in all that the login can read.
+async fn look_in(
+    arm: &Arm,
+    right: Right,
+    subscription: Option<String>,
+    query: &str,
+    row: impl FnMut(Value),
+) -> Result<()> {
+    let scope = match &subscription {
+        // An id that is none would be told by Azure less clearly.
+        Some(subscription) => Scope::new(subscription, None)?.id(),
+        None => String::new(),
+    };
+    let call = Call {
+        doing: "find the cluster in Azure".to_owned(),
+        right,
+        scope,
+    };
+    let subscriptions: Vec<String> = subscription.into_iter().collect();
+    arm.graph(&call, query, &subscriptions, row).await
 }
 
 /// The subscription in `azure:///subscriptions/S/...`.
@@ -306,10 +392,16 @@ mod tests {
             let cluster: AzureCluster = id.parse().unwrap();
             assert_eq!((cluster.name.as_str(), &cluster.kind), (name, &kind));
             assert_eq!(cluster.subscription, SUBSCRIPTION);
+            let group = match kind {
+                ClusterKind::Connector => "",
+                _ => "/resourceGroups/rg-1",
+            };
             assert_eq!(
                 cluster.scope().unwrap().id(),
-                format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-1")
+                format!("/subscriptions/{SUBSCRIPTION}{group}")
             );
+            let connector = matches!(kind, ClusterKind::Connector).then_some("/aws");
+            assert_eq!(cluster.connector().map(|id| &id[id.len() - 4..]), connector);
         }
         for id in [
             "",

@@ -16,7 +16,7 @@ use clap::{
 use clap_complete::Shell;
 use jiff::Timestamp;
 
-use crate::azure::{Cloud, LoginKind};
+use crate::azure::{AzureOptions, Cloud, LoginKind};
 use crate::cluster::connect::ConnectOptions;
 use crate::defender::facts::Premise;
 use crate::exit::Exit;
@@ -48,7 +48,7 @@ pub enum Action {
     /// Run scenarios, or say what a run would do.
     Run(Box<Run>),
     /// Say whether scenarios could be run here, and their alerts raised.
-    Doctor(Vec<Source>, Box<Options>),
+    Doctor(Box<Doctor>),
     /// Remove what earlier runs left; only this run, if given.
     Cleanup(Option<String>),
     /// Print versions.
@@ -102,6 +102,17 @@ pub struct Run {
     pub reports: Vec<ReportFile>,
     /// Whether alerts are looked for afterwards, and how.
     pub verify: Option<VerifyOptions>,
+}
+
+/// An examination, as asked for.
+#[derive(Debug)]
+pub struct Doctor {
+    /// What it is asked for.
+    pub scenarios: Vec<Source>,
+    /// How they would be run.
+    pub options: Options,
+    /// Where the cluster is in Azure.
+    pub azure: AzureOptions,
 }
 
 /// A look for the alerts of a run that has ended, as asked for.
@@ -166,23 +177,31 @@ pub struct VerifyOptions {
     /// Where in Azure alerts are read
     #[arg(long, help_heading = VERIFY, value_enum, default_value_t, value_name = "SOURCE", env = "DEFENDER_SIM_ALERTS_SOURCE", hide_env = true, hide_short_help = true)]
     pub alerts_source: AlertSource,
+    /// Where the cluster is there.
+    #[command(flatten)]
+    pub azure: AzureArgs,
+}
+
+/// The cluster in Azure, and the login there.
+#[derive(Clone, Debug, Args)]
+pub struct AzureArgs {
     /// The cluster's resource id in Azure
-    #[arg(long, help_heading = VERIFY, value_name = "ID", env = "DEFENDER_SIM_RESOURCE_ID", hide_env = true, hide_short_help = true)]
+    #[arg(long, help_heading = AZURE, value_name = "ID", env = "DEFENDER_SIM_RESOURCE_ID", hide_env = true, hide_short_help = true)]
     pub resource_id: Option<String>,
     /// The subscription to look in
-    #[arg(long, help_heading = VERIFY, value_name = "ID", env = "DEFENDER_SIM_SUBSCRIPTION", hide_env = true, hide_short_help = true)]
+    #[arg(long, help_heading = AZURE, value_name = "ID", env = "DEFENDER_SIM_SUBSCRIPTION", hide_env = true, hide_short_help = true)]
     pub subscription: Option<String>,
     /// Which Azure: `AzureCloud`, `AzureUSGovernment`, or an endpoint (<https://...>)
-    #[arg(long, help_heading = VERIFY, value_name = "CLOUD", env = "DEFENDER_SIM_AZURE_CLOUD", hide_env = true, hide_short_help = true)]
+    #[arg(long, help_heading = AZURE, value_name = "CLOUD", env = "DEFENDER_SIM_AZURE_CLOUD", hide_env = true, hide_short_help = true)]
     pub azure_cloud: Option<Cloud>,
     /// How to log in: workload-identity, managed-identity, cli or azd
-    #[arg(long, help_heading = VERIFY, value_name = "LOGIN", value_parser = values::login, env = "DEFENDER_SIM_AZURE_LOGIN", hide_env = true, hide_short_help = true)]
+    #[arg(long, help_heading = AZURE, value_name = "LOGIN", value_parser = values::login, env = "DEFENDER_SIM_AZURE_LOGIN", hide_env = true, hide_short_help = true)]
     pub azure_login: Option<LoginKind>,
     /// The tenant to log in to
-    #[arg(long, help_heading = VERIFY, value_name = "ID", env = "DEFENDER_SIM_AZURE_TENANT", hide_env = true, hide_short_help = true)]
+    #[arg(long, help_heading = AZURE, value_name = "ID", env = "DEFENDER_SIM_AZURE_TENANT", hide_env = true, hide_short_help = true)]
     pub azure_tenant: Option<String>,
     /// File with certificates to trust besides the system's
-    #[arg(long, help_heading = VERIFY, value_name = "FILE", env = "DEFENDER_SIM_AZURE_CA", hide_env = true, hide_short_help = true)]
+    #[arg(long, help_heading = AZURE, value_name = "FILE", env = "DEFENDER_SIM_AZURE_CA", hide_env = true, hide_short_help = true)]
     pub azure_ca: Option<PathBuf>,
 }
 
@@ -197,6 +216,7 @@ pub enum AlertSource {
 }
 
 const VERIFY: &str = "Verify options";
+const AZURE: &str = "Azure options";
 
 /// A JSON Schema that this tool publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -662,7 +682,7 @@ pub fn command() -> Command {
         .value_parser(ids())
         .help("Scenarios it is asked for; all, where none is named");
     command = command.subcommand(
-        Settings::augment_args(Command::new("doctor").arg(examined))
+        AzureArgs::augment_args(Settings::augment_args(Command::new("doctor").arg(examined)))
             .about("Check whether scenarios can run here, and alerts be raised")
             .long_about(DOCTOR)
             .display_order(802),
@@ -691,8 +711,9 @@ const CONFIG: &str = "Show the defaults in force. They come from, in this order:
                       --config.";
 
 const DOCTOR: &str = "Check whether scenarios can run here, and alerts be raised: rights, namespace, policies, \
-                      quota, nodes, images, network policies, and Defender's sensor. Nothing is made or \
-                      changed. Exits with 3 if something that is needed is missing.";
+                      quota, nodes, images, network policies, and Defender's sensor; where somebody is \
+                      logged in to Azure, also how Defender is set up there. Nothing is made or changed. \
+                      Exits with 3 if something that is needed is missing.";
 
 fn exit_codes() -> String {
     let lines = Exit::ALL.map(|(exit, text)| format!("  {:>3}  {text}", exit.code()));
@@ -802,13 +823,16 @@ fn invocation(
         },
         "man" => Action::Man(sub.get_one("folder").cloned()),
         "doctor" => {
-            let options = Settings::from_arg_matches(sub)?.options(false);
             let named = if sub.contains_id("scenarios") {
                 "run"
             } else {
                 "all"
             };
-            Action::Doctor(sources(named, sub), Box::new(options))
+            Action::Doctor(Box::new(Doctor {
+                scenarios: sources(named, sub),
+                options: Settings::from_arg_matches(sub)?.options(false),
+                azure: AzureArgs::from_arg_matches(sub)?.options(),
+            }))
         }
         "images" => {
             let (_, list) = sub.subcommand().expect("clap requires a subcommand");
@@ -877,6 +901,20 @@ fn sources(name: &str, sub: &ArgMatches) -> Vec<Source> {
             ids.map(Source::BuiltIn).chain(files.map(Source::File)).collect()
         }
         scenario => vec![Source::BuiltIn(scenario.to_owned())],
+    }
+}
+
+impl AzureArgs {
+    /// What they say, for whoever asks Azure.
+    pub fn options(&self) -> AzureOptions {
+        AzureOptions {
+            resource_id: self.resource_id.clone(),
+            subscription: self.subscription.clone(),
+            cloud: self.azure_cloud.clone(),
+            login: self.azure_login,
+            tenant: self.azure_tenant.clone(),
+            certificate_authority: self.azure_ca.clone(),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use kube::discovery::{Discovery, Scope, verbs};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
+use crate::defender::marks::Marks;
 use crate::guard::Label;
 use crate::manifest::{Kind, Manifest, OWNER, OWNER_LABEL, RUN_LABEL, Right};
 use explain::{Cause, Explained, explain};
@@ -115,17 +116,6 @@ pub fn selector(run: Option<&str>) -> String {
         Some(run) => format!("{OWNER_LABEL}={OWNER},{RUN_LABEL}={run}"),
         None => format!("{OWNER_LABEL}={OWNER}"),
     }
-}
-
-/// What a cluster says about the cloud it is in.
-#[derive(Clone, Debug, Default)]
-pub struct CloudMarks {
-    /// The resource group of its nodes, by the label that AKS gives them.
-    pub node_resource_group: Option<String>,
-    /// `spec.providerID` of some nodes.
-    pub provider_ids: Vec<String>,
-    /// What Azure Arc notes in the cluster about its resource.
-    pub arc: BTreeMap<String, String>,
 }
 
 /// A connection to one cluster.
@@ -331,8 +321,8 @@ impl Cluster {
         nodes.iter().flat_map(labels).collect()
     }
 
-    /// What the cluster says about the cloud it is in; nothing of what cannot be read.
-    pub async fn cloud_marks(&self) -> CloudMarks {
+    /// `known`, and what the cluster itself says about the cloud it is in; nothing of what cannot be read.
+    pub async fn marks(&self, known: Marks) -> Marks {
         let nodes = Api::<Node>::all(self.client.clone());
         let maps = Api::<ConfigMap>::namespaced(self.client.clone(), "azure-arc");
         let some = ListParams::default().limit(5);
@@ -347,13 +337,14 @@ impl Cluster {
         let group = nodes
             .iter()
             .find_map(|node| node.labels().get("kubernetes.azure.com/cluster"));
-        CloudMarks {
+        Marks {
             node_resource_group: group.cloned(),
             provider_ids: nodes
                 .iter()
                 .filter_map(|node| node.spec.as_ref()?.provider_id.clone())
                 .collect(),
             arc: map.ok().flatten().and_then(|map| map.data).unwrap_or_default(),
+            ..known
         }
     }
 

@@ -3,5 +3,6 @@
 pub mod alerts;
 pub mod facts;
 pub mod fired;
+pub mod marks;
 pub mod sensor;
 pub mod verdict;

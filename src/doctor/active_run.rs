@@ -1,11 +1,10 @@
 //! Does another run hold the namespace?
 
-use super::Finding;
 use super::look::Look;
-use crate::cluster::ClusterError;
+use super::{Checked, Finding};
 use crate::engine;
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;
     Ok(match look.anchor().await? {
         None => Finding::ok(format!("none in namespace {name}")),

@@ -2,13 +2,12 @@
 //! and policies have their say.
 
 use super::look::Look;
-use super::{Finding, counted, some};
-use crate::cluster::ClusterError;
+use super::{Checked, Finding, counted, some};
 use crate::engine;
 use crate::manifest;
 use crate::result::Admission;
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;
     let absent = match look.namespace().await? {
         None => true,

@@ -1,11 +1,10 @@
 //! Whom does the cluster take the caller for?
 
-use super::Finding;
 use super::look::Look;
-use crate::cluster::ClusterError;
+use super::{Checked, Finding};
 use crate::cluster::explain::Cause;
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     match look.user().await {
         Ok(Some(user)) => Ok(Finding::ok(user)),
         Ok(None) => Ok(Finding::not_told(
@@ -16,6 +15,6 @@ pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
             let told = Finding::failed(error.to_string());
             Ok(error.explained.hint.into_iter().fold(told, Finding::advise))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }

@@ -3,8 +3,7 @@
 use std::str::FromStr;
 
 use super::look::{Look, Node};
-use super::{Finding, counted};
-use crate::cluster::ClusterError;
+use super::{Checked, Finding, counted};
 use crate::plan::Options;
 
 /// A reference to an image, by the grammar of the distribution project (`distribution/reference`):
@@ -100,7 +99,7 @@ impl Reference {
     }
 }
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     Ok(judge(&look.plan.options, look.nodes().await.ok()))
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::look::Look;
-use super::{Finding, counted, some};
-use crate::cluster::{ClusterError, Found, selector};
+use super::{Checked, Finding, counted, some};
+use crate::cluster::{Found, selector};
 use crate::manifest::{ANCHOR, Kind};
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     let selector = selector(None);
     let (spaces, objects) = futures::try_join!(
         look.cluster.list(Kind::Namespace, None, &selector),

@@ -7,13 +7,21 @@ use k8s_openapi::api::core::v1 as core;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+use super::Finding;
 use super::images::Reference;
 use super::nodes::Refusal;
+use crate::azure::{
+    AzureCluster, AzureError, AzureOptions, ClusterFacts, Located, LoginKind, Scope, cluster_facts, locate,
+};
 use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError, Found};
+use crate::defender::marks::Marks;
 use crate::defender::sensor::{ARC, Cloud, MDC, SYSTEM, SensorFacts, Workload};
 use crate::manifest::{ANCHOR, Kind};
 use crate::plan::Plan;
+
+/// What a check says that needs Azure and has none.
+const SEE: &str = "see azure-cluster";
 
 type Once<T> = OnceCell<Result<T, ClusterError>>;
 
@@ -26,6 +34,10 @@ pub(super) struct Look {
     anchor: Once<Option<Found>>,
     nodes: Once<Vec<Node>>,
     sensors: Once<Sensors>,
+    /// What is said of Azure.
+    asked: (AzureOptions, Marks),
+    azure: OnceCell<Result<Option<(Located, LoginKind)>, AzureError>>,
+    azure_facts: OnceCell<Result<ClusterFacts, AzureError>>,
 }
 
 /// A node, reduced to what is asked of it: there may be thousands.
@@ -170,10 +182,13 @@ impl Node {
 }
 
 impl Look {
-    pub fn new(cluster: Cluster, plan: Plan) -> Self {
+    pub fn new(cluster: Cluster, plan: Plan, asked: (AzureOptions, Marks)) -> Self {
         Self {
             cluster,
             plan,
+            asked,
+            azure: OnceCell::new(),
+            azure_facts: OnceCell::new(),
             user: OnceCell::new(),
             namespace: OnceCell::new(),
             anchor: OnceCell::new(),
@@ -219,6 +234,48 @@ impl Look {
     pub async fn sensors(&self) -> Result<&Sensors, ClusterError> {
         let sensors = self.sensors.get_or_init(|| self.find_sensors()).await;
         sensors.as_ref().map_err(Clone::clone)
+    }
+
+    /// The cluster in Azure, and as whom it is looked at; nothing where nothing says that Azure knows it.
+    pub async fn azure(&self) -> Result<Option<&(Located, LoginKind)>, &AzureError> {
+        let find = || async {
+            let (options, known) = &self.asked;
+            let marks = self.cluster.marks(known.clone()).await;
+            if !options.name_azure(&marks) {
+                return Ok(None);
+            }
+            let located = locate(options, marks).await?;
+            let login = located.arm.log_in().await?;
+            Ok(Some((located, login)))
+        };
+        self.azure.get_or_init(find).await.as_ref().map(Option::as_ref)
+    }
+
+    /// Where Defender's settings and alerts are: who asks there, and of what.
+    ///
+    /// # Errors
+    ///
+    /// What a check says that has nothing to look at; why is told by that of the cluster in Azure.
+    pub async fn scope(&self) -> Result<(&Located, &Scope), Finding> {
+        let untold = || Finding::not_told(SEE);
+        let located = self.azure().await.map_err(|_| untold())?;
+        let (located, _) = located.ok_or_else(|| Finding::not_applicable(SEE))?;
+        let scope = located.scope.as_ref().ok_or_else(untold)?;
+        Ok((located, scope))
+    }
+
+    /// The cluster as Azure knows it, and what Azure has on file about it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Look::scope`]; what was in the way of reading it.
+    pub async fn azure_facts(&self) -> Result<(&AzureCluster, &ClusterFacts), Finding> {
+        let (located, _) = self.scope().await?;
+        let found = located.search.found.as_ref();
+        let cluster = found.ok_or_else(|| Finding::not_told(SEE))?;
+        let read = || cluster_facts(&located.arm, cluster);
+        let facts = self.azure_facts.get_or_init(read).await.as_ref();
+        Ok((cluster, facts.map_err(Clone::clone)?))
     }
 
     async fn find_sensors(&self) -> Result<Sensors, ClusterError> {

@@ -6,6 +6,12 @@
 
 mod active_run;
 mod admission;
+mod azure_alerts;
+mod azure_cluster;
+mod azure_exclusions;
+mod azure_plan;
+mod azure_profile;
+mod azure_rules;
 mod identity;
 mod images;
 mod leftovers;
@@ -23,8 +29,10 @@ mod sensor_ready;
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, join_all};
 
+use crate::azure::{AzureError, AzureOptions};
 use crate::cluster::{Cluster, ClusterError};
 use crate::defender::facts::Facts;
+use crate::defender::marks::Marks;
 use crate::engine::{Event, Events};
 use crate::exit::Exit;
 use crate::plan::Plan;
@@ -32,11 +40,13 @@ use crate::result::{CheckResult, CheckStatus, ClusterInfo, DOCTOR_SCHEMA, Doctor
 use crate::untrusted;
 use look::Look;
 
-type Check = for<'a> fn(&'a Look) -> LocalBoxFuture<'a, Result<Finding, ClusterError>>;
+type Check = for<'a> fn(&'a Look) -> LocalBoxFuture<'a, Checked>;
+/// What a check came to; on its way, what it came to since it could not go on.
+type Checked = Result<Finding, Finding>;
 
 /// Every check that needs an answering cluster: its id, its title, itself. In this order they are told. An id
-/// never changes. Checks of Azure go to the end.
-const CHECKS: [(&str, &str, Check); 13] = [
+/// never changes.
+const CHECKS: [(&str, &str, Check); 19] = [
     ("identity", "Whom the cluster takes you for", |look| {
         identity::check(look).boxed_local()
     }),
@@ -75,6 +85,24 @@ const CHECKS: [(&str, &str, Check); 13] = [
     }),
     ("sensor-features", "What the alerts need of the sensor", |look| {
         sensor_features::check(look).boxed_local()
+    }),
+    ("azure-cluster", "Cluster in Azure", |look| {
+        azure_cluster::check(look).boxed_local()
+    }),
+    ("azure-plan", "Plan Defender for Containers", |look| {
+        azure_plan::check(look).boxed_local()
+    }),
+    ("azure-profile", "Security profile of AKS", |look| {
+        azure_profile::check(look).boxed_local()
+    }),
+    ("azure-exclusions", "Tags that keep Defender away", |look| {
+        azure_exclusions::check(look).boxed_local()
+    }),
+    ("azure-alerts", "Right to read alerts", |look| {
+        azure_alerts::check(look).boxed_local()
+    }),
+    ("azure-rules", "Rules that dismiss alerts", |look| {
+        azure_rules::check(look).boxed_local()
     }),
 ];
 
@@ -144,11 +172,28 @@ impl From<ClusterError> for Finding {
     }
 }
 
-/// Checks whether `plan` could be run in `cluster`, and be seen. Changes nothing.
-pub async fn doctor(cluster: Cluster, plan: Plan, info: ClusterInfo, events: &Events) -> DoctorResult {
+/// So has one that asked Azure.
+impl From<AzureError> for Finding {
+    fn from(error: AzureError) -> Self {
+        Finding {
+            advice: error.explained.hint.clone(),
+            ..Finding::not_told(error.to_string())
+        }
+    }
+}
+
+/// Checks whether `plan` could be run in `cluster`, and be seen. `azure` is what the user says of Azure, and
+/// what is known of the cluster already. Changes nothing.
+pub async fn doctor(
+    cluster: Cluster,
+    plan: Plan,
+    info: ClusterInfo,
+    azure: (AzureOptions, Marks),
+    events: &Events,
+) -> DoctorResult {
     events.send(Event::Checking);
     let mut info = info;
-    let look = Look::new(cluster, plan);
+    let look = Look::new(cluster, plan, azure);
     let (reached, version) = reachable::check(&look).await;
     let answers = version.is_some();
     info.version = version;
@@ -157,12 +202,17 @@ pub async fn doctor(cluster: Cluster, plan: Plan, info: ClusterInfo, events: &Ev
         let found = CHECKS.map(|(id, title, check)| {
             let look = &look;
             async move {
-                let finding = check(look).await.unwrap_or_else(Finding::from);
+                let finding = check(look).await.unwrap_or_else(|unable| unable);
                 finding.named(id, title)
             }
         });
         checks.extend(join_all(found).await);
         info.user = look.user().await.ok().flatten().map(untrusted::line);
+        info.resource_id = look
+            .azure()
+            .await
+            .ok()
+            .and_then(|found| Some(found?.0.search.found.as_ref()?.id.clone()));
     } else {
         let untold = || Finding::not_told("the cluster did not answer");
         checks.extend(CHECKS.map(|(id, title, _)| untold().named(id, title)));
@@ -191,7 +241,7 @@ pub async fn doctor(cluster: Cluster, plan: Plan, info: ClusterInfo, events: &Ev
 
 /// What is known of Defender's sensor in a cluster; nothing where that cannot be read.
 pub async fn facts(cluster: &Cluster, plan: &Plan) -> Option<Facts> {
-    let look = Look::new(cluster.clone(), plan.clone());
+    let look = Look::new(cluster.clone(), plan.clone(), Default::default());
     let sensors = look.sensors().await.ok()?;
     let ready = sensors.pods.iter().map(|pods| pods.ready).sum();
     Some(Facts::of_sensors(&sensors.facts, ready))

@@ -1,11 +1,11 @@
 //! Is the namespace free for a run, and whose is it?
 
-use super::Finding;
 use super::look::Look;
-use crate::cluster::{ClusterError, Found};
+use super::{Checked, Finding};
+use crate::cluster::Found;
 use crate::engine;
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;
     let found = look.namespace().await?;
     let taken = match found {

@@ -10,8 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::look::Look;
-use super::{Finding, counted};
-use crate::cluster::ClusterError;
+use super::{Checked, Finding, counted};
 use crate::manifest::{self, ATTACKER, VICTIM};
 use crate::plan::Plan;
 
@@ -25,7 +24,7 @@ const NOT_READ: [(&str, &str); 4] = [
 
 type Labels = BTreeMap<String, String>;
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     let name = look.plan.namespace.name.as_str();
     let (groups, found) = futures::join!(look.cluster.api_groups(), look.namespace());
     if found?.is_none() {

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Taint;
 
 use super::look::{Look, Node};
-use super::{Finding, counted, some};
-use crate::cluster::ClusterError;
+use super::{Checked, Finding, counted, some};
 use crate::plan::{Fit, Toleration};
 
 /// Architectures that the victim asks for.
@@ -100,7 +99,7 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
             .is_none_or(|effect| *effect == taint.effect)
 }
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     Ok(judge(look.nodes().await?))
 }
 

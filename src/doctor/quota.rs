@@ -6,14 +6,13 @@ use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, Pod, ResourceQuota,
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::look::Look;
-use super::{Finding, counted, some};
-use crate::cluster::ClusterError;
+use super::{Checked, Finding, counted, some};
 use crate::manifest::{self, Kind, Manifest};
 use crate::plan::Plan;
 
 type Quantities = BTreeMap<String, Quantity>;
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     let name = look.plan.namespace.name.as_str();
     if look.namespace().await?.is_none() {
         return Ok(Finding::not_applicable(format!(

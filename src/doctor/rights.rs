@@ -1,11 +1,10 @@
 //! Has the caller every right that a run needs?
 
 use super::look::Look;
-use super::{Finding, counted};
-use crate::cluster::ClusterError;
+use super::{Checked, Finding, counted};
 use crate::manifest::{RIGHTS, rights};
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;
     let (mut missing, may_make) = futures::try_join!(
         look.cluster.missing_rights(name, &RIGHTS),

@@ -1,11 +1,10 @@
 //! Is Defender's sensor installed, how, and in which version?
 
-use super::Finding;
 use super::look::Look;
-use crate::cluster::ClusterError;
+use super::{Checked, Finding};
 use crate::defender::sensor::{Flavour, SensorFacts};
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     Ok(judge(&look.sensors().await?.facts))
 }
 

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::Finding;
 use super::look::Look;
-use crate::cluster::ClusterError;
+use super::{Checked, Finding};
 use crate::defender::alerts;
 use crate::defender::alerts::Condition;
 use crate::defender::facts::Fact;
 use crate::defender::sensor::SensorFacts;
 use crate::scenario::Scenario;
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     Ok(judge(&look.plan.scenarios, &look.sensors().await?.facts))
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::look::{Look, Node, Pods};
-use super::{Finding, counted, some};
+use super::{Checked, Finding, counted, some};
 use crate::cluster::ClusterError;
 
-pub(super) async fn check(look: &Look) -> Result<Finding, ClusterError> {
+pub(super) async fn check(look: &Look) -> Checked {
     let sensors = look.sensors().await?;
     if sensors.pods.is_empty() {
         return Ok(Finding::not_applicable("there is no sensor"));

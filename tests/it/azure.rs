@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use defender_sim::azure::{
-    Arm, ArmOptions, AzureError, Call, Cause, ClusterFacts, ClusterHints, ClusterKind, Environment,
-    LoginKind, LoginOptions, Right, Scope, Source, SuppressionRule, alerts_readable, cluster_facts,
-    find_cluster, plan, suppression_rules,
+    Arm, ArmOptions, AzureCluster, AzureError, Call, Cause, ClusterFacts, ClusterHints, ClusterKind,
+    Environment, LoginKind, LoginOptions, Right, Scope, Source, SuppressionRule, alerts_readable,
+    cluster_facts, find_cluster, plan, suppression_rules,
 };
 use defender_sim::defender::fired;
+use defender_sim::defender::marks::Marks;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -82,7 +83,7 @@ async fn a_list_is_read_to_its_end_by_its_own_links() {
     let audience = format!("--scope {}/.default", azure.server.url());
     assert!(cli.calls()[0].contains(&audience), "{:?}", cli.calls());
     assert!(cli.calls()[0].starts_with("account get-access-token -o json"));
-    assert_eq!(arm.login().await, Some(LoginKind::AzureCli));
+    assert_eq!(arm.log_in().await.unwrap(), LoginKind::AzureCli);
 
     for (group, count) in [(GROUP, 25), ("rg-other", 0)] {
         let source = Source::Alerts(arm.clone(), Scope::new(SUBSCRIPTION, Some(group)).unwrap());
@@ -279,7 +280,7 @@ async fn a_refusal_names_right_role_and_scope() {
                 .starts_with("have it assigned: az role assignment create")
         );
     }
-    let error = plan(&arm, SUBSCRIPTION).await.unwrap_err();
+    let error = plan(&arm, SUBSCRIPTION, None).await.unwrap_err();
     assert!(
         error.to_string().contains("Microsoft.Security/pricings/read"),
         "{error}"
@@ -444,10 +445,10 @@ async fn who_is_logged_in_is_found_in_order() {
 
     azure.accept("by-azd");
     let arm = ask(azd.environment(), None).await.unwrap();
-    assert_eq!(arm.login().await, Some(LoginKind::AzureDeveloperCli));
+    assert_eq!(arm.log_in().await.unwrap(), LoginKind::AzureDeveloperCli);
     azure.accept("by-az");
     let arm = ask(az.environment(), None).await.unwrap();
-    assert_eq!(arm.login().await, Some(LoginKind::AzureCli));
+    assert_eq!(arm.log_in().await.unwrap(), LoginKind::AzureCli);
     let error = ask(azd.environment(), Some(LoginKind::AzureCli))
         .await
         .err()
@@ -467,7 +468,7 @@ async fn who_is_logged_in_is_found_in_order() {
     let calls = az.calls().len();
     let environment: Environment = az.variables(&variables).into_iter().collect();
     let arm = ask(environment.clone(), None).await.unwrap();
-    assert_eq!(arm.login().await, Some(LoginKind::WorkloadIdentity));
+    assert_eq!(arm.log_in().await.unwrap(), LoginKind::WorkloadIdentity);
     let asked = azure
         .server
         .requests()
@@ -523,7 +524,7 @@ async fn a_missing_login_says_what_to_do() {
 async fn no_token_is_in_any_text() {
     let (azure, cli, arm) = ready().await;
     azure.with(|state| (state.alerts, state.page) = (alerts(2), 1));
-    let mut told = vec![format!("{:?} {:?}", arm.cloud(), arm.login().await)];
+    let mut told = vec![format!("{:?} {:?}", arm.cloud(), arm.log_in().await)];
     names(&Source::Alerts(arm.clone(), scope())).await.unwrap();
     for fault in [
         Fault::Status(400, vec![]),
@@ -747,6 +748,70 @@ fn id_of(name: &str) -> String {
     )
 }
 
+fn of(marks: Marks) -> ClusterHints {
+    ClusterHints {
+        marks,
+        ..ClusterHints::default()
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_of_another_cloud_is_found_by_its_connector() {
+    let (azure, _cli, arm) = ready().await;
+    let connector = |name: &str| {
+        format!(
+            "/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.Security/securityConnectors/{name}"
+        )
+    };
+    let rows = ["aws", "other"].map(|name| json!({"id": connector(name)}));
+    for (name, rows, part, last, found) in [
+        (
+            "arn:aws:eks:eu-west-1:111122223333:cluster/blue",
+            &rows[..1],
+            "tostring(properties.hierarchyIdentifier) =~ '111122223333'",
+            "connector of AWS account 111122223333: found",
+            true,
+        ),
+        (
+            "gke_shop-1_europe-west1_blue",
+            &rows[..2],
+            "tostring(properties.environmentData.projectDetails.projectId) =~ 'shop-1'",
+            "connector of Google project shop-1: several, so none is taken",
+            false,
+        ),
+        (
+            "gke_shop-1_europe-west1_blue",
+            &[],
+            "securityconnectors",
+            "none that the login can read",
+            false,
+        ),
+    ] {
+        azure.with(|state| state.resources = rows.to_vec());
+        let marks = Marks::of_kubeconfig("https://x.example.test", Some(name));
+        let search = find_cluster(&arm, &of(marks)).await.unwrap();
+        let asked = String::from_utf8(azure.server.requests().last().unwrap().body.to_vec()).unwrap();
+        assert!(asked.contains(part), "{asked}");
+        assert!(search.tried.last().unwrap().ends_with(last), "{:?}", search.tried);
+        let id = search.found.map(|cluster| cluster.id);
+        assert_eq!(
+            id,
+            found.then(|| format!("{}/securityentitydata/blue", connector("aws")))
+        );
+    }
+
+    // The plan is the connector's, not that of the subscription.
+    let cluster: AzureCluster = format!("{}/securityentitydata/blue", connector("aws"))
+        .parse()
+        .unwrap();
+    for (offering, on) in [("DefenderForContainersAws", true), ("CspmMonitorAws", false)] {
+        let body = json!({"properties": {"offerings": [{"offeringType": offering}]}});
+        azure.with(|state| state.objects.insert(connector("aws"), body));
+        let plan = plan(&arm, SUBSCRIPTION, Some(&cluster)).await.unwrap();
+        assert_eq!((plan.on, plan.of.as_str()), (on, "connector aws"));
+    }
+}
+
 #[tokio::test]
 async fn a_cluster_is_found_by_what_is_known_of_it() {
     let (azure, _cli, arm) = ready().await;
@@ -763,25 +828,27 @@ async fn a_cluster_is_found_by_what_is_known_of_it() {
     // Neither of these asks Azure.
     let given = ClusterHints {
         resource_id: Some(id_of("blue")),
-        arc: arc.clone(),
-        ..ClusterHints::default()
+        ..of(Marks {
+            arc: arc.clone(),
+            ..Marks::default()
+        })
     };
     let found = find_cluster(&arm, &given).await.unwrap().found.unwrap();
     assert_eq!((found.name.as_str(), found.kind), ("blue", ClusterKind::Aks));
-    let connected = ClusterHints {
+    let connected = of(Marks {
         arc,
         server: text("api.example.test"),
-        ..ClusterHints::default()
-    };
+        ..Marks::default()
+    });
     let found = find_cluster(&arm, &connected).await.unwrap().found.unwrap();
     assert_eq!(
         (found.resource_group.as_str(), found.kind),
         ("rg-arc", ClusterKind::Arc)
     );
-    let nothing = ClusterHints {
+    let nothing = of(Marks {
         server: text("10.0.0.1"),
-        ..ClusterHints::default()
-    };
+        ..Marks::default()
+    });
     let search = find_cluster(&arm, &nothing).await.unwrap();
     assert_eq!((search.found, search.tried.len()), (None, 2));
     assert!(azure.server.requests().is_empty());
@@ -792,11 +859,13 @@ async fn a_cluster_is_found_by_what_is_known_of_it() {
     );
     let node =
         format!("azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/mc/providers/Microsoft.Compute/x");
-    let hints = |server: Option<String>, group: Option<String>| ClusterHints {
-        server,
-        node_resource_group: group,
-        provider_ids: vec!["aws:///x/y".to_owned(), node.clone()],
-        ..ClusterHints::default()
+    let hints = |server: Option<String>, group: Option<String>| {
+        of(Marks {
+            server,
+            node_resource_group: group,
+            provider_ids: vec!["aws:///x/y".to_owned(), node.clone()],
+            ..Marks::default()
+        })
     };
     let rows = [
         row("red", "red-1.hcp.westeurope.azmk8s.io", ""),
@@ -880,8 +949,8 @@ async fn how_defender_is_set_up_is_read() {
         );
         state.objects.insert(id_of("bare"), json!({"properties": {}}));
     });
-    let seen = plan(&arm, SUBSCRIPTION).await.unwrap();
-    assert!(seen.is_on());
+    let seen = plan(&arm, SUBSCRIPTION, None).await.unwrap();
+    assert!(seen.on);
     let parts: Vec<bool> = seen.extensions.iter().map(|part| part.enabled).collect();
     assert_eq!(
         (seen.extensions[0].name.as_str(), parts),
@@ -919,5 +988,5 @@ async fn how_defender_is_set_up_is_read() {
             rule("old", "*", "Expired", None),
         ]
     );
-    assert!(plan(&arm, "no subscription").await.is_err());
+    assert!(plan(&arm, "no subscription", None).await.is_err());
 }

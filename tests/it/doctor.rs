@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde_json::{Value, json as value};
 
 use crate::apiserver::{Answer, ApiServer, Recorded, failure, json};
+use crate::arm::{FakeArm, FakeCli, Fault, GROUP, SUBSCRIPTION};
 use crate::contract::assert_keeps_to;
 use crate::range::{
     Finally, Ran, Space, alone, await_that, kubectl, left_in, shared, sim, text, try_kubectl,
 };
 
 /// The ids, in their order.
-const IDS: [&str; 14] = [
+const IDS: [&str; 20] = [
     "reachable",
     "identity",
     "rights",
@@ -28,6 +29,12 @@ const IDS: [&str; 14] = [
     "sensor",
     "sensor-ready",
     "sensor-features",
+    "azure-cluster",
+    "azure-plan",
+    "azure-profile",
+    "azure-exclusions",
+    "azure-alerts",
+    "azure-rules",
 ];
 
 /// What `doctor` said, as JSON that keeps to its schema.
@@ -668,6 +675,268 @@ async fn without_a_cluster_that_answers_nothing_else_is_asked() {
     said.assert("identity", "failed", "kubectl auth whoami");
     said.assert("rights", "couldNotTell", "failed to ask the cluster for rights");
     said.assert("admission", "couldNotTell", "failed to ");
+}
+
+/// Azure, and somebody who is logged in there.
+struct InAzure {
+    cluster: ApiServer,
+    azure: FakeArm,
+    cli: FakeCli,
+}
+
+const TOKEN: &str = "a-token-that-nobody-may-see";
+
+impl InAzure {
+    /// With a plan, and an AKS cluster called blue.
+    async fn start() -> Self {
+        let (azure, cli) = (FakeArm::start().await, FakeCli::new("az", TOKEN));
+        azure.accept(TOKEN);
+        let here = Self {
+            cluster: standing_in(|_| None).await,
+            azure,
+            cli,
+        };
+        here.plan("Standard", "True");
+        here.put(&aks("blue"), value!({ "properties": {} }));
+        here.rules(&[]);
+        here
+    }
+
+    fn put(&self, path: &str, object: Value) {
+        self.azure.with(|state| state.objects.insert(path.into(), object));
+    }
+
+    fn plan(&self, tier: &str, sensor: &str) {
+        let extensions = value!([{ "name": "ContainerSensor", "isEnabled": sensor }]);
+        let plan = value!({ "properties": { "pricingTier": tier, "extensions": extensions } });
+        self.put(&format!("{}/pricings/Containers", security()), plan);
+    }
+
+    fn rules(&self, types: &[&str]) {
+        let rule = |kind: &&str| value!({ "name": "quiet", "properties": { "alertType": kind, "state": "Enabled" } });
+        let rules: Vec<Value> = types.iter().map(rule).collect();
+        self.put(
+            &format!("{}/alertsSuppressionRules", security()),
+            value!({ "value": rules }),
+        );
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
+        let (cluster, azure) = (self.cluster.url(), self.azure.server.url());
+        command.args(["doctor", "webshell", "-o", "json", "--server", &cluster]);
+        command
+            .args(["--azure-cloud", &azure, "--azure-ca"])
+            .arg(self.azure.authority());
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(self.cli.variables(&[("HOME", "/nonexistent")]));
+        let output = command.output().unwrap();
+        let (stdout, stderr) = (output.stdout, output.stderr);
+        for text in [&stdout, &stderr] {
+            assert!(!String::from_utf8_lossy(text).contains(TOKEN));
+        }
+        Said::of(serde_json::from_slice(&stdout).unwrap())
+    }
+}
+
+fn security() -> String {
+    format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security")
+}
+
+fn in_group(rest: &str) -> String {
+    format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/{rest}")
+}
+
+fn aks(name: &str) -> String {
+    in_group(&format!("Microsoft.ContainerService/managedClusters/{name}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_defender_is_set_up_in_azure_is_told() {
+    let here = InAzure::start().await;
+    // Nothing that the cluster says leads to Azure.
+    let said = here.ask(&[]);
+    said.assert(
+        "azure-cluster",
+        "notApplicable",
+        "nothing says that Azure knows this cluster",
+    );
+    for id in &IDS[15..] {
+        said.assert(id, "notApplicable", "see azure-cluster");
+    }
+    assert!(here.azure.server.requests().is_empty() && here.cli.calls().is_empty());
+
+    let blue = aks("blue");
+    let named = ["--resource-id", blue.as_str()];
+    let said = here.ask(&named);
+    let found = format!(
+        "AKS cluster blue in resource group {GROUP} of subscription {SUBSCRIPTION} (the resource id given); login: the Azure CLI"
+    );
+    said.assert("azure-cluster", "ok", &found);
+    said.assert(
+        "azure-plan",
+        "ok",
+        &format!("on in subscription {SUBSCRIPTION}; with ContainerSensor"),
+    );
+    said.assert(
+        "azure-profile",
+        "ok",
+        "the one in the cluster was installed another way",
+    );
+    said.assert("azure-exclusions", "ok", "none");
+    said.assert(
+        "azure-alerts",
+        "ok",
+        &format!("/resourceGroups/{GROUP} can be read"),
+    );
+    said.assert("azure-rules", "ok", "none in force");
+    assert_eq!(said.0["cluster"]["resourceId"], blue.as_str());
+    let reads = here.azure.server.requests();
+    let of_blue = reads
+        .iter()
+        .filter(|request| request.path.starts_with(&blue))
+        .count();
+    assert_eq!(
+        (of_blue, here.cli.calls().len()),
+        (1, 1),
+        "what several look at is read once"
+    );
+
+    // What stands against alerts.
+    here.plan("Free", "False");
+    here.rules(&["*"]);
+    here.put(
+        &blue,
+        value!({
+            "tags": { "ms_defender_container_exclude_sensors": "true" },
+            "properties": { "securityProfile": { "defender": { "securityMonitoring": { "enabled": true } } } },
+        }),
+    );
+    let said = here.ask(&named);
+    said.assert(
+        "azure-plan",
+        "failed",
+        &format!("off in subscription {SUBSCRIPTION}: no alert can be raised"),
+    );
+    said.assert(
+        "azure-profile",
+        "warning",
+        "has the sensor, and the cluster has no add-on",
+    );
+    said.assert(
+        "azure-exclusions",
+        "warning",
+        "tagged ms_defender_container_exclude_sensors",
+    );
+    said.assert("azure-rules", "warning", "dismiss expected alerts: quiet (*)");
+    assert_eq!(said.0["exitCode"], 3);
+    here.rules(&["K8S.NODE_Invented"]);
+    here.ask(&named)
+        .assert("azure-rules", "couldNotTell", "quiet (K8S.NODE_Invented)");
+
+    // Rights that are missing are named.
+    here.azure.with(|state| state.forbidden = true);
+    let said = here.ask(&named);
+    said.assert("azure-cluster", "ok", "blue");
+    said.assert("azure-alerts", "warning", "Microsoft.Security/alerts/read");
+    said.assert("azure-plan", "couldNotTell", "Microsoft.Security/pricings/read");
+    said.assert(
+        "azure-rules",
+        "couldNotTell",
+        "Microsoft.Security/alertsSuppressionRules/read",
+    );
+    for id in ["azure-profile", "azure-exclusions"] {
+        said.assert(
+            id,
+            "couldNotTell",
+            "Microsoft.ContainerService/managedClusters/read",
+        );
+    }
+    here.azure.with(|state| state.forbidden = false);
+
+    // A login that is missing is told once.
+    here.cli
+        .answers("", "ERROR: Please run 'az login' to setup account.", 1);
+    let said = here.ask(&named);
+    said.assert("azure-cluster", "couldNotTell", "Please run 'az login'");
+    for id in &IDS[15..] {
+        said.assert(id, "couldNotTell", "see azure-cluster");
+    }
+    here.ask(&["--resource-id", "blue"])
+        .assert("azure-cluster", "failed", "\"blue\" is no id of a cluster");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clusters_that_are_not_aks_or_not_found_are_told_apart() {
+    let here = InAzure::start().await;
+    let said = here.ask(&["--subscription", SUBSCRIPTION]);
+    said.assert("azure-cluster", "couldNotTell", "not found: what Azure Arc left");
+    said.assert("azure-plan", "ok", "on in subscription");
+    said.assert(
+        "azure-alerts",
+        "ok",
+        &format!("those of /subscriptions/{SUBSCRIPTION} can be read"),
+    );
+    for id in ["azure-profile", "azure-exclusions"] {
+        said.assert(id, "couldNotTell", "see azure-cluster");
+    }
+
+    let arc = in_group("Microsoft.Kubernetes/connectedClusters/green");
+    here.put(&arc, value!({ "tags": { "team": "true" } }));
+    let said = here.ask(&["--resource-id", &arc]);
+    said.assert("azure-cluster", "ok", "Arc-connected cluster green");
+    said.assert("azure-profile", "notApplicable", "it is no AKS cluster");
+    said.assert("azure-exclusions", "ok", "none");
+
+    let connector = in_group("Microsoft.Security/securityConnectors/aws");
+    let offering =
+        value!({ "properties": { "offerings": [{ "offeringType": "DefenderForContainersAws" }] } });
+    here.put(&connector, offering);
+    here.plan("Free", "False");
+    let said = here.ask(&["--resource-id", &format!("{connector}/securityentitydata/red")]);
+    said.assert("azure-cluster", "ok", "cluster red of a connector");
+    said.assert("azure-plan", "ok", "on in connector aws");
+    said.assert("azure-profile", "notApplicable", "it is no AKS cluster");
+    said.assert("azure-exclusions", "couldNotTell", "in another cloud");
+    said.assert(
+        "azure-alerts",
+        "ok",
+        &format!("those of /subscriptions/{SUBSCRIPTION} can"),
+    );
+
+    // What the nodes say leads to Azure, which finds it.
+    let label = value!({ "kubernetes.azure.com/cluster": "MC_x" });
+    let cluster = standing_in(move |request| {
+        request.path.starts_with("/api/v1/nodes").then(|| {
+            let node = value!({ "metadata": { "name": "one", "labels": label } });
+            json(200, &value!({ "metadata": {}, "items": [node] }))
+        })
+    })
+    .await;
+    let here = InAzure { cluster, ..here };
+    here.azure
+        .with(|state| state.resources = vec![value!({ "id": aks("blue") })]);
+    here.ask(&[]).assert(
+        "azure-cluster",
+        "ok",
+        "(Resource Graph by the nodes' resource group MC_x: found)",
+    );
+    here.azure.with(|state| state.resources.clear());
+    here.ask(&[]).assert(
+        "azure-cluster",
+        "couldNotTell",
+        "no AKS cluster that the login can read",
+    );
+    here.azure.fault(Fault::Broken);
+    let said = here.ask(&[]);
+    said.assert(
+        "azure-cluster",
+        "couldNotTell",
+        "failed to find the cluster in Azure",
+    );
+    said.assert("azure-plan", "couldNotTell", "see azure-cluster");
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! Is the plan Defender for Containers on? Without it there is no alert.
+
+use super::look::Look;
+use super::{Checked, Finding};
+use crate::azure::{Plan, plan};
+
+/// The part of the plan that puts the sensor on nodes.
+const SENSOR: &str = "ContainerSensor";
+
+pub(super) async fn check(look: &Look) -> Checked {
+    let (located, scope) = look.scope().await?;
+    let plan = plan(&located.arm, scope.subscription(), located.search.found.as_ref()).await?;
+    let sensors = look.sensors().await;
+    Ok(judge(
+        &plan,
+        sensors.is_ok_and(|sensors| !sensors.pods.is_empty()),
+    ))
+}
+
+fn judge(plan: &Plan, sensor: bool) -> Finding {
+    let Plan { on, of, extensions } = plan;
+    if !on {
+        return Finding::failed(format!("off in {of}: no alert can be raised")).advise(
+            "turn it on and wait: only what happens afterwards is seen; see: az security pricing show -n Containers",
+        );
+    }
+    let which = |enabled: bool| -> String {
+        let parts = extensions.iter().filter(|part| part.enabled == enabled);
+        let names: Vec<&str> = parts.map(|part| part.name.as_str()).collect();
+        names.join(", ")
+    };
+    let told = [("with", which(true)), ("without", which(false))];
+    let told = told.iter().filter(|(_, names)| !names.is_empty());
+    let told: Vec<String> = told.map(|(word, names)| format!("{word} {names}")).collect();
+    let seen = [vec![format!("on in {of}")], told].concat().join("; ");
+    let sensor_off = extensions.iter().any(|part| part.name == SENSOR && !part.enabled);
+    if sensor_off && !sensor {
+        return Finding::warning(seen).advise(
+            "nothing puts the sensor on the nodes: turn its part of the plan on, or install its Helm chart",
+        );
+    }
+    Finding::ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::azure::Extension;
+    use crate::result::CheckStatus::{Failed, Ok, Warning};
+
+    #[test]
+    fn off_is_a_fault_and_so_is_a_sensor_that_nobody_brings() {
+        for (on, enabled, sensor, status, said) in [
+            (false, true, true, Failed, "off in subscription s: no alert"),
+            (
+                true,
+                true,
+                false,
+                Ok,
+                "on in subscription s; with ContainerSensor",
+            ),
+            (
+                true,
+                false,
+                true,
+                Ok,
+                "on in subscription s; without ContainerSensor",
+            ),
+            (true, false, false, Warning, "without ContainerSensor"),
+        ] {
+            let extensions = vec![Extension {
+                name: SENSOR.into(),
+                enabled,
+            }];
+            let of = "subscription s".into();
+            let finding = judge(&Plan { on, of, extensions }, sensor);
+            assert_eq!(finding.status, status, "{finding:?}");
+            assert!(finding.seen.contains(said), "{finding:?}");
+        }
+    }
+}

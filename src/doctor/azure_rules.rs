@@ -1,0 +1,117 @@
+//! Is there a rule that dismisses alerts of the scenarios?
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::look::Look;
+use super::{Checked, Finding, counted, some};
+use crate::azure::{SuppressionRule, suppression_rules};
+use crate::defender::alerts::{self, Alert};
+use crate::scenario::Scenario;
+
+pub(super) async fn check(look: &Look) -> Checked {
+    let (located, scope) = look.scope().await?;
+    let rules = suppression_rules(&located.arm, scope.subscription()).await?;
+    Ok(judge(&look.plan.scenarios, &rules, Timestamp::now()))
+}
+
+fn judge(scenarios: &[Scenario], rules: &[SuppressionRule], now: Timestamp) -> Finding {
+    let expected: BTreeSet<&str> = scenarios
+        .iter()
+        .flat_map(|scenario| &scenario.alerts)
+        .map(|alert| alert.id.as_str())
+        .collect();
+    let (expected, others): (Vec<&Alert>, Vec<&Alert>) = alerts::all()
+        .iter()
+        .partition(|alert| expected.contains(alert.id.as_str()));
+    let untyped = expected.iter().filter(|alert| alert.alert_type.is_none()).count();
+    let names_one = |alerts: &[&Alert], rule: &SuppressionRule| {
+        let types = alerts.iter().filter_map(|alert| alert.alert_type.as_deref());
+        types
+            .into_iter()
+            .any(|one| one.eq_ignore_ascii_case(&rule.alert_type))
+    };
+    let (mut hiding, mut unclear, mut active) = (vec![], vec![], 0);
+    for rule in rules.iter().filter(|rule| in_force(rule, now)) {
+        active += 1;
+        let told = format!("{} ({})", rule.name, rule.alert_type);
+        if rule.alert_type == "*" || names_one(&expected, rule) {
+            hiding.push(told);
+        } else if untyped > 0 && of_kubernetes(&rule.alert_type) && !names_one(&others, rule) {
+            unclear.push(told);
+        }
+    }
+    let finding = match (hiding.is_empty(), unclear.is_empty()) {
+        (false, _) => Finding::warning(format!("dismiss expected alerts: {}", some(&hiding))),
+        (true, false) => Finding::not_told(format!(
+            "{} without a public type may be dismissed by: {}",
+            counted(untyped, "expected alert"),
+            some(&unclear)
+        )),
+        (true, true) if active == 0 => return Finding::ok("none in force"),
+        (true, true) => return Finding::ok(format!("{}, for other alerts", counted(active, "rule"))),
+    };
+    finding.advise(
+        "a dismissed alert counts as raised, and nobody is told of it; see: az security alerts-suppression-rule list",
+    )
+}
+
+fn in_force(rule: &SuppressionRule, now: Timestamp) -> bool {
+    rule.state.eq_ignore_ascii_case("enabled") && rule.expires.is_none_or(|end| end > now)
+}
+
+/// Whether a type may be one of Defender for Containers, whose types begin so.
+fn of_kubernetes(alert_type: &str) -> bool {
+    alert_type.to_ascii_uppercase().starts_with("K8S")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::CheckStatus::{CouldNotTell, Ok, Warning};
+    use crate::scenario::catalogue;
+
+    #[test]
+    fn a_rule_matters_when_it_is_in_force_and_for_an_expected_alert() {
+        let now: Timestamp = "2026-05-04T10:00:00Z".parse().unwrap();
+        for (alert_type, state, expires, status, said) in [
+            (
+                "K8S.NODE_DriftDetection",
+                "Enabled",
+                None,
+                Warning,
+                "dismiss expected alerts: r (K8S",
+            ),
+            ("*", "enabled", Some("2026-05-05T10:00:00Z"), Warning, "r (*)"),
+            ("*", "Enabled", Some("2026-05-03T10:00:00Z"), Ok, "none in force"),
+            ("*", "Disabled", None, Ok, "none in force"),
+            (
+                "K8S.NODE_Invented",
+                "Enabled",
+                None,
+                CouldNotTell,
+                "3 expected alerts without a public type may be dismissed by: r (K8S.NODE_Invented)",
+            ),
+            (
+                "K8S.NODE_ImdsCall",
+                "Enabled",
+                None,
+                Ok,
+                "1 rule, for other alerts",
+            ),
+            ("VM_Something", "Enabled", None, Ok, "1 rule, for other alerts"),
+        ] {
+            let rule = SuppressionRule {
+                name: "r".into(),
+                alert_type: alert_type.into(),
+                state: state.into(),
+                expires: expires.map(|time| time.parse().unwrap()),
+            };
+            let scenario = catalogue::find("crypto").unwrap().clone();
+            let finding = judge(&[scenario], &[rule], now);
+            assert_eq!(finding.status, status, "{finding:?}");
+            assert!(finding.seen.contains(said), "{finding:?}");
+        }
+    }
+}
