@@ -564,6 +564,9 @@ struct RunArgs {
     /// Afterwards wait for Defender's alerts, and say which were raised
     #[arg(long)]
     verify: bool,
+    /// Run nothing suspicious in the same pods instead: no alert may come
+    #[arg(long)]
+    baseline: bool,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -849,7 +852,11 @@ fn invocation(
         name => {
             let run = RunArgs::from_arg_matches(sub)?;
             Action::Run(Box::new(Run {
-                scenarios: sources(name, sub),
+                scenarios: if run.baseline {
+                    vec![Source::BuiltIn(catalogue::baseline().id.clone())]
+                } else {
+                    sources(name, sub)
+                },
                 dry_run: run.dry_run,
                 yes: run.yes,
                 allow_production: run.allow_production,

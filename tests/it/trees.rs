@@ -431,7 +431,7 @@ fn scenarios_in_the_order_given() {
 fn baseline() {
     let _shared = shared();
     let space = Space::named("tree-baseline");
-    let programs = record(&space, &["baseline"]);
+    let programs = record(&space, &["crypto", "--baseline"]);
     let victim = &programs["victim"];
     // The start command, PHP and the web server: what a victim is without any attack.
     let names: Vec<&str> = victim.iter().map(|program| program.name.as_str()).collect();

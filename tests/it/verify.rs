@@ -354,7 +354,7 @@ fn the_baseline_runs_nothing_and_must_raise_nothing() {
         "json",
         "--alerts",
     ];
-    let ran = crate::range::sim(&[&["baseline"], &verify[..], &[&none]].concat()).assert(0);
+    let ran = crate::range::sim(&[&["recon", "--baseline"], &verify[..], &[&none]].concat()).assert(0);
     assert_eq!(ran.outcomes(), [("visit".to_owned(), "proved".to_owned())]);
     let waited = |key: &str| {
         ran.json()[key]
@@ -373,7 +373,7 @@ fn the_baseline_runs_nothing_and_must_raise_nothing() {
     unexpected["properties"]["endTimeUtc"] = "2099-01-01T00:00:00Z".into();
     unexpected["properties"]["entities"][0]["name"] = space.0.as_str().into();
     let one = machine.file("one.json", &json!([unexpected]));
-    crate::range::sim(&[&["baseline"], &verify[..], &[&one]].concat()).assert(5);
+    crate::range::sim(&[&["recon", "--baseline"], &verify[..], &[&one]].concat()).assert(5);
     crate::range::assert_nothing_left(&space.0);
 }
 
