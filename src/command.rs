@@ -80,7 +80,12 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
                 }
                 DryRun::Client => {
                     let (_, target) = connect::resolve(&connect, &Environment::from_process())?;
-                    report.plan(&planned(&plan, info(&target, &connect), None), &plan);
+                    let manifests = manifest::render(&plan, "whoever runs it");
+                    let objects = manifests.all().map(|manifest| PlannedObject {
+                        name: manifest.reference(),
+                        admission: None,
+                    });
+                    report.plan(&planned(&plan, info(&target, &connect), objects.collect()), &plan);
                     Ok(Exit::Ok)
                 }
                 DryRun::Server => {
@@ -89,7 +94,7 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
                     let admitted = engine::admit(&cluster, &plan, &mut info, &events).await;
                     drop((events, cluster));
                     let _ = show.await;
-                    let planned = planned(&plan, info, Some(admitted?));
+                    let planned = planned(&plan, info, admitted?);
                     report.plan(&planned, &plan);
                     Ok(planned.exit)
                 }
@@ -526,20 +531,14 @@ fn info(target: &Target, options: &ConnectOptions) -> ClusterInfo {
     }
 }
 
-/// The plan as it is told; `admitted` is what the API server says to each object, where it was asked.
-fn planned(plan: &Plan, cluster: ClusterInfo, admitted: Option<Vec<Admission>>) -> PlanResult {
-    let manifests = manifest::render(plan, "whoever runs it");
-    let refused = |admission: &Admission| matches!(admission, Admission::Refused(_));
-    let exit = if admitted.iter().flatten().any(refused) {
+/// The plan as it is told.
+fn planned(plan: &Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> PlanResult {
+    let refused = |object: &PlannedObject| matches!(object.admission, Some(Admission::Refused(_)));
+    let exit = if objects.iter().any(refused) {
         Exit::NotStarted
     } else {
         Exit::Ok
     };
-    let mut admitted = admitted.into_iter().flatten();
-    let objects = manifests.all().map(|manifest| PlannedObject {
-        name: manifest.reference(),
-        admission: admitted.next(),
-    });
     let steps = plan.steps().map(|(id, step)| PlannedStep {
         id,
         title: step.title.clone(),
@@ -554,7 +553,7 @@ fn planned(plan: &Plan, cluster: ClusterInfo, admitted: Option<Vec<Admission>>) 
         namespace: plan.namespace.name.clone(),
         attacker_image: plan.options.attacker_image.clone(),
         victim_image: plan.options.victim_image.clone(),
-        objects: objects.collect(),
+        objects,
         steps: steps.collect(),
         addresses: plan.addresses(),
         alerts: alerts_of(plan),

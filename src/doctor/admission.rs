@@ -4,8 +4,7 @@
 use super::look::Look;
 use super::{Checked, Finding, counted, some};
 use crate::engine;
-use crate::manifest;
-use crate::result::Admission;
+use crate::result::{Admission, PlannedObject};
 
 pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;
@@ -24,11 +23,7 @@ pub(super) async fn check(look: &Look) -> Checked {
         )));
     }
     match engine::admit_all(&look.cluster, &look.plan, None, absent).await {
-        Ok(verdicts) => {
-            let manifests = manifest::render(&look.plan, "");
-            let names = manifests.all().map(manifest::Manifest::reference);
-            Ok(judge(&names.zip(verdicts).collect::<Vec<_>>(), name, absent))
-        }
+        Ok(objects) => Ok(judge(&objects, name, absent)),
         Err(problem) => {
             let told = Finding::not_told(problem.message);
             Ok(problem.hint.into_iter().fold(told, Finding::advise))
@@ -37,12 +32,12 @@ pub(super) async fn check(look: &Look) -> Checked {
 }
 
 /// The first object is the namespace, which is only shown where it is to be made.
-fn judge(verdicts: &[(String, Admission)], namespace: &str, absent: bool) -> Finding {
-    let refused: Vec<String> = verdicts
+fn judge(objects: &[PlannedObject], namespace: &str, absent: bool) -> Finding {
+    let refused: Vec<String> = objects
         .iter()
-        .filter_map(|(name, verdict)| match verdict {
-            Admission::Refused(reason) => Some(format!("{name}: {reason}")),
-            Admission::Admitted | Admission::NotTold(_) => None,
+        .filter_map(|object| match &object.admission {
+            Some(Admission::Refused(reason)) => Some(format!("{}: {reason}", object.name)),
+            _ => None,
         })
         .collect();
     if let Some(first) = refused.first() {
@@ -60,17 +55,17 @@ fn judge(verdicts: &[(String, Admission)], namespace: &str, absent: bool) -> Fin
         ))
         .advise("to know before a run, make one with the policies it will have, and name it with -n");
     }
-    let untold: Vec<String> = verdicts[1..]
+    let untold: Vec<String> = objects[1..]
         .iter()
-        .filter_map(|(name, verdict)| match verdict {
-            Admission::NotTold(reason) => Some(format!("{name}: {reason}")),
-            Admission::Admitted | Admission::Refused(_) => None,
+        .filter_map(|object| match &object.admission {
+            Some(Admission::NotTold(reason)) => Some(format!("{}: {reason}", object.name)),
+            _ => None,
         })
         .collect();
     if untold.is_empty() {
         return Finding::ok(format!(
             "all {} admitted in a dry run",
-            counted(verdicts.len() - 1, "object")
+            counted(objects.len() - 1, "object")
         ));
     }
     Finding::not_told(some(&untold))
@@ -123,12 +118,12 @@ mod tests {
                 "refused: 0: violates",
             ),
         ] {
-            let named: Vec<_> = verdicts
-                .into_iter()
-                .enumerate()
-                .map(|(i, verdict)| (i.to_string(), verdict))
-                .collect();
-            let finding = judge(&named, "n", absent);
+            let object = |(i, admission): (usize, Admission)| PlannedObject {
+                name: i.to_string(),
+                admission: Some(admission),
+            };
+            let objects: Vec<_> = verdicts.into_iter().enumerate().map(object).collect();
+            let finding = judge(&objects, "n", absent);
             assert_eq!(finding.status, status, "{finding:?}");
             assert!(
                 finding.seen.starts_with(said) || finding.seen.contains("does not exist"),

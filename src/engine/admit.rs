@@ -7,12 +7,12 @@ use crate::cluster::Cluster;
 use crate::cluster::explain::Cause;
 use crate::manifest::{self, Kind, Manifest};
 use crate::plan::Plan;
-use crate::result::{Admission, ClusterInfo, Problem};
+use crate::result::{Admission, ClusterInfo, PlannedObject, Problem};
 
 /// Objects shown at once.
 const PARALLEL: usize = 8;
 
-/// What the API server says to each object of `plan`, in the order of [`manifest::Manifests::all`].
+/// Each object of `plan` with what the API server says to it, in the order of [`manifest::Manifests::all`].
 ///
 /// # Errors
 /// What keeps a run from starting, such as missing rights, or a cluster that does not answer.
@@ -21,7 +21,7 @@ pub async fn admit(
     plan: &Plan,
     info: &mut ClusterInfo,
     events: &Events,
-) -> Result<Vec<Admission>, Problem> {
+) -> Result<Vec<PlannedObject>, Problem> {
     let prepared = match prepare::look(cluster, plan, info, events).await {
         Ok(prepared) => prepared,
         Err(Halt::Problem(problem)) => return Err(problem),
@@ -39,23 +39,28 @@ pub async fn admit_all(
     plan: &Plan,
     user: Option<&str>,
     make_namespace: bool,
-) -> Result<Vec<Admission>, Problem> {
+) -> Result<Vec<PlannedObject>, Problem> {
     let manifests = manifest::render(plan, user.unwrap_or("unknown"));
     let verdicts = stream::iter(manifests.all().cloned().collect::<Vec<_>>()).map(|manifest| {
         let absent = make_namespace && manifest.kind != Kind::Namespace;
+        let name = manifest.reference();
         async move {
-            if absent {
+            let admission = if absent {
                 let reason = "the namespace does not exist yet, and the API server admits nothing to it; \
                               -n names one that does";
-                return Ok(Admission::NotTold(reason.to_owned()));
-            }
-            if manifest.kind == Kind::Namespace && !make_namespace {
-                return Ok(Admission::NotTold("it exists, and is used as it is".to_owned()));
-            }
-            shown(cluster, stand_in(manifest), &plan.namespace.name).await
+                Admission::NotTold(reason.to_owned())
+            } else if manifest.kind == Kind::Namespace && !make_namespace {
+                Admission::NotTold("it exists, and is used as it is".to_owned())
+            } else {
+                shown(cluster, stand_in(manifest), &plan.namespace.name).await?
+            };
+            Ok(PlannedObject {
+                name,
+                admission: Some(admission),
+            })
         }
     });
-    let verdicts: Vec<Result<Admission, Problem>> = verdicts.buffered(PARALLEL).collect().await;
+    let verdicts: Vec<Result<PlannedObject, Problem>> = verdicts.buffered(PARALLEL).collect().await;
     verdicts.into_iter().collect()
 }
 
