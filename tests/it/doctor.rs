@@ -310,6 +310,12 @@ fn another_run_and_what_one_left_are_found() {
 
 /// Makes the `DaemonSet` of a sensor.
 fn sensor(namespace: &str, name: &str, version: &str, image: &str) {
+    // As Microsoft's pages on verifying a deployment have them.
+    let app = if name.contains("collectors") {
+        "defender-k8s-sensor"
+    } else {
+        "defender"
+    };
     apply(&value!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
         "metadata": {
@@ -317,9 +323,9 @@ fn sensor(namespace: &str, name: &str, version: &str, image: &str) {
             "labels": { "app.kubernetes.io/version": version, "test": "defender-sim" },
         },
         "spec": {
-            "selector": { "matchLabels": { "app": name } },
+            "selector": { "matchLabels": { "app": app } },
             "template": {
-                "metadata": { "labels": { "app": name } },
+                "metadata": { "labels": { "app": app } },
                 "spec": {
                     "terminationGracePeriodSeconds": 0,
                     "containers": [{ "name": "collector", "image": image, "command": ["sleep", "600"] }],

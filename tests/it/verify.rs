@@ -1,5 +1,6 @@
 //! Looking for the alerts of a run: from files here, from Azure in `azure.rs`, on real pods at the end.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -377,8 +378,8 @@ fn the_baseline_runs_nothing_and_must_raise_nothing() {
     crate::range::assert_nothing_left(&space.0);
 }
 
-/// From the attack on real pods to the verdicts, by a login, over HTTPS, with alerts that come one by one; the
-/// process that waits is killed in between.
+/// From the attack on real pods to the verdicts: by a login, over HTTPS, with every alert of the catalogue, one
+/// after the other; the process that waits is killed in between. Then with every condition.
 #[test]
 #[ignore = "needs the range: make range"]
 fn alerts_that_come_to_azure_one_by_one_are_told_by_another_process_too() {
@@ -390,25 +391,66 @@ fn alerts_that_come_to_azure_one_by_one_are_told_by_another_process_too() {
     runtime.block_on(through_azure());
 }
 
+const TOKEN: &str = "a-token-that-nobody-may-see";
+
+/// A run on the range, and the Azure in which its alerts come.
+struct Watched {
+    run: String,
+    cluster: String,
+    azure: FakeArm,
+    cli: FakeCli,
+}
+
+impl Watched {
+    /// `verify`, not started yet.
+    fn verify(&self, flags: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
+        command.args(["verify", &self.run, "-o", "json", "--resource-id", &self.cluster]);
+        command.args(["--azure-cloud", &self.azure.server.url(), "--azure-ca"]);
+        command.arg(self.azure.authority()).args(flags);
+        let path = format!("{}:/usr/bin:/bin", self.cli.folder().display());
+        command
+            .env_clear()
+            .envs([("PATH", path.as_str()), ("HOME", "/nonexistent")])
+            .env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .kill_on_drop(true);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// The verdicts of a look that ends by itself.
+    async fn verdicts(&self, flags: &[&str], code: i32) -> BTreeMap<String, String> {
+        let output = self.verify(flags).output().await.unwrap();
+        let (stdout, stderr) = (output.stdout, String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{flags:?}: {stderr}");
+        assert!(!stderr.contains(TOKEN) && !String::from_utf8_lossy(&stdout).contains(TOKEN));
+        let result: Value = serde_json::from_slice(&stdout).unwrap();
+        assert_keeps_to("run", &result);
+        verdicts(&result).into_iter().collect()
+    }
+
+    fn plan(&self, tier: &str) {
+        let path = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/pricings/Containers");
+        let plan = json!({"properties": {"pricingTier": tier}});
+        self.azure.with(|state| state.objects.insert(path, plan));
+    }
+}
+
 async fn through_azure() {
     let space = crate::range::Space::named("azure");
-    let ran = crate::range::sim(&["run", "recon", "crypto", "-n", &space.0, "-o", "json"]).assert(0);
-    let run = crate::range::text(&ran.json()["run"]);
-    let scenarios = ran.json()["scenarios"].clone();
-    let expected: Vec<String> = scenarios
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|scenario| scenario["alerts"].as_array().unwrap())
-        .map(|alert| crate::range::text(&alert["name"]))
-        .collect();
-
-    let azure = FakeArm::start().await;
-    let cli = FakeCli::new("az", "a-token-that-nobody-may-see");
-    azure.accept("a-token-that-nobody-may-see");
-    let cluster = format!(
-        "/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ContainerService/managedClusters/range"
-    );
+    let ran = crate::range::sim(&["all", "-n", &space.0, "-o", "json"]).assert(0);
+    let watched = Watched {
+        run: crate::range::text(&ran.json()["run"]),
+        cluster: format!(
+            "/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ContainerService/managedClusters/range"
+        ),
+        azure: FakeArm::start().await,
+        cli: FakeCli::new("az", TOKEN),
+    };
+    watched.azure.accept(TOKEN);
     let raised = |name: &str| {
         let mut alert = alert(name);
         let folder = "providers/Microsoft.Security/locations/centralus/alerts";
@@ -419,76 +461,89 @@ async fn through_azure() {
         }
         properties["timeGeneratedUtc"] = jiff::Timestamp::now().to_string().into();
         properties["entities"][0]["name"] = space.0.as_str().into();
-        properties["resourceIdentifiers"] = json!([{"type": "AzureResource", "azureResourceId": cluster}]);
+        properties["resourceIdentifiers"] =
+            json!([{"type": "AzureResource", "azureResourceId": watched.cluster}]);
         alert
     };
-    // The drift alert needs a policy that this cluster has not; the rest comes at times 1 and 2.
-    let alerts = expected.iter().filter(|name| !name.contains("drift")).enumerate();
-    let alerts = alerts.map(|(i, name)| (1 + i as u64 % 2, raised(name))).collect();
-    azure.with(|state| state.alerts = alerts);
-
-    let verify = || {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
-        command.args([
-            "verify",
-            &run,
-            "--interval=1s",
-            "--wait=2m",
-            "-o",
-            "json",
-            "--resource-id",
-            &cluster,
-        ]);
-        command
-            .args(["--azure-cloud", &azure.server.url(), "--azure-ca"])
-            .arg(azure.authority());
-        command.args(["--assume", "drift-policy=no,audit-log=yes"]);
-        let path = format!("{}:/usr/bin:/bin", cli.folder().display());
-        command.env_clear().env("PATH", path).env("HOME", "/nonexistent");
-        command
-            .env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"))
-            .kill_on_drop(true);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command.spawn().unwrap()
+    // The alert at place n comes at the time n.
+    let known = defender_sim::defender::alerts::all();
+    let all = || {
+        known
+            .iter()
+            .enumerate()
+            .map(|(n, alert)| (1 + n as u64, raised(&alert.name)))
     };
-    let mut first = verify();
+    watched.azure.with(|state| state.alerts = all().collect());
+
+    let waiting = ["--interval=1s", "--wait=5m", "--assume=audit-log=yes"];
+    let mut first = watched.verify(&waiting).spawn().unwrap();
     let mut lines = BufReader::new(first.stderr.take().unwrap()).lines();
-    let mut await_line = async |part: &str| {
+    for come in [0, 5] {
+        watched.azure.with(|state| state.now = come);
+        let part = format!(
+            "{come} expected alerts raised, waiting for {}",
+            known.len() as u64 - come
+        );
         let found = async {
             while let Some(line) = lines.next_line().await.unwrap() {
-                if line.contains(part) {
+                if line.contains(&part) {
                     return;
                 }
             }
             panic!("no line with {part:?}");
         };
-        tokio::time::timeout(Duration::from_secs(60), found)
-            .await
-            .unwrap_or_else(|_| panic!("no {part:?}"));
-    };
-    await_line("0 expected alerts raised, waiting for 8").await;
-    azure.with(|state| state.now = 1);
-    await_line("waiting for 4").await;
+        let found = tokio::time::timeout(Duration::from_secs(60), found).await;
+        found.unwrap_or_else(|_| panic!("no {part:?}"));
+    }
     first.kill().await.unwrap();
-    azure.with(|state| state.now = 2);
-    let output = verify().wait_with_output().await.unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_keeps_to("run", &result);
-    for (id, verdict) in verdicts(&result) {
-        let expected = if id == "binary-drift" {
-            "notExpected"
+    watched.azure.with(|state| state.now = 99);
+    let verdicts = watched.verdicts(&waiting, 0).await;
+    assert_eq!(verdicts.len(), known.len());
+    assert!(
+        verdicts.values().all(|verdict| verdict == "raised"),
+        "{verdicts:?}"
+    );
+
+    // Nothing came, and the time is over. What is not known to be there is not told to be missing.
+    watched.azure.with(|state| state.alerts.clear());
+    let over = "--wait=1s";
+    let verdicts = watched.verdicts(&[over], 5).await;
+    for alert in known {
+        // The node of the range has no label of a cloud, and there is no sensor: nothing is known.
+        let expected = if alert.condition.is_some() {
+            "couldNotTell"
         } else {
-            "raised"
+            "notRaised"
         };
-        assert_eq!(verdict, expected, "{id}: {result:#}");
+        assert_eq!(verdicts[&alert.id], expected, "{}", alert.id);
     }
-    for text in [&*stderr, &*String::from_utf8_lossy(&output.stdout)] {
-        assert!(!text.contains("a-token-that-nobody-may-see"), "{text}");
+    for (condition, id) in [
+        ("audit-log", "service-account-operation"),
+        ("drift-policy", "binary-drift"),
+        ("dns-detection", "test-domain"),
+        ("anti-malware", "malware-execution"),
+    ] {
+        for (is, verdict) in [("no", "notExpected"), ("yes", "notRaised")] {
+            let assume = format!("--assume={condition}={is}");
+            let verdicts = watched.verdicts(&[over, &assume], 5).await;
+            assert_eq!(verdicts[id], verdict, "{assume}");
+        }
     }
+    let audited = "service-account-operation";
+    let verdicts = watched
+        .verdicts(&[over, "--assume=sensor=no,audit-log=yes"], 5)
+        .await;
+    for (id, verdict) in &verdicts {
+        let expected = if id == audited { "notRaised" } else { "notExpected" };
+        assert_eq!(verdict, expected, "{id}");
+    }
+    watched.plan("Standard");
+    assert_eq!(watched.verdicts(&[over], 5).await["web-shell"], "notRaised");
+    watched.plan("Free");
+    let verdicts = watched.verdicts(&[over], 0).await;
+    assert!(
+        verdicts.values().all(|verdict| verdict == "notExpected"),
+        "{verdicts:?}"
+    );
     crate::range::assert_nothing_left(&space.0);
 }
