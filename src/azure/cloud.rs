@@ -35,13 +35,19 @@ pub struct CustomCloud {
 
 impl Cloud {
     /// The cloud of the AKS cluster whose API server has this name; the public one for any other.
-    pub fn of_server(host: &str) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// A cluster in Azure China.
+    pub fn of_server(host: &str) -> Result<Self, AzureError> {
         let host = host.to_ascii_lowercase();
-        let government = [".azmk8s.us", ".containerservice.azure.us"];
-        if government.iter().any(|name| host.ends_with(name)) {
-            Self::UsGovernment
+        let ends_with = |names: &[&str]| names.iter().any(|name| host.ends_with(name));
+        if ends_with(&[".azmk8s.us", ".containerservice.azure.us"]) {
+            Ok(Self::UsGovernment)
+        } else if ends_with(&[".azk8s.cn"]) {
+            "AzureChinaCloud".parse()
         } else {
-            Self::Public
+            Ok(Self::Public)
         }
     }
 
@@ -180,6 +186,23 @@ mod tests {
             cloud.authority(Some("https://other".to_owned())),
             "https://login.example.test"
         );
+    }
+
+    #[test]
+    fn the_name_of_an_aks_cluster_says_which_cloud() {
+        for (host, cloud) in [
+            ("x-1.hcp.westeurope.azmk8s.io", Cloud::Public),
+            (
+                "x-1.HCP.usgovvirginia.cx.aks.containerservice.azure.us",
+                Cloud::UsGovernment,
+            ),
+            ("x-1.privatelink.usgovvirginia.azmk8s.us", Cloud::UsGovernment),
+            ("api.example.test", Cloud::Public),
+        ] {
+            assert_eq!(Cloud::of_server(host), Ok(cloud), "{host}");
+        }
+        let china = Cloud::of_server("x-1.hcp.chinaeast2.cx.prod.service.azk8s.cn");
+        assert!(china.unwrap_err().to_string().contains("retired"));
     }
 
     #[test]

@@ -51,7 +51,10 @@ impl AzureOptions {
 /// A setting that cannot be used, no login, and those of [`find_cluster`].
 pub async fn locate(options: &AzureOptions, marks: Marks) -> Result<Located> {
     let server = marks.server.as_deref().unwrap_or_default();
-    let cloud = options.cloud.clone().unwrap_or_else(|| Cloud::of_server(server));
+    let cloud = match &options.cloud {
+        Some(cloud) => cloud.clone(),
+        None => Cloud::of_server(server)?,
+    };
     let arm = Arm::new(ArmOptions {
         cloud,
         login: LoginOptions {

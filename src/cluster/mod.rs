@@ -29,6 +29,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
 use crate::defender::marks::Marks;
+use crate::defender::sensor::Cloud;
 use crate::guard::Label;
 use crate::manifest::{Kind, Manifest, OWNER, OWNER_LABEL, RUN_LABEL, Right};
 use explain::{Cause, Explained, explain};
@@ -337,7 +338,9 @@ impl Cluster {
         let group = nodes
             .iter()
             .find_map(|node| node.labels().get("kubernetes.azure.com/cluster"));
+        let cloud = |node: &Node| Cloud::of_node(node.labels().keys().map(String::as_str));
         Marks {
+            cloud: nodes.iter().find_map(cloud),
             node_resource_group: group.cloned(),
             provider_ids: nodes
                 .iter()

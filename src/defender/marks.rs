@@ -2,8 +2,16 @@
 
 use std::collections::BTreeMap;
 
-/// Names of the API server that AKS gives (the public cloud, that of the United States' government).
-const AKS: [&str; 3] = [".azmk8s.io", ".azmk8s.us", ".containerservice.azure.us"];
+use super::sensor::Cloud;
+
+/// How the names end that AKS gives to API servers: in the public cloud, in that of the United States'
+/// government, in China.
+const AKS: [&str; 4] = [
+    ".azmk8s.io",
+    ".azmk8s.us",
+    ".containerservice.azure.us",
+    ".azk8s.cn",
+];
 
 /// What a kubeconfig and the cluster itself say of where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +20,8 @@ pub struct Marks {
     pub server: Option<String>,
     /// The kubeconfig's name for the cluster.
     pub name: Option<String>,
+    /// Whose its nodes are, by their labels.
+    pub cloud: Option<Cloud>,
     /// The resource group of its nodes, by the label that AKS gives them: `kubernetes.azure.com/cluster`.
     pub node_resource_group: Option<String>,
     /// `spec.providerID` of some nodes.

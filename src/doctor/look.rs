@@ -16,7 +16,7 @@ use crate::azure::{
 use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError, Found};
 use crate::defender::marks::Marks;
-use crate::defender::sensor::{ARC, Cloud, MDC, SYSTEM, SensorFacts, Workload};
+use crate::defender::sensor::{ARC, MDC, SYSTEM, SensorFacts, Workload};
 use crate::manifest::{ANCHOR, Kind};
 use crate::plan::Plan;
 
@@ -34,8 +34,9 @@ pub(super) struct Look {
     anchor: Once<Option<Found>>,
     nodes: Once<Vec<Node>>,
     sensors: Once<Sensors>,
-    /// What is said of Azure.
+    /// What the user says of Azure, and what is known of the cluster without asking it.
     asked: (AzureOptions, Marks),
+    marks: OnceCell<Marks>,
     azure: OnceCell<Result<Option<(Located, LoginKind)>, AzureError>>,
     azure_facts: OnceCell<Result<ClusterFacts, AzureError>>,
 }
@@ -50,8 +51,6 @@ pub(super) struct Node {
     pub refusal: Option<Refusal>,
     /// Whether it says that it has the image of the attacker, and that of the victim.
     pub has: [bool; 2],
-    /// Whose it is.
-    pub cloud: Option<Cloud>,
 }
 
 /// What was seen of Defender's sensor.
@@ -175,7 +174,6 @@ impl Node {
                 &options.fit,
             ),
             has,
-            cloud: Cloud::of_node(metadata.labels.keys().map(String::as_str)),
             name: metadata.name,
         }
     }
@@ -187,6 +185,7 @@ impl Look {
             cluster,
             plan,
             asked,
+            marks: OnceCell::new(),
             azure: OnceCell::new(),
             azure_facts: OnceCell::new(),
             user: OnceCell::new(),
@@ -232,19 +231,24 @@ impl Look {
 
     /// What there is of Defender's sensor.
     pub async fn sensors(&self) -> Result<&Sensors, ClusterError> {
-        let sensors = self.sensors.get_or_init(|| self.find_sensors()).await;
+        let sensors = self.sensors.get_or_init(|| Box::pin(self.find_sensors())).await;
         sensors.as_ref().map_err(Clone::clone)
+    }
+
+    /// What tells which cluster of which cloud it is.
+    async fn marks(&self) -> &Marks {
+        let read = || self.cluster.marks(self.asked.1.clone());
+        self.marks.get_or_init(read).await
     }
 
     /// The cluster in Azure, and as whom it is looked at; nothing where nothing says that Azure knows it.
     pub async fn azure(&self) -> Result<Option<&(Located, LoginKind)>, &AzureError> {
         let find = || async {
-            let (options, known) = &self.asked;
-            let marks = self.cluster.marks(known.clone()).await;
-            if !options.name_azure(&marks) {
+            let (options, marks) = (&self.asked.0, self.marks().await);
+            if !options.name_azure(marks) {
                 return Ok(None);
             }
-            let located = locate(options, marks).await?;
+            let located = locate(options, marks.clone()).await?;
             let login = located.arm.log_in().await?;
             Ok(Some((located, login)))
         };
@@ -279,17 +283,15 @@ impl Look {
     }
 
     async fn find_sensors(&self) -> Result<Sensors, ClusterError> {
-        let (sets, arc, nodes) = futures::join!(
+        let (sets, arc, marks) = futures::join!(
             self.daemon_sets(),
             self.cluster.get(Kind::Namespace, ARC, ARC),
-            self.nodes(),
+            self.marks(),
         );
         let sets = sets?;
-        let cloud = nodes
-            .ok()
-            .and_then(|nodes| nodes.iter().find_map(|node| node.cloud));
         let workloads: Vec<Workload> = sets.iter().map(workload).collect();
-        let facts = SensorFacts::new(&workloads, arc.ok().map(|found| found.is_some()), cloud);
+        let arc = arc.ok().map(|found| found.is_some());
+        let facts = SensorFacts::new(&workloads, arc, marks.cloud);
         let pods = facts.sensors.iter().map(|sensor| {
             let same =
                 |workload: &&Workload| workload.name == sensor.name && workload.namespace == sensor.namespace;

@@ -224,7 +224,6 @@ mod tests {
             arch: "arm64".into(),
             refusal,
             has: [false; 2],
-            cloud: None,
         };
         let taint = || Some(Refusal::Taint("a:NoSchedule".into()));
         for (refusals, status, said) in [

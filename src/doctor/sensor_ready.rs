@@ -11,11 +11,12 @@ pub(super) async fn check(look: &Look) -> Checked {
     if sensors.pods.is_empty() {
         return Ok(Finding::not_applicable("there is no sensor"));
     }
-    let seen = match look.nodes().await {
-        Ok(nodes) => look.watched_nodes().await.map(|watched| (nodes, watched)),
-        Err(error) => Err(error),
-    };
-    Ok(judge(&sensors.pods, seen))
+    // Both lists may be long.
+    let (nodes, watched) = futures::join!(look.nodes(), look.watched_nodes());
+    Ok(judge(
+        &sensors.pods,
+        nodes.and_then(|nodes| Ok((nodes, watched?))),
+    ))
 }
 
 /// What the `DaemonSets` say of themselves is known even where nodes or pods cannot be seen.
@@ -79,7 +80,6 @@ mod tests {
             arch: "amd64".into(),
             refusal,
             has: [false; 2],
-            cloud: None,
         }
     }
 

@@ -59,6 +59,9 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
 
 /// The alerts to expect, each once.
 pub(super) fn expected(alerts: &[AlertExpectation], width: Width) -> String {
+    if alerts.is_empty() {
+        return "No alert is expected.\n".to_owned();
+    }
     let mut seen = BTreeSet::new();
     let rows = alerts.iter().filter(|alert| seen.insert(&alert.id)).map(|alert| {
         let optional = alert.optional.then(|| "nothing, but may stay away".to_owned());

@@ -337,3 +337,21 @@ fn a_dry_run_says_everything_and_reaches_nobody() {
     assert_eq!(json["schema"], "defender-sim/plan/v1");
     assert_eq!(json["steps"].as_array().unwrap().len(), 4);
 }
+
+#[test]
+fn the_baseline_is_a_flag_of_every_run_and_no_command() {
+    let server = ["--server", "https://127.0.0.1:1", "--dry-run", "--baseline"];
+    for run in [&["crypto"][..], &["all"], &["run", "recon", "secrets"]] {
+        let output = self::run(&[run, &server].concat(), &[]);
+        let said = stdout(&output);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        for part in [
+            "baseline.visit: ask the web server for a page",
+            "No alert is expected.",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        assert!(!said.contains("crypto."), "{said}");
+    }
+    assert_eq!(run(&["baseline"], &[]).status.code(), Some(2));
+}
