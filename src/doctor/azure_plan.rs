@@ -10,14 +10,15 @@ const SENSOR: &str = "ContainerSensor";
 pub(super) async fn check(look: &Look) -> Checked {
     let (located, scope) = look.scope().await?;
     let plan = plan(&located.arm, scope.subscription(), located.search.found.as_ref()).await?;
-    let sensors = look.sensors().await;
-    Ok(judge(
-        &plan,
-        sensors.is_ok_and(|sensors| !sensors.pods.is_empty()),
-    ))
+    let bare = look
+        .sensors()
+        .await
+        .is_ok_and(|sensors| sensors.facts.sensors.is_empty());
+    Ok(judge(&plan, bare))
 }
 
-fn judge(plan: &Plan, sensor: bool) -> Finding {
+/// `bare` is whether it is known that there is no sensor in the cluster.
+fn judge(plan: &Plan, bare: bool) -> Finding {
     let Plan { on, of, extensions } = plan;
     if !on {
         return Finding::failed(format!("off in {of}: no alert can be raised")).advise(
@@ -34,7 +35,7 @@ fn judge(plan: &Plan, sensor: bool) -> Finding {
     let told: Vec<String> = told.map(|(word, names)| format!("{word} {names}")).collect();
     let seen = [vec![format!("on in {of}")], told].concat().join("; ");
     let sensor_off = extensions.iter().any(|part| part.name == SENSOR && !part.enabled);
-    if sensor_off && !sensor {
+    if sensor_off && bare {
         return Finding::warning(seen).advise(
             "nothing puts the sensor on the nodes: turn its part of the plan on, or install its Helm chart",
         );
@@ -50,30 +51,24 @@ mod tests {
 
     #[test]
     fn off_is_a_fault_and_so_is_a_sensor_that_nobody_brings() {
-        for (on, enabled, sensor, status, said) in [
-            (false, true, true, Failed, "off in subscription s: no alert"),
-            (
-                true,
-                true,
-                false,
-                Ok,
-                "on in subscription s; with ContainerSensor",
-            ),
+        for (on, enabled, bare, status, said) in [
+            (false, true, false, Failed, "off in subscription s: no alert"),
+            (true, true, true, Ok, "on in subscription s; with ContainerSensor"),
             (
                 true,
                 false,
-                true,
+                false,
                 Ok,
                 "on in subscription s; without ContainerSensor",
             ),
-            (true, false, false, Warning, "without ContainerSensor"),
+            (true, false, true, Warning, "without ContainerSensor"),
         ] {
             let extensions = vec![Extension {
                 name: SENSOR.into(),
                 enabled,
             }];
             let of = "subscription s".into();
-            let finding = judge(&Plan { on, of, extensions }, sensor);
+            let finding = judge(&Plan { on, of, extensions }, bare);
             assert_eq!(finding.status, status, "{finding:?}");
             assert!(finding.seen.contains(said), "{finding:?}");
         }

@@ -10,41 +10,46 @@ pub(super) async fn check(look: &Look) -> Checked {
     if cluster.kind != ClusterKind::Aks {
         return Ok(Finding::not_applicable("it is no AKS cluster"));
     }
-    let flavours = match look.sensors().await {
-        Ok(sensors) => sensors.facts.flavours(),
-        Err(_) => vec![],
-    };
-    Ok(judge(facts.sensor, &flavours))
+    let sensors = look.sensors().await;
+    let flavours = sensors.map(|sensors| sensors.facts.flavours());
+    Ok(judge(facts.sensor, flavours.ok().as_deref()))
 }
 
-fn judge(profile: Option<bool>, there: &[Flavour]) -> Finding {
-    let add_on = there.contains(&Flavour::AksAddOn);
-    match profile {
-        Some(true) if add_on => Finding::ok("has the sensor"),
-        Some(true) => Finding::warning("has the sensor, and the cluster has no add-on")
+/// `there` are the sensors in the cluster, where they could be seen.
+fn judge(profile: Option<bool>, there: Option<&[Flavour]>) -> Finding {
+    let add_on = there.is_some_and(|there| there.contains(&Flavour::AksAddOn));
+    match (profile == Some(true), there) {
+        (true, None) => Finding::ok("has the sensor; whether it is in the cluster could not be seen"),
+        (true, Some(_)) if add_on => Finding::ok("has the sensor"),
+        (true, Some(_)) => Finding::warning("has the sensor, and the cluster has no add-on")
             .advise("it takes some minutes to come; see: kubectl get pods -n kube-system"),
-        _ if !there.is_empty() && !add_on => {
-            Finding::ok("has no sensor; the one in the cluster was installed another way")
+        (false, None) => {
+            Finding::not_told("has no sensor; whether the cluster has another could not be seen")
         }
-        Some(false) | None => Finding::warning("has no sensor")
+        (false, Some(_)) if add_on => Finding::warning("has no sensor, and the cluster still has the add-on")
+            .advise("see: az aks show --query securityProfile.defender"),
+        (false, Some([])) => Finding::warning("has no sensor")
             .advise("az aks update --enable-defender, or install the sensor's Helm chart"),
+        (false, Some(_)) => Finding::ok("has no sensor; the one in the cluster was installed another way"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::CheckStatus::{self, Ok, Warning};
+    use crate::result::CheckStatus::{self, CouldNotTell, Ok, Warning};
 
     #[test]
     fn a_sensor_by_another_way_needs_no_profile() {
         for (profile, there, status) in [
-            (Some(true), &[Flavour::AksAddOn][..], Ok),
-            (Some(true), &[], Warning),
-            (Some(false), &[Flavour::Helm], Ok),
-            (None, &[Flavour::Helm], Ok),
-            (Some(false), &[Flavour::AksAddOn], Warning),
-            (None, &[], Warning),
+            (Some(true), Some(&[Flavour::AksAddOn][..]), Ok),
+            (Some(true), Some(&[]), Warning),
+            (Some(true), None, Ok),
+            (Some(false), Some(&[Flavour::Helm]), Ok),
+            (None, Some(&[Flavour::Helm]), Ok),
+            (Some(false), Some(&[Flavour::AksAddOn]), Warning),
+            (None, Some(&[]), Warning),
+            (None, None, CouldNotTell),
         ] {
             let came: CheckStatus = judge(profile, there).status;
             assert_eq!(came, status, "{profile:?} {there:?}");
