@@ -2,9 +2,10 @@
 //! whether the network keeps to them is not seen from here.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -33,28 +34,40 @@ pub(super) async fn check(look: &Look) -> Checked {
         )));
     }
     let policies = look.cluster.all::<NetworkPolicy>(Some(name)).await?;
-    Ok(judge(&look.plan, &policies, &groups.unwrap_or_default()))
+    Ok(judge(&look.plan, &policies, groups.ok().as_deref()))
 }
 
-fn judge(plan: &Plan, policies: &[NetworkPolicy], groups: &[String]) -> Finding {
+fn judge(plan: &Plan, policies: &[NetworkPolicy], groups: Option<&[String]>) -> Finding {
     let mut unread: Vec<&str> = NOT_READ
         .iter()
-        .filter(|(group, _)| groups.iter().any(|served| served == group))
+        .filter(|(group, _)| groups.into_iter().flatten().any(|served| served == group))
         .map(|(_, whose)| *whose)
         .collect();
     unread.dedup();
-    let unread = if unread.is_empty() {
+    let unread = if groups.is_none() {
+        "; whether there are policies of another kind could not be seen".to_owned()
+    } else if unread.is_empty() {
         String::new()
     } else {
         format!("; those of {} are not read", unread.join(" and "))
     };
-    let cut = cut(plan, policies);
+    let (cut, not_known) = cut(plan, policies);
+    let not_known = if not_known.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "; whether address blocks let the victim reach {} is not known",
+            not_known.join(" and ")
+        )
+    };
     let name = &plan.namespace.name;
     if cut.is_empty() {
         let number = counted(policies.len(), "policy").replace("policys", "policies");
-        return Finding::ok(format!("{number} in namespace {name}, none in the way{unread}"));
+        return Finding::ok(format!(
+            "{number} in namespace {name}, none in the way{not_known}{unread}"
+        ));
     }
-    Finding::warning(format!("where the network keeps to them, they cut {}{unread}", cut.join(", "))).advise(format!(
+    Finding::warning(format!("where the network keeps to them, they cut {}{not_known}{unread}", cut.join(", "))).advise(format!(
         "allow it for pods with the label app.kubernetes.io/part-of=mdc-simulation; see: kubectl get networkpolicies -n {name} -o yaml"
     ))
 }
@@ -65,12 +78,14 @@ enum Way<'a> {
     Pod(&'a Labels),
     /// The cluster's DNS.
     Dns,
-    /// Anything else, at this port.
-    Outside(i32),
+    /// Anything else, at this port; its address, where it is not a name.
+    Outside(Option<Ipv4Addr>, i32),
+    /// Every address there is, at this port.
+    Anywhere(i32),
 }
 
-/// Connections of the run that policies do not let through.
-fn cut(plan: &Plan, policies: &[NetworkPolicy]) -> Vec<String> {
+/// Connections of the run that policies do not let through, and addresses of which that is not known.
+fn cut(plan: &Plan, policies: &[NetworkPolicy]) -> (Vec<String>, Vec<String>) {
     let manifests = manifest::render(plan, "");
     let labels = |name: &str| -> Labels {
         let pod = manifests.pods.iter().find(|pod| pod.name == name);
@@ -105,17 +120,27 @@ fn cut(plan: &Plan, policies: &[NetworkPolicy]) -> Vec<String> {
         let through = leaves(&specs, &victim, &Way::Pod(&attacker)) && enters(&specs, &attacker, &victim);
         ways.push(("the victim's way to the attacker".to_owned(), through));
     }
+    let mut not_known = vec![];
     for address in addresses.iter().filter(|address| !of_attacker(address)) {
-        let way = Way::Outside(port(address));
-        ways.push((
-            format!("the victim's way to {address}"),
-            leaves(&specs, &victim, &way),
-        ));
+        let (literal, port) = (literal(address), port(address));
+        let through = leaves(&specs, &victim, &Way::Outside(literal, port));
+        if through && literal.is_none() && !leaves(&specs, &victim, &Way::Anywhere(port)) {
+            not_known.push(address.clone());
+        }
+        ways.push((format!("the victim's way to {address}"), through));
     }
-    ways.into_iter()
+    let cut = ways
+        .into_iter()
         .filter(|(_, through)| !through)
         .map(|(way, _)| way)
-        .collect()
+        .collect();
+    (cut, not_known)
+}
+
+/// The address itself, where it is not a name or a range.
+fn literal(address: &str) -> Option<Ipv4Addr> {
+    let host = address.split_once(':').map_or(address, |(host, _)| host);
+    host.parse().ok()
 }
 
 /// The number at the end of an address: scenarios write `host:80` and `range, port 443`.
@@ -137,12 +162,12 @@ fn leaves(specs: &[&NetworkPolicySpec], pod: &Labels, way: &Way) -> bool {
                 Way::Pod(labels) => lets_pod(peers, labels) && lets_port(ports, 80),
                 // Where the DNS is, differs: whatever is let through at its port is taken to be it.
                 Way::Dns => lets_port(ports, 53),
-                Way::Outside(port) => {
-                    let outside = |peers: &[NetworkPolicyPeer]| {
-                        peers.is_empty() || peers.iter().any(|peer| peer.ip_block.is_some())
-                    };
-                    peers.is_none_or(outside) && lets_port(ports, *port)
+                // Where a name leads is not looked up: any block is taken to let it through.
+                Way::Outside(to, port) => {
+                    let lets = |block: &IPBlock| to.is_none_or(|to| lets_address(block, to));
+                    lets_out(peers, lets) && lets_port(ports, *port)
                 }
+                Way::Anywhere(port) => lets_out(peers, lets_all) && lets_port(ports, *port),
             }
         })
 }
@@ -188,6 +213,38 @@ fn lets_pod(peers: Option<&[NetworkPolicyPeer]>, labels: &Labels) -> bool {
     })
 }
 
+/// No peers are all peers; of the others, only blocks of addresses are outside.
+fn lets_out(peers: Option<&[NetworkPolicyPeer]>, lets: impl Fn(&IPBlock) -> bool) -> bool {
+    peers.is_none_or(|peers| {
+        peers.is_empty() || peers.iter().any(|peer| peer.ip_block.as_ref().is_some_and(&lets))
+    })
+}
+
+fn lets_address(block: &IPBlock, address: Ipv4Addr) -> bool {
+    let mut except = block.except.iter().flatten();
+    contains(&block.cidr, address) && !except.any(|cidr| contains(cidr, address))
+}
+
+/// Only the block of all has both the first address and the last one.
+fn lets_all(block: &IPBlock) -> bool {
+    let ends = [Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST];
+    ends.iter().all(|end| contains(&block.cidr, *end)) && block.except.iter().flatten().next().is_none()
+}
+
+/// Whether a range has the address; one of IPv6, or one that cannot be read, has not.
+fn contains(cidr: &str, address: Ipv4Addr) -> bool {
+    let range = || {
+        let (first, length) = cidr.split_once('/')?;
+        let free = 32_u32.checked_sub(length.parse().ok()?)?;
+        Some((first.parse::<Ipv4Addr>().ok()?, free))
+    };
+    range().is_some_and(|(first, free)| {
+        let differ = first.to_bits() ^ address.to_bits();
+        // All 32 bits are free in the range of all.
+        differ.checked_shr(free).unwrap_or(0) == 0
+    })
+}
+
 /// No ports are all ports; a port by name may be any.
 fn lets_port(ports: Option<&[NetworkPolicyPort]>, wanted: i32) -> bool {
     ports.is_none_or(|ports| {
@@ -227,17 +284,32 @@ mod tests {
     use crate::result::CheckStatus::{Ok, Warning};
     use crate::scenario::catalogue;
 
-    fn cut_by(scenario: &str, specs: &[&str]) -> Vec<String> {
+    fn plan_of(scenario: &str) -> Plan {
         let mut plan = plan(None);
         plan.scenarios = vec![catalogue::find(scenario).unwrap().clone()];
-        let policies: Vec<NetworkPolicy> = specs
+        plan
+    }
+
+    fn policy(spec: &str) -> NetworkPolicy {
+        let spec: serde_json::Value = serde_json::from_str(spec).unwrap();
+        serde_json::from_value(serde_json::json!({ "spec": spec })).unwrap()
+    }
+
+    /// Lets pods reach each other, and these blocks.
+    fn blocks(blocks: &[&str]) -> NetworkPolicy {
+        let peers: Vec<String> = blocks
             .iter()
-            .map(|spec| {
-                let spec: serde_json::Value = serde_json::from_str(spec).unwrap();
-                serde_json::from_value(serde_json::json!({ "spec": spec })).unwrap()
-            })
+            .map(|block| format!(r#", {{"ipBlock": {block}}}"#))
             .collect();
-        cut(&plan, &policies)
+        policy(&format!(
+            r#"{{"podSelector": {{}}, "policyTypes": ["Egress"], "egress": [{{"to": [{{"podSelector": {{}}}}{}]}}]}}"#,
+            peers.concat()
+        ))
+    }
+
+    fn cut_by(scenario: &str, specs: &[&str]) -> Vec<String> {
+        let policies: Vec<NetworkPolicy> = specs.iter().map(|spec| policy(spec)).collect();
+        cut(&plan_of(scenario), &policies).0
     }
 
     const DENY_EGRESS: &str = r#"{"podSelector": {}, "policyTypes": ["Egress"]}"#;
@@ -344,22 +416,118 @@ mod tests {
         }
     }
 
+    /// A scenario, blocks, what they cut, and what is not known.
+    type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+
+    #[test]
+    fn blocks_let_through_what_they_contain() {
+        const ALL: &str = r#"{"cidr": "0.0.0.0/0"}"#;
+        const BUT_METADATA: &str = r#"{"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}"#;
+        const PRIVATE: &str = r#"{"cidr": "10.0.0.0/8"}"#;
+        const ALL_OF_IPV6: &str = r#"{"cidr": "::/0"}"#;
+        let metadata: &[&str] = &["the victim's way to 169.254.169.254:80"];
+        let domain: &[&str] = &["mdc-eicar.alerts.security.azure.com:80"];
+        let kubernetes: &[&str] = &["kubernetes.default:443", "kubernetes.default/24, port 443"];
+        let cases: [Case; 17] = [
+            ("lateral-mov", &[], metadata, &[]),
+            ("lateral-mov", &[ALL], &[], &[]),
+            ("lateral-mov", &[BUT_METADATA], metadata, &[]),
+            ("lateral-mov", &[PRIVATE], metadata, &[]),
+            ("lateral-mov", &[ALL_OF_IPV6], metadata, &[]),
+            // Peers add up.
+            (
+                "lateral-mov",
+                &[BUT_METADATA, r#"{"cidr": "169.254.0.0/16"}"#],
+                &[],
+                &[],
+            ),
+            ("lateral-mov", &[r#"{"cidr": "169.254.169.254/32"}"#], &[], &[]),
+            (
+                "lateral-mov",
+                &[r#"{"cidr": "169.254.169.255/32"}"#],
+                metadata,
+                &[],
+            ),
+            (
+                "lateral-mov",
+                &[r#"{"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "169.254.0.0/16"]}"#],
+                metadata,
+                &[],
+            ),
+            (
+                "lateral-mov",
+                &[r#"{"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}"#],
+                &[],
+                &[],
+            ),
+            (
+                "lateral-mov",
+                &[
+                    r#"{"cidr": "169.254.169.254/33"}"#,
+                    r#"{"cidr": "169.254.169.254"}"#,
+                ],
+                metadata,
+                &[],
+            ),
+            // Where a name leads is known only to be in the block of all.
+            ("ti-domain", &[ALL], &[], &[]),
+            ("ti-domain", &[ALL, ALL_OF_IPV6, PRIVATE], &[], &[]),
+            ("ti-domain", &[BUT_METADATA], &[], domain),
+            ("ti-domain", &[ALL_OF_IPV6], &[], domain),
+            ("recon", &[PRIVATE], &[], kubernetes),
+            (
+                "recon",
+                &[],
+                &[
+                    "the victim's way to kubernetes.default:443",
+                    "the victim's way to kubernetes.default/24, port 443",
+                ],
+                &[],
+            ),
+        ];
+        for (scenario, peers, expected, expected_not_known) in cases {
+            let (cut, not_known) = cut(&plan_of(scenario), &[blocks(peers)]);
+            assert_eq!(cut, expected, "{scenario} {peers:?}");
+            assert_eq!(not_known, expected_not_known, "{scenario} {peers:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        let unseen = "; whether there are policies of another kind could not be seen";
+        let domain = "; whether address blocks let the victim reach mdc-eicar.alerts.security.azure.com:80 is not known";
+        let private = blocks(&[r#"{"cidr": "10.0.0.0/8"}"#]);
+        let none = "1 policy in namespace mdc-simulation, none in the way";
+        let finding = judge(&plan_of("ti-domain"), std::slice::from_ref(&private), Some(&[]));
+        assert_eq!(finding, Finding::ok(format!("{none}{domain}")));
+        let finding = judge(&plan_of("ti-domain"), std::slice::from_ref(&private), None);
+        assert_eq!(finding, Finding::ok(format!("{none}{domain}{unseen}")));
+        // What is cut does not hide it.
+        let mut plan = plan_of("ti-domain");
+        plan.scenarios.extend(plan_of("lateral-mov").scenarios);
+        let finding = judge(&plan, &[private], None);
+        assert_eq!(finding.status, Warning);
+        assert_eq!(
+            finding.seen,
+            format!(
+                "where the network keeps to them, they cut the victim's way to 169.254.169.254:80{domain}{unseen}"
+            )
+        );
+    }
+
     #[test]
     fn policies_of_others_are_said_to_be_unread() {
-        let deny: NetworkPolicy = serde_json::from_value(serde_json::json!({
-            "spec": { "podSelector": {}, "policyTypes": ["Egress"] },
-        }))
-        .unwrap();
+        let deny = policy(DENY_EGRESS);
         let groups: Vec<String> = ["apps", "cilium.io", "crd.projectcalico.org", "projectcalico.org"]
             .map(str::to_owned)
             .into();
-        let finding = judge(&plan(None), &[], &groups);
+        let finding = judge(&plan(None), &[], Some(&groups));
         assert_eq!(finding.status, Ok);
         assert_eq!(
             finding.seen,
             "0 policies in namespace mdc-simulation, none in the way; those of Cilium and Calico are not read"
         );
-        let finding = judge(&plan(None), &[deny], &[]);
+        let finding = judge(&plan(None), &[deny], Some(&[]));
         assert_eq!(finding.status, Warning);
         assert!(
             finding
