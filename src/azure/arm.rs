@@ -403,7 +403,7 @@ fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<
 
 /// Waits, unless that would take longer than there is.
 async fn pause(wait: Duration, deadline: Instant) -> std::result::Result<(), Explained> {
-    if Instant::now() + wait > deadline {
+    if wait > deadline.saturating_duration_since(Instant::now()) {
         let message = format!(
             "Azure has too many requests and wants to be asked again in {:.0} s, which is longer than this waits",
             wait.as_secs_f64().ceil()

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::export::meaning;
 use super::table::{clean, seconds as seconds_to_detect};
 use crate::exit::Exit;
-use crate::result::{AlertVerdict, RunResult, StepResult, Verdict};
+use crate::result::{AlertVerdict, RaisedAlert, RunResult, StepResult, Verdict, Verification};
 use crate::scenario::Outcome;
 
 /// Name of the run's own suite. No scenario can be called so: an id has no dots.
@@ -106,7 +106,10 @@ pub(super) fn render(result: &RunResult) -> String {
         })
         .collect();
     if let Some(verification) = &result.verification {
-        let cases = verification.alerts.iter().map(alert).collect();
+        let mut cases: Vec<Case> = verification.alerts.iter().map(alert).collect();
+        if cases.is_empty() {
+            cases.push(none(&verification.additional));
+        }
         suites.push(suite(result, ALERTS, 0.0, cases));
     }
     let ms = result.ended.duration_since(result.started).as_secs_f64() * 1000.0;
@@ -238,13 +241,30 @@ fn alert(alert: &AlertVerdict) -> Case<'static> {
     case
 }
 
+/// Whether no alert came where none was to come.
+fn none(raised: &[RaisedAlert]) -> Case<'static> {
+    let mut case = passed(ALERTS, "no alert is raised");
+    let names: Vec<String> = raised.iter().map(|alert| alert.name.clone()).collect();
+    if !names.is_empty() {
+        case.failure = Some(said(
+            Some(Verdict::Raised.as_str()),
+            "an alert came that must not",
+            &names,
+        ));
+    }
+    case
+}
+
 /// Whether the run went on to its end; steps that were not begun for it are only skipped.
 fn end(result: &RunResult) -> Case<'static> {
     let mut case = passed(RUN, "the run goes on to its end");
     if let Some(problem) = &result.problem {
         let more: Vec<String> = problem.details.iter().chain(&problem.hint).cloned().collect();
         case.error = Some(said(None, &problem.message, &more));
-    } else if !matches!(result.exit, Exit::Ok | Exit::NotProved | Exit::LeftBehind) {
+    } else if !(matches!(result.exit, Exit::Ok | Exit::NotProved | Exit::LeftBehind)
+        || (result.exit == Exit::AlertMissing
+            && result.verification.as_ref().is_some_and(Verification::is_wrong)))
+    {
         // Those have a test that says so; a code that has none must not look like success.
         case.error = Some(said(None, meaning(result.exit), &[]));
     }
@@ -281,6 +301,29 @@ mod tests {
         let from = text.find(start).unwrap_or_else(|| panic!("no {start} in {text}"));
         let length = text[from..].find(end).unwrap() + end.len();
         text[from..from + length].to_owned()
+    }
+
+    #[test]
+    fn where_no_alert_may_come_one_that_came_fails() {
+        let mut result = fixture::verified();
+        let verification = result.verification.as_mut().unwrap();
+        verification.alerts.clear();
+        verification.additional.clear();
+        assert!(
+            render(&result)
+                .contains("<testcase name=\"no alert is raised\" classname=\"defender-sim.alerts\"/>")
+        );
+        let raised = fixture::verified().verification.unwrap().alerts;
+        let raised = raised.into_iter().find_map(|alert| alert.raised).unwrap();
+        result.verification.as_mut().unwrap().additional = vec![raised];
+        result.exit = Exit::AlertMissing;
+        let text = render(&result);
+        assert!(text.contains("message=\"an alert came that must not\""), "{text}");
+        assert_eq!(
+            text.matches("<error").count(),
+            0,
+            "one fault is told once: {text}"
+        );
     }
 
     #[test]

@@ -37,14 +37,14 @@ impl Standing {
             (None, Outcome::Skipped) => None,
             (Some(verification), _) if detected(scenario, step, verification) => Some(Standing::Detected),
             (Some(_), Outcome::Proved) => Some(Standing::NotDetected),
-            (Some(_), _) => Some(Standing::NotRun),
+            (Some(_), Outcome::Failed | Outcome::Blocked | Outcome::Skipped) => Some(Standing::NotRun),
         }
     }
 
     /// Score, colour and meaning. The gradient goes through these colours at these scores.
     fn look(self) -> (u8, &'static str, &'static str) {
         match self {
-            Standing::NotRun => (0, "#cccccc", "not run"),
+            Standing::NotRun => (0, "#cccccc", "not run, or not proved"),
             Standing::NotDetected => (50, "#d9534f", "run, not detected"),
             Standing::Detected => (100, "#5cb85c", "detected"),
             Standing::Run => (50, "#f0ad4e", "run, not proved"),

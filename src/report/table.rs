@@ -199,7 +199,7 @@ fn verdicts(verification: &Verification, width: Width) -> String {
         let raised = alert.raised.as_ref();
         let status = raised
             .and_then(|raised| raised.status.as_deref())
-            .filter(|status| *status == "Dismissed");
+            .filter(|status| status.eq_ignore_ascii_case("dismissed"));
         let notes: Vec<&str> = status.into_iter().chain(alert.reason.as_deref()).collect();
         let mut row = vec![
             alert.name.clone(),
