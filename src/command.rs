@@ -227,9 +227,12 @@ async fn attack(
     let stop = stop(report)?;
     let place = match &run.verify {
         Some(options) => {
-            let place = verify::find(options, &info, cluster.marks(marks(&target)).await).await?;
-            place.try_out().await?;
-            Some((options, place))
+            let find = async {
+                let place = verify::find(options, &info, cluster.marks(marks(&target)).await).await?;
+                place.try_out().await?;
+                Ok((options, place))
+            };
+            Some(unless_stopped(&stop, find).await.map_err(not_started)?)
         }
         None => None,
     };
@@ -237,17 +240,23 @@ async fn attack(
         resource_id: place.as_ref().and_then(|(_, place)| place.resource_id()),
         ..info
     };
-    let facts = match &place {
-        Some(_) => doctor::facts(&cluster, plan).await,
-        None => None,
-    };
     let consent = async |started: &Started| {
         consent(run, plan, &target, started, &events).await?;
         note.map_or(Ok(()), |file| {
             file.write(&report::json(&soc_note(plan, started, agent)))
         })
     };
-    let mut result = engine::run(&cluster, plan, info, consent, &stop, &events).await;
+    let mut facts = None;
+    let attack = Box::pin(engine::run(&cluster, plan, info, consent, &stop, &events));
+    // What is seen of the sensor meanwhile; the run does not wait for it.
+    let gather = async {
+        facts = doctor::facts(&cluster, plan).await;
+        std::future::pending().await
+    };
+    let mut result = tokio::select! {
+        result = attack => result,
+        never = gather => never,
+    };
     result.facts = facts;
     let attacked = result.cleanup.is_some() || result.kept_until.is_some();
     if attacked {
@@ -255,11 +264,10 @@ async fn attack(
     }
     let mut unread = None;
     if let Some((options, place)) = place.filter(|_| attacked && !stop.requested()) {
-        unread = look(&mut result, &place, options, false, &stop, &events)
-            .await
-            .err();
+        unread = look(&mut result, &place, options, false, &stop, &events).await;
         result.exit = result.exit.worse(judged(&result, unread.as_ref(), &stop));
         result.exit_code = result.exit.code();
+        keep_record(&result, &events);
     }
     drop((events, cluster));
     let _ = show.await;
@@ -286,6 +294,10 @@ async fn verify_run(
             since,
             until,
         } => {
+            if since > until {
+                let message = format!("--since {since} is after --until {until}");
+                return Err(Problem::usage(message, None));
+            }
             let (_, target) = connect::resolve(connect, &Environment::from_process())?;
             let scenarios: Vec<Scenario> = scenarios.iter().map(scenario).collect::<Result<_, _>>()?;
             (
@@ -303,25 +315,55 @@ async fn verify_run(
         }
         _ => Marks::of_kubeconfig(&result.cluster.server, result.cluster.context.as_deref()),
     };
-    let place = verify::find(&asked.options, &result.cluster, marks).await?;
+    let find = verify::find(&asked.options, &result.cluster, marks);
+    let place = unless_stopped(&stop, find).await?;
     result.cluster.resource_id = place.resource_id();
-    let unread = look(&mut result, &place, &asked.options, unobserved, &stop, &events)
-        .await
-        .err();
+    result.verification = None;
+    let unread = look(&mut result, &place, &asked.options, unobserved, &stop, &events).await;
     // The answer is to the question about alerts, whatever became of the run.
     let exit = judged(&result, unread.as_ref(), &stop);
     (result.exit, result.exit_code) = (exit, exit.code());
     drop(events);
     let _ = show.await;
-    if let Some(problem) = unread {
-        return Err(problem);
+    match unread {
+        Some(problem) if result.verification.is_none() => return Err(problem),
+        Some(problem) => {
+            report.run(&result);
+            report.problem(&problem);
+        }
+        None => report.run(&result),
     }
-    report.run(&result);
     write_all(reports, &result)?;
     Ok(exit)
 }
 
-/// Reads alerts and puts the verdicts into the result, and into its record where it has one.
+/// Does it, unless it is stopped before it is done.
+async fn unless_stopped<T>(
+    stop: &Stop,
+    doing: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    tokio::select! {
+        done = doing => done,
+        () = stop.wait() => Err(Problem {
+            message: "interrupted before alerts could be read".to_owned(),
+            hint: None,
+            details: vec![],
+            exit: Exit::Interrupted,
+        }),
+    }
+}
+
+/// What was in the way before anything was made.
+fn not_started(problem: Problem) -> Problem {
+    let exit = match problem.exit {
+        Exit::AlertMissing => Exit::NotStarted,
+        other => other,
+    };
+    Problem { exit, ..problem }
+}
+
+/// Reads alerts and puts the verdicts into the result, and into its record where it has one. Also says what was
+/// in the way of reading on.
 async fn look(
     result: &mut RunResult,
     place: &Place,
@@ -329,16 +371,21 @@ async fn look(
     unobserved: bool,
     stop: &Stop,
     events: &Events,
-) -> Result<(), Problem> {
+) -> Option<Problem> {
     let mut recorded = result.clone();
+    let others = History::of_user()
+        .map(|history| history.all())
+        .unwrap_or_default();
     let seen = |verification: &Verification| {
         if !unobserved {
             recorded.verification = Some(verification.clone());
             keep_record(&recorded, events);
         }
     };
-    result.verification = Some(verify::watch(result, place, options, unobserved, stop, events, seen).await?);
-    Ok(())
+    let runs = (&*result, &others[..]);
+    let watched = verify::watch(runs, place, options, unobserved, stop, events, seen).await;
+    result.verification = watched.last;
+    watched.unread
 }
 
 /// What a look for alerts means for the process.

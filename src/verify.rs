@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::azure::{AzureCluster, AzureError, AzureOptions, Cause, Located, LoginKind, Source, locate, plan};
 use crate::cli::{AlertSource, VerifyOptions};
+use crate::defender::alerts;
 use crate::defender::facts::{Fact, Facts};
 use crate::defender::marks::Marks;
 use crate::defender::verdict::{self, Names, Question, Subject};
@@ -48,7 +49,14 @@ pub async fn find(options: &VerifyOptions, cluster: &ClusterInfo, marks: Marks) 
             let bad =
                 |cause: String| Problem::usage(format!("{} cannot be used: {cause}", path.display()), None);
             let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
-            serde_saphyr::from_str(&text).map_err(|error| bad(error.without_snippet().to_string()))?
+            let names: Names =
+                serde_saphyr::from_str(&text).map_err(|error| bad(error.without_snippet().to_string()))?;
+            if let Some(id) = names.keys().find(|id| alerts::find(id).is_none()) {
+                return Err(bad(format!(
+                    "there is no alert {id:?}; see: kubectl defender-sim alerts -o name"
+                )));
+            }
+            names
         }
     };
     let said = options.azure.resource_id.clone();
@@ -79,7 +87,14 @@ pub async fn find(options: &VerifyOptions, cluster: &ClusterInfo, marks: Marks) 
     };
     let plan = match plan(&arm, scope.subscription(), search.found.as_ref()).await {
         Ok(plan) if plan.on => Fact::Yes,
-        Ok(plan) => Fact::No(format!("the plan Defender for Containers is off in {}", plan.of)),
+        Ok(plan) => {
+            let off = format!("the plan Defender for Containers is off in {}", plan.of);
+            if plan.decides {
+                Fact::No(off)
+            } else {
+                Fact::Unknown(off)
+            }
+        }
         // Alerts can be read without the right to read plans.
         Err(error) => Fact::Unknown(error.to_string()),
     };
@@ -115,40 +130,47 @@ impl Place {
     }
 }
 
-/// Reads the alerts of `run` until `options` say that it is enough; `seen` is told of each look, so that what
-/// is known is kept even if this process is not.
-///
-/// # Errors
-/// When alerts cannot be read: at once for what will not change by itself, else at the end.
+/// What was seen when the watch ended.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// The last verdicts, where there was a look.
+    pub last: Option<Verification>,
+    /// What keeps alerts from being read: at once for what will not change by itself, else at the end.
+    pub unread: Option<Problem>,
+}
+
+/// Reads the alerts of `run`, which are not those of `others`, until `options` say that it is enough; `seen` is
+/// told of each look, so that what is known is kept even if this process is not.
 pub async fn watch(
-    run: &RunResult,
+    (run, others): (&RunResult, &[RunResult]),
     place: &Place,
     options: &VerifyOptions,
     unobserved: bool,
     stop: &Stop,
     events: &Events,
     mut seen: impl FnMut(&Verification),
-) -> Result<Verification, Problem> {
-    let subject = Subject::of(run, place.cluster.clone());
+) -> Watched {
+    let subject = Subject::of(run, place.cluster.clone()).beside(others, run);
     let waited = SignedDuration::try_from(options.wait).unwrap_or(SignedDuration::MAX);
     let end = run.ended.saturating_add(waited).unwrap_or(Timestamp::MAX);
-    let mut last: Result<Verification, Problem> = Err(Problem::usage("no look was made".to_owned(), None));
+    let mut watched = Watched::default();
     let mut question = Question {
         facts: facts(run, options, &place.plan),
         names: place.names.clone(),
         waiting: true,
+        stale: None,
         slowest: options
             .max_time_to_detect
             .and_then(|slowest| slowest.try_into().ok()),
         unobserved,
     };
-    let mut first = true;
     loop {
         let looked = Timestamp::now();
         question.waiting = looked < end;
+        question.stale = place.source.as_of().filter(|of| !question.waiting && *of < end);
         let read = tokio::select! {
             read = place.source.alerts(subject.from - EARLIER, |alert| subject.may_concern(alert)) => read,
-            () = stop.wait() => return last,
+            () = stop.wait() => return watched,
         };
         match read {
             Ok(fired) => {
@@ -162,21 +184,21 @@ pub async fn watch(
                 });
                 // Where nothing is to come, the whole time has to pass without it.
                 let quiet = verification.alerts.is_empty() && verification.additional.is_empty();
-                last = Ok(verification);
+                watched.last = Some(verification);
                 if waiting == 0 && !(quiet && looked < end) {
-                    return last;
+                    return watched;
                 }
             }
-            Err(error) if first || !passing(error.explained.cause) || looked >= end => {
-                return last.or(Err(error.into()));
+            Err(error) if watched.last.is_none() || !passing(error.explained.cause) || looked >= end => {
+                watched.unread = Some(error.into());
+                return watched;
             }
             Err(error) => events.send(Event::Notice(error.to_string())),
         }
-        first = false;
         let left = Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
         tokio::select! {
             () = tokio::time::sleep(options.interval.min(left)) => {}
-            () = stop.wait() => return last,
+            () = stop.wait() => return watched,
         }
     }
 }

@@ -21,6 +21,8 @@ pub const EXCLUSION_TAGS: [&str; 2] = [
 pub struct Plan {
     /// Whether it is on.
     pub on: bool,
+    /// Whether no other plan counts for the cluster: one that is not AKS may have its plan at a connector.
+    pub decides: bool,
     /// Where it is, or is not: `subscription S`, `connector C`.
     pub of: String,
     /// Its parts; none are told of a connector's.
@@ -57,6 +59,8 @@ pub struct SuppressionRule {
     pub state: String,
     /// When it ends, where it does.
     pub expires: Option<Timestamp>,
+    /// Whether it is for alerts about some things only: for which is not read.
+    pub conditions: bool,
 }
 
 /// The plan Defender for Containers that is for this cluster: that of its connector where it has one
@@ -67,10 +71,14 @@ pub struct SuppressionRule {
 ///
 /// Those of [`Arm::get`]; an answer of another shape.
 pub async fn plan(arm: &Arm, subscription: &str, cluster: Option<&AzureCluster>) -> Result<Plan> {
-    match cluster.and_then(AzureCluster::connector) {
-        Some(connector) => plan_of_connector(arm, connector).await,
-        None => plan_of_subscription(arm, subscription).await,
+    if let Some(connector) = cluster.and_then(AzureCluster::connector) {
+        return plan_of_connector(arm, connector).await;
     }
+    let plan = plan_of_subscription(arm, subscription).await?;
+    Ok(Plan {
+        decides: cluster.is_some_and(|cluster| cluster.kind == ClusterKind::Aks),
+        ..plan
+    })
 }
 
 async fn plan_of_subscription(arm: &Arm, subscription: &str) -> Result<Plan> {
@@ -104,6 +112,7 @@ async fn plan_of_subscription(arm: &Arm, subscription: &str) -> Result<Plan> {
     let parts = properties.extensions.unwrap_or_default();
     Ok(Plan {
         on: properties.pricing_tier.eq_ignore_ascii_case("Standard"),
+        decides: true,
         of: format!("subscription {subscription}"),
         extensions: parts
             .into_iter()
@@ -144,6 +153,7 @@ async fn plan_of_connector(arm: &Arm, connector: &str) -> Result<Plan> {
         on: offerings
             .map(|offering| offering.offering_type.as_str())
             .any(|offering| OFFERINGS.contains(&offering)),
+        decides: true,
         of: format!("connector {}", untrusted::name(name)),
         extensions: vec![],
     })
@@ -215,6 +225,10 @@ pub async fn suppression_rules(arm: &Arm, subscription: &str) -> Result<Vec<Supp
             alert_type: text("/properties/alertType").unwrap_or_default(),
             state: text("/properties/state").unwrap_or_default(),
             expires: text("/properties/expirationDateUtc").and_then(|time| time.parse().ok()),
+            conditions: rule
+                .pointer("/properties/suppressionAlertsScope/allOf")
+                .and_then(Value::as_array)
+                .is_some_and(|all| !all.is_empty()),
         });
     })
     .await?;

@@ -143,9 +143,9 @@ pub struct Search {
     pub tried: Vec<String>,
 }
 
-/// Finds a cluster: by the id given, by what Azure Arc left in it (neither asks Azure), or by one query of
-/// Resource Graph: for the connector of the account or project that the kubeconfig's name has, else for an AKS
-/// cluster with the API server's name, or with the nodes' resource group.
+/// Finds a cluster: by the id given (which asks nobody), by a query of Resource Graph for the connector of the
+/// account or project that the kubeconfig's name has, by what Azure Arc left in the cluster, or by a query for an
+/// AKS cluster with the API server's name, or with the nodes' resource group.
 ///
 /// # Errors
 ///
@@ -156,6 +156,15 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
         search.found = Some(id.parse()?);
         search.tried.push("the resource id given".to_owned());
         return Ok(search);
+    }
+    // Alerts of a cluster that a connector brings do not name it as Azure Arc does, even where that is there too.
+    if let Some(elsewhere) = hints.marks.elsewhere() {
+        match by_connector(arm, hints, elsewhere, &mut search).await {
+            Ok(()) if search.found.is_some() => return Ok(search),
+            Err(error) if hints.marks.arc.is_empty() => return Err(error),
+            Err(error) => search.tried.push(error.to_string()),
+            Ok(()) => {}
+        }
     }
     match by_arc(&hints.marks.arc) {
         Some(Ok(cluster)) => {
@@ -175,9 +184,8 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
             .tried
             .push("what Azure Arc left in the cluster: nothing there".to_owned()),
     }
-    match hints.marks.elsewhere() {
-        Some(elsewhere) => by_connector(arm, hints, elsewhere, &mut search).await?,
-        None => by_graph(arm, hints, &mut search).await?,
+    if hints.marks.elsewhere().is_none() {
+        by_graph(arm, hints, &mut search).await?;
     }
     Ok(search)
 }
@@ -305,7 +313,7 @@ async fn by_connector(
     .await?;
     let came = match found.len() {
         0 => "none that the login can read",
-        1 => "found",
+        1 => "found; that it has the cluster is assumed",
         _ => "several, so none is taken",
     };
     let of = untrusted::name(of);

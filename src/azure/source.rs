@@ -127,6 +127,15 @@ impl fmt::Display for Source {
 }
 
 impl Source {
+    /// When what it tells is of, where that is not now: the time of a file.
+    pub fn as_of(&self) -> Option<Timestamp> {
+        let Self::File(path) = self else {
+            return None;
+        };
+        let changed = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
+        Timestamp::try_from(changed).ok()
+    }
+
     /// The alerts that `keep` wants, in the order of the source. Those that ended before `since` may be left
     /// out, where the source can tell: ask with some time to spare.
     ///

@@ -160,7 +160,7 @@ pub struct VerifyOptions {
     #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::duration, default_value = "90m", env = "DEFENDER_SIM_WAIT", hide_env = true, hide_short_help = true)]
     pub wait: Duration,
     /// How often alerts are read meanwhile
-    #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::duration, default_value = "60s", env = "DEFENDER_SIM_INTERVAL", hide_env = true, hide_short_help = true)]
+    #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::interval, default_value = "60s", env = "DEFENDER_SIM_INTERVAL", hide_env = true, hide_short_help = true)]
     pub interval: Duration,
     /// An alert that takes longer counts as missing
     #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::duration, env = "DEFENDER_SIM_MAX_TIME_TO_DETECT", hide_env = true, hide_short_help = true)]

@@ -87,6 +87,15 @@ fn is_name(text: &str) -> bool {
     edge(text.chars().next()) && edge(text.chars().last()) && text.chars().all(inner)
 }
 
+/// A duration between looks.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < Duration::from_secs(1) {
+        return Err("expected 1s or more".to_owned());
+    }
+    Ok(interval)
+}
+
 /// A premise and whether it holds: `drift-policy=yes`.
 pub(super) fn assumption(text: &str) -> Result<(Premise, bool), String> {
     let (premise, is) = text.split_once('=').ok_or("expected =yes or =no behind it")?;

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::untrusted;
+
 /// What is read of an alert.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FiredAlert {
@@ -34,6 +36,8 @@ pub struct FiredAlert {
     pub is_sample: bool,
     /// Names of Kubernetes namespaces that it names as such, in lower case.
     pub namespaces: BTreeSet<String>,
+    /// Names of pods that it names as such, in lower case.
+    pub pods: BTreeSet<String>,
     /// Every text in its resources, its entities and its extended properties, in lower case.
     pub mentions: BTreeSet<String>,
 }
@@ -81,16 +85,17 @@ fn one(item: &Value) -> Option<FiredAlert> {
         id: get(outer, "id")
             .and_then(self::text)
             .or_else(|| text(&["systemAlertId"]))
+            .map(|id| untrusted::name(&id))
             .unwrap_or_default(),
-        severity: text(&["severity", "alertSeverity"]),
-        status: text(&["status"]),
+        severity: text(&["severity", "alertSeverity"]).map(|text| untrusted::name(&text)),
+        status: text(&["status"]).map(|text| untrusted::name(&text)),
         start: time(&["startTimeUtc", "startTime"]),
         end: time(&["endTimeUtc", "endTime"]),
         generated: time(&["timeGeneratedUtc", "timeGenerated"]),
-        link: text(&["alertUri", "alertLink"]),
+        link: text(&["alertUri", "alertLink"]).map(|text| untrusted::name(&text)),
         is_incident: text(&["isIncident"]).is_some_and(|text| text.eq_ignore_ascii_case("true")),
         is_sample,
-        name,
+        name: untrusted::line(&name),
         alert_type,
         ..FiredAlert::default()
     };
@@ -147,14 +152,16 @@ fn collect(value: &Value, alert: &mut FiredAlert) {
         }
         Value::Array(items) => items.iter().for_each(|item| collect(item, alert)),
         Value::Object(object) => {
-            let is_namespace = get(object, "type")
-                .and_then(Value::as_str)
-                .is_some_and(|kind| kind.eq_ignore_ascii_case("k8s-namespace"));
+            let kind = get(object, "type").and_then(Value::as_str).unwrap_or_default();
+            let is = |wanted: &str| kind.eq_ignore_ascii_case(wanted);
             for (key, value) in object {
-                let names_one = key.eq_ignore_ascii_case("namespace")
-                    || (is_namespace && key.eq_ignore_ascii_case("name"));
-                if let Some(name) = value.as_str().filter(|_| names_one) {
-                    alert.namespaces.insert(name.to_lowercase());
+                let names_it = key.eq_ignore_ascii_case("name");
+                if let Some(name) = value.as_str().map(str::to_lowercase) {
+                    if key.eq_ignore_ascii_case("namespace") || (names_it && is("k8s-namespace")) {
+                        alert.namespaces.insert(name);
+                    } else if names_it && is("k8s-pod") {
+                        alert.pods.insert(name);
+                    }
                 }
                 // References between entities are numbers that mean nothing outside.
                 if key != "$id" && key != "$ref" {

@@ -217,26 +217,23 @@ impl SensorFacts {
         let all = self.sensors.iter().map(|sensor| match condition {
             Condition::DnsDetection => dns_detection(sensor),
             Condition::AntiMalware => anti_malware(sensor),
-            Condition::DriftPolicy | Condition::AuditLog => self.drift(sensor),
+            Condition::DriftPolicy | Condition::AuditLog => drift(sensor),
         });
         let best = all.min_by_key(|known| match known {
             Fact::Yes => 0,
             Fact::Unknown(_) => 1,
             Fact::No(_) => 2,
         });
-        best.unwrap_or_else(|| no("there is no sensor"))
-    }
-
-    fn drift(&self, sensor: &Sensor) -> Fact {
-        match sensor.flavour {
-            Flavour::Arc if self.cloud.is_none() => no("it is not there for clusters that only Arc connects"),
-            _ => unknown("the drift policy is set in Azure, and ignores drift unless it was changed"),
-        }
+        // That there is none is told by itself.
+        best.unwrap_or_else(|| unknown("there is no sensor to ask"))
     }
 }
 
-fn no(reason: &str) -> Fact {
-    Fact::No(reason.to_owned())
+fn drift(sensor: &Sensor) -> Fact {
+    unknown(match sensor.flavour {
+        Flavour::Arc => "it is not there for clusters that only Arc connects",
+        _ => "the drift policy is set in Azure, and ignores drift unless it was changed",
+    })
 }
 
 fn unknown(reason: &str) -> Fact {
@@ -485,7 +482,7 @@ mod tests {
             ("security", one, "0.10.0", None, AntiMalware, "unknown"),
             ("mdc", many, "?", None, AntiMalware, "unknown"),
             ("mdc", many, "0.10.0", Some(false), DriftPolicy, "unknown"),
-            ("mdc", many, "0.10.0", Some(true), DriftPolicy, "no"),
+            ("mdc", many, "0.10.0", Some(true), DriftPolicy, "unknown"),
             ("mdc", many, "0.10.0", Some(true), AuditLog, "unknown"),
         ] {
             let known = facts(namespace, name, version, arc).known(condition);
@@ -511,7 +508,10 @@ mod tests {
             );
         }
         let none = SensorFacts::default();
-        assert_eq!(none.known(DnsDetection), Fact::No("there is no sensor".into()));
+        assert!(
+            matches!(none.known(DnsDetection), Fact::Unknown(_)),
+            "that there is none is a fact by itself"
+        );
     }
 
     #[test]

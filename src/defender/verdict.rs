@@ -35,6 +35,8 @@ pub struct Subject {
     pub from: Timestamp,
     /// Not after.
     pub until: Timestamp,
+    /// When the run itself began.
+    started: Timestamp,
 }
 
 impl Subject {
@@ -46,7 +48,26 @@ impl Subject {
             run: run.run.clone(),
             from: run.started - MARGIN_SECONDS.seconds(),
             until: run.ended + MARGIN_SECONDS.seconds(),
+            started: run.started,
         }
+    }
+
+    /// The same beside other runs, whose alerts are not this one's: pods are called alike in all of them.
+    #[must_use]
+    pub fn beside(mut self, others: &[RunResult], run: &RunResult) -> Self {
+        let near = others.iter().filter(|other| {
+            other.run != run.run
+                && other.namespace == run.namespace
+                && other.cluster.server == run.cluster.server
+        });
+        for other in near {
+            if other.ended <= run.started {
+                self.from = self.from.max(other.ended);
+            } else if other.started >= run.ended {
+                self.until = self.until.min(other.started);
+            }
+        }
+        self
     }
 
     /// Whether an alert may be of this run, and whether it names its pods.
@@ -59,6 +80,11 @@ impl Subject {
         if begun > self.until || ended < self.from {
             return None;
         }
+        // What ended and was raised before the run began is not about it, whatever the clocks of nodes say. One that
+        // goes on may be, even if it was raised earlier: alerts that repeat may be told as one.
+        if ended < self.started && alert.generated.is_some_and(|generated| generated < self.started) {
+            return None;
+        }
         if !alert.namespaces.is_empty() && !alert.namespaces.contains(&self.namespace.to_lowercase()) {
             return None;
         }
@@ -68,10 +94,19 @@ impl Subject {
                 .iter()
                 .any(|text| mentions(text, &name.to_lowercase()))
         };
-        if !self.cluster.is_empty() && !self.cluster.iter().any(|name| named(name)) {
+        if !self.cluster.is_empty() && !self.cluster.iter().any(|name| names_cluster(alert, name)) {
             return None;
         }
-        if [VICTIM, ATTACKER].into_iter().any(named) || named(&format!("mdc-simulation-pods-{}", self.run)) {
+        let ours = |pod: &String| pod == VICTIM || pod == ATTACKER;
+        if !alert.pods.is_empty() && !alert.pods.iter().any(ours) {
+            return None;
+        }
+        let account = format!("{ACCOUNT}{}", self.run);
+        let others = alert.mentions.iter().any(|text| text.contains(ACCOUNT));
+        if others && !named(&account) {
+            return None;
+        }
+        if [VICTIM, ATTACKER].into_iter().any(named) || named(&account) {
             Some(Naming::Pods)
         } else if alert.namespaces.contains(&self.namespace.to_lowercase()) {
             Some(Naming::Namespace)
@@ -90,6 +125,18 @@ impl Subject {
 enum Naming {
     Pods,
     Namespace,
+}
+
+/// What the names of service accounts begin with; a run's id follows.
+const ACCOUNT: &str = "mdc-simulation-pods-";
+
+/// Whether an alert names a cluster: by its id, or by its name as a whole text or at the end of an id.
+fn names_cluster(alert: &FiredAlert, cluster: &str) -> bool {
+    let cluster = cluster.to_lowercase();
+    alert.mentions.iter().any(|text| {
+        let last = text.rsplit('/').next();
+        *text == cluster || last == Some(&cluster) || text.starts_with(&format!("{cluster}/"))
+    })
 }
 
 /// Whether `name` stands in `text` as a whole: not as a part of a longer name.
@@ -113,6 +160,8 @@ pub struct Question {
     pub names: Names,
     /// Whether alerts may still come.
     pub waiting: bool,
+    /// When what was read is of, where that is before all could have come.
+    pub stale: Option<Timestamp>,
     /// Whether nothing is known of the steps; they are taken as done then.
     pub unobserved: bool,
     /// An alert that takes longer counts as one that did not come in time.
@@ -159,9 +208,11 @@ pub fn judge(
             raised,
         });
     }
+    // Where nothing is expected, whatever names the namespace is one too many.
+    let counts = |naming: Naming| naming == Naming::Pods || verdicts.is_empty();
     let additional = ours
         .iter()
-        .filter(|(alert, naming)| *naming == Naming::Pods && !used.contains(&alert.id))
+        .filter(|(alert, naming)| counts(*naming) && !used.contains(&alert.id))
         .map(|(alert, _)| raised(alert, None))
         .collect();
     Verification {
@@ -190,7 +241,11 @@ fn expected(run: &RunResult) -> Vec<(&'static Alert, Vec<&ScenarioResult>)> {
 
 /// Whether a raised alert is the one that the catalogue calls `expected`.
 fn is(alert: &FiredAlert, expected: &Alert, names: &Names) -> bool {
-    let same_type = alert.alert_type.is_some() && alert.alert_type == expected.alert_type;
+    let same_type = alert
+        .alert_type
+        .as_ref()
+        .zip(expected.alert_type.as_ref())
+        .is_some_and(|(one, other)| one.eq_ignore_ascii_case(other));
     let further = names.get(&expected.id).into_iter().flatten();
     let mut known = std::iter::once(&expected.name)
         .chain(&expected.spellings)
@@ -237,7 +292,8 @@ fn raised(alert: &FiredAlert, begun: Option<Timestamp>) -> RaisedAlert {
     let seconds = alert
         .generated
         .zip(begun)
-        .map(|(generated, begun)| generated.duration_since(begun).as_secs_f64());
+        .map(|(generated, begun)| generated.duration_since(begun).as_secs_f64())
+        .filter(|seconds| *seconds >= 0.0);
     RaisedAlert {
         id: alert.id.clone(),
         name: alert.name.clone(),
@@ -249,9 +305,14 @@ fn raised(alert: &FiredAlert, begun: Option<Timestamp>) -> RaisedAlert {
     }
 }
 
-/// Says so where an alert took longer than it may.
+/// Says so where an alert took longer than it may, or nobody knows how long.
 fn late(raised: &RaisedAlert, slowest: Option<SignedDuration>) -> Option<String> {
-    let (seconds, slowest) = raised.seconds_to_detect.zip(slowest)?;
+    let slowest = slowest?;
+    let Some(seconds) = raised.seconds_to_detect else {
+        return Some(format!(
+            "after how long is not known; it had to be within {slowest:#}"
+        ));
+    };
     (seconds > slowest.as_secs_f64())
         .then(|| format!("too late: after {seconds:.0} s, not within {slowest:#}"))
 }
@@ -310,13 +371,22 @@ fn missing(
             Some("it may stay away: its absence says nothing".to_owned()),
         );
     }
-    match condition {
-        Some(Fact::Unknown(reason)) => {
-            let needs = expected.needs.as_deref().unwrap_or_default();
-            (Verdict::CouldNotTell, Some(format!("it needs {needs}; {reason}")))
-        }
-        _ => (Verdict::NotRaised, None),
+    if let Some(of) = question.stale {
+        let reason = format!("the alerts read are of {of:.0}, and it may have come later");
+        return (Verdict::CouldNotTell, Some(reason));
     }
+    if let Some(Fact::Unknown(reason)) = condition {
+        let needs = expected.needs.as_deref().unwrap_or_default();
+        return (Verdict::CouldNotTell, Some(format!("it needs {needs}; {reason}")));
+    }
+    let unknown = [("plan", &question.facts.plan), ("sensor", &question.facts.sensor)];
+    let unknown = unknown.into_iter().filter_map(|(what, fact)| match fact {
+        Fact::Unknown(reason) if !(audited && what == "sensor") => Some(format!("{what} ({reason})")),
+        _ => None,
+    });
+    let unknown: Vec<String> = unknown.collect();
+    let reason = (!unknown.is_empty()).then(|| format!("not known: {}", unknown.join(", ")));
+    (Verdict::NotRaised, reason)
 }
 
 #[cfg(test)]
@@ -405,16 +475,33 @@ mod tests {
             properties["resourceIdentifiers"] = json!([]);
         };
         assert_eq!(web_shell(elsewhere), Verdict::NotRaised);
-        // It began before the run and goes on: the run may be what it is about.
-        let overlapping = |properties: &mut Value| {
-            properties["startTimeUtc"] = "2026-05-04T09:00:00Z".into();
+        // A resource group of that name is no cluster.
+        let group = |properties: &mut Value| {
+            properties["compromisedEntity"] = "/subscriptions/s/resourceGroups/aks-test/x/aks-2".into();
+            properties["resourceIdentifiers"] = json!([]);
         };
-        assert_eq!(web_shell(overlapping), Verdict::Raised);
-        // Dismissed and suppressed ones count.
-        assert_eq!(
-            web_shell(|properties| properties["status"] = "Dismissed".into()),
-            Verdict::Raised
-        );
+        assert_eq!(web_shell(group), Verdict::NotRaised);
+        // Of somebody else's pod, or of another run's account, in the same namespace.
+        let other_pod = |properties: &mut Value| properties["entities"][2]["name"] = "shop-1".into();
+        assert_eq!(web_shell(other_pod), Verdict::NotRaised);
+        for (account, verdict) in [("zzzzzzzz", Verdict::NotRaised), ("abcdefgh", Verdict::Raised)] {
+            let name = format!("mdc-simulation-pods-{account}");
+            let of_account =
+                |properties: &mut Value| properties["extendedProperties"] = json!({"userName": name});
+            assert_eq!(web_shell(of_account), verdict, "{account}");
+        }
+        // Over and raised before the run began; or raised then, and going on.
+        for (ended, verdict) in [
+            ("2026-05-04T09:59:30Z", Verdict::NotRaised),
+            ("2026-05-04T10:00:30Z", Verdict::Raised),
+        ] {
+            let before = |properties: &mut Value| {
+                properties["startTimeUtc"] = "2026-05-04T09:59:20Z".into();
+                properties["endTimeUtc"] = ended.into();
+                properties["timeGeneratedUtc"] = "2026-05-04T09:59:40Z".into();
+            };
+            assert_eq!(web_shell(before), verdict, "{ended}");
+        }
     }
 
     #[test]
@@ -459,7 +546,22 @@ mod tests {
             (Verdict::Waiting, None)
         );
         let none = verdicts(&run("crypto"), &[], &Question::default());
-        assert_eq!(none["web-shell"], (Verdict::NotRaised, None));
+        let (verdict, reason) = &none["web-shell"];
+        assert_eq!(*verdict, Verdict::NotRaised);
+        assert_eq!(
+            reason.as_deref(),
+            Some("not known: plan (it was not looked for), sensor (it was not looked for)")
+        );
+        let stale = Question {
+            stale: Some(at("2026-05-04T10:05:00Z")),
+            ..Question::default()
+        };
+        let (verdict, reason) = &verdicts(&run("recon"), &[], &stale)["web-shell"];
+        assert_eq!(*verdict, Verdict::CouldNotTell);
+        assert!(
+            reason.as_deref().unwrap().contains("of 2026-05-04T10:05:00Z"),
+            "{reason:?}"
+        );
         let (verdict, reason) = &none["binary-drift"];
         assert_eq!(*verdict, Verdict::CouldNotTell);
         assert!(reason.as_deref().unwrap().contains("drift policy"), "{reason:?}");
@@ -582,6 +684,30 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_follow_each_other_do_not_share_alerts() {
+        let alert = read(&fired(
+            "Possible Web Shell activity detected",
+            "2026-05-04T10:00:30Z",
+        ));
+        let first = run("recon");
+        let mut second = run("crypto");
+        second.run = "second".into();
+        second.started = at("2026-05-04T10:01:30Z");
+        second.ended = at("2026-05-04T10:02:30Z");
+        let both = [first.clone(), second.clone()];
+        let may = |run: &RunResult, others: &[RunResult]| {
+            Subject::of(run, vec![])
+                .beside(others, run)
+                .may_concern(&alert[0])
+        };
+        assert!(may(&first, &both) && !may(&second, &both));
+        assert!(may(&second, &[]), "clocks differ: by itself it may be its own");
+        let mut elsewhere = first;
+        elsewhere.namespace = "other".into();
+        assert!(may(&second, &[elsewhere]));
+    }
+
+    #[test]
     fn further_alerts_of_the_same_pods_are_additional() {
         let run = run("recon");
         let other = read(&fired(
@@ -603,5 +729,20 @@ mod tests {
         );
         let names: Vec<&str> = found.additional.iter().map(|alert| alert.name.as_str()).collect();
         assert_eq!(names, ["Suspicious PHP execution detected"]);
+        let mut baseline = run;
+        baseline.scenarios[0].alerts.clear();
+        let found = judge(
+            &baseline,
+            &fired,
+            &subject,
+            &Question::default(),
+            String::new(),
+            at("2026-05-04T11:00:00Z"),
+        );
+        assert_eq!(
+            found.additional.len(),
+            2,
+            "where nothing may come, both are too many"
+        );
     }
 }

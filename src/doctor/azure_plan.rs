@@ -19,7 +19,15 @@ pub(super) async fn check(look: &Look) -> Checked {
 
 /// `bare` is whether it is known that there is no sensor in the cluster.
 fn judge(plan: &Plan, bare: bool) -> Finding {
-    let Plan { on, of, extensions } = plan;
+    let Plan {
+        on, of, extensions, ..
+    } = plan;
+    if !on && !plan.decides {
+        return Finding::not_told(format!(
+            "off in {of}; a cluster that a connector brings has its plan there"
+        ))
+        .advise("name the cluster by its connector, if it has one: --resource-id ID");
+    }
     if !on {
         return Finding::failed(format!("off in {of}: no alert can be raised")).advise(
             "turn it on and wait: only what happens afterwards is seen; see: az security pricing show -n Containers",
@@ -68,7 +76,15 @@ mod tests {
                 enabled,
             }];
             let of = "subscription s".into();
-            let finding = judge(&Plan { on, of, extensions }, bare);
+            let finding = {
+                let plan = Plan {
+                    on,
+                    of,
+                    extensions,
+                    decides: true,
+                };
+                judge(&plan, bare)
+            };
             assert_eq!(finding.status, status, "{finding:?}");
             assert!(finding.seen.contains(said), "{finding:?}");
         }

@@ -310,10 +310,16 @@ impl Look {
             Err(error) if error.explained.cause == Cause::Forbidden => {
                 let (system, mdc) =
                     futures::join!(self.cluster.all(Some(SYSTEM)), self.cluster.all(Some(MDC)));
-                match (system, mdc) {
-                    (Ok(system), Ok(mdc)) => Ok([system, mdc].concat()),
-                    _ => Err(error),
+                let sets = match (system, mdc) {
+                    (Ok(system), Ok(mdc)) => [system, mdc].concat(),
+                    _ => return Err(error),
+                };
+                // Where it is not there, it may be elsewhere.
+                let workloads: Vec<Workload> = sets.iter().map(workload).collect();
+                if SensorFacts::new(&workloads, None, None).sensors.is_empty() {
+                    return Err(error);
                 }
+                Ok(sets)
             }
             sets => sets,
         }

@@ -9,7 +9,7 @@ use defender_sim::result::RunResult;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::arm::{FakeArm, FakeCli, GROUP, SUBSCRIPTION};
+use crate::arm::{FakeArm, FakeCli, Fault, GROUP, SUBSCRIPTION};
 use crate::contract::assert_keeps_to;
 use crate::results;
 
@@ -267,6 +267,129 @@ fn conditions_names_and_reports_are_what_the_user_says() {
     );
 }
 
+/// A run that has just ended, and an Azure to look for its alerts in.
+async fn just_ended() -> (Machine, Watched) {
+    let machine = Machine::new();
+    let mut run = recon();
+    run.ended = jiff::Timestamp::now();
+    run.started = run.ended - jiff::SignedDuration::from_secs(30);
+    machine.record(&run);
+    let watched = Watched {
+        run: run.run,
+        cluster: format!(
+            "/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ContainerService/managedClusters/range"
+        ),
+        state: machine.0.path().to_owned(),
+        azure: FakeArm::start().await,
+        cli: FakeCli::new("az", TOKEN),
+    };
+    watched.azure.accept(TOKEN);
+    (machine, watched)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_lost_while_it_waits_is_no_success() {
+    let (_machine, watched) = just_ended().await;
+    let mut waiting = watched.verify(&["--interval=1s", "--wait=5m"]).spawn().unwrap();
+    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let first = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
+    let first = first.unwrap().unwrap().unwrap();
+    assert!(first.contains("waiting for 4"), "{first}");
+    watched.azure.with(|state| state.forbidden = true);
+    let output = tokio::time::timeout(Duration::from_secs(60), waiting.wait_with_output()).await;
+    let output = output.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    // What was known is told all the same.
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(verdicts(&result).iter().all(|(_, verdict)| verdict == "waiting"));
+    let mut said = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        said.push_str(&line);
+    }
+    assert!(said.contains("Microsoft.Security/alerts/read"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_a_look_that_takes_long() {
+    let (_machine, watched) = just_ended().await;
+    watched.azure.fault(Fault::Slow(Duration::from_secs(20)));
+    let looking = watched.verify(&["--alerts-source=api"]).spawn().unwrap();
+    let asked = async {
+        while watched.azure.server.requests().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked)
+        .await
+        .unwrap();
+    let pid = looking.id().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = tokio::time::timeout(Duration::from_secs(15), looking.wait_with_output()).await;
+    let output = output.expect("it does not wait for the answer").unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let machine = Machine::new();
+    machine.record(&recon());
+    let names = machine.file("names.json", &json!({"webshell": ["x"]}));
+    let none = machine.file("none.json", &json!([]));
+    let window = [
+        "--since",
+        "2026-05-04T10:01:00Z",
+        "--until",
+        "2026-05-04T10:00:00Z",
+    ];
+    let server = ["--scenario", "recon", "--server", "https://127.0.0.1:1"];
+    for (flags, part) in [
+        (
+            vec!["--alerts", &none, "--alert-names", &names],
+            "there is no alert \"webshell\"",
+        ),
+        (vec!["--interval", "0"], "expected 1s or more"),
+        ([&window[..], &server].concat(), "is after --until"),
+    ] {
+        let said = machine.said(&[&["verify"][..], &flags].concat(), 2);
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    // Alerts that cannot be read keep a run from starting.
+    let id = "/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/c";
+    let run = [
+        "recon",
+        "--yes",
+        "--verify",
+        "--server",
+        "https://127.0.0.1:1",
+        "--resource-id",
+        id,
+    ];
+    let said = machine.said(&run, 3);
+    assert!(said.contains("az login"), "{said}");
+    // A file from before all could have come says nothing about what is not in it.
+    let mut run = recon();
+    run.run = "fresh".to_owned();
+    run.ended = jiff::Timestamp::now();
+    machine.record(&run);
+    std::thread::sleep(Duration::from_millis(1100));
+    let result = machine.json(
+        &["verify", "fresh", "--alerts", &none, "--wait=1s", "-o", "json"],
+        0,
+    );
+    assert!(
+        verdicts(&result)
+            .iter()
+            .all(|(_, verdict)| verdict == "couldNotTell"),
+        "{result:#}"
+    );
+}
+
 #[test]
 #[ignore = "needs the range: make range"]
 fn a_run_waits_for_its_alerts_and_says_which_came() {
@@ -397,6 +520,8 @@ const TOKEN: &str = "a-token-that-nobody-may-see";
 struct Watched {
     run: String,
     cluster: String,
+    /// Where records are.
+    state: std::path::PathBuf,
     azure: FakeArm,
     cli: FakeCli,
 }
@@ -412,7 +537,7 @@ impl Watched {
         command
             .env_clear()
             .envs([("PATH", path.as_str()), ("HOME", "/nonexistent")])
-            .env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .env("XDG_STATE_HOME", &self.state)
             .kill_on_drop(true);
         command
             .stdin(Stdio::null())
@@ -447,6 +572,7 @@ async fn through_azure() {
         cluster: format!(
             "/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ContainerService/managedClusters/range"
         ),
+        state: env!("CARGO_TARGET_TMPDIR").into(),
         azure: FakeArm::start().await,
         cli: FakeCli::new("az", TOKEN),
     };
@@ -475,7 +601,8 @@ async fn through_azure() {
     };
     watched.azure.with(|state| state.alerts = all().collect());
 
-    let waiting = ["--interval=1s", "--wait=5m", "--assume=audit-log=yes"];
+    // The range has no sensor, which the run saw.
+    let waiting = ["--interval=1s", "--wait=5m", "--assume=sensor=yes,audit-log=yes"];
     let mut first = watched.verify(&waiting).spawn().unwrap();
     let mut lines = BufReader::new(first.stderr.take().unwrap()).lines();
     for come in [0, 5] {
@@ -506,10 +633,9 @@ async fn through_azure() {
 
     // Nothing came, and the time is over. What is not known to be there is not told to be missing.
     watched.azure.with(|state| state.alerts.clear());
-    let over = "--wait=1s";
-    let verdicts = watched.verdicts(&[over], 5).await;
+    let over = ["--wait=1s", "--assume=sensor=yes"];
+    let verdicts = watched.verdicts(&over, 5).await;
     for alert in known {
-        // The node of the range has no label of a cloud, and there is no sensor: nothing is known.
         let expected = if alert.condition.is_some() {
             "couldNotTell"
         } else {
@@ -525,22 +651,25 @@ async fn through_azure() {
     ] {
         for (is, verdict) in [("no", "notExpected"), ("yes", "notRaised")] {
             let assume = format!("--assume={condition}={is}");
-            let verdicts = watched.verdicts(&[over, &assume], 5).await;
+            let verdicts = watched.verdicts(&[&over[..], &[&assume]].concat(), 5).await;
             assert_eq!(verdicts[id], verdict, "{assume}");
         }
     }
+    // Without a sensor only that of the audit log can come.
     let audited = "service-account-operation";
-    let verdicts = watched
-        .verdicts(&[over, "--assume=sensor=no,audit-log=yes"], 5)
-        .await;
-    for (id, verdict) in &verdicts {
-        let expected = if id == audited { "notRaised" } else { "notExpected" };
-        assert_eq!(verdict, expected, "{id}");
+    for (flags, code, verdict) in [
+        (&["--wait=1s"][..], 0, "couldNotTell"),
+        (&["--wait=1s", "--assume=audit-log=yes"], 5, "notRaised"),
+    ] {
+        for (id, told) in watched.verdicts(flags, code).await {
+            let expected = if id == audited { verdict } else { "notExpected" };
+            assert_eq!(told, expected, "{id}");
+        }
     }
     watched.plan("Standard");
-    assert_eq!(watched.verdicts(&[over], 5).await["web-shell"], "notRaised");
+    assert_eq!(watched.verdicts(&over, 5).await["web-shell"], "notRaised");
     watched.plan("Free");
-    let verdicts = watched.verdicts(&[over], 0).await;
+    let verdicts = watched.verdicts(&over, 0).await;
     assert!(
         verdicts.values().all(|verdict| verdict == "notExpected"),
         "{verdicts:?}"
