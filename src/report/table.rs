@@ -8,6 +8,7 @@ use tabled::settings::{Padding, Style};
 use textwrap::core::display_width;
 
 use super::{GREEN, RED, Width, YELLOW, milliseconds, outcome, paint};
+use crate::defender::facts::{Fact, Facts};
 use crate::result::{
     AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, Verdict, Verification,
 };
@@ -108,7 +109,7 @@ pub(super) fn run(result: &RunResult, width: Width) -> String {
     let all = result.scenarios.iter().flat_map(|scenario| &scenario.steps);
     let proved = all.clone().filter(|step| step.outcome == Outcome::Proved).count();
     if let Some(verification) = &result.verification {
-        let _ = write!(text, "\n{}", verdicts(verification, width));
+        let _ = write!(text, "\n{}", verdicts(verification, result.facts.as_ref(), width));
     } else if proved > 0 {
         let alerts = result
             .scenarios
@@ -169,7 +170,7 @@ pub(super) fn history(runs: &[RunResult], width: Width) -> String {
         };
         let mut row = vec![
             run.run.clone(),
-            format!("{:.0}", run.started),
+            run.started.strftime("%Y-%m-%dT%H:%MZ").to_string(),
             scenarios.join(" "),
             format!("{proved} of {}", steps.count()),
             alerts,
@@ -194,7 +195,7 @@ pub(super) fn history(runs: &[RunResult], width: Width) -> String {
 }
 
 /// The verdict on each expected alert, and what else was raised.
-fn verdicts(verification: &Verification, width: Width) -> String {
+fn verdicts(verification: &Verification, facts: Option<&Facts>, width: Width) -> String {
     let rows = verification.alerts.iter().map(|alert| {
         let raised = alert.raised.as_ref();
         let status = raised
@@ -221,7 +222,12 @@ fn verdicts(verification: &Verification, width: Width) -> String {
     if width == Width::Wide {
         header.extend(["SEVERITY", "LINK"]);
     }
-    let mut text = table(&header, rows, width);
+    let nothing = verification.alerts.is_empty();
+    let mut text = String::new();
+    if !nothing {
+        text = table(&header, rows, width);
+        text.push('\n');
+    }
     let further = verification.additional.iter().map(|alert| {
         vec![
             alert.name.clone(),
@@ -229,20 +235,26 @@ fn verdicts(verification: &Verification, width: Width) -> String {
         ]
     });
     if !verification.additional.is_empty() {
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "\n{}",
+            "{}",
             table(&["FURTHER ALERTS OF THE SAME PODS", "SEVERITY"], further, width)
         );
     }
-    let sum = format!(
-        "{} of {} expected alerts raised, as of {:.0} in {}.",
-        verification.count(Verdict::Raised),
-        verification.alerts.len(),
-        verification.looked,
-        verification.source
-    );
-    let _ = writeln!(text, "\n{}", fill(&sum));
+    let count = match (nothing, verification.additional.len()) {
+        (false, _) => format!(
+            "{} of {} expected alerts raised",
+            verification.count(Verdict::Raised),
+            verification.alerts.len()
+        ),
+        (true, 0) => "No alert was expected, and none was raised".to_owned(),
+        (true, more) => format!("No alert was expected, and {more} raised"),
+    };
+    let looked = format!("as of {:.0} in {}.", verification.looked, verification.source);
+    let _ = writeln!(text, "{}", fill(&format!("{count}, {looked}")));
+    if let (true, Some(Fact::No(reason))) = (nothing, facts.map(|facts| &facts.sensor)) {
+        let _ = writeln!(text, "{}", fill(&format!("That proves little: {reason}.")));
+    }
     text
 }
 

@@ -136,7 +136,7 @@ fn every_expected_alert_raised_is_0_and_one_missing_is_5() {
     // What was seen last is in the record.
     let history = machine.said(&["history"], 0);
     assert!(
-        history.contains("abcdefgh  2026-05-04T10:00:00Z  recon") && history.contains("1 of 4"),
+        history.contains("abcdefgh  2026-05-04T10:00Z  recon") && history.contains("1 of 4"),
         "{history}"
     );
     let report = machine.json(&["report", "abcdefgh", "-o", "json"], 0);
@@ -498,6 +498,15 @@ fn the_baseline_runs_nothing_and_must_raise_nothing() {
     unexpected["properties"]["entities"][0]["name"] = space.0.as_str().into();
     let one = machine.file("one.json", &json!([unexpected]));
     crate::range::sim(&[&["recon", "--baseline"], &verify[..], &[&one]].concat()).assert(5);
+    // For people: what it says, and what it is worth where there is no sensor.
+    let run = crate::range::text(&ran.json()["run"]);
+    let again = crate::range::sim(&["verify", &run, "--wait=1s", "--alerts", &none]).assert(0);
+    for part in [
+        "No alert was expected, and none was raised, as of",
+        "That proves little: there is no Defender",
+    ] {
+        assert!(again.stdout.contains(part), "{part} in {again:#?}");
+    }
     crate::range::assert_nothing_left(&space.0);
 }
 
