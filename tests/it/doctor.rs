@@ -617,6 +617,13 @@ async fn nodes_and_sensors_that_cannot_be_listed_are_not_guessed() {
     })
     .await;
     doctor(&server, &[]).assert("sensor", "ok", "Helm chart");
+    // Where it is not there either, it may be elsewhere.
+    let server = standing_in(move |request| forbidden(request, "/apis/apps/v1/daemonsets")).await;
+    doctor(&server, &[]).assert(
+        "sensor",
+        "couldNotTell",
+        "failed to list daemonsets in all namespaces",
+    );
 
     // A namespace that is not there and may not be made.
     let server = standing_in(|request| {
@@ -895,12 +902,18 @@ async fn clusters_that_are_not_aks_or_not_found_are_told_apart() {
     said.assert("azure-cluster", "ok", "Arc-connected cluster green");
     said.assert("azure-profile", "notApplicable", "it is no AKS cluster");
     said.assert("azure-exclusions", "ok", "none");
+    here.plan("Free", "False");
+    let said = here.ask(&["--resource-id", &arc]);
+    said.assert(
+        "azure-plan",
+        "couldNotTell",
+        "a cluster that a connector brings has its plan there",
+    );
 
     let connector = in_group("Microsoft.Security/securityConnectors/aws");
     let offering =
         value!({ "properties": { "offerings": [{ "offeringType": "DefenderForContainersAws" }] } });
     here.put(&connector, offering);
-    here.plan("Free", "False");
     let said = here.ask(&["--resource-id", &format!("{connector}/securityentitydata/red")]);
     said.assert("azure-cluster", "ok", "cluster red of a connector");
     said.assert("azure-plan", "ok", "on in connector aws");
