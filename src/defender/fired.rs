@@ -156,11 +156,11 @@ fn collect(value: &Value, alert: &mut FiredAlert) {
             let is = |wanted: &str| kind.eq_ignore_ascii_case(wanted);
             for (key, value) in object {
                 let names_it = key.eq_ignore_ascii_case("name");
-                if let Some(name) = value.as_str().map(str::to_lowercase) {
+                if let Some(name) = value.as_str() {
                     if key.eq_ignore_ascii_case("namespace") || (names_it && is("k8s-namespace")) {
-                        alert.namespaces.insert(name);
+                        alert.namespaces.insert(name.to_lowercase());
                     } else if names_it && is("k8s-pod") {
-                        alert.pods.insert(name);
+                        alert.pods.insert(name.to_lowercase());
                     }
                 }
                 // References between entities are numbers that mean nothing outside.

@@ -134,8 +134,10 @@ const ACCOUNT: &str = "mdc-simulation-pods-";
 fn names_cluster(alert: &FiredAlert, cluster: &str) -> bool {
     let cluster = cluster.to_lowercase();
     alert.mentions.iter().any(|text| {
-        let last = text.rsplit('/').next();
-        *text == cluster || last == Some(&cluster) || text.starts_with(&format!("{cluster}/"))
+        let below = text
+            .strip_prefix(&cluster)
+            .is_some_and(|rest| rest.starts_with('/'));
+        *text == cluster || text.rsplit('/').next() == Some(&cluster) || below
     })
 }
 
@@ -502,6 +504,16 @@ mod tests {
             };
             assert_eq!(web_shell(before), verdict, "{ended}");
         }
+        // It began before the run and goes on: the run may be what it is about.
+        let overlapping = |properties: &mut Value| {
+            properties["startTimeUtc"] = "2026-05-04T09:00:00Z".into();
+        };
+        assert_eq!(web_shell(overlapping), Verdict::Raised);
+        // Dismissed and suppressed ones count.
+        assert_eq!(
+            web_shell(|properties| properties["status"] = "Dismissed".into()),
+            Verdict::Raised
+        );
     }
 
     #[test]
