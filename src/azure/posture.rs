@@ -74,14 +74,11 @@ pub async fn plan(arm: &Arm, subscription: &str, cluster: Option<&AzureCluster>)
     if let Some(connector) = cluster.and_then(AzureCluster::connector) {
         return plan_of_connector(arm, connector).await;
     }
-    let plan = plan_of_subscription(arm, subscription).await?;
-    Ok(Plan {
-        decides: cluster.is_some_and(|cluster| cluster.kind == ClusterKind::Aks),
-        ..plan
-    })
+    let decides = cluster.is_some_and(|cluster| cluster.kind == ClusterKind::Aks);
+    plan_of_subscription(arm, subscription, decides).await
 }
 
-async fn plan_of_subscription(arm: &Arm, subscription: &str) -> Result<Plan> {
+async fn plan_of_subscription(arm: &Arm, subscription: &str, decides: bool) -> Result<Plan> {
     #[derive(Deserialize)]
     struct Answer {
         properties: Properties,
@@ -112,7 +109,7 @@ async fn plan_of_subscription(arm: &Arm, subscription: &str) -> Result<Plan> {
     let parts = properties.extensions.unwrap_or_default();
     Ok(Plan {
         on: properties.pricing_tier.eq_ignore_ascii_case("Standard"),
-        decides: true,
+        decides,
         of: format!("subscription {subscription}"),
         extensions: parts
             .into_iter()
