@@ -14,10 +14,10 @@
 //! `doctor` only looks: a plan and a cluster in, a result out. `verify` reads alerts through `azure` until
 //! `defender` has a verdict on each that a result expects; `history` keeps results for later.
 //!
-//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `secret` and `untrusted` are pure:
-//! they import no client and no runtime, which a test checks. `cluster` is the only place that talks to
-//! Kubernetes, `azure` the only one that talks to Azure. What comes from there, or from the attacker's log, is
-//! cleaned by `untrusted` where it comes in.
+//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `proxy`, `secret` and `untrusted` are
+//! pure: they import no client and no runtime, which a test checks. `cluster` is the only place that talks to
+//! Kubernetes, `azure` the only one that talks to Azure, over
+//! `transport`. What comes from there, or from the attacker's log, is cleaned by `untrusted` where it comes in.
 
 pub mod azure;
 pub mod cli;
@@ -33,10 +33,12 @@ pub mod guard;
 pub mod history;
 pub mod manifest;
 pub mod plan;
+pub mod proxy;
 pub mod report;
 pub mod result;
 pub mod scenario;
 pub mod schema;
 pub mod secret;
+pub mod transport;
 pub mod untrusted;
 pub mod verify;

@@ -1,11 +1,11 @@
-//! Which proxy, if any, stands between this program and the API server.
+//! Which proxy, if any, stands between this program and the API server, Azure or a registry.
 //!
 //! kubectl follows the rules of Go's `net/http`, and a plugin that reaches another address than kubectl does
 //! is a puzzle for its user; so the same rules are written down here, as one pure function over the server,
 //! the `proxy-url` of its kubeconfig entry and the environment. The client library has rules of its own that
 //! differ in what `NO_PROXY` is compared with, which is why it is never left to read the environment.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use http::Uri;
 use ipnet::IpNet;
@@ -115,7 +115,7 @@ fn split_scheme(value: &str) -> Option<(&str, &str)> {
 }
 
 /// A URL, or what was meant as one, without user name and password.
-pub(super) fn without_credentials(value: &str) -> String {
+pub(crate) fn without_credentials(value: &str) -> String {
     let (scheme, rest) = match split_scheme(value) {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), value),

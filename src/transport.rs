@@ -1,8 +1,9 @@
-//! HTTP to Azure on the stack that the Kubernetes client brings along: hyper, and rustls with ring.
+//! HTTP to Azure and to image registries, on the stack that the Kubernetes client brings along: hyper, and
+//! rustls with ring.
 //!
 //! It owns connections, certificates, proxies, the bound of a single request and the size of an answer.
-//! `HTTPS_PROXY` and `NO_PROXY` mean what they mean for the cluster. Redirects are not followed: none is part
-//! of these APIs, and a token must not leave for another place.
+//! `HTTPS_PROXY` and `NO_PROXY` mean what they mean for the cluster. Redirects are not followed: a token must
+//! not leave for another place.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -12,16 +13,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use azure_core::error::ErrorKind;
-use azure_core::http::headers::Headers;
-use azure_core::http::{AsyncRawResponse, HttpClient, Request as SdkRequest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::HeaderMap;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+pub use hyper::body::Bytes;
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
@@ -33,35 +31,73 @@ use rustls_platform_verifier::Verifier;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
-use super::{Cause, Environment, Explained};
-use crate::cluster::proxy::proxy_for;
+use crate::proxy::proxy_for;
+use crate::untrusted;
 
-/// Bound of one request for a token.
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How this program names itself.
+pub const AGENT: &str = concat!("kubectl-defender-sim/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// More than Resource Graph puts into an answer (16 MiB), and a bound for what is held at once.
+/// A bound for what is held at once: more than Resource Graph puts into an answer (16 MiB).
 const MAX_ANSWER: usize = 64 << 20;
 /// Where managed identity is: on the machine's own link, so never behind a proxy.
 const LINK_LOCAL: &str = "169.254.169.254";
-const HINT_NETWORK: &str =
-    "check the network, HTTPS_PROXY and NO_PROXY; compare with: az account list-locations";
 
 type Connected = BoxCloneSyncService<Request<Full<Bytes>>, Response<Incoming>, ClientError>;
 
 /// A whole answer.
-pub(super) struct Answer {
+pub struct Answer {
+    /// Whatever it is.
     pub status: StatusCode,
+    /// As they came.
     pub headers: HeaderMap,
+    /// All of it.
     pub body: Bytes,
 }
 
+/// What kept a request from being answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The network, a name, a proxy, or a certificate that is not trusted.
+    Unreachable,
+    /// No whole answer in time.
+    TimedOut,
+    /// An answer that is too large.
+    TooLarge,
+    /// Certificates that cannot be used.
+    Setting,
+}
+
+/// A request without an answer. None of its texts holds a header or a query.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TransportError {
+    /// For code.
+    pub cause: Cause,
+    /// For people: lower-case, no full stop, free of control characters.
+    pub message: String,
+    /// What to do, where it is not the network that is to be looked at.
+    pub hint: Option<&'static str>,
+}
+
+impl TransportError {
+    fn new(cause: Cause, message: impl AsRef<str>, hint: Option<&'static str>) -> Self {
+        Self {
+            cause,
+            message: untrusted::line(message.as_ref()),
+            hint,
+        }
+    }
+}
+
+type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// See the module's description. Clones share their connections.
 #[derive(Clone)]
-pub(super) struct Transport(Arc<Inner>);
+pub struct Transport(Arc<Inner>);
 
 struct Inner {
     tls: ClientConfig,
-    environment: Environment,
+    variables: Variables,
     /// A client for each place: which proxy is used depends on it.
     clients: Mutex<HashMap<String, Connected>>,
 }
@@ -73,16 +109,24 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// Trusts what the system trusts, and the certificates in the PEM file `authority` as well.
-    pub fn new(authority: Option<&Path>, environment: Environment) -> Result<Self, Explained> {
+    /// Trusts what the system trusts, and the certificates in the PEM file `authority` as well. The proxy is
+    /// that of the environment `variables`.
+    ///
+    /// # Errors
+    ///
+    /// Certificates that cannot be used.
+    pub fn new(
+        authority: Option<&Path>,
+        variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Result<Self, TransportError> {
         let extra = authority.map(certificates).transpose()?.unwrap_or_default();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let refuse = |error: rustls::Error| {
-            Explained::new(
+            TransportError::new(
                 Cause::Setting,
                 format!("the certificates cannot be used: {error}"),
+                Some("check the certificates of the system and of the option for a certificate authority"),
             )
-            .hint("check the certificates of the system and of the option for a certificate authority")
         };
         let verifier = Verifier::new_with_extra_roots(extra, provider.clone()).map_err(refuse)?;
         let tls = ClientConfig::builder_with_provider(provider)
@@ -93,25 +137,29 @@ impl Transport {
             .with_no_client_auth();
         Ok(Self(Arc::new(Inner {
             tls,
-            environment,
+            variables: Box::new(variables),
             clients: Mutex::default(),
         })))
     }
 
     /// Sends one request and reads the whole answer, whatever its status, within `bound`.
-    pub async fn send(&self, request: Request<Full<Bytes>>, bound: Duration) -> Result<Answer, Explained> {
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn send(&self, request: Request<Bytes>, bound: Duration) -> Result<Answer, TransportError> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let client = self.client(request.uri())?;
         let exchange = async {
             let response = client
-                .oneshot(request)
+                .oneshot(request.map(Full::new))
                 .await
                 .map_err(|error| told(&error, &host))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
                     let message = format!("the answer is larger than {} MiB", MAX_ANSWER >> 20);
-                    return Explained::new(Cause::Unreadable, message);
+                    return TransportError::new(Cause::TooLarge, message, None);
                 }
                 told(&*error, &host)
             })?;
@@ -123,11 +171,11 @@ impl Transport {
         };
         tokio::time::timeout(bound, exchange).await.unwrap_or_else(|_| {
             let message = format!("{host} did not answer within {:.0} s", bound.as_secs_f64());
-            Err(Explained::new(Cause::TimedOut, message).hint(HINT_NETWORK))
+            Err(TransportError::new(Cause::TimedOut, message, None))
         })
     }
 
-    fn client(&self, uri: &Uri) -> Result<Connected, Explained> {
+    fn client(&self, uri: &Uri) -> Result<Connected, TransportError> {
         let place = format!(
             "{}://{}",
             uri.scheme_str().unwrap_or_default(),
@@ -140,8 +188,9 @@ impl Transport {
         let proxy = if uri.host() == Some(LINK_LOCAL) {
             None
         } else {
-            proxy_for(uri, None, |name| self.0.environment.get(name)).map_err(|error| {
-                Explained::new(Cause::Unreachable, error.to_string()).hint("check HTTPS_PROXY and NO_PROXY")
+            proxy_for(uri, None, &self.0.variables).map_err(|error| {
+                let hint = "check HTTPS_PROXY and NO_PROXY";
+                TransportError::new(Cause::Unreachable, error.to_string(), Some(hint))
             })?
         };
         let client = self.connect(proxy);
@@ -168,7 +217,7 @@ impl Transport {
 }
 
 fn secured<C>(tls: &ClientConfig, connector: C) -> HttpsConnector<C> {
-    // Plain HTTP is for managed identity on the machine's own link; `Arm` takes no other address than https.
+    // Plain HTTP is for managed identity on the machine's own link; neither Azure nor a registry is asked by it.
     HttpsConnectorBuilder::new()
         .with_tls_config(tls.clone())
         .https_or_http()
@@ -202,13 +251,17 @@ fn tunnel<C>(proxy: Uri, connector: C) -> Tunnel<C> {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Explained> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
     let refuse = |reason: String| {
         let message = format!(
             "the certificate authority {} cannot be used: {reason}",
             path.display()
         );
-        Explained::new(Cause::Setting, message).hint("name a file with certificates in PEM")
+        TransportError::new(
+            Cause::Setting,
+            message,
+            Some("name a file with certificates in PEM"),
+        )
     };
     let content = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
     let blocks = pem::parse_many(content).map_err(|error| refuse(error.to_string()))?;
@@ -231,8 +284,8 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     }
 }
 
-/// What a connection's error means. None of these texts holds a header or a query.
-fn told(error: &(dyn StdError + 'static), host: &str) -> Explained {
+/// What a connection's error means.
+fn told(error: &(dyn StdError + 'static), host: &str) -> TransportError {
     let links: Vec<_> = std::iter::successors(Some(error), |error| cause(*error))
         .take(16)
         .collect();
@@ -241,8 +294,8 @@ fn told(error: &(dyn StdError + 'static), host: &str) -> Explained {
     let tls = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
         let message = format!("the certificate of {host} is not accepted: {reason}");
-        return Explained::new(Cause::Unreachable, message)
-            .hint("where a proxy opens TLS, add its authority to those that the system trusts");
+        let hint = "where a proxy opens TLS, add its authority to those that the system trusts";
+        return TransportError::new(Cause::Unreachable, message, Some(hint));
     }
     let message = if starts("tunnel error") || starts("SOCKS error") {
         format!("the proxy does not connect to {host}: {innermost}")
@@ -251,39 +304,5 @@ fn told(error: &(dyn StdError + 'static), host: &str) -> Explained {
     } else {
         format!("no answer from {host}: {innermost}")
     };
-    Explained::new(Cause::Unreachable, message).hint(HINT_NETWORK)
-}
-
-/// What the official crates send for a token.
-#[async_trait]
-impl HttpClient for Transport {
-    async fn execute_request(&self, request: &SdkRequest) -> azure_core::Result<AsyncRawResponse> {
-        let unsendable = |error: http::Error| azure_core::Error::new(ErrorKind::DataConversion, error);
-        let azure_core::http::Body::Bytes(body) = request.body() else {
-            let message = "a token is never asked for by a stream";
-            return Err(azure_core::Error::with_message(ErrorKind::Other, message));
-        };
-        let mut outgoing = Request::builder()
-            .method(
-                Method::from_bytes(request.method().as_str().as_bytes()).map_err(|e| unsendable(e.into()))?,
-            )
-            .uri(request.url().as_str());
-        for (name, value) in request.headers().iter() {
-            let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|e| unsendable(e.into()))?;
-            outgoing = outgoing.header(name, value.as_str());
-        }
-        let outgoing = outgoing.body(Full::new(body.clone())).map_err(unsendable)?;
-        let answer = self
-            .send(outgoing, TOKEN_TIMEOUT)
-            .await
-            .map_err(|explained| azure_core::Error::with_message(ErrorKind::Io, explained.message))?;
-        let mut headers = Headers::new();
-        for (name, value) in &answer.headers {
-            if let Ok(value) = value.to_str() {
-                headers.insert(name.as_str().to_owned(), value.to_owned());
-            }
-        }
-        let status = answer.status.as_u16().into();
-        Ok(AsyncRawResponse::from_bytes(status, headers, answer.body))
-    }
+    TransportError::new(Cause::Unreachable, message, None)
 }

@@ -13,16 +13,14 @@ use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use http::{Method, Request, StatusCode, Uri};
-use http_body_util::Full;
-use hyper::body::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::login::{Held, Login, LoginKind, LoginOptions};
-use super::transport::{Answer, Transport};
 use super::{AzureError, Cause, Cloud, Environment, Explained, Result, page};
+use crate::transport::{AGENT, Answer, Bytes, Transport};
 
 /// Bound of one request unless the user gives another.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,7 +37,6 @@ const MAX_PAGES: usize = 1000;
 /// The most that Resource Graph puts on a page.
 const ROWS: u16 = 1000;
 const GRAPH: &str = "/providers/Microsoft.ResourceGraph/resources?api-version=2022-10-01";
-const AGENT: &str = concat!("kubectl-defender-sim/", env!("CARGO_PKG_VERSION"));
 
 /// Where and as whom Azure is asked.
 #[derive(Clone)]
@@ -155,8 +152,9 @@ impl Arm {
         let endpoint = cloud.endpoint().parse().map_err(|_| {
             Explained::new(Cause::Setting, "the endpoint of the cloud is no address").doing(doing())
         })?;
-        let transport = Transport::new(certificate_authority.as_deref(), environment.clone())
-            .map_err(|explained| explained.doing(doing()))?;
+        let variables = environment.clone();
+        let transport = Transport::new(certificate_authority.as_deref(), move |name| variables.get(name))
+            .map_err(|error| Explained::from(error).doing(doing()))?;
         let login = Login::new(login, environment, cloud.clone(), transport.clone());
         Ok(Self {
             shared: Arc::new(Shared {
@@ -385,7 +383,7 @@ impl Arm {
     }
 }
 
-fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<Full<Bytes>>, Explained> {
+fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<Bytes>, Explained> {
     let unsendable = || Explained::new(Cause::Login, "the token has characters that no token has");
     let mut token =
         HeaderValue::from_str(&format!("Bearer {}", held.token.reveal())).map_err(|_| unsendable())?;
@@ -397,7 +395,7 @@ fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<
         .header(ACCEPT, "application/json")
         .header(CONTENT_TYPE, "application/json")
         .header(USER_AGENT, AGENT)
-        .body(Full::new(outgoing.body.clone()))
+        .body(outgoing.body.clone())
         .map_err(|_| unsendable())
 }
 

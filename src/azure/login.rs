@@ -34,9 +34,9 @@ use azure_identity::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
-use super::transport::Transport;
 use super::{Cause, Cloud, Environment, Explained};
 use crate::secret::Secret;
+use crate::transport::Transport;
 
 /// A token is not used any more when it has less left than this: clocks differ, and requests take time.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
@@ -303,7 +303,7 @@ mod tests {
         let authority = rcgen::generate_simple_self_signed(["x.test".to_owned()]).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), authority.cert.pem()).unwrap();
-        let transport = Transport::new(Some(file.path()), environment.clone()).unwrap();
+        let transport = Transport::new(Some(file.path()), |_| None).unwrap();
         // No program is found.
         let login = Login::new(LoginOptions::default(), environment, cloud, transport);
         let now = Timestamp::now();

@@ -7,8 +7,8 @@
 //!                                      +--> Login (tokens) --> azure_identity
 //! ```
 //!
-//! The login is that of the official crates; their transport is replaced by the one that the Kubernetes client
-//! brings along, so that there is one TLS stack. Every call is bounded, names in its error what it was doing,
+//! The login is that of the official crates; their transport is replaced by [`crate::transport`], so that there
+//! is one TLS stack. Every call is bounded, names in its error what it was doing,
 //! and says which right is missing where one is. Tokens are secrets as types, and what Azure says goes through
 //! [`crate::untrusted`].
 
@@ -19,8 +19,8 @@ mod login;
 mod page;
 mod posture;
 mod resource;
+mod sdk;
 mod source;
-mod transport;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

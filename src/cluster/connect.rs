@@ -26,8 +26,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::explain::{Cause, Explained, explain};
 use super::kubeconfig::{Chosen, choose, drop_empty, load};
-use super::proxy::{ProxyError, proxy_for, without_credentials};
 use super::warnings::WarningsLayer;
+use crate::proxy::{ProxyError, proxy_for, without_credentials};
 use crate::secret::Secret;
 use crate::untrusted;
 

@@ -7,7 +7,6 @@ pub mod connect;
 pub mod explain;
 pub mod kubeconfig;
 mod others;
-pub mod proxy;
 pub mod warnings;
 
 use std::collections::BTreeMap;
