@@ -16,7 +16,7 @@
 //!
 //! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `proxy`, `secret` and `untrusted` are
 //! pure: they import no client and no runtime, which a test checks. `cluster` is the only place that talks to
-//! Kubernetes, `azure` the only one that talks to Azure, over
+//! Kubernetes, `azure` the only one that talks to Azure, `registry` to image registries; the last two share
 //! `transport`. What comes from there, or from the attacker's log, is cleaned by `untrusted` where it comes in.
 
 pub mod azure;
@@ -34,6 +34,7 @@ pub mod history;
 pub mod manifest;
 pub mod plan;
 pub mod proxy;
+pub mod registry;
 pub mod report;
 pub mod result;
 pub mod scenario;

@@ -22,9 +22,11 @@ fn main() -> ExitCode {
             };
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(command::carry_out(invocation)).into(),
-        Err(_) => Exit::Bug.into(),
-    }
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Exit::Bug.into();
+    };
+    let exit = runtime.block_on(command::carry_out(invocation));
+    // The name of a host may still be looked up by a thread that nothing can stop; nobody waits for it.
+    runtime.shutdown_background();
+    exit.into()
 }

@@ -1,151 +1,197 @@
-//! Are the images named well, does their name hold still, and has a node them already? Nothing is pulled.
+//! Can the images be had: are they named well, does their registry have them, has a node them already, and
+//! does their name hold still? Nothing is pulled.
 
-use std::str::FromStr;
+use futures::future::join_all;
+use futures::join;
 
 use super::look::{Look, Node};
 use super::{Checked, Finding, counted};
 use crate::plan::Options;
+use crate::registry::{Presence, Reference, Registry};
+use crate::result::CheckStatus;
 
-/// A reference to an image, by the grammar of the distribution project (`distribution/reference`):
-/// `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reference {
-    /// Host and path, complete.
-    name: String,
-    tag: Option<String>,
-    digest: Option<String>,
+/// The names under which a node has the images of the attacker and of the victim, where they are names.
+pub(super) fn names(options: &Options) -> [Option<String>; 2] {
+    [&options.attacker_image, &options.victim_image].map(|image| Some(name(&image.parse().ok()?)))
 }
 
-impl FromStr for Reference {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => (rest, Some(digest)),
-            None => (text, None),
-        };
-        // A colon before the last slash is that of a port.
-        let (name, tag) = match rest.rsplit_once(':') {
-            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
-            _ => (rest, None),
-        };
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if tag.is_some_and(|tag| {
-            tag.len() > 128 || !tag.starts_with(word) || !tag.chars().all(|c| word(c) || ".-".contains(c))
-        }) {
-            return Err("the tag may have 128 letters, digits and _.-".to_owned());
-        }
-        if digest.is_some_and(|digest| !is_digest(digest)) {
-            return Err("the digest has to be sha256: and 64 hexadecimal digits".to_owned());
-        }
-        // The first part is a host only if it cannot be a path.
-        let (host, path) = match name.split_once('/') {
-            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
-            _ => (None, name),
-        };
-        if !path.split('/').all(is_path) || name.len() > 255 {
-            return Err(
-                "the path may have lower-case letters and digits, with . _ __ or - between them".to_owned(),
-            );
-        }
-        if host.is_some_and(|host| !is_host(host)) {
-            return Err("the registry has to be HOST or HOST:PORT".to_owned());
-        }
-        let name = match host {
-            Some(_) => name.to_owned(),
-            None if path.contains('/') => format!("docker.io/{path}"),
-            None => format!("docker.io/library/{path}"),
-        };
-        Ok(Self {
-            name,
-            tag: tag.map(str::to_owned),
-            digest: digest.map(str::to_owned),
-        })
+fn name(image: &Reference) -> String {
+    let (registry, repository) = (image.registry(), image.repository());
+    match image.digest() {
+        Some(digest) => format!("{registry}/{repository}@{digest}"),
+        None => image.whole(),
     }
 }
 
-fn is_digest(digest: &str) -> bool {
-    let hexadecimal = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    digest
-        .strip_prefix("sha256:")
-        .is_some_and(|hash| hash.len() == 64 && hash.chars().all(hexadecimal))
-}
-
-fn is_host(host: &str) -> bool {
-    let (name, port) = host.split_once(':').unwrap_or((host, "443"));
-    let label = |label: &str| {
-        let inside = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.chars().all(inside)
-    };
-    name.split('.').all(label) && port.parse::<u16>().is_ok()
-}
-
-/// Letters and digits, separated by one dot, one or two underscores, or hyphens.
-fn is_path(part: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let separators = part.split(plain).filter(|gap| !gap.is_empty());
-    let allowed = |gap: &str| matches!(gap, "." | "_" | "__") || gap.chars().all(|c| c == '-');
-    part.starts_with(plain) && part.ends_with(plain) && separators.into_iter().all(allowed)
-}
-
-impl Reference {
-    /// The names under which a node can have it.
-    pub fn names(&self) -> Vec<String> {
-        let Self { name, tag, digest } = self;
-        match digest {
-            Some(digest) => vec![format!("{name}@{digest}")],
-            None => vec![format!("{name}:{}", tag.as_deref().unwrap_or("latest"))],
-        }
-    }
+/// An image of a run.
+struct Image<'a> {
+    /// `attacker` or `victim`.
+    pod: &'static str,
+    given: &'a str,
+    reference: Reference,
 }
 
 pub(super) async fn check(look: &Look) -> Checked {
-    Ok(judge(&look.plan.options, look.nodes().await.ok()))
+    let options = &look.plan.options;
+    let images = read(options)?;
+    if options.fit.image_pull_policy.as_deref() == Some("Never") {
+        return Ok(never(&images, look.nodes().await.ok()));
+    }
+    let registry = Registry::from_process();
+    let ask = |image: &Image| {
+        let (registry, reference) = (registry.clone(), image.reference.clone());
+        async move {
+            match registry {
+                Ok(registry) => registry.look(&reference).await,
+                Err(error) => Presence::Unknown(error.message),
+            }
+        }
+    };
+    let (nodes, presence) = join!(look.nodes(), join_all(images.iter().map(ask)));
+    Ok(judge(&images, &presence, options, nodes.ok()))
 }
 
-/// `nodes` where they can be seen. A node lists 50 images at most, so one that is not listed may be there.
-fn judge(options: &Options, nodes: Option<&[Node]>) -> Finding {
-    let images = [
-        ("attacker", &options.attacker_image),
-        ("victim", &options.victim_image),
-    ];
+/// Both images by the grammar of references.
+fn read(options: &Options) -> Result<[Image<'_>; 2], Finding> {
+    let read = |pod, given| match str::parse::<Reference>(given) {
+        Ok(reference) => Ok(Image {
+            pod,
+            given,
+            reference,
+        }),
+        Err(reason) => Err(
+            Finding::failed(format!("{given:?} is no reference to an image: {reason}")).advise(format!(
+                "--{pod}-image=HOST/PATH:TAG, all but the tag in lower case"
+            )),
+        ),
+    };
+    Ok([
+        read("attacker", &options.attacker_image)?,
+        read("victim", &options.victim_image)?,
+    ])
+}
+
+/// Of the nodes that may take the pods, how many have the image at `i`, and how many there are; nothing
+/// where nodes cannot be seen. A node lists 50 images at most, so one that is not listed may be there.
+fn having(nodes: Option<&[Node]>, i: usize) -> Option<(usize, usize)> {
+    let usable = || nodes.into_iter().flatten().filter(|node| node.refusal.is_none());
+    nodes.map(|_| (usable().filter(|node| node.has[i]).count(), usable().count()))
+}
+
+fn on(having: Option<(usize, usize)>) -> String {
+    match having {
+        None => "not seen whether a node has it".to_owned(),
+        Some((0, _)) => "on no node yet".to_owned(),
+        Some((number, _)) => format!("on {}", counted(number, "node")),
+    }
+}
+
+/// What is `told` of each image, once where it is the same of all.
+fn of_each(images: &[Image], told: &[String]) -> String {
+    let mut of_each: Vec<(Vec<&str>, &String)> = vec![];
+    for (image, told) in images.iter().zip(told) {
+        match of_each.iter_mut().find(|(_, same)| *same == told) {
+            Some((names, _)) => names.push(image.given),
+            None => of_each.push((vec![image.given], told)),
+        }
+    }
+    let of_each = of_each.iter();
+    let of_each = of_each.map(|(names, told)| format!("{}: {told}", names.join(", ")));
+    of_each.collect::<Vec<_>>().join("; ")
+}
+
+/// Where images are not pulled, nodes must have them.
+fn never(images: &[Image], nodes: Option<&[Node]>) -> Finding {
     let mut told = vec![];
-    let (mut moving, mut missing) = (vec![], vec![]);
-    for (i, (pod, image)) in images.into_iter().enumerate() {
-        let reference = match image.parse::<Reference>() {
-            Ok(reference) => reference,
-            Err(reason) => {
-                return Finding::failed(format!("{image:?} is no reference to an image: {reason}"))
-                    .advise(format!("--{pod}-image=HOST/PATH:TAG"));
-            }
+    let (mut status, mut missing) = (CheckStatus::Ok, vec![]);
+    for (i, image) in images.iter().enumerate() {
+        let having = having(nodes, i);
+        told.push(format!("never pulled, {}", on(having)));
+        match having {
+            Some((0, _)) => missing.push(image.given),
+            Some(_) => {}
+            None => status = CheckStatus::CouldNotTell,
+        }
+    }
+    let told = of_each(images, &told);
+    if missing.is_empty() {
+        return Finding::new(status, told);
+    }
+    Finding::warning(told).advise(format!(
+        "--image-pull-policy=Never, and no node lists {} (it lists 50 at most); see: kubectl get nodes -o yaml",
+        missing.join(", ")
+    ))
+}
+
+fn judge(images: &[Image], presence: &[Presence], options: &Options, nodes: Option<&[Node]>) -> Finding {
+    let mut told = vec![];
+    let mut problems = vec![];
+    let mut moving = vec![];
+    for (i, (image, presence)) in images.iter().zip(presence).enumerate() {
+        let Image {
+            pod,
+            given,
+            reference,
+        } = image;
+        let having = having(nodes, i);
+        let said = match presence {
+            Presence::Present => "the registry has it".to_owned(),
+            Presence::Absent => "the registry has no such image".to_owned(),
+            Presence::Private => "the registry asks for a login".to_owned(),
+            Presence::Unknown(reason) => format!("the registry does not tell ({reason})"),
         };
-        let pinned = if reference.digest.is_some() {
+        let pinned = if reference.digest().is_some() {
             "pinned by its digest"
         } else {
             moving.push(format!("--{pod}-image"));
             "its tag can move"
         };
-        let usable = nodes.into_iter().flatten().filter(|node| node.refusal.is_none());
-        let on = match (nodes, usable.filter(|node| node.has[i]).count()) {
-            (None, _) => "not seen whether a node has it".to_owned(),
-            (Some(_), 0) => {
-                missing.push(image.as_str());
-                "on no node yet".to_owned()
-            }
-            (Some(_), number) => format!("on {}", counted(number, "node")),
+        told.push(format!("{said}, {}, {pinned}", on(having)));
+
+        // What the cluster does where nothing is said (the documentation of Kubernetes on images).
+        let by_default = match reference.tag() {
+            Some("latest") => "Always",
+            _ => "IfNotPresent",
         };
-        told.push(format!("{image}: {pinned}, {on}"));
+        let policy = options.fit.image_pull_policy.as_deref().unwrap_or(by_default);
+        // How many nodes need no registry.
+        let (with, of) = match policy {
+            "Always" => (0, having.map_or(0, |(_, of)| of)),
+            _ => having.unwrap_or_default(),
+        };
+        let compare = format!("compare with: docker manifest inspect {given}");
+        problems.extend(match presence {
+            Presence::Present => None,
+            Presence::Absent if with == 0 => {
+                Some((CheckStatus::Failed, format!("check --{pod}-image; {compare}")))
+            }
+            Presence::Absent => Some((
+                CheckStatus::Warning,
+                format!("a node that does not have {given} cannot get it; {compare}"),
+            )),
+            Presence::Private | Presence::Unknown(_) if with > 0 && with == of => None,
+            Presence::Private => Some((
+                CheckStatus::CouldNotTell,
+                format!("no login is used here; with yours: docker manifest inspect {given}"),
+            )),
+            Presence::Unknown(_) => Some((
+                CheckStatus::CouldNotTell,
+                format!("nodes may have another way to it; {compare}"),
+            )),
+        });
     }
-    let told = told.join("; ");
-    if options.fit.image_pull_policy.as_deref() == Some("Never") && !missing.is_empty() {
-        return Finding::warning(told).advise(format!(
-            "--image-pull-policy=Never, and no node lists {} (it lists 50 at most); see: kubectl get nodes -o yaml",
-            missing.join(", ")
-        ));
-    }
-    match moving.join(" and ") {
-        pins if pins.is_empty() => Finding::ok(told),
-        pins => Finding::ok(told).advise(format!(
+    let told = of_each(images, &told);
+    let worst = [
+        CheckStatus::Failed,
+        CheckStatus::Warning,
+        CheckStatus::CouldNotTell,
+    ]
+    .into_iter()
+    .find_map(|status| problems.iter().find(|(found, _)| *found == status));
+    match (worst, moving.join(" and ")) {
+        (Some((status, advice)), _) => Finding::new(*status, told).advise(advice),
+        (None, pins) if pins.is_empty() => Finding::ok(told),
+        (None, pins) => Finding::ok(told).advise(format!(
             "to run the same every time, pin it: {pins} can be NAME@sha256:DIGEST"
         )),
     }
@@ -156,94 +202,191 @@ mod tests {
     use super::*;
     use crate::doctor::look::RawNode;
     use crate::plan::tests::plan;
-    use crate::result::CheckStatus::{Failed, Ok as Fine, Warning};
+    use crate::result::CheckStatus::{CouldNotTell, Failed, Ok as Fine, Warning};
 
-    const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    fn digest() -> String {
+        format!("sha256:{}", "0".repeat(64))
+    }
 
     #[test]
-    fn references_are_read_by_their_grammar() {
-        for (text, name) in [
-            ("nginx", "docker.io/library/nginx:latest"),
-            ("a/b", "docker.io/a/b:latest"),
-            ("localhost/b:1", "localhost/b:1"),
+    fn a_node_has_images_under_their_whole_names() {
+        let at = digest();
+        for (image, named) in [
             (
-                "r.example:5000/a/b_c--d.e__f:V1.2-x_y",
-                "r.example:5000/a/b_c--d.e__f:V1.2-x_y",
+                "nginx".to_owned(),
+                Some("docker.io/library/nginx:latest".to_owned()),
             ),
-            ("ghcr.io/a/b", "ghcr.io/a/b:latest"),
-        ] {
-            assert_eq!(text.parse::<Reference>().unwrap().names(), [name]);
-        }
-        let pinned: Reference = format!("x/y:1@{DIGEST}").parse().unwrap();
-        assert_eq!(pinned.names(), [format!("docker.io/x/y@{DIGEST}")]);
-        for (text, reason) in [
-            ("", "path"),
-            ("A/b", "path"),
-            ("a//b", "path"),
-            ("a/b-", "path"),
-            ("a/b___c", "path"),
-            ("a..b", "path"),
-            ("https://r.example/a", "path"),
-            ("r.example:x/a", "registry"),
-            ("-r.example/a", "registry"),
-            ("a:", "tag"),
-            ("a:-b", "tag"),
-            ("a:b c", "tag"),
-            ("a@sha256:12", "digest"),
+            ("a/b:2".to_owned(), Some("docker.io/a/b:2".to_owned())),
+            (format!("x/y:1@{at}"), Some(format!("docker.io/x/y@{at}"))),
             (
-                "a@md5:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
-                "digest",
+                "r.example:5000/a/b:V1".to_owned(),
+                Some("r.example:5000/a/b:V1".to_owned()),
             ),
+            ("a/B".to_owned(), None),
         ] {
-            let error = text.parse::<Reference>().unwrap_err();
-            assert!(error.starts_with(&format!("the {reason}")), "{text}: {error}");
+            let mut options = plan(None).options;
+            options.victim_image = image;
+            assert_eq!(names(&options)[1], named);
         }
     }
 
     #[test]
-    fn names_tags_and_nodes_are_told() {
-        let mut options = plan(None).options;
-        options.attacker_image = format!("r.example/a@{DIGEST}");
-        options.victim_image = format!("r.example/v@{DIGEST}");
-        let plan = {
-            let mut plan = plan(None);
-            plan.options = options.clone();
-            plan
+    fn what_is_no_reference_is_named_with_its_option() {
+        for image in [
+            "",
+            "a/B",
+            "a//b",
+            "a/b-",
+            "https://r.example/a",
+            "a:",
+            "a:b c",
+            "a@sha256:12",
+        ] {
+            let mut options = plan(None).options;
+            options.victim_image = image.to_owned();
+            let finding = read(&options).err().unwrap();
+            assert_eq!(finding.status, Failed, "{image}");
+            assert!(finding.advice.unwrap().starts_with("--victim-image="), "{image}");
+        }
+    }
+
+    /// Nodes that have the attacker's image and the victim's, as said.
+    fn nodes(options: &Options, has: &[[bool; 2]]) -> Vec<Node> {
+        let names = names(options);
+        let node = |has: &[bool; 2]| {
+            let had = names.iter().zip(has).filter(|(_, has)| **has);
+            let mut images: Vec<_> = had
+                .map(|(name, _)| serde_json::json!({ "names": [name] }))
+                .collect();
+            images.push(serde_json::json!({ "names": null }));
+            let raw = serde_json::json!({
+                "metadata": { "name": "n", "labels": { "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64" } },
+                "status": {
+                    "conditions": [{ "type": "Ready", "status": "True" }],
+                    "images": images,
+                },
+            });
+            Node::new(
+                serde_json::from_value::<RawNode>(raw).unwrap(),
+                &options.fit,
+                &names,
+            )
         };
-        let raw = serde_json::json!({
-            "metadata": { "name": "n", "labels": { "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64" } },
-            "status": {
-                "conditions": [{ "type": "Ready", "status": "True" }],
-                "images": [{ "names": [options.attacker_image] }, { "names": null }],
-            },
-        });
-        let node = Node::new(serde_json::from_value::<RawNode>(raw).unwrap(), &plan);
-        assert_eq!(node.has, [true, false]);
-        let nodes = [node];
+        let nodes: Vec<Node> = has.iter().map(node).collect();
+        assert_eq!(nodes.iter().map(|node| node.has).collect::<Vec<_>>(), has);
+        nodes
+    }
 
-        let finding = judge(&options, Some(&nodes));
+    #[test]
+    fn registries_nodes_and_the_policy_are_weighed() {
+        use Presence::{Absent, Present, Private};
+        let silent = || Presence::Unknown("it did not answer within 2 s".to_owned());
+        let (all, some, none) = ([[true; 2]; 2], [[true; 2], [true, false]], [[true, false]; 2]);
+        // Of the victim's image, whose tag is `latest`; the attacker's is present and on every node.
+        for (policy, said, has, status, advice) in [
+            (
+                None,
+                Present,
+                &none[..],
+                Fine,
+                "pin it: --attacker-image and --victim-image",
+            ),
+            (None, Absent, &none[..], Failed, "check --victim-image"),
+            (None, Private, &none[..], CouldNotTell, "no login is used here"),
+            (
+                None,
+                silent(),
+                &none[..],
+                CouldNotTell,
+                "nodes may have another way",
+            ),
+            // Asked again at each start.
+            (None, Absent, &all[..], Failed, "check --victim-image"),
+            (
+                None,
+                silent(),
+                &all[..],
+                CouldNotTell,
+                "nodes may have another way",
+            ),
+            (Some("IfNotPresent"), Present, &none[..], Fine, "pin it"),
+            (Some("IfNotPresent"), Absent, &all[..], Warning, "cannot get it"),
+            (Some("IfNotPresent"), Absent, &some[..], Warning, "cannot get it"),
+            (
+                Some("IfNotPresent"),
+                Absent,
+                &none[..],
+                Failed,
+                "check --victim-image",
+            ),
+            (Some("IfNotPresent"), Private, &all[..], Fine, "pin it"),
+            (
+                Some("IfNotPresent"),
+                Private,
+                &some[..],
+                CouldNotTell,
+                "no login is used here",
+            ),
+            (
+                Some("IfNotPresent"),
+                silent(),
+                &none[..],
+                CouldNotTell,
+                "nodes may have another way",
+            ),
+            (
+                Some("IfNotPresent"),
+                silent(),
+                &[],
+                CouldNotTell,
+                "nodes may have another way",
+            ),
+        ] {
+            let mut options = plan(None).options;
+            options.fit.image_pull_policy = policy.map(str::to_owned);
+            let nodes = nodes(&options, has);
+            let told = format!("{policy:?} {said:?} {has:?}");
+            let finding = judge(
+                &read(&options).ok().unwrap(),
+                &[Present, said],
+                &options,
+                Some(&nodes),
+            );
+            assert_eq!(finding.status, status, "{told}: {finding:?}");
+            assert!(
+                finding.advice.as_ref().unwrap().contains(advice),
+                "{told}: {finding:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_pinned_needs_no_advice_and_what_is_not_seen_is_said() {
+        let mut options = plan(None).options;
+        options.attacker_image = format!("r.example/a@{}", digest());
+        options.victim_image = format!("r.example/v@{}", digest());
+        let images = read(&options).ok().unwrap();
+        let finding = judge(&images, &[Presence::Present, Presence::Present], &options, None);
         assert_eq!((finding.status, &finding.advice), (Fine, &None));
-        assert!(
-            finding.seen.contains("pinned by its digest, on 1 node; "),
-            "{finding:?}"
+        let told = "the registry has it, not seen whether a node has it, pinned by its digest";
+        let (attacker, victim) = (&options.attacker_image, &options.victim_image);
+        assert_eq!(finding.seen, format!("{attacker}, {victim}: {told}"));
+        let finding = judge(&images, &[Presence::Absent, Presence::Present], &options, None);
+        let absent = "the registry has no such image, not seen whether a node has it, pinned by its digest";
+        assert_eq!(finding.seen, format!("{attacker}: {absent}; {victim}: {told}"));
+
+        assert_eq!(never(&images, None).status, CouldNotTell);
+        assert_eq!(
+            never(&images, Some(&nodes(&options, &[[true, true]]))).status,
+            Fine
         );
-        assert!(finding.seen.ends_with("on no node yet"), "{finding:?}");
-
-        options.fit.image_pull_policy = Some("Never".into());
-        assert_eq!(judge(&options, Some(&nodes)).status, Warning);
-        let unseen = judge(&options, None);
-        assert_eq!(unseen.status, Fine);
-        assert!(unseen.seen.contains("not seen whether"), "{unseen:?}");
-
-        options.attacker_image = "r.example/a:1".into();
-        let finding = judge(&options, None);
-        assert_eq!(finding.status, Fine);
-        assert!(finding.seen.contains("its tag can move"), "{finding:?}");
-        assert!(finding.advice.unwrap().contains("--attacker-image can be"));
-
-        options.victim_image = "R.example/v:1:2".into();
-        let finding = judge(&options, Some(&nodes));
-        assert_eq!(finding.status, Failed);
-        assert!(finding.advice.unwrap().contains("--victim-image"));
+        let finding = never(&images, Some(&nodes(&options, &[[true, false]])));
+        assert_eq!(finding.status, Warning);
+        assert!(
+            finding
+                .advice
+                .unwrap()
+                .contains("no node lists r.example/v@sha256:")
+        );
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::Finding;
-use super::images::Reference;
+use super::images;
 use super::nodes::Refusal;
 use crate::azure::{
     AzureCluster, AzureError, AzureOptions, ClusterFacts, Located, LoginKind, Scope, cluster_facts, locate,
@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, ClusterError, Found};
 use crate::defender::marks::Marks;
 use crate::defender::sensor::{ARC, MDC, SYSTEM, SensorFacts, Workload};
 use crate::manifest::{ANCHOR, Kind};
-use crate::plan::Plan;
+use crate::plan::{Fit, Plan};
 
 /// What a check says that needs Azure and has none.
 const SEE: &str = "see azure-cluster";
@@ -146,23 +146,23 @@ fn is_ready(conditions: &[RawCondition]) -> bool {
 }
 
 impl Node {
-    /// Of `raw`, what matters to `plan`.
-    pub(super) fn new(raw: RawNode, plan: &Plan) -> Self {
+    /// Of `raw`, what matters to a run with `fit` and these `images`.
+    pub(super) fn new(raw: RawNode, fit: &Fit, images: &[Option<String>; 2]) -> Self {
         let RawNode {
             metadata,
             spec,
             status,
         } = raw;
-        let options = &plan.options;
-        let names: BTreeSet<&String> = status
+        let mut has = [false; 2];
+        for name in status
             .images
             .iter()
             .flat_map(|image| image.names.iter().flatten())
-            .collect();
-        let has = [&options.attacker_image, &options.victim_image].map(|image| {
-            let wanted = image.parse::<Reference>().ok();
-            wanted.is_some_and(|wanted| wanted.names().iter().any(|name| names.contains(name)))
-        });
+        {
+            for (has, image) in has.iter_mut().zip(images) {
+                *has |= image.as_ref() == Some(name);
+            }
+        }
         let label = |key: &str| metadata.labels.get(key).cloned().unwrap_or_default();
         Self {
             arch: label("kubernetes.io/arch"),
@@ -171,7 +171,7 @@ impl Node {
                 &spec.taints,
                 !spec.unschedulable,
                 is_ready(&status.conditions),
-                &options.fit,
+                fit,
             ),
             has,
             name: metadata.name,
@@ -221,7 +221,8 @@ impl Look {
     pub async fn nodes(&self) -> Result<&[Node], ClusterError> {
         let list = || async {
             let mut nodes = vec![];
-            let each = |raw: RawNode| nodes.push(Node::new(raw, &self.plan));
+            let (options, images) = (&self.plan.options, images::names(&self.plan.options));
+            let each = |raw: RawNode| nodes.push(Node::new(raw, &options.fit, &images));
             self.cluster.each::<core::Node, _>(None, "", each).await?;
             Ok(nodes)
         };

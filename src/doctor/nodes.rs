@@ -165,7 +165,11 @@ mod tests {
         let mut plan = plan(None);
         plan.options.fit.tolerations = tolerations.iter().map(|text| text.parse().unwrap()).collect();
         plan.options.fit.node_selector = [("pool".to_owned(), "a".to_owned())].into();
-        Node::new(serde_json::from_value::<RawNode>(raw).unwrap(), &plan)
+        Node::new(
+            serde_json::from_value::<RawNode>(raw).unwrap(),
+            &plan.options.fit,
+            &[None, None],
+        )
     }
 
     #[test]

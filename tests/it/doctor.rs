@@ -2,8 +2,11 @@
 //! not answer as is wanted. What only depends on what was read is tried beside the check.
 
 use std::process::Command;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::Response;
+use http_body_util::Full;
 use serde_json::{Value, json as value};
 
 use crate::apiserver::{Answer, ApiServer, Recorded, failure, json};
@@ -96,7 +99,13 @@ fn a_namespace_that_is_there_says_all() {
     said.assert("admission", "ok", "all 10 objects admitted");
     said.assert("quota", "ok", "none in namespace");
     said.assert("nodes", "ok", "1 of 1 node can take the pods");
-    said.assert("images", "ok", "its tag can move");
+    // Nodes have them; and `latest` is asked for again, at a registry that is not to be reached from here.
+    said.assert("images", "couldNotTell", "on 1 node, its tag can move");
+    Said::ask("recon", &space.0, &["--image-pull-policy=IfNotPresent"]).assert(
+        "images",
+        "ok",
+        "on 1 node, its tag can move",
+    );
     said.assert("network-policies", "ok", "0 policies");
     said.assert("active-run", "ok", "none in namespace");
     assert_eq!(said.0["cluster"]["user"], "admin");
@@ -230,7 +239,7 @@ fn a_namespace_that_is_not_there_is_no_fault() {
     for id in ["sensor-ready", "sensor-features"] {
         said.assert(id, "couldNotTell", "failed to list daemonsets");
     }
-    said.assert("images", "ok", "not seen whether a node has it");
+    said.assert("images", "couldNotTell", "not seen whether a node has it");
 
     let said = sim(&["doctor", "-o", "name"]).stdout;
     assert_eq!(said.lines().collect::<Vec<_>>(), IDS);
@@ -522,14 +531,23 @@ fn usual(request: &Recorded) -> Answer {
     }
 }
 
+/// `doctor` to be started against a stand-in. What is not on this machine is behind a proxy that is not there.
+fn command(server: &ApiServer) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
+    command.args(["doctor", "webshell", "-o", "json", "--server", &server.url()]);
+    command
+        .env_clear()
+        .envs([("HOME", "/nonexistent"), ("HTTPS_PROXY", "http://127.0.0.1:9")]);
+    command
+}
+
 /// `doctor` against a stand-in.
 fn doctor(server: &ApiServer, arguments: &[&str]) -> Said {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
-    let url = server.url();
-    command
-        .args(["doctor", "webshell", "-o", "json", "--server", &url])
-        .args(arguments);
-    let output = command.env_clear().env("HOME", "/nonexistent").output().unwrap();
+    said(command(server).args(arguments))
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap();
     let ran = Ran {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -690,6 +708,121 @@ async fn without_a_cluster_that_answers_nothing_else_is_asked() {
     said.assert("admission", "couldNotTell", "failed to ");
 }
 
+/// A registry, where the first part of a repository's name says what it does.
+async fn registry() -> ApiServer {
+    let own = Arc::new(OnceLock::new());
+    let here = own.clone();
+    let registry = ApiServer::start_tls(&["localhost"], move |request| {
+        let port = here.get().unwrap();
+        let said = |code: u16, name: &'static str, value: String| {
+            let answer = Response::builder().status(code).header(name, value);
+            answer.body(Full::default()).unwrap()
+        };
+        let token = |of: &str| {
+            let realm = format!("https://localhost:{port}/token/{of}");
+            let scope = format!("repository:{of}/a:pull");
+            let challenge = format!(r#"Bearer realm="{realm}",service="fake",scope="{scope}""#);
+            said(401, "www-authenticate", challenge)
+        };
+        let has_token = request.header("authorization") == format!("Bearer {TOKEN}");
+        match request.path.split('/').nth(2).unwrap_or_default() {
+            "open" => said(200, "content-length", "7".into()),
+            "public" if has_token => said(200, "content-length", "7".into()),
+            of @ ("public" | "denied" | "refused" | "broken") => token(of),
+            "moved" if has_token => said(307, "location", "/v2/open/a/manifests/1".into()),
+            "moved" => token("moved"),
+            "round" => said(307, "location", request.path.clone()),
+            "plain" => said(301, "location", "http://localhost/".into()),
+            "basic" => said(401, "www-authenticate", r#"Basic realm="x""#.into()),
+            "busy" => said(429, "retry-after", "60".into()),
+            "public?service=fake&scope=repository%3Apublic%2Fa%3Apull"
+            | "denied?service=fake&scope=repository%3Adenied%2Fa%3Apull" => {
+                json(200, &value!({ "token": TOKEN }))
+            }
+            "moved?service=fake&scope=repository%3Amoved%2Fa%3Apull" => {
+                json(200, &value!({ "access_token": TOKEN }))
+            }
+            "broken?service=fake&scope=repository%3Abroken%2Fa%3Apull" => json(200, &value!({})),
+            token if token.contains('?') => json(403, &value!({})),
+            _ => json(404, &value!({})),
+        }
+    })
+    .await;
+    own.set(registry.address().port()).unwrap();
+    registry
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registries_are_asked_for_the_images() {
+    let (cluster, registry) = (standing_in(|_| None).await, registry().await);
+    let port = registry.address().port();
+    let authority = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(authority.path(), registry.certificate()).unwrap();
+    let attacker = format!("--attacker-image=localhost:{port}/open/a:1");
+    let ask = |repository: &str| {
+        let mut command = command(&cluster);
+        command.env("SSL_CERT_FILE", authority.path()).args([
+            &attacker,
+            &format!("--victim-image=localhost:{port}/{repository}:1"),
+        ]);
+        let said = said(&mut command);
+        assert!(!said.0.to_string().contains(TOKEN));
+        said
+    };
+    for (repository, status, part) in [
+        ("open/a", "ok", "the registry has it, on no node yet"),
+        ("public/a", "ok", "has it"),
+        ("moved/a", "ok", "has it"),
+        ("absent/a", "failed", "has no such image"),
+        ("basic/a", "couldNotTell", "the registry asks for a login"),
+        ("denied/a", "couldNotTell", "the registry asks for a login"),
+        ("refused/a", "couldNotTell", "the registry asks for a login"),
+        ("broken/a", "couldNotTell", "its token cannot be read"),
+        ("busy/a", "couldNotTell", "it answers 429"),
+        ("round/a", "couldNotTell", "from place to place"),
+        ("plain/a", "couldNotTell", "not https"),
+    ] {
+        ask(repository).assert("images", status, part);
+    }
+    let asked = registry.requests();
+    assert!(
+        asked
+            .iter()
+            .all(|request| request.path.starts_with("/token") || request.method == "HEAD")
+    );
+    // A token does not go to the place that it was not for.
+    let open = asked
+        .iter()
+        .filter(|request| request.path.starts_with("/v2/open"));
+    assert!(
+        open.clone().count() > 2
+            && open
+                .clone()
+                .all(|request| request.header("authorization").is_empty())
+    );
+
+    // One whose certificate nobody knows; one that is not there, and one that does not answer.
+    let unknown = doctor(&cluster, &[&attacker]);
+    unknown.assert(
+        "images",
+        "couldNotTell",
+        "the certificate of localhost is not accepted",
+    );
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!(
+        "--victim-image=localhost:{}/a:1",
+        listener.local_addr().unwrap().port()
+    );
+    let said = doctor(&cluster, &["--attacker-image=localhost:9/a:1", &silent]);
+    said.assert("images", "couldNotTell", "no answer from localhost");
+    said.assert("images", "couldNotTell", "did not answer within 2 s");
+
+    // What is never pulled is not asked for.
+    let before = registry.requests().len();
+    doctor(&cluster, &[&attacker, "--image-pull-policy=Never"]).assert("images", "warning", "no node lists");
+    assert_eq!(registry.requests().len(), before);
+}
+
 /// Azure, and somebody who is logged in there.
 struct InAzure {
     cluster: ApiServer,
@@ -735,16 +868,11 @@ impl InAzure {
     }
 
     fn ask(&self, arguments: &[&str]) -> Said {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
-        let (cluster, azure) = (self.cluster.url(), self.azure.server.url());
-        command.args(["doctor", "webshell", "-o", "json", "--server", &cluster]);
+        let mut command = command(&self.cluster);
         command
-            .args(["--azure-cloud", &azure, "--azure-ca"])
+            .args(["--azure-cloud", &self.azure.server.url(), "--azure-ca"])
             .arg(self.azure.authority());
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(self.cli.variables(&[("HOME", "/nonexistent")]));
+        command.args(arguments).envs(self.cli.variables(&[]));
         let output = command.output().unwrap();
         let (stdout, stderr) = (output.stdout, output.stderr);
         for text in [&stdout, &stderr] {
