@@ -246,18 +246,23 @@ async fn attack(
             file.write(&report::json(&soc_note(plan, started, agent)))
         })
     };
-    let mut facts = None;
+    let mut sensing = None;
     let attack = Box::pin(engine::run(&cluster, plan, info, consent, &stop, &events));
     // What is seen of the sensor meanwhile; the run does not wait for it.
     let gather = async {
-        facts = doctor::facts(&cluster, plan).await;
+        sensing = doctor::Sensing::of(&cluster, plan).await;
         std::future::pending().await
     };
     let mut result = tokio::select! {
         result = attack => result,
         never = gather => never,
     };
-    result.facts = facts;
+    if let Some(sensing) = sensing {
+        result.facts = tokio::select! {
+            facts = sensing.facts(result.node.as_deref()) => facts,
+            () = stop.wait() => None,
+        };
+    }
     let attacked = result.cleanup.is_some() || result.kept_until.is_some();
     if attacked {
         keep_record(&result, &events);
@@ -423,6 +428,7 @@ fn unrecorded(
         run: "unknown".to_owned(),
         cluster,
         namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
+        node: None,
         started,
         ended,
         scenarios: scenarios.collect(),

@@ -39,6 +39,8 @@ pub struct RunResult {
     pub cluster: ClusterInfo,
     /// The namespace it ran in.
     pub namespace: String,
+    /// The node that its pods ran on, where they did.
+    pub node: Option<String>,
     /// When it started.
     pub started: jiff::Timestamp,
     /// When it ended, clean-up included.

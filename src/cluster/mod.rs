@@ -32,6 +32,7 @@ use crate::defender::sensor::Cloud;
 use crate::guard::Label;
 use crate::manifest::{Kind, Manifest, OWNER, OWNER_LABEL, RUN_LABEL, Right};
 use explain::{Cause, Explained, explain};
+pub use others::Which;
 
 /// Bound of one call unless the user gives another; watches and followed logs are bounded by their callers.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

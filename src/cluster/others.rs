@@ -23,20 +23,30 @@ struct PageMetadata {
     next: Option<String>,
 }
 
+/// Which objects of a kind: selectors as kubectl takes them, all objects where they are empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Which<'a> {
+    /// By labels.
+    pub labels: &'a str,
+    /// By fields.
+    pub fields: &'a str,
+}
+
 impl Cluster {
-    /// Hands every object of kind `K` with the labels of `selector`, in one namespace or in all, to `each`.
-    /// `T` is what is read of it: `K`, or a type with fewer fields. At most 500 are in memory at a time.
+    /// Hands those objects of kind `K`, in one namespace or in all, to `each`. `T` is what is read of it: `K`, or
+    /// a type with fewer fields. At most 500 are in memory at a time.
     pub async fn each<K, T>(
         &self,
         namespace: Option<&str>,
-        selector: &str,
+        which: Which<'_>,
         mut each: impl FnMut(T),
     ) -> Result<()>
     where
         K: Resource<DynamicType = ()>,
         T: DeserializeOwned,
     {
-        let mut parameters = ListParams::default().labels(selector).limit(PAGE);
+        let parameters = ListParams::default().labels(which.labels).fields(which.fields);
+        let mut parameters = parameters.limit(PAGE);
         let path = K::url_path(&(), namespace);
         loop {
             let page = self.call(
@@ -62,7 +72,7 @@ impl Cluster {
         K: Resource<DynamicType = ()> + DeserializeOwned,
     {
         let mut all = vec![];
-        self.each::<K, K>(namespace, "", |object| all.push(object))
+        self.each::<K, K>(namespace, Which::default(), |object| all.push(object))
             .await?;
         Ok(all)
     }

@@ -27,7 +27,7 @@ pub enum Fact {
 pub struct Facts {
     /// Whether the plan is on, which every alert needs.
     pub plan: Fact,
-    /// Whether a sensor is ready, which every alert needs but those of the audit log.
+    /// Whether a sensor is ready where the pods were, which every alert needs but those of the audit log.
     pub sensor: Fact,
     /// Whether it has what only some alerts need.
     pub conditions: BTreeMap<Condition, Fact>,
@@ -89,12 +89,19 @@ impl Facts {
         }
     }
 
-    /// What the sensors of a cluster tell; `ready` is how many of their pods are.
-    pub fn of_sensors(sensors: &SensorFacts, ready: i32) -> Self {
-        let sensor = match (sensors.sensors.is_empty(), ready) {
-            (true, _) => Fact::No("there is no Defender sensor in the cluster".to_owned()),
-            (false, 0) => Fact::No("no Defender sensor is ready on any node".to_owned()),
-            _ => Fact::Yes,
+    /// What the sensors of a cluster tell; `ready` is how many of their pods are. `node` is the one that a run was
+    /// on, and whether one of them is ready there, or why that was not seen.
+    pub fn of_sensors(sensors: &SensorFacts, ready: i32, node: Option<(&str, Result<bool, String>)>) -> Self {
+        let sensor = match (sensors.sensors.is_empty(), ready, node) {
+            (true, ..) => Fact::No("there is no Defender sensor in the cluster".to_owned()),
+            (_, 0, _) => Fact::No("no Defender sensor is ready on any node".to_owned()),
+            (.., Some((node, Ok(false)))) => Fact::No(format!(
+                "no Defender sensor is ready on node {node}, where the pods were"
+            )),
+            (.., Some((node, Err(reason)))) => Fact::Unknown(format!(
+                "whether one is ready on node {node} was not seen: {reason}"
+            )),
+            (.., Some((_, Ok(true))) | None) => Fact::Yes,
         };
         Self {
             sensor,
@@ -102,6 +109,45 @@ impl Facts {
                 .map(|condition| (condition, sensors.known(condition)))
                 .into(),
             ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defender::sensor::Workload;
+
+    #[test]
+    fn a_sensor_is_looked_for_where_the_pods_were() {
+        let none = SensorFacts::new(&[], None, None);
+        let workload = Workload {
+            namespace: "kube-system".to_owned(),
+            name: "microsoft-defender-collector-ds".to_owned(),
+            labels: BTreeMap::new(),
+            images: vec![],
+        };
+        let one = SensorFacts::new(&[workload], None, None);
+        let no = |reason: &str| Fact::No(reason.to_owned());
+        for (sensors, ready, node, fact) in [
+            (&none, 0, None, no("there is no Defender sensor in the cluster")),
+            (&one, 0, None, no("no Defender sensor is ready on any node")),
+            (&one, 1, None, Fact::Yes),
+            (&one, 1, Some(("a", Ok(true))), Fact::Yes),
+            (
+                &one,
+                1,
+                Some(("a", Ok(false))),
+                no("no Defender sensor is ready on node a, where the pods were"),
+            ),
+            (
+                &one,
+                1,
+                Some(("a", Err("no rights".to_owned()))),
+                Fact::Unknown("whether one is ready on node a was not seen: no rights".to_owned()),
+            ),
+        ] {
+            assert_eq!(Facts::of_sensors(sensors, ready, node).sensor, fact);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::azure::{
     AzureCluster, AzureError, AzureOptions, ClusterFacts, Located, LoginKind, Scope, cluster_facts, locate,
 };
 use crate::cluster::explain::Cause;
-use crate::cluster::{Cluster, ClusterError, Found};
+use crate::cluster::{Cluster, ClusterError, Found, Which};
 use crate::defender::marks::Marks;
 use crate::defender::sensor::{ARC, MDC, SYSTEM, SensorFacts, Workload};
 use crate::manifest::{ANCHOR, Kind};
@@ -223,7 +223,9 @@ impl Look {
             let mut nodes = vec![];
             let (options, images) = (&self.plan.options, images::names(&self.plan.options));
             let each = |raw: RawNode| nodes.push(Node::new(raw, &options.fit, &images));
-            self.cluster.each::<core::Node, _>(None, "", each).await?;
+            self.cluster
+                .each::<core::Node, _>(None, Which::default(), each)
+                .await?;
             Ok(nodes)
         };
         let nodes = self.nodes.get_or_init(list).await;
@@ -326,8 +328,9 @@ impl Look {
         }
     }
 
-    /// Names of the nodes with a ready pod of the sensor's.
-    pub async fn watched_nodes(&self) -> Result<BTreeSet<String>, ClusterError> {
+    /// Names of the nodes with a ready pod of the sensor's; of `only` that one, where it is given.
+    pub async fn watched_nodes(&self, only: Option<&str>) -> Result<BTreeSet<String>, ClusterError> {
+        let fields = only.map_or(String::new(), |node| format!("spec.nodeName={node}"));
         let Sensors { facts, pods } = self.sensors().await?;
         let mut watched = BTreeSet::new();
         for (sensor, pods) in facts.sensors.iter().zip(pods) {
@@ -341,8 +344,9 @@ impl Look {
                 }
             };
             let namespace = Some(sensor.namespace.as_str());
+            let (labels, fields) = (&pods.selector, &fields);
             self.cluster
-                .each::<core::Pod, _>(namespace, &pods.selector, each)
+                .each::<core::Pod, _>(namespace, Which { labels, fields }, each)
                 .await?;
         }
         Ok(watched)

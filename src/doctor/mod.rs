@@ -239,12 +239,31 @@ pub async fn doctor(
     }
 }
 
-/// What is known of Defender's sensor in a cluster; nothing where that cannot be read.
-pub async fn facts(cluster: &Cluster, plan: &Plan) -> Option<Facts> {
-    let look = Look::new(cluster.clone(), plan.clone(), Default::default());
-    let sensors = look.sensors().await.ok()?;
-    let ready = sensors.pods.iter().map(|pods| pods.ready).sum();
-    Some(Facts::of_sensors(&sensors.facts, ready))
+/// What was seen of Defender's sensor in a cluster.
+pub struct Sensing(Look);
+
+impl Sensing {
+    /// Looks for the sensor; nothing where that cannot be read.
+    pub async fn of(cluster: &Cluster, plan: &Plan) -> Option<Self> {
+        let look = Look::new(cluster.clone(), plan.clone(), Default::default());
+        look.sensors().await.ok()?;
+        Some(Self(look))
+    }
+
+    /// What that tells of the alerts of a run, and whether a sensor is ready on the `node` that its pods were on.
+    pub async fn facts(&self, node: Option<&str>) -> Option<Facts> {
+        let sensors = self.0.sensors().await.ok()?;
+        let ready = sensors.pods.iter().map(|pods| pods.ready).sum();
+        let node = match node {
+            Some(node) if ready > 0 => {
+                let watched = self.0.watched_nodes(Some(node)).await;
+                Some((node, watched.map(|watched| !watched.is_empty())))
+            }
+            _ => None,
+        };
+        let node = node.map(|(node, seen)| (node, seen.map_err(|error| untrusted::line(&error.to_string()))));
+        Some(Facts::of_sensors(&sensors.facts, ready, node))
+    }
 }
 
 /// The first few, and how many more there are: `a, b and 3 more`.

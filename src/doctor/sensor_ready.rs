@@ -12,7 +12,7 @@ pub(super) async fn check(look: &Look) -> Checked {
         return Ok(Finding::not_applicable("there is no sensor"));
     }
     // Both lists may be long.
-    let (nodes, watched) = futures::join!(look.nodes(), look.watched_nodes());
+    let (nodes, watched) = futures::join!(look.nodes(), look.watched_nodes(None));
     Ok(judge(
         &sensors.pods,
         nodes.and_then(|nodes| Ok((nodes, watched?))),

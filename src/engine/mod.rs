@@ -25,6 +25,7 @@ use crate::guard::Label;
 use crate::manifest;
 use crate::plan::Plan;
 use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, StepResult};
+use crate::untrusted;
 
 pub use admit::{admit, admit_all};
 pub(crate) use prepare::{active, taken};
@@ -153,7 +154,7 @@ pub async fn run(
 ) -> RunResult {
     let mut tracker = tracker::Tracker::new(plan);
     let mut info = target;
-    let (mut cleanup, mut kept_until) = (None, None);
+    let (mut node, mut cleanup, mut kept_until) = (None, None, None);
     let begun = begin(cluster, plan, &mut info, consent, stop, events).await;
     // The question may have been open for long; the record and the deadline count from the answer.
     let plan = &Plan {
@@ -167,7 +168,9 @@ pub async fn run(
             let applied = apply::apply(cluster, plan, &manifests, prepared, stop, events).await;
             let complete = applied.is_ok();
             let halt = match applied {
-                Ok(()) => act(cluster, plan, &mut tracker, stop, events).await.err(),
+                Ok(()) => act(cluster, plan, &mut node, &mut tracker, stop, events)
+                    .await
+                    .err(),
                 Err(halt) => Some(halt),
             };
             let stopped = matches!(halt, Some(Halt::Stopped));
@@ -200,6 +203,7 @@ pub async fn run(
         run: plan.run.to_string(),
         cluster: info,
         namespace: plan.namespace.name.clone(),
+        node: node.as_deref().map(untrusted::line),
         started: plan.created,
         ended: Timestamp::now(),
         scenarios,
@@ -240,11 +244,12 @@ async fn begin(
 async fn act(
     cluster: &Cluster,
     plan: &Plan,
+    node: &mut Option<String>,
     tracker: &mut tracker::Tracker,
     stop: &Stop,
     events: &Events,
 ) -> Result<(), Halt> {
-    ready::ready(cluster, plan, stop, events).await?;
+    *node = ready::ready(cluster, plan, stop, events).await?;
     attack::attack(cluster, plan, tracker, stop, events).await
 }
 

@@ -19,26 +19,32 @@ use crate::untrusted;
 /// A pod that fits on no node is given this long: the scheduler may only be behind.
 const UNSCHEDULABLE: Duration = Duration::from_secs(10);
 
-/// Waits for the pods, then lets the attack begin.
-pub(super) async fn ready(cluster: &Cluster, plan: &Plan, stop: &Stop, events: &Events) -> Result<(), Halt> {
-    tokio::select! {
+/// Waits for the pods, then lets the attack begin. Gives the name of the node that the victim is on.
+pub(super) async fn ready(
+    cluster: &Cluster,
+    plan: &Plan,
+    stop: &Stop,
+    events: &Events,
+) -> Result<Option<String>, Halt> {
+    let node = tokio::select! {
         ready = wait(cluster, plan, events) => ready?,
         () = stop.wait() => return Err(Halt::Stopped),
-    }
+    };
     cluster
         .patch_pod(&plan.namespace.name, ATTACKER, &go_patch(plan, 1))
         .await?;
     events.send(Event::Ready);
-    Ok(())
+    Ok(node)
 }
 
-async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Halt> {
+async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<Option<String>, Halt> {
     let namespace = &plan.namespace.name;
     let give_up = Instant::now() + plan.options.timeout;
     let mut changes = std::pin::pin!(cluster.watch_pods(namespace, &selector(Some(&plan.run.to_string()))));
     let mut states: BTreeMap<String, (State, String)> = BTreeMap::new();
     let mut unschedulable_since: Option<Instant> = None;
     let mut said = String::new();
+    let mut node = None;
     loop {
         let wake = unschedulable_since.map_or(give_up, |since| (since + UNSCHEDULABLE).min(give_up));
         let change = tokio::select! {
@@ -48,6 +54,9 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Hal
         match change {
             Some(PodChange::Seen(pod)) => {
                 let state = State::of(&pod);
+                if pod.name_any() == VICTIM {
+                    node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+                }
                 states.insert(pod.name_any(), (state, pod.uid().unwrap_or_default()));
             }
             Some(PodChange::Removed(name)) => {
@@ -69,7 +78,7 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<(), Hal
             .iter()
             .all(|name| matches!(states.get(*name), Some((State::Ready, _))))
         {
-            return Ok(());
+            return Ok(node);
         }
         let waiting = [VICTIM, ATTACKER]
             .iter()

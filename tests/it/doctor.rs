@@ -459,6 +459,97 @@ fn every_sensor_is_found_where_it_is_ready_and_what_it_can() {
     ask("webshell").assert("sensor", "warning", "installed in an undocumented way (assumed)");
 }
 
+/// A node of which there is nothing but the object, ready, and with room for who puts up with its taint.
+fn pretended_node(name: &str) {
+    apply(&value!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name, "test": "defender-sim" } },
+        "spec": { "taints": [{ "key": "test", "value": "defender-sim", "effect": "NoSchedule" }] },
+    }));
+    status(
+        "node",
+        name,
+        &[],
+        &value!({
+            "allocatable": { "pods": "9", "cpu": "1", "memory": "1Gi" },
+            "conditions": [{ "type": "Ready", "status": "True", "reason": "Test", "message": "" }],
+        }),
+    );
+}
+
+/// Says of an object what its kubelet would.
+fn status(kind: &str, name: &str, place: &[&str], status: &Value) {
+    let patch = value!({ "status": status }).to_string();
+    let patch = ["patch", kind, name, "--subresource=status", "-p", &patch];
+    kubectl(&[&patch[..], place].concat());
+}
+
+/// A sensor that is ready raises nothing where the pods of a run are not.
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_sensor_counts_where_the_pods_of_a_run_are() {
+    const SENSOR: &str = "microsoft-defender-collector-ds";
+    const SYSTEM: [&str; 2] = ["-n", "kube-system"];
+    let _alone = alone();
+    let space = Space::named("sensor-elsewhere");
+    let _clean = Finally(|| {
+        let labelled = ["-l", "test=defender-sim", "--ignore-not-found"];
+        try_kubectl(&[&["delete", "daemonsets", "-A"][..], &labelled].concat());
+        try_kubectl(&[&["delete", "nodes"][..], &labelled].concat());
+    });
+    let image = format!("{}/attacker:latest", crate::range::IMAGES);
+    let known = || {
+        let result = sim(&["webshell", "-n", &space.0, "-o", "json"]).assert(0).json();
+        assert_eq!(result["node"], "node1");
+        result["facts"]["sensor"].clone()
+    };
+    sensor("kube-system", SENSOR, "0.8.36", &image);
+    let rollout = [
+        "rollout",
+        "status",
+        &format!("daemonset/{SENSOR}"),
+        "--timeout=60s",
+    ];
+    kubectl(&[&rollout[..], &SYSTEM].concat());
+    assert_eq!(known(), value!({ "known": "yes" }));
+
+    pretended_node("node2");
+    let elsewhere = value!({ "spec": { "template": { "spec": {
+        "nodeSelector": { "kubernetes.io/hostname": "node2" },
+        "tolerations": [{ "key": "test", "operator": "Exists" }],
+    } } } });
+    let patch = ["patch", "daemonset", SENSOR, "-p", &elsewhere.to_string()];
+    kubectl(&[&patch[..], &SYSTEM].concat());
+    let pods = [
+        "get",
+        "pods",
+        "-l",
+        "app=defender",
+        "--field-selector=spec.nodeName=node2",
+        "-o",
+        "name",
+    ];
+    let pod = || kubectl(&[&pods[..], &SYSTEM].concat()).trim().replace("pod/", "");
+    await_that("a pod on the other node", Duration::from_secs(30), || {
+        !pod().is_empty()
+    });
+    status(
+        "pod",
+        &pod(),
+        &SYSTEM,
+        &value!({
+            "phase": "Running",
+            "conditions": [{ "type": "Ready", "status": "True" }],
+        }),
+    );
+    await_that("one that is ready", Duration::from_secs(30), || {
+        let ready = ["get", "daemonset", SENSOR, "-o", "jsonpath={.status.numberReady}"];
+        kubectl(&[&ready[..], &SYSTEM].concat()) == "1"
+    });
+    let reason = "no Defender sensor is ready on node node1, where the pods were";
+    assert_eq!(known(), value!({ "known": "no", "reason": reason }));
+}
+
 // --- what no real cluster does on demand
 
 /// A cluster with two nodes, and a sensor on one; `change` may answer instead.

@@ -72,6 +72,7 @@ pub fn mixed() -> RunResult {
             user: Some("jane".into()),
         },
         namespace: "sim".into(),
+        node: Some("node-1".into()),
         started: "2026-01-02T03:04:05Z".parse().expect("a fixed time"),
         ended: "2026-01-02T03:04:17.5Z".parse().expect("a fixed time"),
         scenarios: vec![
