@@ -84,13 +84,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .and_then(|status| status.conditions.as_ref());
         conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
     };
-    for name in [manifest::VICTIM, ATTACKER] {
-        await_condition(pods.clone(), name, ready).await?;
-    }
+    await_condition(pods.clone(), manifest::VICTIM, ready).await?;
+    let attacker = await_condition(pods.clone(), ATTACKER, ready).await?;
+    let attacker = attacker.and_then(|pod| pod.uid()).unwrap_or_default();
     pods.patch(
         ATTACKER,
         &PatchParams::default(),
-        &Patch::Merge(manifest::go_patch(&plan, 1)),
+        &Patch::Merge(manifest::go_patch(&plan, &attacker, 1)),
     )
     .await?;
     let log = LogParams {

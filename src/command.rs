@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::unbounded_channel;
@@ -157,13 +158,20 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
         }
         Action::Verify(asked) => {
             let show = tokio::spawn(show_events(report.clone(), receiver));
-            verify_run(&asked, namespace.as_deref(), &connect, report, (events, show)).await
+            verify_run(
+                &asked,
+                namespace.as_deref(),
+                (&connect, request_timeout),
+                report,
+                (events, show),
+            )
+            .await
         }
         Action::Report(of, reports) => {
-            let result = record(&of)?;
+            let result = record(&of, namespace.as_deref())?;
+            let files = open_all(&reports)?;
             report.run(&result);
-            write_all(open_all(&reports)?, &result)?;
-            Ok(Exit::Ok)
+            Ok(write_all(files, &result, report))
         }
         Action::History => {
             report.history(&History::of_user()?.all());
@@ -224,7 +232,14 @@ async fn attack(
 ) -> Result<Exit, Problem> {
     let reports = open_all(&run.reports)?;
     let note = run.soc_note.as_deref().map(OutputFile::open).transpose()?;
-    let stop = stop(report)?;
+    let stop = stop(
+        report,
+        format!(
+            "ended at once; the cluster ends the run by its deadline, or now: kubectl defender-sim cleanup --run {} \
+             -n {}",
+            plan.run, plan.namespace.name
+        ),
+    )?;
     let place = match &run.verify {
         Some(options) => {
             let find = async {
@@ -268,8 +283,11 @@ async fn attack(
         keep_record(&result, &events);
     }
     let mut unread = None;
-    if let Some((options, place)) = place.filter(|_| attacked && !stop.requested()) {
-        unread = look(&mut result, &place, options, false, &stop, &events).await;
+    if let Some((options, place)) = place.filter(|_| attacked) {
+        // Where it was stopped, nobody looks, and that is not what was asked for.
+        if !stop.requested() {
+            unread = look(&mut result, &place, options, Known::RunHere, &stop, &events).await;
+        }
         result.exit = result.exit.worse(judged(&result, unread.as_ref(), &stop));
         result.exit_code = result.exit.code();
         keep_record(&result, &events);
@@ -280,20 +298,20 @@ async fn attack(
     if let Some(problem) = &unread {
         report.problem(problem);
     }
-    write_all(reports, &result)?;
-    Ok(result.exit)
+    Ok(result.exit.worse(write_all(reports, &result, report)))
 }
 
 /// Looks for the alerts of a run that has ended.
 async fn verify_run(
     asked: &Verify,
     namespace: Option<&str>,
-    connect: &ConnectOptions,
+    (connect, request_timeout): (&ConnectOptions, Option<Duration>),
     report: &Report,
     (events, show): (Events, JoinHandle<()>),
 ) -> Result<Exit, Problem> {
-    let (mut result, unobserved) = match &asked.of {
-        Of::Run(recorded) => (record(recorded)?, false),
+    let (mut result, known) = match &asked.of {
+        Of::Run(recorded @ Recorded::File(_)) => (record(recorded, namespace)?, Known::RunElsewhere),
+        Of::Run(recorded) => (record(recorded, namespace)?, Known::RunHere),
         Of::Window {
             scenarios,
             since,
@@ -303,18 +321,27 @@ async fn verify_run(
                 let message = format!("--since {since} is after --until {until}");
                 return Err(Problem::usage(message, None));
             }
-            let (_, target) = connect::resolve(connect, &Environment::from_process())?;
+            let cluster = match connect::resolve(connect, &Environment::from_process()) {
+                Ok((_, target)) => info(&target, connect),
+                // What is read says whose alerts they are.
+                Err(ConnectError::NotConfigured { .. }) if says_where(&asked.options) => ClusterInfo {
+                    server: "an unknown cluster".to_owned(),
+                    ..ClusterInfo::default()
+                },
+                Err(error) => return Err(error.into()),
+            };
             let scenarios: Vec<Scenario> = scenarios.iter().map(scenario).collect::<Result<_, _>>()?;
-            (
-                unrecorded(scenarios, namespace, (*since, *until), info(&target, connect)),
-                true,
-            )
+            let result = unrecorded(scenarios, namespace, (*since, *until), cluster);
+            (result, Known::Window)
         }
     };
     let reports = open_all(&asked.reports)?;
-    let stop = stop(report)?;
+    let stop = stop(report, "ended at once".to_owned())?;
     // The cluster may be gone by now; where it is not, it knows best what it is.
-    let marks = match (open(connect, None, &agent(None), &events), &asked.options.alerts) {
+    let marks = match (
+        open(connect, request_timeout, &agent(None), &events),
+        &asked.options.alerts,
+    ) {
         (Ok((cluster, target, _)), None) if target.server == result.cluster.server => {
             cluster.marks(marks(&target)).await
         }
@@ -324,7 +351,7 @@ async fn verify_run(
     let place = unless_stopped(&stop, find).await?;
     result.cluster.resource_id = place.resource_id();
     result.verification = None;
-    let unread = look(&mut result, &place, &asked.options, unobserved, &stop, &events).await;
+    let unread = look(&mut result, &place, &asked.options, known, &stop, &events).await;
     // The answer is to the question about alerts, whatever became of the run.
     let exit = judged(&result, unread.as_ref(), &stop);
     (result.exit, result.exit_code) = (exit, exit.code());
@@ -338,8 +365,7 @@ async fn verify_run(
         }
         None => report.run(&result),
     }
-    write_all(reports, &result)?;
-    Ok(exit)
+    Ok(exit.worse(write_all(reports, &result, report)))
 }
 
 /// Does it, unless it is stopped before it is done.
@@ -367,13 +393,29 @@ fn not_started(problem: Problem) -> Problem {
     Problem { exit, ..problem }
 }
 
+/// Whether the options say whose alerts are read, so that no cluster is needed for that.
+fn says_where(options: &VerifyOptions) -> bool {
+    options.alerts.is_some() || options.azure.resource_id.is_some() || options.azure.subscription.is_some()
+}
+
+/// What is known of a run whose alerts are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// All, and this machine has its record.
+    RunHere,
+    /// All, by a record from elsewhere.
+    RunElsewhere,
+    /// When and where it was.
+    Window,
+}
+
 /// Reads alerts and puts the verdicts into the result, and into its record where it has one. Also says what was
 /// in the way of reading on.
 async fn look(
     result: &mut RunResult,
     place: &Place,
     options: &VerifyOptions,
-    unobserved: bool,
+    known: Known,
     stop: &Stop,
     events: &Events,
 ) -> Option<Problem> {
@@ -382,12 +424,13 @@ async fn look(
         .map(|history| history.all())
         .unwrap_or_default();
     let seen = |verification: &Verification| {
-        if !unobserved {
+        if known == Known::RunHere {
             recorded.verification = Some(verification.clone());
             keep_record(&recorded, events);
         }
     };
     let runs = (&*result, &others[..]);
+    let unobserved = known == Known::Window;
     let watched = verify::watch(runs, place, options, unobserved, stop, events, seen).await;
     result.verification = watched.last;
     watched.unread
@@ -442,18 +485,20 @@ fn unrecorded(
     }
 }
 
-fn record(of: &Recorded) -> Result<RunResult, Problem> {
+/// The record asked for; the last one is that of `namespace`, where it is given.
+fn record(of: &Recorded, namespace: Option<&str>) -> Result<RunResult, Problem> {
     match of {
         Recorded::File(path) => history::read(path),
         Recorded::Run(run) => History::of_user()?.load(run),
         Recorded::Last => {
-            let last = History::of_user()?.all().into_iter().next();
-            last.ok_or_else(|| {
-                let hint = "--record names a file; --since, --until, -n and --scenario do without";
-                Problem::usage(
-                    "there is no record of a run on this machine".to_owned(),
-                    Some(hint),
-                )
+            let all = History::of_user()?.all();
+            let here = |run: &RunResult| namespace.is_none_or(|namespace| run.namespace == namespace);
+            all.into_iter().find(here).ok_or_else(|| {
+                let place = namespace.map_or(String::new(), |namespace| format!(" in namespace {namespace}"));
+                let message = format!("there is no record of a run{place} on this machine");
+                let hint = "kubectl defender-sim verify takes a file with --record, or --since, --until, -n and \
+                            --scenario";
+                Problem::usage(message, Some(hint))
             })
         }
     }
@@ -473,10 +518,15 @@ fn open_all(files: &[ReportFile]) -> Result<Vec<(export::Kind, OutputFile)>, Pro
         .collect()
 }
 
-fn write_all(files: Vec<(export::Kind, OutputFile)>, result: &RunResult) -> Result<(), Problem> {
-    files
+/// Writes each, whatever becomes of the others; what went wrong is said, and becomes the exit code.
+fn write_all(files: Vec<(export::Kind, OutputFile)>, result: &RunResult, report: &Report) -> Exit {
+    let written = files
         .into_iter()
-        .try_for_each(|(kind, file)| file.write(&export::render(kind, result)))
+        .map(|(kind, file)| file.write(&export::render(kind, result)));
+    written.filter_map(Result::err).fold(Exit::Ok, |exit, problem| {
+        report.problem(&problem);
+        exit.worse(problem.exit)
+    })
 }
 
 /// Prints what can come next on a command line.
@@ -556,7 +606,7 @@ type Connection = (Cluster, Target, ClusterInfo);
 
 fn open(
     options: &ConnectOptions,
-    request_timeout: Option<std::time::Duration>,
+    request_timeout: Option<Duration>,
     agent: &str,
     events: &Events,
 ) -> Result<Connection, Problem> {
@@ -655,12 +705,11 @@ fn soc_note(plan: &Plan, started: &Started, agent: &str) -> Note {
     }
 }
 
-fn stop(report: &Report) -> Result<Stop, Problem> {
+/// Listens for signals; at the second one says `last` and ends.
+fn stop(report: &Report, last: String) -> Result<Stop, Problem> {
     let report = report.clone();
     let second = move || {
-        report.note(
-            "ended at once; the cluster ends the run by its deadline, or now: kubectl defender-sim cleanup",
-        );
+        report.note(&last);
         #[expect(
             clippy::exit,
             reason = "the second signal: clean-up is not waited for any more"

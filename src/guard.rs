@@ -49,17 +49,33 @@ pub fn production_sign(words: &[String], names: &[(&str, &str)], labels: &[Label
     })
 }
 
+/// Parts of `text` have to be those of the word, one after the other; a number may follow a part.
 fn word_in<'a>(words: &'a [String], text: &str) -> Option<&'a str> {
-    let text = text.to_lowercase();
-    let parts: Vec<&str> = text
-        .split(|c: char| !c.is_alphanumeric())
-        .map(|part| part.trim_end_matches(|c: char| c.is_ascii_digit()))
-        .collect();
-    parts.iter().enumerate().find_map(|(i, part)| {
-        let negated = i > 0 && NEGATIONS.contains(&parts[i - 1]);
-        let word = words.iter().find(|word| word.to_lowercase() == *part)?;
-        (!negated).then_some(word.as_str())
-    })
+    let parts = parts(text);
+    let is = |part: &String, of_word: &String| {
+        part == of_word || part.trim_end_matches(|c: char| c.is_ascii_digit()) == of_word
+    };
+    let stands = |word: &&String| {
+        let of_word = self::parts(word);
+        !of_word.is_empty()
+            && parts.windows(of_word.len()).enumerate().any(|(i, window)| {
+                let negated = i > 0 && NEGATIONS.contains(&parts[i - 1].as_str());
+                !negated
+                    && window
+                        .iter()
+                        .zip(&of_word)
+                        .all(|(part, of_word)| is(part, of_word))
+            })
+    };
+    words.iter().find(stands).map(String::as_str)
+}
+
+fn parts(text: &str) -> Vec<String> {
+    let parts = text.split(|c: char| !c.is_alphanumeric());
+    parts
+        .filter(|part| !part.is_empty())
+        .map(str::to_lowercase)
+        .collect()
 }
 
 #[cfg(test)]
@@ -108,6 +124,14 @@ mod tests {
         );
         assert!(sign(&["kunden"], "kunden-1", none));
         assert!(!sign(&["kunden"], "prod", none), "the user's words replace ours");
+        assert!(sign(&["core-live"], "eu-core-live-2", none));
+        assert!(!sign(&["core-live"], "core-test-live", none));
+        assert!(sign(&["p01"], "aks-p01", none));
+        assert!(!sign(&["p01"], "aks-p1", none));
+        assert!(
+            !sign(&["", "-"], "https://any.example", none),
+            "no word is no sign"
+        );
         assert!(!sign(&[], "prod", none));
     }
 }

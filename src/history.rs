@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use etcetera::BaseStrategy as _;
 use tempfile::NamedTempFile;
 
-use crate::result::{Problem, RunResult};
+use crate::result::{Problem, RUN_SCHEMA, RunResult};
 
 /// The folder with the records.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ impl History {
     /// Where there is no home directory.
     pub fn of_user() -> Result<Self, Problem> {
         let folders = etcetera::choose_base_strategy().map_err(|_| {
-            let hint = "set XDG_STATE_HOME, or name a run's file with --record";
+            let hint = "set XDG_STATE_HOME, or name a run's file: kubectl defender-sim verify --record FILE";
             Problem::usage(
                 "there is no folder for records of runs: no home directory".to_owned(),
                 Some(hint),
@@ -60,7 +60,9 @@ impl History {
             Ok(text) => parse(&text, &path.display().to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Problem::usage(
                 format!("there is no record of run {run} on this machine"),
-                Some("kubectl defender-sim history lists them; --record names a file of another machine"),
+                Some(
+                    "kubectl defender-sim history lists them; verify --record names a file of another machine",
+                ),
             )),
             Err(error) => Err(Problem::usage(
                 format!("failed to read {}: {error}", path.display()),
@@ -80,15 +82,14 @@ impl History {
                     .is_some_and(|extension| extension == "json")
             })
             .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
-            .filter_map(|text| serde_json::from_str(&text).ok())
+            .filter_map(|text| parse(&text, "").ok())
             .collect();
         runs.sort_by_key(|run| std::cmp::Reverse(run.started));
         runs
     }
 
     fn path(&self, run: &str) -> Result<PathBuf, Problem> {
-        // It becomes the name of a file.
-        if !run.is_empty() && run.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()) {
+        if is_id(run) {
             Ok(self.0.join(format!("{run}.json")))
         } else {
             Err(Problem::usage(
@@ -114,12 +115,28 @@ pub fn read(path: &std::path::Path) -> Result<RunResult, Problem> {
 
 fn parse(text: &str, path: &str) -> Result<RunResult, Problem> {
     let parsed: Result<RunResult, _> = serde_json::from_str(text);
-    parsed.map_err(|error| {
+    let refuse = |reason: &str| {
         Problem::usage(
-            format!("{path} is no record of a run: {error}"),
+            format!("{path} is no record of a run: {reason}"),
             Some("a record is what -o json or --report json=FILE of a run gives"),
         )
-    })
+    };
+    let run = parsed.map_err(|error| refuse(&error.to_string()))?;
+    if run.schema != RUN_SCHEMA {
+        return Err(refuse(&format!(
+            "its schema is {:?}, not {RUN_SCHEMA}",
+            run.schema
+        )));
+    }
+    if !is_id(&run.run) {
+        return Err(refuse(&format!("{:?} is no id of a run", run.run)));
+    }
+    Ok(run)
+}
+
+/// Letters and digits, as it becomes the name of a file and a word on a command line.
+fn is_id(run: &str) -> bool {
+    !run.is_empty() && run.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Complete, or parse, run, exit code.
 
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use defender_sim::exit::Exit;
@@ -25,7 +26,10 @@ fn main() -> ExitCode {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Exit::Bug.into();
     };
-    let exit = runtime.block_on(command::carry_out(invocation));
+    let carried_out = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(command::carry_out(invocation))
+    }));
+    let exit = carried_out.unwrap_or(Exit::Bug);
     // The name of a host may still be looked up by a thread that nothing can stop; nobody waits for it.
     runtime.shutdown_background();
     exit.into()

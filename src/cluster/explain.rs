@@ -10,6 +10,7 @@ use std::io;
 
 use kube::client::AuthError;
 use kube::core::Status;
+use kube::runtime::watcher;
 use rustls::CertificateError;
 
 use crate::untrusted;
@@ -84,6 +85,18 @@ pub fn explain(error: &kube::Error) -> Explained {
             Explained::new(Cause::Other, message, Some(HINT_ADDRESS))
         }
         _ => of_chain(error),
+    }
+}
+
+/// Says what the error of a watch means, by the same rules.
+#[must_use]
+pub fn explain_watch(error: &watcher::Error) -> Explained {
+    match error {
+        watcher::Error::InitialListFailed(cause)
+        | watcher::Error::WatchStartFailed(cause)
+        | watcher::Error::WatchFailed(cause) => explain(cause),
+        watcher::Error::WatchError(status) => of_status(status),
+        watcher::Error::NoResourceVersion => Explained::new(Cause::Other, error.to_string(), None),
     }
 }
 

@@ -31,7 +31,8 @@ use crate::defender::marks::Marks;
 use crate::defender::sensor::Cloud;
 use crate::guard::Label;
 use crate::manifest::{Kind, Manifest, OWNER, OWNER_LABEL, RUN_LABEL, Right};
-use explain::{Cause, Explained, explain};
+use crate::untrusted;
+use explain::{Cause, Explained, explain, explain_watch};
 pub use others::Which;
 
 /// Bound of one call unless the user gives another; watches and followed logs are bounded by their callers.
@@ -55,6 +56,12 @@ pub struct ClusterError {
 }
 
 impl ClusterError {
+    /// Whether asking again would be of no use: the answer is about the question, not about the moment.
+    pub fn is_final(&self) -> bool {
+        let passing = [Cause::Unreachable, Cause::TimedOut, Cause::Busy, Cause::Other];
+        !passing.contains(&self.explained.cause)
+    }
+
     /// Whether the object was not there.
     pub fn is_not_found(&self) -> bool {
         self.explained.cause == Cause::NotFound
@@ -269,8 +276,8 @@ impl Cluster {
         Ok(future::try_join_all(lists).await?.concat())
     }
 
-    /// Makes an object that must not be there yet.
-    pub async fn create(&self, manifest: &Manifest, namespace: &str) -> Result<Found> {
+    /// Makes an object that must not be there yet; gives it also as the API server has it now.
+    pub async fn create(&self, manifest: &Manifest, namespace: &str) -> Result<(Found, serde_json::Value)> {
         let api = self.api(manifest.kind, Some(namespace));
         let object: DynamicObject = typed(&manifest.object);
         let parameters = PostParams {
@@ -283,7 +290,7 @@ impl Cluster {
                 api.create(&parameters, &object),
             )
             .await?;
-        Ok(Found::new(manifest.kind, &made))
+        Ok((Found::new(manifest.kind, &made), made.data))
     }
 
     /// Shows an object to the API server, which admits or refuses it and keeps nothing.
@@ -364,7 +371,7 @@ impl Cluster {
         Ok(Found::new(manifest.kind, &made))
     }
 
-    /// Merges `patch` into a pod of ours.
+    /// Merges `patch`, which names the pod's UID, into a pod of ours: another one of that name is not changed.
     pub async fn patch_pod(&self, namespace: &str, name: &str, patch: &serde_json::Value) -> Result<()> {
         let api = self.api(Kind::Pod, Some(namespace));
         let parameters = PatchParams {
@@ -427,7 +434,7 @@ impl Cluster {
                 }
                 Ok(watcher::Event::Delete(pod)) => Some(PodChange::Removed(pod.name_any())),
                 Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
-                Err(error) => Some(PodChange::Trouble(error.to_string())),
+                Err(error) => Some(PodChange::Trouble(explain_watch(&error).message)),
             })
         })
     }
@@ -452,11 +459,18 @@ impl Cluster {
         events
     }
 
-    /// A pod's log from its beginning, followed. The first answer is bounded, the stream is not.
-    pub async fn follow_log(&self, namespace: &str, pod: &str) -> Result<impl AsyncBufRead + use<>> {
+    /// The log of a pod's container from its beginning, followed. The first answer is bounded, the stream is not.
+    pub async fn follow_log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<impl AsyncBufRead + use<>> {
         let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
         let parameters = LogParams {
             follow: true,
+            // Others may have been put beside it.
+            container: Some(container.to_owned()),
             ..LogParams::default()
         };
         self.call(
@@ -476,7 +490,8 @@ impl Cluster {
             .await?;
         let kinds: Vec<ApiResource> = discovery
             .groups()
-            .flat_map(kube::discovery::ApiGroup::recommended_resources)
+            // Every kind of every version: some are not served in the version that a group prefers.
+            .flat_map(kube::discovery::ApiGroup::resources_by_stability)
             .filter(|(resource, capabilities)| {
                 // Endpoints follow services; asking for them only earns a warning of deprecation.
                 resource.plural != "endpoints"
@@ -497,7 +512,8 @@ impl Cluster {
                     .items
                     .iter()
                     .find(|object| !expected_in_our_namespace(&resource.plural, object))
-                    .map(|object| format!("{}/{}", resource.kind.to_lowercase(), object.name_any()))),
+                    .map(|object| format!("{}/{}", resource.kind.to_lowercase(), object.name_any()))
+                    .map(|foreign| untrusted::line(&foreign))),
                 Err(error) if error.is_not_found() => Ok(None),
                 Err(error) => Err(error),
             }
@@ -518,7 +534,10 @@ pub enum PodChange {
     Trouble(String),
 }
 
-/// What Kubernetes itself puts into every namespace, and what hangs by objects of ours.
+/// Service accounts of every namespace: Kubernetes' own, and those that `OpenShift` adds.
+const ACCOUNTS: [&str; 3] = ["default", "builder", "deployer"];
+
+/// What Kubernetes, `OpenShift` and Istio put into every namespace, and what hangs by objects of ours.
 fn expected_in_our_namespace(plural: &str, object: &PartialObjectMeta<DynamicObject>) -> bool {
     let ours = object
         .labels()
@@ -528,9 +547,19 @@ fn expected_in_our_namespace(plural: &str, object: &PartialObjectMeta<DynamicObj
         "events" => true,
         "configmaps" => matches!(
             object.name_any().as_str(),
-            "kube-root-ca.crt" | "openshift-service-ca.crt"
+            "kube-root-ca.crt" | "openshift-service-ca.crt" | "istio-ca-root-cert"
         ),
-        "serviceaccounts" => object.name_any() == "default",
+        "serviceaccounts" => ACCOUNTS.contains(&object.name_any().as_str()),
+        // OpenShift: how each service account pulls images, and who may use the namespace's own.
+        "secrets" => ACCOUNTS.iter().any(|account| {
+            let name = object.name_any();
+            let rest = name.strip_prefix(account);
+            rest.is_some_and(|rest| rest.starts_with("-dockercfg-") || rest.starts_with("-token-"))
+        }),
+        "rolebindings" => matches!(
+            object.name_any().as_str(),
+            "system:deployers" | "system:image-builders" | "system:image-pullers"
+        ),
         // Made for our services and pods; removed with them.
         "endpointslices" | "podmetrics" => object.name_any().starts_with("mdc-simulation-"),
         _ => false,

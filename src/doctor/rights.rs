@@ -8,7 +8,7 @@ pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;
     let (mut missing, may_make) = futures::try_join!(
         look.cluster.missing_rights(name, &RIGHTS),
-        look.cluster.missing_rights(name, &[rights::MAKE_NAMESPACE])
+        look.cluster.missing_rights(name, &rights::MAKE_NAMESPACE)
     )?;
     // Where it cannot be seen whether the namespace is there, it is taken to be: its check says so.
     if look.namespace().await.is_ok_and(|found| found.is_none()) {

@@ -249,8 +249,21 @@ async fn act(
     stop: &Stop,
     events: &Events,
 ) -> Result<(), Halt> {
-    *node = ready::ready(cluster, plan, stop, events).await?;
-    attack::attack(cluster, plan, tracker, stop, events).await
+    let ready = ready::ready(cluster, plan, stop, events).await?;
+    *node = ready.node;
+    attack::attack(cluster, plan, &ready.attacker, tracker, stop, events).await
+}
+
+/// Why a pod of the run is not there any more: by its own deadline, or by somebody.
+fn gone(plan: &Plan, pod: &str) -> String {
+    // The cluster's clock may be ahead of this one.
+    if Timestamp::now() + jiff::SignedDuration::from_secs(5) < plan.ends() {
+        return format!("pod/{pod} was removed by somebody else");
+    }
+    format!(
+        "the deadline of {} s passed, and the cluster ended the run; give it more with --deadline",
+        plan.options.deadline.as_secs()
+    )
 }
 
 fn verdict(

@@ -9,6 +9,7 @@ use crate::guard::Label;
 use crate::manifest::{ANCHOR, ATTACKER, Kind, RECORD, RIGHTS, Record, Right, VICTIM, rights};
 use crate::plan::Plan;
 use crate::result::{ClusterInfo, Problem};
+use crate::untrusted;
 
 /// A namespace that is being removed is given this long to be gone.
 const NAMESPACE_GOING: Duration = Duration::from_secs(60);
@@ -67,10 +68,13 @@ pub(super) async fn look(
     }
     match namespace {
         None => {
-            let missing = cluster.missing_rights(name, &[rights::MAKE_NAMESPACE]).await?;
-            if !missing.is_empty() {
+            let missing = cluster.missing_rights(name, &rights::MAKE_NAMESPACE).await?;
+            if let Some(first) = missing.first() {
                 return refuse(
-                    format!("namespace {name} does not exist and you may not create it"),
+                    format!(
+                        "namespace {name} does not exist and you may not {} it",
+                        first.verb
+                    ),
                     "name a namespace you may use with -n NAMESPACE".to_owned(),
                 );
             }
@@ -136,7 +140,7 @@ async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
     if let Some(anchor) = anchor {
         return refuse(
             active(&anchor, namespace),
-            "wait for it, or remove it: kubectl defender-sim cleanup".into(),
+            format!("wait for it, or remove it: kubectl defender-sim cleanup -n {namespace}"),
         );
     }
     match taken(cluster, namespace).await? {
@@ -147,7 +151,7 @@ async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
                 found.reference()
             ),
             if found.is_ours() {
-                "kubectl defender-sim cleanup".into()
+                format!("kubectl defender-sim cleanup -n {namespace}")
             } else {
                 "use another namespace: -n NAMESPACE".into()
             },
@@ -167,14 +171,14 @@ pub(crate) async fn taken(cluster: &Cluster, namespace: &str) -> Result<Option<F
 
 /// Says whose run holds the namespace.
 pub(crate) fn active(anchor: &Found, namespace: &str) -> String {
-    let record = anchor
-        .annotations
-        .get(RECORD)
-        .and_then(|text| serde_json::from_str::<Record>(text).ok());
-    match record {
+    // Whoever may make Jobs there may have written it.
+    let record = anchor.annotations.get(RECORD).filter(|_| anchor.is_ours());
+    match record.and_then(|text| serde_json::from_str::<Record>(text).ok()) {
         Some(record) => format!(
             "run {} of {} holds namespace {namespace} until {:.0} at the latest",
-            record.run, record.user, record.deadline
+            untrusted::line(&record.run),
+            untrusted::line(&record.user),
+            record.deadline
         ),
         None => format!(
             "{} exists in namespace {namespace} and was not made by this tool",

@@ -8,45 +8,74 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Event, Events, Halt, Stop};
+use super::{Event, Events, Halt, Stop, gone};
 use crate::cluster::{Cluster, PodChange, selector};
 use crate::exit::Exit;
-use crate::manifest::{ATTACKER, VICTIM, go_patch};
+use crate::manifest::{self, ATTACKER, VICTIM, go_patch};
 use crate::plan::Plan;
 use crate::result::Problem;
 use crate::untrusted;
 
-/// A pod that fits on no node is given this long: the scheduler may only be behind.
-const UNSCHEDULABLE: Duration = Duration::from_secs(10);
+/// A pod that fits on no node is given this long: the scheduler may be behind, and an autoscaler looks every
+/// 10 s and may take 30 to say that it adds a node (FAQ of the Cluster Autoscaler).
+const UNSCHEDULABLE: Duration = Duration::from_secs(40);
+/// By these events autoscalers say that a node comes: Cluster Autoscaler, Karpenter.
+const NODE_COMES: [&str; 2] = ["TriggeredScaleUp", "Nominated"];
+/// By this one the Cluster Autoscaler says that none comes.
+const NO_NODE_COMES: &str = "NotTriggerScaleUp";
 
-/// Waits for the pods, then lets the attack begin. Gives the name of the node that the victim is on.
+/// Pause between looks at what is said of a pod that fits on no node.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// A pod that fits on no node.
+#[derive(Clone, Copy)]
+struct Stuck {
+    pod: &'static str,
+    until: Instant,
+    /// When to look again at what is said of it.
+    look: Instant,
+}
+
+/// The pods, once they are ready.
+pub(super) struct Ready {
+    /// The node that the victim is on.
+    pub node: Option<String>,
+    /// UID of the attacker.
+    pub attacker: String,
+}
+
+/// Waits for the pods, then lets the attack begin.
 pub(super) async fn ready(
     cluster: &Cluster,
     plan: &Plan,
     stop: &Stop,
     events: &Events,
-) -> Result<Option<String>, Halt> {
-    let node = tokio::select! {
+) -> Result<Ready, Halt> {
+    let ready = tokio::select! {
         ready = wait(cluster, plan, events) => ready?,
         () = stop.wait() => return Err(Halt::Stopped),
     };
     cluster
-        .patch_pod(&plan.namespace.name, ATTACKER, &go_patch(plan, 1))
+        .patch_pod(
+            &plan.namespace.name,
+            ATTACKER,
+            &go_patch(plan, &ready.attacker, 1),
+        )
         .await?;
     events.send(Event::Ready);
-    Ok(node)
+    Ok(ready)
 }
 
-async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<Option<String>, Halt> {
+async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<Ready, Halt> {
     let namespace = &plan.namespace.name;
     let give_up = Instant::now() + plan.options.timeout;
     let mut changes = std::pin::pin!(cluster.watch_pods(namespace, &selector(Some(&plan.run.to_string()))));
     let mut states: BTreeMap<String, (State, String)> = BTreeMap::new();
-    let mut unschedulable_since: Option<Instant> = None;
+    let mut unschedulable: Option<Stuck> = None;
     let mut said = String::new();
     let mut node = None;
     loop {
-        let wake = unschedulable_since.map_or(give_up, |since| (since + UNSCHEDULABLE).min(give_up));
+        let wake = unschedulable.map_or(give_up, |stuck| stuck.look.min(give_up));
         let change = tokio::select! {
             change = timeout_at(give_up, changes.next()) => change.ok().flatten(),
             () = sleep_until(wake), if wake < give_up => None,
@@ -60,11 +89,7 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<Option<
                 states.insert(pod.name_any(), (state, pod.uid().unwrap_or_default()));
             }
             Some(PodChange::Removed(name)) => {
-                return Err(problem(
-                    format!("pod/{name} was removed by somebody else"),
-                    vec![],
-                    Exit::NotStarted,
-                ));
+                return Err(problem(gone(plan, &name), vec![], Exit::NotStarted));
             }
             Some(PodChange::Trouble(text)) => {
                 events.send(Event::Notice(format!(
@@ -74,16 +99,18 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<Option<
             }
             None => {}
         }
-        if [VICTIM, ATTACKER]
-            .iter()
-            .all(|name| matches!(states.get(*name), Some((State::Ready, _))))
+        if let [Some((State::Ready, _)), Some((State::Ready, attacker))] =
+            [VICTIM, ATTACKER].map(|name| states.get(name))
         {
-            return Ok(node);
+            let attacker = attacker.clone();
+            return Ok(Ready { node, attacker });
         }
         let waiting = [VICTIM, ATTACKER]
             .iter()
             .find_map(|name| match states.get(*name) {
-                Some((State::Waiting(reason), _)) => Some(format!("pod/{name}: {reason}")),
+                Some((State::Waiting(reason) | State::Unschedulable(reason), _)) => {
+                    Some(format!("pod/{name}: {reason}"))
+                }
                 _ => None,
             });
         if let Some(waiting) = waiting.filter(|waiting| *waiting != said) {
@@ -112,26 +139,29 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<Option<
             });
         match stuck {
             Some((name, reason, uid)) => {
-                let since = *unschedulable_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= UNSCHEDULABLE {
+                let now = Instant::now();
+                if unschedulable.is_none_or(|stuck| stuck.pod != name) {
+                    unschedulable = Some(Stuck {
+                        pod: name,
+                        until: now + UNSCHEDULABLE,
+                        look: now + LOOK,
+                    });
+                }
+                if let Some(stuck) = unschedulable.as_mut().filter(|stuck| now >= stuck.look) {
+                    stuck.look = now + LOOK;
                     let said = cluster.events(namespace, &uid).await;
-                    // A cluster autoscaler says so when it is adding a node; that is worth waiting for.
-                    if said
-                        .iter()
-                        .any(|event| event.reason.as_deref() == Some("TriggeredScaleUp"))
-                    {
-                        unschedulable_since = Some(Instant::now());
-                    } else {
+                    let says =
+                        |reason: &str| said.iter().any(|event| event.reason.as_deref() == Some(reason));
+                    if NODE_COMES.into_iter().any(says) {
+                        stuck.until = now + UNSCHEDULABLE;
+                    } else if now >= stuck.until || says(NO_NODE_COMES) {
                         let details = warnings(cluster, namespace, &uid).await;
-                        return Err(problem(
-                            format!("pod/{name} cannot be scheduled: {reason}"),
-                            details,
-                            Exit::NotStarted,
-                        ));
+                        let message = format!("pod/{name} cannot be scheduled: {reason}");
+                        return Err(problem(message, details, Exit::NotStarted));
                     }
                 }
             }
-            None => unschedulable_since = None,
+            None => unschedulable = None,
         }
         if Instant::now() >= give_up {
             let mut details = vec![];
@@ -210,11 +240,11 @@ impl State {
         if condition("Ready").is_some_and(|c| c.status == "True") {
             return State::Ready;
         }
-        let container = status
-            .container_statuses
-            .iter()
-            .flatten()
-            .next()
+        // Others may have been put beside it.
+        let ours = [manifest::VICTIM_CONTAINER, manifest::ATTACKER_CONTAINER];
+        let mut containers = status.container_statuses.iter().flatten();
+        let container = containers
+            .find(|c| ours.contains(&c.name.as_str()))
             .and_then(|c| c.state.as_ref());
         if let Some(ended) = container.and_then(|state| state.terminated.as_ref()) {
             let reason = ended.reason.clone().unwrap_or_else(|| "Error".into());
@@ -271,7 +301,9 @@ mod tests {
     fn what_a_status_says() {
         let waiting = |reason: &str| {
             state(&json!({"phase": "Pending", "containerStatuses": [
-                {"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                {"name": "a-sidecar", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                 "state": {"running": {}}},
+                {"name": "victim", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                  "state": {"waiting": {"reason": reason, "message": "why"}}}]}))
         };
         assert_eq!(
@@ -302,7 +334,7 @@ mod tests {
         );
         assert_eq!(
             state(&json!({"phase": "Failed", "containerStatuses": [
-                {"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                {"name": "attacker", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                  "state": {"terminated": {"exitCode": 127, "reason": "Error"}}}]})),
             State::Ended("its container ended with exit status 127 (Error)".into())
         );

@@ -1,8 +1,10 @@
 //! Removes what carries our label and then looks: what the look finds is what is reported.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use futures::future::join_all;
 
 use super::{Event, Events};
@@ -15,38 +17,75 @@ use crate::result::Cleanup;
 const GONE: Duration = Duration::from_secs(90);
 
 /// Removes a run, or every run, from one namespace, and the namespace if this tool made it and no other run
-/// is in it.
+/// is in it. What passes by itself is waited for: removing again what is gone does nothing.
 pub(super) async fn remove(
     cluster: &Cluster,
     namespace: &str,
     run: Option<&str>,
     events: &Events,
 ) -> Cleanup {
-    let mut cleanup = Cleanup {
-        verified: true,
-        ..Cleanup::default()
-    };
-    let mut space = None;
-    let removal = async {
-        space = removable(cluster, namespace, run).await?;
-        try_remove(cluster, namespace, run, space.as_ref(), &mut cleanup, events).await
-    };
+    let mut cleanup = Cleanup::default();
+    let seen = Seen::default();
+    let attempt = || try_remove(cluster, namespace, run, &seen, events);
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(5))
+        .without_max_times();
+    let removal = attempt
+        .retry(backoff)
+        .when(|error| !error.is_final())
+        .notify(|error, _| events.send(Event::Notice(error.to_string())));
     match tokio::time::timeout(GONE, removal).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(kept)) => cleanup.problems.extend(kept),
         Ok(Err(error)) => cleanup.problems.push(error.to_string()),
         Err(_) => cleanup
             .problems
             .push(format!("not everything was gone within {} s", GONE.as_secs())),
     }
-    match look(cluster, namespace, run, space.as_ref()).await {
+    // Whether the namespace was to go has to be known to miss it.
+    cleanup.verified = seen.any.get();
+    match look(cluster, namespace, run, seen.space.into_inner().as_ref()).await {
         Ok(left) => cleanup.left.extend(left.iter().map(Found::reference)),
         Err(error) => {
             cleanup.verified = false;
             cleanup.problems.push(error.to_string());
         }
     }
+    cleanup.removed = seen.removed.into_inner();
     cleanup.removed.retain(|object| !cleanup.left.contains(object));
     cleanup
+}
+
+/// What the attempts to remove something saw.
+#[derive(Default)]
+struct Seen {
+    /// Whether one of them got so far as to know what has to go.
+    any: Cell<bool>,
+    /// The namespace, where it goes too.
+    space: RefCell<Option<Found>>,
+    /// What went.
+    removed: RefCell<Vec<String>>,
+}
+
+impl Seen {
+    /// Removes exactly this object, and waits until it is gone.
+    async fn remove(&self, cluster: &Cluster, object: &Found, events: &Events) -> Result<(), ClusterError> {
+        cluster.delete(object).await?;
+        events.send(Event::Removed(object.reference()));
+        cluster.gone(object).await;
+        self.removed.borrow_mut().push(object.reference());
+        Ok(())
+    }
+
+    async fn remove_all(
+        &self,
+        cluster: &Cluster,
+        objects: &[Found],
+        events: &Events,
+    ) -> Result<(), ClusterError> {
+        let removals = objects.iter().map(|object| self.remove(cluster, object, events));
+        join_all(removals).await.into_iter().collect()
+    }
 }
 
 /// The namespace, if it goes with the run: this tool made it, and either for this run, or this run holds it.
@@ -79,14 +118,17 @@ async fn look(
     Ok(found)
 }
 
+/// Gives the reason why the namespace was kept, where it was.
 async fn try_remove(
     cluster: &Cluster,
     namespace: &str,
     run: Option<&str>,
-    space: Option<&Found>,
-    cleanup: &mut Cleanup,
+    seen: &Seen,
     events: &Events,
-) -> Result<(), ClusterError> {
+) -> Result<Option<String>, ClusterError> {
+    let space = removable(cluster, namespace, run).await?;
+    seen.space.replace(space.clone());
+    seen.any.set(true);
     let objects = match cluster.list_all(Some(namespace), &selector(run)).await {
         Err(error) if error.is_not_found() => vec![],
         objects => objects?,
@@ -97,52 +139,34 @@ async fn try_remove(
     // namespace stays, the anchor goes first: what a call still under way makes then has no owner, and the
     // garbage collector removes it.
     let in_order = async {
-        let space_gone = match space {
-            Some(space) => Some(remove_namespace(cluster, space, events).await),
-            None => None,
+        let kept = match &space {
+            Some(space) => remove_namespace(cluster, space, seen, events).await,
+            None => Ok(None),
         };
-        (space_gone, remove_objects(cluster, &anchor, events).await)
+        (kept, seen.remove_all(cluster, &anchor, events).await)
     };
-    let ((space_gone, anchor_gone), rest_gone) =
-        futures::join!(in_order, remove_objects(cluster, &rest, events));
-    cleanup
-        .removed
-        .extend(anchor.iter().chain(&rest).map(Found::reference));
-    match space_gone.transpose()? {
-        Some(Ok(space)) => cleanup.removed.push(space),
-        Some(Err(kept)) => cleanup.problems.push(kept),
-        None => {}
-    }
-    anchor_gone.and(rest_gone)
-}
-
-async fn remove_objects(cluster: &Cluster, objects: &[Found], events: &Events) -> Result<(), ClusterError> {
-    let removals = objects.iter().map(|object| async move {
-        cluster.delete(object).await?;
-        events.send(Event::Removed(object.reference()));
-        cluster.gone(object).await;
-        Ok(())
-    });
-    join_all(removals).await.into_iter().collect()
+    let ((kept, anchor_gone), rest_gone) = futures::join!(in_order, seen.remove_all(cluster, &rest, events));
+    anchor_gone.and(rest_gone)?;
+    kept
 }
 
 /// Removes a namespace of ours, unless it holds something that is not; then says what.
 async fn remove_namespace(
     cluster: &Cluster,
     space: &Found,
+    seen: &Seen,
     events: &Events,
-) -> Result<Result<String, String>, ClusterError> {
+) -> Result<Option<String>, ClusterError> {
     let why = match cluster.foreign_object(&space.name).await {
         Ok(None) => {
-            cluster.delete(space).await?;
-            events.send(Event::Removed(space.reference()));
-            cluster.gone(space).await;
-            return Ok(Ok(space.reference()));
+            seen.remove(cluster, space, events).await?;
+            return Ok(None);
         }
         Ok(Some(foreign)) => format!("it holds {foreign}, which this tool did not make"),
+        Err(error) if !error.is_final() => return Err(error),
         Err(error) => format!("it could not be seen whether it holds anything else ({error})"),
     };
-    Ok(Err(format!("{} was kept: {why}", space.reference())))
+    Ok(Some(format!("{} was kept: {why}", space.reference())))
 }
 
 /// Removes everything this tool ever made: in the namespaces it is found in, or in the one given.

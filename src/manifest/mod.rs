@@ -51,6 +51,10 @@ pub const GO: &str = "defender-sim/go";
 pub const ANCHOR: &str = "mdc-simulation";
 /// Name of the attacker's pod and service.
 pub const ATTACKER: &str = "mdc-simulation-attacker";
+/// Name of the container in the pod [`VICTIM`].
+pub const VICTIM_CONTAINER: &str = "victim";
+/// Name of the container in the pod [`ATTACKER`].
+pub const ATTACKER_CONTAINER: &str = "attacker";
 /// Name of the victim's pod and service.
 pub const VICTIM: &str = "mdc-simulation-victim";
 
@@ -444,7 +448,7 @@ fn victim(plan: &Plan) -> Manifest {
             ..Probe::default()
         }),
         volume_mounts: Some(vec![mount("gate", "/gate")]),
-        ..container("victim", &plan.options.victim_image)
+        ..container(VICTIM_CONTAINER, &plan.options.victim_image)
     };
     let requirement = NodeSelectorRequirement {
         key: "kubernetes.io/arch".into(),
@@ -497,7 +501,7 @@ fn attacker(plan: &Plan) -> Manifest {
             mount("key", "/simulation/key"),
             mount("go", "/simulation/go"),
         ]),
-        ..container("attacker", &plan.options.attacker_image)
+        ..container(ATTACKER_CONTAINER, &plan.options.attacker_image)
     };
     let go = DownwardAPIVolumeFile {
         path: "run".into(),
@@ -662,7 +666,8 @@ fn config_volume(name: &str, map: String) -> Volume {
 }
 
 /// Lets the attack begin, and says so again: anything but empty would do as a value, but a node takes notice
-/// of an annotation only when it changes.
-pub fn go_patch(plan: &Plan, attempt: u32) -> Value {
-    serde_json::json!({ "metadata": { "annotations": { GO: format!("{}-{attempt}", plan.run) } } })
+/// of an annotation only when it changes. `uid` is that of the attacker's pod.
+pub fn go_patch(plan: &Plan, uid: &str, attempt: u32) -> Value {
+    let annotations = serde_json::json!({ GO: format!("{}-{attempt}", plan.run) });
+    serde_json::json!({ "metadata": { "uid": uid, "annotations": annotations } })
 }

@@ -47,8 +47,11 @@ const fn right(verb: &'static str, kind: Kind, subresource: &'static str) -> Rig
     }
 }
 
-/// What a run needs besides, where its namespace does not exist yet.
-pub const MAKE_NAMESPACE: Right = right("create", Kind::Namespace, "");
+/// What a run needs besides, where its namespace does not exist yet: it is made, and removed afterwards.
+pub const MAKE_NAMESPACE: [Right; 2] = [
+    right("create", Kind::Namespace, ""),
+    right("delete", Kind::Namespace, ""),
+];
 
 /// Everything a run needs in its namespace. Server-side apply that makes an object takes both `patch` and
 /// `create`; the Job is made by `create` alone, since its name is the lock.

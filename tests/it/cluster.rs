@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json as value};
 
 use crate::range::{
     Finally, IMAGES, Running, Space, alone, assert_nothing_left, await_that, default_namespace, idle_pod,
@@ -281,6 +281,87 @@ fn a_namespace_of_ours_that_holds_something_else_is_kept() {
     assert!(ran.stderr.contains("it holds configmap/mine"), "{}", ran.stderr);
     kubectl(&["get", "configmap", "mine", "-n", &space.0]);
     assert_eq!(left_in(&space.0), [format!("namespace/{}", space.0)]);
+}
+
+/// A group of which one kind is served in another version than the one that the group prefers.
+#[test]
+#[ignore = "needs the range: make range"]
+fn what_is_served_in_an_old_version_only_is_seen_too() {
+    let _shared = shared();
+    let space = Space::named("old-version");
+    let kind = |plural: &str, kind: &str, version: &str| {
+        value!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": { "name": format!("{plural}.sim.example.org"), "labels": { "test": "defender-sim" } },
+            "spec": {
+                "group": "sim.example.org", "scope": "Namespaced", "names": { "plural": plural, "kind": kind },
+                "versions": [{ "name": version, "served": true, "storage": true, "schema": { "openAPIV3Schema":
+                    { "type": "object", "x-kubernetes-preserve-unknown-fields": true } } }],
+            },
+        })
+    };
+    let kinds = ["crds", "-l", "test=defender-sim"];
+    let _clean = Finally(|| {
+        try_kubectl(&[&["delete"][..], &kinds, &["--ignore-not-found"]].concat());
+    });
+    for definition in [kind("news", "New", "v1"), kind("olds", "Old", "v1alpha1")] {
+        apply("default", &definition.to_string());
+    }
+    kubectl(
+        &[
+            &["wait", "--for=condition=Established", "--timeout=30s"][..],
+            &kinds,
+        ]
+        .concat(),
+    );
+    let mut running = Running::start(&["webshell", "-n", &space.0]);
+    running.await_line("attacking");
+    let object =
+        value!({ "apiVersion": "sim.example.org/v1alpha1", "kind": "Old", "metadata": { "name": "mine" } });
+    apply(&space.0, &object.to_string());
+    let ran = running.end().assert(6);
+    assert!(ran.stderr.contains("it holds old/mine"), "{}", ran.stderr);
+    kubectl(&["get", "olds.sim.example.org", "mine", "-n", &space.0]);
+}
+
+/// Evidence is cut by bytes, and a script may print whatever it likes.
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_log_that_is_no_text_is_read_to_its_end() {
+    let _shared = shared();
+    let space = Space::named("bytes");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let scenario = value!({
+        "apiVersion": "defender-sim/v1", "id": "bytes", "title": "Bytes", "description": "Prints what is no text.",
+        "steps": [
+            { "id": "print", "title": "print", "script": "printf 'a\\xff%0.s' {1..400} >&2\n", "proof": "printed" },
+            { "id": "after", "title": "go on", "script": "true\n", "proof": "gone on" },
+        ],
+        "alerts": [],
+    });
+    std::fs::write(file.path(), scenario.to_string()).unwrap();
+    let path = file.path().to_str().unwrap();
+    let ran = sim(&["run", "-f", path, "-n", &space.0, "-o", "json"]).assert(0);
+    assert_eq!(ran.outcomes().len(), 2);
+    ran.assert_proved();
+    assert_nothing_left(&space.0);
+}
+
+/// Whoever asked for alerts did not get an answer.
+#[test]
+#[ignore = "needs the range: make range"]
+fn a_signal_while_a_run_is_removed_leaves_its_alerts_unread() {
+    let _shared = shared();
+    let space = Space::named("unread");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[]").unwrap();
+    let path = file.path().to_str().unwrap();
+    let mut running = Running::start(&["webshell", "-n", &space.0, "--verify", "--alerts", path]);
+    running.await_line("removing");
+    running.signal("INT");
+    let ran = running.end().assert(130);
+    assert!(ran.stdout.contains("nothing left"), "{ran:#?}");
+    assert_nothing_left(&space.0);
 }
 
 /// The two points at which runs are ended: while pods start, and while the attack runs.

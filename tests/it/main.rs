@@ -15,6 +15,7 @@ mod connecting;
 mod contract;
 mod doctor;
 mod export;
+mod faults;
 mod guarding;
 mod images;
 mod range;
