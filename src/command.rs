@@ -282,22 +282,18 @@ async fn attack(
     if attacked {
         keep_record(&result, &events);
     }
-    let mut unread = None;
     if let Some((options, place)) = place.filter(|_| attacked) {
         // Where it was stopped, nobody looks, and that is not what was asked for.
         if !stop.requested() {
-            unread = look(&mut result, &place, options, Known::RunHere, &stop, &events).await;
+            look(&mut result, &place, options, Known::RunHere, &stop, &events).await;
         }
-        result.exit = result.exit.worse(judged(&result, unread.as_ref(), &stop));
+        result.exit = result.exit.worse(judged(&result, &stop));
         result.exit_code = result.exit.code();
         keep_record(&result, &events);
     }
     drop((events, cluster));
     let _ = show.await;
     report.run(&result);
-    if let Some(problem) = &unread {
-        report.problem(problem);
-    }
     Ok(result.exit.worse(write_all(reports, &result, report)))
 }
 
@@ -350,21 +346,13 @@ async fn verify_run(
     let find = verify::find(&asked.options, &result.cluster, marks);
     let place = unless_stopped(&stop, find).await?;
     result.cluster.resource_id = place.resource_id();
-    result.verification = None;
-    let unread = look(&mut result, &place, &asked.options, known, &stop, &events).await;
+    look(&mut result, &place, &asked.options, known, &stop, &events).await;
     // The answer is to the question about alerts, whatever became of the run.
-    let exit = judged(&result, unread.as_ref(), &stop);
+    let exit = judged(&result, &stop);
     (result.exit, result.exit_code) = (exit, exit.code());
     drop(events);
     let _ = show.await;
-    match unread {
-        Some(problem) if result.verification.is_none() => return Err(problem),
-        Some(problem) => {
-            report.run(&result);
-            report.problem(&problem);
-        }
-        None => report.run(&result),
-    }
+    report.run(&result);
     Ok(exit.worse(write_all(reports, &result, report)))
 }
 
@@ -418,7 +406,8 @@ async fn look(
     known: Known,
     stop: &Stop,
     events: &Events,
-) -> Option<Problem> {
+) {
+    (result.verification, result.unread) = (None, None);
     let mut recorded = result.clone();
     let others = History::of_user()
         .map(|history| history.all())
@@ -432,19 +421,18 @@ async fn look(
     let runs = (&*result, &others[..]);
     let unobserved = known == Known::Window;
     let watched = verify::watch(runs, place, options, unobserved, stop, events, seen).await;
-    result.verification = watched.last;
-    watched.unread
+    (result.verification, result.unread) = (watched.last, watched.unread);
 }
 
 /// What a look for alerts means for the process.
-fn judged(result: &RunResult, unread: Option<&Problem>, stop: &Stop) -> Exit {
+fn judged(result: &RunResult, stop: &Stop) -> Exit {
     let missing = result.verification.as_ref().is_some_and(Verification::is_wrong);
     let base = if stop.requested() {
         Exit::Interrupted
     } else {
         Exit::Ok
     };
-    match unread {
+    match &result.unread {
         Some(problem) => base.worse(problem.exit),
         None if missing => base.worse(Exit::AlertMissing),
         None => base,
@@ -480,6 +468,7 @@ fn unrecorded(
         kept_until: None,
         facts: None,
         verification: None,
+        unread: None,
         exit: Exit::Ok,
         exit_code: 0,
     }

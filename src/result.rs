@@ -57,6 +57,8 @@ pub struct RunResult {
     pub facts: Option<Facts>,
     /// Which alerts Defender raised, where that was looked for.
     pub verification: Option<Verification>,
+    /// Why alerts could not be read, or not to the end, where that was tried.
+    pub unread: Option<Problem>,
     /// What the process says to its caller.
     pub exit: Exit,
     /// The number of that.

@@ -212,6 +212,7 @@ pub async fn run(
         kept_until,
         facts: None,
         verification: None,
+        unread: None,
         exit,
         exit_code: exit.code(),
     }

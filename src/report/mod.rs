@@ -104,6 +104,9 @@ impl Report {
         if let Some(problem) = &result.problem {
             self.problem(problem);
         }
+        if let Some(problem) = &result.unread {
+            self.problem(problem);
+        }
         for problem in result.cleanup.iter().flat_map(|cleanup| &cleanup.problems) {
             self.note(&format!("{}: {problem}", paint("error", RED)));
         }

@@ -19,6 +19,8 @@ mod faults;
 mod guarding;
 mod images;
 mod range;
+mod records;
+mod records;
 #[path = "../support/results.rs"]
 mod results;
 mod settings;

@@ -14,20 +14,20 @@ use crate::contract::assert_keeps_to;
 use crate::results;
 
 /// A machine of the test's own: a folder for records, and files.
-struct Machine(tempfile::TempDir);
+pub struct Machine(pub tempfile::TempDir);
 
 impl Machine {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn file(&self, name: &str, content: &Value) -> String {
+    pub fn file(&self, name: &str, content: &Value) -> String {
         let path = self.0.path().join(name);
         std::fs::write(&path, content.to_string()).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
         command.args(arguments).env_clear().env("HOME", "/nonexistent");
         command.env("XDG_STATE_HOME", self.0.path()).stdin(Stdio::null());
@@ -35,7 +35,7 @@ impl Machine {
     }
 
     #[track_caller]
-    fn said(&self, arguments: &[&str], code: i32) -> String {
+    pub fn said(&self, arguments: &[&str], code: i32) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
@@ -43,7 +43,7 @@ impl Machine {
     }
 
     #[track_caller]
-    fn json(&self, arguments: &[&str], code: i32) -> Value {
+    pub fn json(&self, arguments: &[&str], code: i32) -> Value {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
@@ -51,7 +51,7 @@ impl Machine {
     }
 
     /// Puts a record there as a run does.
-    fn record(&self, run: &RunResult) {
+    pub fn record(&self, run: &RunResult) {
         let folder = self.0.path().join("defender-sim/runs");
         std::fs::create_dir_all(&folder).unwrap();
         let text = serde_json::to_string(run).unwrap();
@@ -60,7 +60,7 @@ impl Machine {
 }
 
 /// A recon run of 2026-05-04, 10:00 to 10:01, all of it proved.
-fn recon() -> RunResult {
+pub fn recon() -> RunResult {
     let mut run = results::mixed();
     run.run = "abcdefgh".into();
     run.namespace = "mdc-simulation".into();
@@ -78,7 +78,7 @@ fn recon() -> RunResult {
     run
 }
 
-fn alert(name: &str) -> Value {
+pub fn alert(name: &str) -> Value {
     json!({"id": format!("/alerts/{name}"), "properties": {
         "alertDisplayName": name, "severity": "Medium", "status": "Active",
         "startTimeUtc": "2026-05-04T10:00:30Z", "endTimeUtc": "2026-05-04T10:00:40Z",
@@ -87,7 +87,7 @@ fn alert(name: &str) -> Value {
     }})
 }
 
-const RECON: [&str; 4] = [
+pub const RECON: [&str; 4] = [
     "Possible Web Shell activity detected",
     "Suspicious Kubernetes service account operation detected",
     "Network Scanning Tool Detected (Preview)",

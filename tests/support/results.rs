@@ -62,6 +62,7 @@ pub fn mixed() -> RunResult {
         kept_until: None,
         facts: None,
         verification: None,
+        unread: None,
         cluster: ClusterInfo {
             kubeconfig_user: None,
             impersonated: None,

@@ -1,0 +1,92 @@
+//! Records of runs: which one is meant, whose they are, and what becomes of an answer that cannot be written.
+
+use serde_json::{Value, json};
+
+use crate::verify::{Machine, RECON, alert, recon};
+
+#[test]
+fn the_last_run_is_that_of_the_namespace() {
+    let machine = Machine::new();
+    let none = machine.file("none.json", &json!([]));
+    let (mut here, mut there) = (recon(), recon());
+    (here.run, there.run) = ("here".into(), "there".into());
+    there.namespace = "other".into();
+    there.started += jiff::SignedDuration::from_hours(1);
+    there.ended += jiff::SignedDuration::from_hours(1);
+    machine.record(&here);
+    machine.record(&there);
+    let run = |arguments: &[&str]| {
+        let verify = ["verify", "--alerts", &none, "-o", "json", "--assume=sensor=yes"];
+        machine.json(&[&verify[..], arguments].concat(), 5)["run"].clone()
+    };
+    assert_eq!(run(&[]), "there");
+    assert_eq!(run(&["-n", "mdc-simulation"]), "here");
+    assert_eq!(run(&["here", "-n", "other"]), "here");
+    assert!(
+        machine
+            .said(&["verify", "-n", "third"], 2)
+            .contains("no record of a run in namespace third")
+    );
+}
+
+#[test]
+fn a_record_from_elsewhere_has_to_be_one_and_is_not_kept() {
+    let machine = Machine::new();
+    let all = machine.file("all.json", &json!(RECON.map(alert)));
+    let record = serde_json::to_value(recon()).unwrap();
+    let path = machine.file("run.json", &record);
+    machine.said(&["verify", "--record", &path, "--alerts", &all], 0);
+    assert_eq!(machine.json(&["history", "-o", "json"], 0), json!([]));
+    for (field, value, part) in [
+        ("schema", "defender-sim/run/v9", "its schema is"),
+        ("run", "../../x", "is no id of a run"),
+    ] {
+        let mut record = record.clone();
+        record[field] = value.into();
+        let path = machine.file("other.json", &record);
+        let said = machine.said(&["verify", "--record", &path, "--alerts", &all], 2);
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn a_window_needs_no_cluster_where_it_is_said_whose_alerts_are_read() {
+    let machine = Machine::new();
+    let all = machine.file("all.json", &json!(RECON.map(alert)));
+    let window = [
+        "verify",
+        "--since=2026-05-04T10:00:00Z",
+        "--until=2026-05-04T10:01:00Z",
+    ];
+    let window = [&window[..], &["--scenario=recon", "-n", "mdc-simulation"]].concat();
+    let said = machine.said(&[&window[..], &["--alerts", &all]].concat(), 0);
+    assert!(said.contains("4 of 4"), "{said}");
+    assert!(machine.said(&window, 3).contains("no cluster is configured"));
+}
+
+#[test]
+fn why_alerts_were_not_read_is_part_of_every_answer() {
+    let machine = Machine::new();
+    machine.record(&recon());
+    let torn = machine.0.path().join("torn.json");
+    std::fs::write(&torn, "[{").unwrap();
+    let written = machine.0.path().join("result.json");
+    let report = format!("--report=json={}", written.display());
+    let result = machine.json(
+        &[
+            "verify",
+            "--alerts",
+            torn.to_str().unwrap(),
+            "--wait=1s",
+            "-o",
+            "json",
+            &report,
+        ],
+        5,
+    );
+    let reason = result["unread"]["message"].as_str().unwrap();
+    assert!(reason.contains("torn.json"), "{reason}");
+    assert_eq!(result["verification"], Value::Null);
+    let written: Value = serde_json::from_slice(&std::fs::read(&written).unwrap()).unwrap();
+    assert_eq!(written["unread"], result["unread"]);
+}
