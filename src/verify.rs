@@ -150,7 +150,7 @@ pub async fn watch(
     events: &Events,
     mut seen: impl FnMut(&Verification),
 ) -> Watched {
-    let subject = Subject::of(run, place.cluster.clone()).beside(others, run);
+    let subject = Subject::of(run, place.cluster.clone(), unobserved).beside(others, run);
     let waited = SignedDuration::try_from(options.wait).unwrap_or(SignedDuration::MAX);
     let end = run.ended.saturating_add(waited).unwrap_or(Timestamp::MAX);
     let mut watched = Watched::default();

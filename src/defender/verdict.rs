@@ -29,8 +29,9 @@ pub struct Subject {
     pub cluster: Vec<String>,
     /// The run's namespace.
     pub namespace: String,
-    /// The run's id, which is part of the names of its objects.
-    pub run: String,
+    /// The run's id, which is part of the name of its service account; none where no run was observed, and then
+    /// the account of any run will do.
+    pub run: Option<String>,
     /// Not before.
     pub from: Timestamp,
     /// Not after.
@@ -40,12 +41,12 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The subject that a run is.
-    pub fn of(run: &RunResult, cluster: Vec<String>) -> Self {
+    /// The subject that a run is; of one that was not observed, only place and time are known.
+    pub fn of(run: &RunResult, cluster: Vec<String>, unobserved: bool) -> Self {
         Self {
             cluster,
             namespace: run.namespace.clone(),
-            run: run.run.clone(),
+            run: (!unobserved).then(|| run.run.clone()),
             from: run.started - MARGIN_SECONDS.seconds(),
             until: run.ended + MARGIN_SECONDS.seconds(),
             started: run.started,
@@ -101,12 +102,19 @@ impl Subject {
         if !alert.pods.is_empty() && !alert.pods.iter().any(ours) {
             return None;
         }
-        let account = format!("{ACCOUNT}{}", self.run);
-        let others = alert.mentions.iter().any(|text| text.contains(ACCOUNT));
-        if others && !named(&account) {
+        let accounts: Vec<&String> = alert
+            .mentions
+            .iter()
+            .filter(|text| text.contains(ACCOUNT))
+            .collect();
+        let own = self.run.as_ref().map(|run| format!("{ACCOUNT}{run}"));
+        let of_account = accounts
+            .iter()
+            .any(|text| own.as_ref().is_none_or(|own| mentions(text, own)));
+        if !accounts.is_empty() && !of_account {
             return None;
         }
-        if [VICTIM, ATTACKER].into_iter().any(named) || named(&account) {
+        if of_account || [VICTIM, ATTACKER].into_iter().any(named) {
             Some(Naming::Pods)
         } else if alert.namespaces.contains(&self.namespace.to_lowercase()) {
             Some(Naming::Namespace)
@@ -425,7 +433,7 @@ mod tests {
         question: &Question,
     ) -> BTreeMap<String, (Verdict, Option<String>)> {
         let fired: Vec<FiredAlert> = fired.iter().flat_map(read).collect();
-        let subject = Subject::of(run, vec!["aks-test".to_owned()]);
+        let subject = Subject::of(run, vec!["aks-test".to_owned()], question.unobserved);
         let verification = judge(
             run,
             &fired,
@@ -491,6 +499,21 @@ mod tests {
             let of_account =
                 |properties: &mut Value| properties["extendedProperties"] = json!({"userName": name});
             assert_eq!(web_shell(of_account), verdict, "{account}");
+        }
+        // Where no run was observed, nobody knows which account is its own.
+        let name = "system:serviceaccount:mdc-simulation:mdc-simulation-pods-zzzzzzzz";
+        let mut audited = fired(
+            "Suspicious Kubernetes service account operation detected",
+            "2026-05-04T10:00:30Z",
+        );
+        audited["properties"]["entities"] = json!([{"type": "K8s-serviceaccount", "name": name}]);
+        for (unobserved, verdict) in [(false, Verdict::CouldNotTell), (true, Verdict::Raised)] {
+            let question = Question {
+                unobserved,
+                ..Question::default()
+            };
+            let found = verdicts(&run("recon"), std::slice::from_ref(&audited), &question);
+            assert_eq!(found["service-account-operation"].0, verdict, "{unobserved}");
         }
         // Over and raised before the run began; or raised then, and going on.
         for (ended, verdict) in [
@@ -662,7 +685,7 @@ mod tests {
         let alert = fired("Possible Web Shell activity detected", "2026-05-04T10:00:30Z");
         let alerts = read(&alert);
         let run = run("recon");
-        let subject = Subject::of(&run, vec![]);
+        let subject = Subject::of(&run, vec![], false);
         let judged = |slowest: i64| {
             let question = Question {
                 slowest: Some(SignedDuration::from_mins(slowest)),
@@ -708,7 +731,7 @@ mod tests {
         second.ended = at("2026-05-04T10:02:30Z");
         let both = [first.clone(), second.clone()];
         let may = |run: &RunResult, others: &[RunResult]| {
-            Subject::of(run, vec![])
+            Subject::of(run, vec![], false)
                 .beside(others, run)
                 .may_concern(&alert[0])
         };
@@ -730,7 +753,7 @@ mod tests {
         namespace_only["properties"]["entities"] =
             json!([{"type": "K8s-namespace", "name": "mdc-simulation"}]);
         let fired: Vec<FiredAlert> = other.into_iter().chain(read(&namespace_only)).collect();
-        let subject = Subject::of(&run, vec![]);
+        let subject = Subject::of(&run, vec![], false);
         let found = judge(
             &run,
             &fired,

@@ -164,7 +164,16 @@ fn a_run_is_verified_without_a_record_or_by_that_of_another_machine() {
         said.contains("there is no record of a run on this machine") && said.contains("--record"),
         "{said}"
     );
-    let all = machine.file("all.json", &json!({ "data": RECON.map(alert) }));
+    let of_account = |name: &str| {
+        let mut alert = alert(name);
+        let account = json!({"type": "K8s-serviceaccount", "name": "mdc-simulation-pods-abcdefgh"});
+        alert["properties"]["entities"]
+            .as_array_mut()
+            .unwrap()
+            .push(account);
+        alert
+    };
+    let all = machine.file("all.json", &json!({ "data": RECON.map(of_account) }));
     let record = machine.file("run.json", &serde_json::to_value(recon()).unwrap());
     machine.said(&["verify", "--record", &record, "--alerts", &all], 0);
     let window = [
