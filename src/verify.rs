@@ -158,7 +158,7 @@ pub async fn watch(
         facts: facts(run, options, &place.plan),
         names: place.names.clone(),
         waiting: true,
-        stale: None,
+        partial: None,
         slowest: options
             .max_time_to_detect
             .and_then(|slowest| slowest.try_into().ok()),
@@ -167,13 +167,18 @@ pub async fn watch(
     loop {
         let looked = Timestamp::now();
         question.waiting = looked < end;
-        question.stale = place.source.as_of().filter(|of| !question.waiting && *of < end);
+        let stale = place.source.as_of().filter(|of| !question.waiting && *of < end);
         let read = tokio::select! {
             read = place.source.alerts(subject.from - EARLIER, |alert| subject.may_concern(alert)) => read,
             () = stop.wait() => return watched,
         };
         match read {
-            Ok(fired) => {
+            Ok((fired, whole)) => {
+                question.partial = if whole {
+                    stale.map(|of| format!("the alerts read are of {of:.0}, and more may have come later"))
+                } else {
+                    Some("the alerts read are a page that others follow".to_owned())
+                };
                 let source = place.source.to_string();
                 let verification = verdict::judge(run, &fired, &subject, &question, source, looked);
                 seen(&verification);
@@ -186,6 +191,13 @@ pub async fn watch(
                 let quiet = verification.alerts.is_empty() && verification.additional.is_empty();
                 watched.last = Some(verification);
                 if waiting == 0 && !(quiet && looked < end) {
+                    // No verdict says it where nothing is expected.
+                    watched.unread = question.partial.filter(|_| quiet).map(|reason| Problem {
+                        message: format!("whether an alert came could not be told: {reason}"),
+                        hint: None,
+                        details: vec![],
+                        exit: Exit::AlertMissing,
+                    });
                     return watched;
                 }
             }

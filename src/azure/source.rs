@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde_json::{Deserializer, Value};
+use serde_json::{Deserializer, Map, Value};
 
 use super::{Arm, Call, Cause, Explained, Result, Right, page};
 use crate::defender::fired::{self, FiredAlert};
@@ -136,42 +136,45 @@ impl Source {
         Timestamp::try_from(changed).ok()
     }
 
-    /// The alerts that `keep` wants, in the order of the source. Those that ended before `since` may be left
-    /// out, where the source can tell: ask with some time to spare.
+    /// The alerts that `keep` wants, in the order of the source, and whether it told them to the end: a file may
+    /// hold a page that others follow. Those that ended before `since` may be left out, where the source can tell:
+    /// ask with some time to spare.
     ///
     /// A file is read at once, without giving way to anything else.
     ///
     /// # Errors
     ///
-    /// Those of [`Arm::list`] and [`Arm::graph`]; a file that is not there, too large, or not JSON.
+    /// Those of [`Arm::list`] and [`Arm::graph`]; a file that is not there, too large, not JSON, or something else
+    /// than alerts.
     pub async fn alerts(
         &self,
         since: Timestamp,
         keep: impl Fn(&FiredAlert) -> bool,
-    ) -> Result<Vec<FiredAlert>> {
+    ) -> Result<(Vec<FiredAlert>, bool)> {
         let mut kept = vec![];
-        self.each(since, |value| {
-            kept.extend(fired::read(&value).into_iter().filter(&keep));
-        })
-        .await?;
-        Ok(kept)
+        let each = |value| kept.extend(fired::read(&value).into_iter().filter(&keep));
+        let whole = self.each(since, each).await?;
+        Ok((kept, whole))
     }
 
-    /// Every alert as the source has it; `since` as in [`Source::alerts`].
+    /// Every alert as the source has it, and whether it told them to the end; `since` as in [`Source::alerts`].
     ///
     /// # Errors
     ///
     /// As [`Source::alerts`].
-    pub async fn each(&self, since: Timestamp, item: impl FnMut(Value)) -> Result<()> {
+    pub async fn each(&self, since: Timestamp, item: impl FnMut(Value)) -> Result<bool> {
         match self {
             Self::Alerts(arm, scope) => {
                 let (call, path) = scope.alerts();
-                arm.list(&call, &path, item).await
+                arm.list(&call, &path, item).await?;
+                Ok(true)
             }
             Self::Graph(arm, scope) => {
                 let (call, _) = scope.alerts();
                 let subscriptions = [scope.subscription.clone()];
-                arm.graph(&call, &query(scope, since), &subscriptions, item).await
+                arm.graph(&call, &query(scope, since), &subscriptions, item)
+                    .await?;
+                Ok(true)
             }
             Self::File(path) => file(path, item),
         }
@@ -199,10 +202,15 @@ fn query(scope: &Scope, since: Timestamp) -> String {
     )
 }
 
-fn file(path: &Path, mut item: impl FnMut(Value)) -> Result<()> {
+fn file(path: &Path, mut item: impl FnMut(Value)) -> Result<bool> {
     let doing = || format!("read the alerts in {}", path.display());
     let refuse = |message: String| Explained::new(Cause::Unreadable, message).doing(doing());
     let system = |error: std::io::Error| refuse(error.to_string());
+    let other = || {
+        let message = "it holds something else than alerts; what is read is a list of the alerts API, rows of Resource \
+                       Graph (as objects, not as a table), or a continuous export";
+        refuse(message.to_owned())
+    };
     let opened = File::open(path).map_err(system)?;
     let metadata = opened.metadata().map_err(system)?;
     if metadata.is_dir() {
@@ -217,15 +225,49 @@ fn file(path: &Path, mut item: impl FnMut(Value)) -> Result<()> {
     if reader.fill_buf().map_err(system)?.starts_with(b"\xef\xbb\xbf") {
         reader.consume(3);
     }
+    // A list of something else is not one without alerts.
+    let (mut items, mut alerts) = (false, false);
+    let mut each = |value: Value| {
+        items = true;
+        alerts = alerts || !fired::read(&value).is_empty();
+        item(value);
+    };
     let mut from = Deserializer::from_reader(reader);
+    let mut whole = true;
     loop {
-        let page = page::read(&mut from, &mut item).map_err(|error| refuse(page::place(&error)))?;
-        if !page.listed && !page.rest.is_empty() {
-            item(Value::Object(page.rest));
+        let page = page::read(&mut from, &mut each).map_err(|error| refuse(page::place(&error)))?;
+        if page.listed {
+            whole = !goes_on(&page.rest);
+        } else {
+            let value = Value::Object(page.rest);
+            if fired::read(&value).is_empty() {
+                return Err(other());
+            }
+            each(value);
         }
         // Lines of JSON: another value follows.
         if from.end().is_ok() {
-            return Ok(());
+            break;
         }
     }
+    if items && !alerts {
+        return Err(other());
+    }
+    Ok(whole)
+}
+
+/// Whether a saved page says that others follow it, as the APIs write that, and as programs that ask them do:
+/// `nextLink`, `$skipToken`, `skip_token`, and `resultTruncated`, whose value is a text.
+fn goes_on(rest: &Map<String, Value>) -> bool {
+    rest.iter().any(|(name, value)| {
+        let name = name.replace(['$', '_'], "").to_ascii_lowercase();
+        match name.as_str() {
+            "nextlink" | "skiptoken" => value.as_str().is_some_and(|text| !text.is_empty()),
+            "resulttruncated" => {
+                let said = value.as_str().unwrap_or_default();
+                said.eq_ignore_ascii_case("true") || value.as_bool() == Some(true)
+            }
+            _ => false,
+        }
+    })
 }

@@ -170,8 +170,8 @@ pub struct Question {
     pub names: Names,
     /// Whether alerts may still come.
     pub waiting: bool,
-    /// When what was read is of, where that is before all could have come.
-    pub stale: Option<Timestamp>,
+    /// Why what was read need not be all that came, where that is so.
+    pub partial: Option<String>,
     /// Whether nothing is known of the steps; they are taken as done then.
     pub unobserved: bool,
     /// An alert that takes longer counts as one that did not come in time.
@@ -381,9 +381,8 @@ fn missing(
             Some("it may stay away: its absence says nothing".to_owned()),
         );
     }
-    if let Some(of) = question.stale {
-        let reason = format!("the alerts read are of {of:.0}, and it may have come later");
-        return (Verdict::CouldNotTell, Some(reason));
+    if question.partial.is_some() {
+        return (Verdict::CouldNotTell, question.partial.clone());
     }
     if let Some(Fact::Unknown(reason)) = condition {
         let needs = expected.needs.as_deref().unwrap_or_default();
@@ -587,15 +586,13 @@ mod tests {
             reason.as_deref(),
             Some("not known: plan (it was not looked for), sensor (it was not looked for)")
         );
-        let stale = Question {
-            stale: Some(at("2026-05-04T10:05:00Z")),
+        let partial = Question {
+            partial: Some("there is more".to_owned()),
             ..Question::default()
         };
-        let (verdict, reason) = &verdicts(&run("recon"), &[], &stale)["web-shell"];
-        assert_eq!(*verdict, Verdict::CouldNotTell);
-        assert!(
-            reason.as_deref().unwrap().contains("of 2026-05-04T10:05:00Z"),
-            "{reason:?}"
+        assert_eq!(
+            verdicts(&run("recon"), &[], &partial)["web-shell"],
+            (Verdict::CouldNotTell, Some("there is more".to_owned()))
         );
         let (verdict, reason) = &none["binary-drift"];
         assert_eq!(*verdict, Verdict::CouldNotTell);

@@ -143,7 +143,7 @@ async fn what_is_kept_is_what_the_reader_of_alerts_sees() {
     let mut seen: Vec<_> = (0..5).flat_map(|number| fired::read(&alert(number))).collect();
     seen.retain(wanted);
     let source = Source::Alerts(arm, scope());
-    assert_eq!(source.alerts(since(), wanted).await.unwrap(), seen);
+    assert_eq!(source.alerts(since(), wanted).await.unwrap(), (seen, true));
 }
 
 fn throttled(headers: &[(&'static str, &str)]) -> Fault {
@@ -583,11 +583,10 @@ async fn files_are_read_in_every_form() {
     let both = [alert(0), alert(1)];
     let lines = format!("{}\n{}\n", both[0], both[1]);
     let export = [exported(&both[0]), exported(&both[1])];
-    let table = json!({"count": 1, "data": {"columns": [], "rows": []}});
     for (content, expected) in [
-        (json!({"value": both, "nextLink": "x"}).to_string(), both.to_vec()),
+        (json!({"value": both, "nextLink": ""}).to_string(), both.to_vec()),
         (
-            json!({"count": 2, "data": both, "$skipToken": "x"}).to_string(),
+            json!({"count": 2, "data": both, "skip_token": null, "resultTruncated": "false"}).to_string(),
             both.to_vec(),
         ),
         (json!(both).to_string(), both.to_vec()),
@@ -602,14 +601,31 @@ async fn files_are_read_in_every_form() {
         ),
         (json!({"value": null}).to_string(), vec![]),
         ("[]".to_owned(), vec![]),
-        (table.to_string(), vec![table.clone()]),
+        // One page after the other, to the last.
+        (
+            format!(
+                "{}\n{}",
+                json!({"value": [both[0]], "nextLink": "x"}),
+                json!({"value": [both[1]]})
+            ),
+            both.to_vec(),
+        ),
     ] {
         let mut items = vec![];
-        write(folder.path(), &content)
-            .each(since(), |item| items.push(item))
-            .await
-            .unwrap();
+        let source = write(folder.path(), &content);
+        let whole = source.each(since(), |item| items.push(item)).await;
+        assert!(whole.unwrap(), "{content:.80}");
         assert_eq!(items, expected, "{content:.80}");
+    }
+    for page in [
+        json!({"value": both, "nextLink": "x"}),
+        json!({"data": both, "$skipToken": "x"}),
+        json!({"data": both, "skip_token": "x"}),
+        json!({"data": both, "resultTruncated": "true"}),
+        json!({"value": [], "nextLink": "x"}),
+    ] {
+        let whole = write(folder.path(), &page.to_string()).each(since(), drop).await;
+        assert!(!whole.unwrap(), "{page:.80}");
     }
     for (content, part) in [
         (String::new(), "ends too early"),
@@ -620,6 +636,27 @@ async fn files_are_read_in_every_form() {
             json!({"value": "secret"}).to_string(),
             "neither an object nor an array",
         ),
+        (
+            json!({"count": 1, "data": {"columns": [], "rows": []}}).to_string(),
+            "something else than alerts",
+        ),
+        (
+            json!({"tables": [{"name": "PrimaryResult", "rows": []}]}).to_string(),
+            "something else than alerts",
+        ),
+        (
+            json!({"error": {"code": "secret"}}).to_string(),
+            "something else than alerts",
+        ),
+        (
+            format!("{}\n{}", json!({"value": both}), json!({"error": {}})),
+            "something else than alerts",
+        ),
+        (
+            json!([{"id": "a row", "name": "secret"}]).to_string(),
+            "something else than alerts",
+        ),
+        ("{}".to_owned(), "something else than alerts"),
     ] {
         let error = write(folder.path(), &content)
             .each(since(), drop)

@@ -134,6 +134,17 @@ fn every_expected_alert_raised_is_0_and_one_missing_is_5() {
         "{said}"
     );
     // What was seen last is in the record.
+    let page = machine.file("page.json", &json!({"value": [alert(RECON[0])], "nextLink": "x"}));
+    let result = machine.json(&["verify", "--alerts", &page, "-o", "json"], 0);
+    for (id, verdict) in verdicts(&result) {
+        let of_page = if id == "web-shell" {
+            "raised"
+        } else {
+            "couldNotTell"
+        };
+        assert_eq!(verdict, of_page, "{id}");
+    }
+    let result = machine.json(&["verify", "--alerts", &some, "-o", "json"], 5);
     let history = machine.said(&["history"], 0);
     assert!(
         history.contains("abcdefgh  2026-05-04T10:00Z  recon") && history.contains("1 of 4"),
@@ -397,6 +408,11 @@ fn what_cannot_be_meant_is_refused() {
             .all(|(_, verdict)| verdict == "couldNotTell"),
         "{result:#}"
     );
+    // Nor where nothing was expected.
+    run.scenarios[0].alerts.clear();
+    machine.record(&run);
+    let said = machine.said(&["verify", "fresh", "--alerts", &none, "--wait=1s"], 5);
+    assert!(said.contains("whether an alert came could not be told"), "{said}");
 }
 
 #[test]
@@ -477,6 +493,10 @@ fn the_baseline_runs_nothing_and_must_raise_nothing() {
     let space = crate::range::Space::named("baseline");
     let machine = Machine::new();
     let none = machine.file("none.json", &json!([]));
+    // Not of before the end of the wait, as it would be here.
+    let later = std::time::SystemTime::now() + Duration::from_secs(3600);
+    let file = std::fs::File::options().write(true).open(&none).unwrap();
+    file.set_modified(later).unwrap();
     let verify = [
         "--verify",
         "--interval=1s",
