@@ -110,7 +110,8 @@ pub(super) fn escaped(id: &str) -> String {
 pub enum Source {
     /// The alerts API: every alert of the scope, the freshest source.
     Alerts(Arm, Scope),
-    /// Resource Graph: one query, only what is new enough.
+    /// Resource Graph: one query, only what is new enough. What the login may not read it leaves out, and does not
+    /// refuse (Microsoft's overview of Resource Graph), so the alerts API is asked whether the login may.
     Graph(Arm, Scope),
     /// A list of the API, rows of Resource Graph or a continuous export, as one JSON value or as lines of it.
     File(PathBuf),
@@ -170,10 +171,11 @@ impl Source {
                 Ok(true)
             }
             Self::Graph(arm, scope) => {
-                let (call, _) = scope.alerts();
+                let (call, path) = scope.alerts();
                 let subscriptions = [scope.subscription.clone()];
                 arm.graph(&call, &query(scope, since), &subscriptions, item)
                     .await?;
+                arm.get(&call, &path).await?;
                 Ok(true)
             }
             Self::File(path) => file(path, item),

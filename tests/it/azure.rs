@@ -101,6 +101,7 @@ async fn resource_graph_is_read_by_one_query_and_its_skip_tokens() {
         .server
         .requests()
         .iter()
+        .filter(|request| request.method == "POST")
         .map(|request| serde_json::from_slice(&request.body).unwrap())
         .collect();
     assert_eq!(asked.len(), 3);
