@@ -166,6 +166,7 @@ pub async fn watch(
     };
     loop {
         let looked = Timestamp::now();
+        let mut pause = options.interval;
         question.waiting = looked < end;
         let stale = place.source.as_of().filter(|of| !question.waiting && *of < end);
         let read = tokio::select! {
@@ -201,26 +202,31 @@ pub async fn watch(
                     return watched;
                 }
             }
-            Err(error) if watched.last.is_none() || !passing(error.explained.cause) || looked >= end => {
+            Err(error) if looked >= end || !passing(error.explained.cause, watched.last.is_none()) => {
                 watched.unread = Some(error.into());
                 return watched;
             }
-            Err(error) => events.send(Event::Notice(error.to_string())),
+            Err(error) => {
+                pause = pause.max(error.explained.retry_after.unwrap_or_default());
+                events.send(Event::Notice(error.to_string()));
+            }
         }
         let left = Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
         tokio::select! {
-            () = tokio::time::sleep(options.interval.min(left)) => {}
+            () = tokio::time::sleep(pause.min(left)) => {}
             () = stop.wait() => return watched,
         }
     }
 }
 
-/// Whether an error may go away by itself.
-fn passing(cause: Cause) -> bool {
-    matches!(
-        cause,
-        Cause::Unreachable | Cause::Busy | Cause::TimedOut | Cause::Unreadable | Cause::Other
-    )
+/// Whether an error may go away by itself. What cannot be read at the `first` look is of a wrong form; later, it is
+/// a file that is being written.
+fn passing(cause: Cause, first: bool) -> bool {
+    match cause {
+        Cause::Unreachable | Cause::Busy | Cause::TimedOut | Cause::Other => true,
+        Cause::Unreadable => !first,
+        Cause::Login | Cause::Unauthorized | Cause::Forbidden | Cause::NotFound | Cause::Setting => false,
+    }
 }
 
 /// What is known: by the cluster when it ran, by Azure now, and by the user, who knows best.

@@ -330,6 +330,27 @@ async fn a_right_that_is_lost_while_it_waits_is_no_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn trouble_at_the_first_look_is_waited_out_as_azure_says() {
+    let (_machine, watched) = just_ended().await;
+    // The plan is read before alerts are, which are asked for three times.
+    watched.azure.fault(Fault::Headers(vec![]));
+    (0..3).for_each(|_| watched.azure.fault(Fault::Status(503, vec![])));
+    let later = vec![("retry-after", "300".to_owned())];
+    watched.azure.fault(Fault::Status(429, later));
+    let mut waiting = watched.verify(&["--interval=1s", "--wait=30m"]).spawn().unwrap();
+    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    for part in ["Azure has trouble (503)", "again in 300 s"] {
+        let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
+        let line = line.unwrap().unwrap().unwrap();
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    let asked = watched.azure.server.requests().len();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(watched.azure.server.requests().len(), asked);
+    waiting.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_a_look_that_takes_long() {
     let (_machine, watched) = just_ended().await;
     watched.azure.fault(Fault::Slow(Duration::from_secs(20)));
