@@ -89,19 +89,27 @@ impl Facts {
         }
     }
 
-    /// What the sensors of a cluster tell; `ready` is how many of their pods are. `node` is the one that a run was
-    /// on, and whether one of them is ready there, or why that was not seen.
-    pub fn of_sensors(sensors: &SensorFacts, ready: i32, node: Option<(&str, Result<bool, String>)>) -> Self {
-        let sensor = match (sensors.sensors.is_empty(), ready, node) {
+    /// What the sensors of a cluster tell. `node` is the one that a run was on, and of each sensor whether it is
+    /// ready there, or why that was not seen.
+    pub fn of_sensors(sensors: &SensorFacts, node: Option<(&str, Result<Vec<bool>, String>)>) -> Self {
+        let mut sensors = sensors.clone();
+        let any = |sensors: &SensorFacts| sensors.sensors.iter().any(|sensor| sensor.ready);
+        let anywhere = any(&sensors);
+        if let Some((_, Ok(ready))) = &node {
+            for (sensor, ready) in sensors.sensors.iter_mut().zip(ready) {
+                sensor.ready = *ready;
+            }
+        }
+        let sensor = match (sensors.sensors.is_empty(), anywhere, node) {
             (true, ..) => Fact::No("there is no Defender sensor in the cluster".to_owned()),
-            (_, 0, _) => Fact::No("no Defender sensor is ready on any node".to_owned()),
-            (.., Some((node, Ok(false)))) => Fact::No(format!(
+            (_, false, _) => Fact::No("no Defender sensor is ready on any node".to_owned()),
+            (.., Some((node, Ok(_)))) if !any(&sensors) => Fact::No(format!(
                 "no Defender sensor is ready on node {node}, where the pods were"
             )),
             (.., Some((node, Err(reason)))) => Fact::Unknown(format!(
                 "whether one is ready on node {node} was not seen: {reason}"
             )),
-            (.., Some((_, Ok(true))) | None) => Fact::Yes,
+            (.., Some((_, Ok(_))) | None) => Fact::Yes,
         };
         Self {
             sensor,
@@ -121,33 +129,42 @@ mod tests {
     #[test]
     fn a_sensor_is_looked_for_where_the_pods_were() {
         let none = SensorFacts::new(&[], None, None);
-        let workload = Workload {
-            namespace: "kube-system".to_owned(),
-            name: "microsoft-defender-collector-ds".to_owned(),
-            labels: BTreeMap::new(),
+        let workload = |name: &str, version: &str, ready: bool| Workload {
+            namespace: "mdc".to_owned(),
+            name: name.to_owned(),
+            labels: [("app.kubernetes.io/version".to_owned(), version.to_owned())].into(),
             images: vec![],
+            ready,
         };
-        let one = SensorFacts::new(&[workload], None, None);
+        let named = |ready| workload("microsoft-defender-collector-ds", "0.8.1", ready);
+        let down = SensorFacts::new(&[named(false)], Some(false), None);
+        let one = SensorFacts::new(&[named(true)], Some(false), None);
         let no = |reason: &str| Fact::No(reason.to_owned());
-        for (sensors, ready, node, fact) in [
-            (&none, 0, None, no("there is no Defender sensor in the cluster")),
-            (&one, 0, None, no("no Defender sensor is ready on any node")),
-            (&one, 1, None, Fact::Yes),
-            (&one, 1, Some(("a", Ok(true))), Fact::Yes),
+        for (sensors, node, fact) in [
+            (&none, None, no("there is no Defender sensor in the cluster")),
+            (&down, None, no("no Defender sensor is ready on any node")),
+            (&one, None, Fact::Yes),
+            (&one, Some(("a", Ok(vec![true]))), Fact::Yes),
             (
                 &one,
-                1,
-                Some(("a", Ok(false))),
+                Some(("a", Ok(vec![false]))),
                 no("no Defender sensor is ready on node a, where the pods were"),
             ),
             (
                 &one,
-                1,
                 Some(("a", Err("no rights".to_owned()))),
                 Fact::Unknown("whether one is ready on node a was not seen: no rights".to_owned()),
             ),
         ] {
-            assert_eq!(Facts::of_sensors(sensors, ready, node).sensor, fact);
+            assert_eq!(Facts::of_sensors(sensors, node).sensor, fact);
+        }
+        // Of two, the one that is there counts.
+        let better = workload("microsoft-defender-collectors-ds", "0.10.0", true);
+        let two = SensorFacts::new(&[named(true), better], Some(false), None);
+        for (ready, yes) in [(vec![true, true], true), (vec![true, false], false)] {
+            let facts = Facts::of_sensors(&two, Some(("a", Ok(ready))));
+            assert_eq!(facts.sensor, Fact::Yes);
+            assert_eq!(facts.conditions[&Condition::DnsDetection] == Fact::Yes, yes);
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Workload {
     pub labels: BTreeMap<String, String>,
     /// The images of its containers.
     pub images: Vec<String>,
+    /// Whether a pod of it is ready.
+    pub ready: bool,
 }
 
 /// How a sensor was installed.
@@ -104,6 +106,8 @@ pub struct Sensor {
     pub assumed: bool,
     /// Its version, where something tells it.
     pub version: Option<Version>,
+    /// Whether a pod of it is ready: anywhere, or on the node in question.
+    pub ready: bool,
 }
 
 /// As it is told: `Helm chart, version 0.9.17 (mdc/microsoft-defender-collectors-ds)`.
@@ -151,6 +155,7 @@ impl Cloud {
 ///     name: "microsoft-defender-collectors-ds".into(),
 ///     labels: [("app.kubernetes.io/version".into(), "0.9.17".into())].into(),
 ///     images: vec![],
+///     ready: true,
 /// };
 /// let facts = SensorFacts::new(&[workload], Some(false), None);
 /// assert_eq!(facts.known(Condition::DnsDetection), Fact::Yes);
@@ -187,6 +192,7 @@ impl SensorFacts {
                 flavour,
                 assumed: !documented || !named(workload),
                 version: version(workload),
+                ready: workload.ready,
             }
         });
         Self {
@@ -203,7 +209,7 @@ impl SensorFacts {
         flavours
     }
 
-    /// Whether a condition is met: by one of the sensors, or by the cluster.
+    /// Whether a condition is met: by one of the sensors that are ready, or by the cluster.
     pub fn known(&self, condition: Condition) -> Fact {
         let audited = |cloud| match cloud {
             Some(Cloud::Aks) => Fact::Yes,
@@ -214,18 +220,31 @@ impl SensorFacts {
         if condition == Condition::AuditLog {
             return audited(self.cloud);
         }
-        let all = self.sensors.iter().map(|sensor| match condition {
-            Condition::DnsDetection => dns_detection(sensor),
-            Condition::AntiMalware => anti_malware(sensor),
-            Condition::DriftPolicy | Condition::AuditLog => drift(sensor),
+        let all = self.sensors.iter().map(|sensor| {
+            let known = match condition {
+                Condition::DnsDetection => dns_detection(sensor),
+                Condition::AntiMalware => anti_malware(sensor),
+                Condition::DriftPolicy | Condition::AuditLog => drift(sensor),
+            };
+            (known, sensor)
         });
-        let best = all.min_by_key(|known| match known {
-            Fact::Yes => 0,
-            Fact::Unknown(_) => 1,
-            Fact::No(_) => 2,
+        let best = all.min_by_key(|(known, sensor)| {
+            let rank = match known {
+                Fact::Yes => 0,
+                Fact::Unknown(_) => 1,
+                Fact::No(_) => 2,
+            };
+            (rank, !sensor.ready)
         });
-        // That there is none is told by itself.
-        best.unwrap_or_else(|| unknown("there is no sensor to ask"))
+        match best {
+            Some((Fact::Yes, sensor)) if !sensor.ready => Fact::Unknown(format!(
+                "the sensor that has it ({}) is not ready",
+                sensor.flavour
+            )),
+            Some((known, _)) => known,
+            // That there is none is told by itself.
+            None => unknown("there is no sensor to ask"),
+        }
     }
 }
 
@@ -349,6 +368,7 @@ mod tests {
                 .map(|&(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
             images: images.iter().map(|&image| image.to_owned()).collect(),
+            ready: true,
         }
     }
 
@@ -536,9 +556,15 @@ mod tests {
             workload("kube-system", COLLECTORS[0], &version("0.8.1"), &[]),
             workload("mdc", COLLECTORS[1], &version("0.10.0"), &[]),
         ];
-        let facts = SensorFacts::new(&workloads, Some(false), None);
+        let mut facts = SensorFacts::new(&workloads, Some(false), None);
         assert_eq!(facts.flavours(), [Flavour::AksAddOn, Flavour::Helm]);
         assert_eq!(facts.known(Condition::DnsDetection), Fact::Yes);
+        // One that is not ready detects nothing.
+        facts.sensors[1].ready = false;
+        let reason = "the sensor that has it (Helm chart) is not ready";
+        assert_eq!(facts.known(Condition::DnsDetection), unknown(reason));
+        facts.sensors.pop();
+        assert!(matches!(facts.known(Condition::DnsDetection), Fact::No(_)));
     }
 
     #[test]

@@ -328,12 +328,13 @@ impl Look {
         }
     }
 
-    /// Names of the nodes with a ready pod of the sensor's; of `only` that one, where it is given.
-    pub async fn watched_nodes(&self, only: Option<&str>) -> Result<BTreeSet<String>, ClusterError> {
+    /// Of each sensor, names of the nodes with a ready pod of it; of `only` that one, where it is given.
+    pub async fn watched_nodes(&self, only: Option<&str>) -> Result<Vec<BTreeSet<String>>, ClusterError> {
         let fields = only.map_or(String::new(), |node| format!("spec.nodeName={node}"));
         let Sensors { facts, pods } = self.sensors().await?;
-        let mut watched = BTreeSet::new();
+        let mut all = vec![];
         for (sensor, pods) in facts.sensors.iter().zip(pods) {
+            let mut watched = BTreeSet::new();
             let each = |pod: RawPod| {
                 let owners = &pod.metadata.owner_references;
                 let owned = owners
@@ -348,8 +349,9 @@ impl Look {
             self.cluster
                 .each::<core::Pod, _>(namespace, Which { labels, fields }, each)
                 .await?;
+            all.push(watched);
         }
-        Ok(watched)
+        Ok(all)
     }
 }
 
@@ -381,5 +383,6 @@ fn workload(set: &apps::DaemonSet) -> Workload {
         images: containers
             .filter_map(|container| container.image.clone())
             .collect(),
+        ready: pods(set).ready > 0,
     }
 }

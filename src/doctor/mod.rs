@@ -253,16 +253,15 @@ impl Sensing {
     /// What that tells of the alerts of a run, and whether a sensor is ready on the `node` that its pods were on.
     pub async fn facts(&self, node: Option<&str>) -> Option<Facts> {
         let sensors = self.0.sensors().await.ok()?;
-        let ready = sensors.pods.iter().map(|pods| pods.ready).sum();
         let node = match node {
-            Some(node) if ready > 0 => {
+            Some(node) if sensors.facts.sensors.iter().any(|sensor| sensor.ready) => {
                 let watched = self.0.watched_nodes(Some(node)).await;
-                Some((node, watched.map(|watched| !watched.is_empty())))
+                let ready = watched.map(|of_each| of_each.iter().map(|nodes| !nodes.is_empty()).collect());
+                Some((node, ready.map_err(|error| untrusted::line(&error.to_string()))))
             }
             _ => None,
         };
-        let node = node.map(|(node, seen)| (node, seen.map_err(|error| untrusted::line(&error.to_string()))));
-        Some(Facts::of_sensors(&sensors.facts, ready, node))
+        Some(Facts::of_sensors(&sensors.facts, node))
     }
 }
 

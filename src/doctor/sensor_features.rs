@@ -122,6 +122,7 @@ mod tests {
                 name: "microsoft-defender-collectors-ds".into(),
                 labels: [("app.kubernetes.io/version".to_owned(), version.to_owned())].into(),
                 images: vec![],
+                ready: true,
             };
             let workloads: Vec<_> = [workload].into_iter().filter(|_| version != "none").collect();
             let facts = SensorFacts::new(&workloads, Some(false), Some(Cloud::Aks));

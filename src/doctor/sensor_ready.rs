@@ -13,6 +13,7 @@ pub(super) async fn check(look: &Look) -> Checked {
     }
     // Both lists may be long.
     let (nodes, watched) = futures::join!(look.nodes(), look.watched_nodes(None));
+    let watched = watched.map(|of_each| of_each.into_iter().flatten().collect());
     Ok(judge(
         &sensors.pods,
         nodes.and_then(|nodes| Ok((nodes, watched?))),

@@ -344,6 +344,12 @@ fn sensor(namespace: &str, name: &str, version: &str, image: &str) {
     }));
 }
 
+/// Waits until the pods of a sensor are ready.
+fn rolled_out(namespace: &str, name: &str) {
+    let name = format!("daemonset/{name}");
+    kubectl(&["rollout", "status", &name, "-n", namespace, "--timeout=60s"]);
+}
+
 #[test]
 #[ignore = "needs the range: make range"]
 fn every_sensor_is_found_where_it_is_ready_and_what_it_can() {
@@ -367,14 +373,7 @@ fn every_sensor_is_found_where_it_is_ready_and_what_it_can() {
     assert_eq!(said.0["exitCode"], 3);
 
     sensor("kube-system", ADD_ON, "0.8.36", &image);
-    kubectl(&[
-        "rollout",
-        "status",
-        &format!("daemonset/{ADD_ON}"),
-        "-n",
-        "kube-system",
-        "--timeout=60s",
-    ]);
+    rolled_out("kube-system", ADD_ON);
     let said = ask("webshell");
     said.assert(
         "sensor",
@@ -396,6 +395,7 @@ fn every_sensor_is_found_where_it_is_ready_and_what_it_can() {
     kubectl(&["create", "namespace", "mdc"]);
     kubectl(&["label", "namespace", "mdc", "test=defender-sim"]);
     sensor("mdc", HELM, "0.10.2", &image);
+    rolled_out("mdc", HELM);
     let said = ask("ti-domain");
     said.assert("sensor", "warning", "several: AKS add-on, version 0.8.36");
     said.assert("sensor-features", "ok", "DNS detection");
@@ -433,7 +433,7 @@ fn every_sensor_is_found_where_it_is_ready_and_what_it_can() {
     kubectl(&["create", "namespace", "azure-arc"]);
     let said = ask("anti-malware");
     said.assert("sensor", "ok", "Arc extension (assumed), version 0.10.2");
-    said.assert("sensor-features", "ok", "anti-malware");
+    said.assert("sensor-features", "couldNotTell", "is not ready");
     kubectl(&["delete", "daemonset", HELM, "-n", "mdc"]);
     sensor("mdc", ADD_ON, "0.9.1", &image);
     let said = ask("anti-malware");
@@ -504,13 +504,7 @@ fn a_sensor_counts_where_the_pods_of_a_run_are() {
         result["facts"]["sensor"].clone()
     };
     sensor("kube-system", SENSOR, "0.8.36", &image);
-    let rollout = [
-        "rollout",
-        "status",
-        &format!("daemonset/{SENSOR}"),
-        "--timeout=60s",
-    ];
-    kubectl(&[&rollout[..], &SYSTEM].concat());
+    rolled_out("kube-system", SENSOR);
     assert_eq!(known(), value!({ "known": "yes" }));
 
     pretended_node("node2");
