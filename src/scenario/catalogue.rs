@@ -50,6 +50,41 @@ mod tests {
     use super::*;
     use crate::defender::alerts;
 
+    /// The exit status of a step's script, run by this machine's bash where there are only these programs.
+    fn status(scenario: &str, step: &str, programs: &[(&str, &str)]) -> Option<i32> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        for (name, text) in programs {
+            std::fs::write(at.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(at.join(name), mode).unwrap();
+        }
+        let steps = &find(scenario).unwrap().steps;
+        let script = &steps.iter().find(|known| known.id == step).unwrap().script;
+        let script = script.replace("/sbin/", &format!("{}/", at.display()));
+        let mut bash = std::process::Command::new("/bin/bash");
+        bash.args(["-c", &script]).current_dir(at).env("PATH", at);
+        bash.output().unwrap().status.code()
+    }
+
+    #[test]
+    fn a_lookup_that_hangs_is_no_domain_that_resolved() {
+        let (timeout, looked_up) = (("timeout", "shift\nexec \"$@\""), ("getent", "exit 0"));
+        for (curl, getent, expected) in [
+            ("exit 0", None, 0),
+            ("exit 6", None, 6),
+            ("exit 7", None, 0),
+            ("exit 28", Some(looked_up), 0),
+            ("exit 28", Some(("getent", "exit 2")), 28),
+            ("exit 28", None, 28),
+        ] {
+            let programs: Vec<_> = [("curl", curl), timeout].into_iter().chain(getent).collect();
+            let found = status("ti-domain", "contact-domain", &programs);
+            assert_eq!(found, Some(expected), "{curl}, {getent:?}");
+        }
+    }
+
     #[test]
     fn ids_are_unique() {
         let every = all().iter().chain([baseline()]);
