@@ -86,6 +86,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_executed_is_not_proved() {
+        for (step, program) in [("load-msr", "modprobe"), ("touch-ld-preload", "touch")] {
+            for (text, expected) in [
+                (Some("exit 0"), 0),
+                (Some("exit 1"), 0),
+                (Some("exit 126"), 126),
+                (Some("kill -KILL $$"), 137),
+                (None, 127),
+            ] {
+                let programs: Vec<_> = text.into_iter().map(|text| (program, text)).collect();
+                assert_eq!(
+                    status("crypto", step, &programs),
+                    Some(expected),
+                    "{step}: {text:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn ids_are_unique() {
         let every = all().iter().chain([baseline()]);
         let ids: BTreeSet<&str> = every.map(|scenario| scenario.id.as_str()).collect();
