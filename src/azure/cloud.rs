@@ -8,6 +8,7 @@ use std::str::FromStr;
 use http::Uri;
 
 use super::{AzureError, Cause, Explained};
+use crate::defender::marks::Azure;
 
 /// A cloud to ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,14 +41,10 @@ impl Cloud {
     ///
     /// A cluster in Azure China.
     pub fn of_server(host: &str) -> Result<Self, AzureError> {
-        let host = host.to_ascii_lowercase();
-        let ends_with = |names: &[&str]| names.iter().any(|name| host.ends_with(name));
-        if ends_with(&[".azmk8s.us", ".containerservice.azure.us"]) {
-            Ok(Self::UsGovernment)
-        } else if ends_with(&[".azk8s.cn"]) {
-            "AzureChinaCloud".parse()
-        } else {
-            Ok(Self::Public)
+        match Azure::of_server(host) {
+            Some(Azure::UsGovernment) => Ok(Self::UsGovernment),
+            Some(Azure::China) => "AzureChinaCloud".parse(),
+            Some(Azure::Public) | None => Ok(Self::Public),
         }
     }
 

@@ -4,14 +4,33 @@ use std::collections::BTreeMap;
 
 use super::sensor::Cloud;
 
-/// How the names end that AKS gives to API servers: in the public cloud, in that of the United States'
-/// government, in China.
-const AKS: [&str; 4] = [
-    ".azmk8s.io",
-    ".azmk8s.us",
-    ".containerservice.azure.us",
-    ".azk8s.cn",
+/// How the names end that AKS gives to API servers.
+const AKS: [(&str, Azure); 4] = [
+    (".azmk8s.io", Azure::Public),
+    (".azmk8s.us", Azure::UsGovernment),
+    (".containerservice.azure.us", Azure::UsGovernment),
+    (".azk8s.cn", Azure::China),
 ];
+
+/// One of Microsoft's clouds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Azure {
+    /// That of most people.
+    Public,
+    /// That of the government of the United States.
+    UsGovernment,
+    /// That in China.
+    China,
+}
+
+impl Azure {
+    /// The cloud of the AKS cluster whose API server has this name; nothing for any other.
+    pub fn of_server(host: &str) -> Option<Self> {
+        let host = host.to_ascii_lowercase();
+        let known = AKS.iter().find(|(end, _)| host.ends_with(end));
+        known.map(|(_, cloud)| *cloud)
+    }
+}
 
 /// What a kubeconfig and the cluster itself say of where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,11 +81,10 @@ impl Marks {
 
     /// Whether anything says that Azure knows the cluster.
     pub fn name_azure(&self) -> bool {
-        let server = self.server.as_deref().unwrap_or_default().to_ascii_lowercase();
         !self.arc.is_empty()
             || self.node_resource_group.is_some()
             || self.provider_ids.iter().any(|id| id.starts_with("azure://"))
-            || AKS.iter().any(|name| server.ends_with(name))
+            || self.server.as_deref().and_then(Azure::of_server).is_some()
     }
 
     /// The cluster of another cloud that the kubeconfig's name says it is, as `aws eks update-kubeconfig`
