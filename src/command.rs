@@ -264,8 +264,10 @@ async fn attack(
     let mut sensing = None;
     let attack = Box::pin(engine::run(&cluster, plan, info, consent, &stop, &events));
     // What is seen of the sensor meanwhile; the run does not wait for it.
+    let azure = run.verify.as_ref().map(|options| options.azure.options());
+    let azure = (azure.unwrap_or_default(), marks(&target));
     let gather = async {
-        sensing = doctor::Sensing::of(&cluster, plan).await;
+        sensing = doctor::Sensing::of(&cluster, plan, azure).await;
         std::future::pending().await
     };
     let mut result = tokio::select! {

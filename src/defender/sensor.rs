@@ -168,6 +168,8 @@ pub struct SensorFacts {
     pub sensors: Vec<Sensor>,
     /// Whose Kubernetes it is, where that is known.
     pub cloud: Option<Cloud>,
+    /// Whether it is known to be in Azure Government, which lacks some features.
+    pub government: bool,
 }
 
 impl SensorFacts {
@@ -198,6 +200,7 @@ impl SensorFacts {
         Self {
             sensors: sensors.collect(),
             cloud,
+            government: false,
         }
     }
 
@@ -219,6 +222,10 @@ impl SensorFacts {
         };
         if condition == Condition::AuditLog {
             return audited(self.cloud);
+        }
+        // Microsoft's support matrix of Defender for Containers.
+        if self.government && matches!(condition, Condition::DnsDetection | Condition::AntiMalware) {
+            return Fact::No("commercial clouds only have it, and the cluster is in Azure Government".into());
         }
         let all = self.sensors.iter().map(|sensor| {
             let known = match condition {
@@ -559,6 +566,12 @@ mod tests {
         let mut facts = SensorFacts::new(&workloads, Some(false), None);
         assert_eq!(facts.flavours(), [Flavour::AksAddOn, Flavour::Helm]);
         assert_eq!(facts.known(Condition::DnsDetection), Fact::Yes);
+        facts.government = true;
+        for (condition, lacks) in Condition::ALL.map(|condition| (condition, facts.known(condition))) {
+            let commercial = [Condition::DnsDetection, Condition::AntiMalware].contains(&condition);
+            assert_eq!(matches!(lacks, Fact::No(_)), commercial, "{condition}");
+        }
+        facts.government = false;
         // One that is not ready detects nothing.
         facts.sensors[1].ready = false;
         let reason = "the sensor that has it (Helm chart) is not ready";

@@ -11,11 +11,12 @@ use super::Finding;
 use super::images;
 use super::nodes::Refusal;
 use crate::azure::{
-    AzureCluster, AzureError, AzureOptions, ClusterFacts, Located, LoginKind, Scope, cluster_facts, locate,
+    AzureCluster, AzureError, AzureOptions, Cloud, ClusterFacts, Located, LoginKind, Scope, cluster_facts,
+    locate,
 };
 use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError, Found, Which};
-use crate::defender::marks::Marks;
+use crate::defender::marks::{Azure, Marks};
 use crate::defender::sensor::{ARC, MDC, SYSTEM, SensorFacts, Workload};
 use crate::manifest::{ANCHOR, Kind};
 use crate::plan::{Fit, Plan};
@@ -294,7 +295,14 @@ impl Look {
         let sets = sets?;
         let workloads: Vec<Workload> = sets.iter().map(workload).collect();
         let arc = arc.ok().map(|found| found.is_some());
-        let facts = SensorFacts::new(&workloads, arc, marks.cloud);
+        let government = match (&self.asked.0.cloud, marks.server.as_deref()) {
+            (Some(cloud), _) => *cloud == Cloud::UsGovernment,
+            (None, server) => server.and_then(Azure::of_server) == Some(Azure::UsGovernment),
+        };
+        let facts = SensorFacts {
+            government,
+            ..SensorFacts::new(&workloads, arc, marks.cloud)
+        };
         let pods = facts.sensors.iter().map(|sensor| {
             let same =
                 |workload: &&Workload| workload.name == sensor.name && workload.namespace == sensor.namespace;

@@ -243,9 +243,9 @@ pub async fn doctor(
 pub struct Sensing(Look);
 
 impl Sensing {
-    /// Looks for the sensor; nothing where that cannot be read.
-    pub async fn of(cluster: &Cluster, plan: &Plan) -> Option<Self> {
-        let look = Look::new(cluster.clone(), plan.clone(), Default::default());
+    /// Looks for the sensor; nothing where that cannot be read. `azure` as for [`doctor`].
+    pub async fn of(cluster: &Cluster, plan: &Plan, azure: (AzureOptions, Marks)) -> Option<Self> {
+        let look = Look::new(cluster.clone(), plan.clone(), azure);
         look.sensors().await.ok()?;
         Some(Self(look))
     }

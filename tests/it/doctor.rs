@@ -651,6 +651,8 @@ async fn a_node_without_the_sensor_is_named() {
         "warning",
         "1 of 2 pods ready; none on 1 of 2 nodes that take the pods of a run: two",
     );
+    let government = doctor(&server, &["ti-domain", "--azure-cloud=AzureUSGovernment"]);
+    government.assert("sensor-features", "warning", "the cluster is in Azure Government");
     said.assert("identity", "couldNotTell", "does not say");
     said.assert("namespace", "failed", "to use it as it is: -n mdc-simulation");
     said.assert("admission", "ok", "all 10 objects admitted");
