@@ -161,28 +161,28 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
     if let Some(elsewhere) = hints.marks.elsewhere() {
         match by_connector(arm, hints, elsewhere, &mut search).await {
             Ok(()) if search.found.is_some() => return Ok(search),
-            Err(error) if hints.marks.arc.is_empty() => return Err(error),
+            Err(error) if !hints.marks.with_arc() => return Err(error),
             Err(error) => search.tried.push(error.to_string()),
             Ok(()) => {}
         }
     }
-    match by_arc(&hints.marks.arc) {
-        Some(Ok(cluster)) => {
-            search.found = Some(cluster);
-            search
-                .tried
-                .push("what Azure Arc left in the cluster: found".to_owned());
-            return Ok(search);
-        }
-        Some(Err(error)) => {
-            let reason = error.explained.message;
-            search
-                .tried
-                .push(format!("what Azure Arc left in the cluster: {reason}"));
-        }
-        None => search
-            .tried
-            .push("what Azure Arc left in the cluster: nothing there".to_owned()),
+    let came = match &hints.marks.arc {
+        None => "the cluster was not asked".to_owned(),
+        Some(Err(reason)) => reason.clone(),
+        Some(Ok(noted)) => match by_arc(noted) {
+            None => "nothing there".to_owned(),
+            Some(Err(error)) => error.explained.message,
+            Some(Ok(cluster)) => {
+                search.found = Some(cluster);
+                "found".to_owned()
+            }
+        },
+    };
+    search
+        .tried
+        .push(format!("what Azure Arc left in the cluster: {came}"));
+    if search.found.is_some() {
+        return Ok(search);
     }
     if hints.marks.elsewhere().is_none() {
         by_graph(arm, hints, &mut search).await?;

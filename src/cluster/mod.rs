@@ -353,7 +353,10 @@ impl Cluster {
                 .iter()
                 .filter_map(|node| node.spec.as_ref()?.provider_id.clone())
                 .collect(),
-            arc: map.ok().flatten().and_then(|map| map.data).unwrap_or_default(),
+            arc: Some(match map {
+                Ok(map) => Ok(map.and_then(|map| map.data).unwrap_or_default()),
+                Err(error) => Err(error.to_string()),
+            }),
             ..known
         }
     }

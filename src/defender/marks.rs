@@ -45,8 +45,9 @@ pub struct Marks {
     pub node_resource_group: Option<String>,
     /// `spec.providerID` of some nodes.
     pub provider_ids: Vec<String>,
-    /// What Azure Arc notes in the cluster about its resource: the `ConfigMap` `azure-clusterconfig`.
-    pub arc: BTreeMap<String, String>,
+    /// What Azure Arc notes in the cluster about its resource: the `ConfigMap` `azure-clusterconfig`, empty where
+    /// there is none; or why that could not be read. Nothing where the cluster was not asked.
+    pub arc: Option<Result<BTreeMap<String, String>, String>>,
 }
 
 /// A cluster of another cloud, which Defender knows by a connector.
@@ -79,9 +80,14 @@ impl Marks {
         }
     }
 
+    /// Whether Azure Arc is known to connect the cluster.
+    pub fn with_arc(&self) -> bool {
+        matches!(&self.arc, Some(Ok(noted)) if !noted.is_empty())
+    }
+
     /// Whether anything says that Azure knows the cluster.
     pub fn name_azure(&self) -> bool {
-        !self.arc.is_empty()
+        self.with_arc()
             || self.node_resource_group.is_some()
             || self.provider_ids.iter().any(|id| id.starts_with("azure://"))
             || self.server.as_deref().and_then(Azure::of_server).is_some()

@@ -867,14 +867,14 @@ async fn a_cluster_is_found_by_what_is_known_of_it() {
     let given = ClusterHints {
         resource_id: Some(id_of("blue")),
         ..of(Marks {
-            arc: arc.clone(),
+            arc: Some(Ok(arc.clone())),
             ..Marks::default()
         })
     };
     let found = find_cluster(&arm, &given).await.unwrap().found.unwrap();
     assert_eq!((found.name.as_str(), found.kind), ("blue", ClusterKind::Aks));
     let connected = of(Marks {
-        arc,
+        arc: Some(Ok(arc)),
         server: text("api.example.test"),
         ..Marks::default()
     });
@@ -889,6 +889,21 @@ async fn a_cluster_is_found_by_what_is_known_of_it() {
     });
     let search = find_cluster(&arm, &nothing).await.unwrap();
     assert_eq!((search.found, search.tried.len()), (None, 2));
+    let looked = |arc| async {
+        let nothing = of(Marks {
+            arc,
+            ..Marks::default()
+        });
+        find_cluster(&arm, &nothing).await.unwrap().tried.remove(0)
+    };
+    for (arc, came) in [
+        (None, "the cluster was not asked"),
+        (Some(Err("you may not".to_owned())), "you may not"),
+        (Some(Ok(BTreeMap::new())), "nothing there"),
+    ] {
+        let told = format!("what Azure Arc left in the cluster: {came}");
+        assert_eq!(looked(arc).await, told);
+    }
     assert!(azure.server.requests().is_empty());
 
     let (host, private) = (
