@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::source::Scope;
 use super::{Arm, AzureError, Call, Cause, Explained, Result, Right};
 use crate::defender::marks::{Elsewhere, Marks};
+use crate::defender::sensor;
 use crate::untrusted;
 
 /// Kubernetes cuts labels off here.
@@ -145,7 +146,9 @@ pub struct Search {
 
 /// Finds a cluster: by the id given (which asks nobody), by a query of Resource Graph for the connector of the
 /// account or project that the kubeconfig's name has, by what Azure Arc left in the cluster, or by a query for an
-/// AKS cluster with the API server's name, or with the nodes' resource group.
+/// AKS cluster with the API server's name, or with the nodes' resource group. A cluster of EKS or GKE whose name
+/// there is not known is not found: since 2025-10-21 its alerts name it below its connector, not as Azure Arc does
+/// (Microsoft's release notes of recommendations and alerts).
 ///
 /// # Errors
 ///
@@ -166,12 +169,17 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
             Ok(()) => {}
         }
     }
+    let unnamed = hints.marks.elsewhere().is_none()
+        && matches!(hints.marks.cloud, Some(sensor::Cloud::Eks | sensor::Cloud::Gke));
     let came = match &hints.marks.arc {
         None => "the cluster was not asked".to_owned(),
         Some(Err(reason)) => reason.clone(),
         Some(Ok(noted)) => match by_arc(noted) {
             None => "nothing there".to_owned(),
             Some(Err(error)) => error.explained.message,
+            Some(Ok(cluster)) if unnamed => format!(
+                "{cluster}, not taken: alerts of an EKS or GKE cluster name its connector, where one brings it"
+            ),
             Some(Ok(cluster)) => {
                 search.found = Some(cluster);
                 "found".to_owned()
@@ -182,6 +190,13 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
         .tried
         .push(format!("what Azure Arc left in the cluster: {came}"));
     if search.found.is_some() {
+        return Ok(search);
+    }
+    if unnamed {
+        search.tried.push(
+            "a connector: not looked for, since the kubeconfig does not name the cluster as its cloud does"
+                .to_owned(),
+        );
         return Ok(search);
     }
     if hints.marks.elsewhere().is_none() {

@@ -11,6 +11,7 @@ use defender_sim::azure::{
 };
 use defender_sim::defender::fired;
 use defender_sim::defender::marks::Marks;
+use defender_sim::defender::sensor::Cloud;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -883,6 +884,23 @@ async fn a_cluster_is_found_by_what_is_known_of_it() {
         (found.resource_group.as_str(), found.kind),
         ("rg-arc", ClusterKind::Arc)
     );
+    // Alerts do not name a cluster of EKS or GKE as Azure Arc does.
+    for (cloud, arc, found) in [
+        (Cloud::Eks, true, false),
+        (Cloud::Gke, true, false),
+        (Cloud::Gke, false, false),
+        (Cloud::Aks, true, true),
+    ] {
+        let hints = of(Marks {
+            cloud: Some(cloud),
+            arc: connected.marks.arc.clone().filter(|_| arc),
+            ..connected.marks.clone()
+        });
+        let search = find_cluster(&arm, &hints).await.unwrap();
+        assert_eq!(search.found.is_some(), found, "{cloud:?} {:?}", search.tried);
+        let told = search.tried.last().unwrap();
+        assert!(found || told.starts_with("a connector: not looked for"), "{told}");
+    }
     let nothing = of(Marks {
         server: text("10.0.0.1"),
         ..Marks::default()
