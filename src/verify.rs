@@ -70,9 +70,11 @@ pub async fn find(options: &VerifyOptions, cluster: &ClusterInfo, marks: Marks) 
             plan: Fact::Unknown("alerts are read from a file".to_owned()),
         });
     }
+    let said = options.azure.options();
+    let certain = said.certain(&marks);
     let azure = AzureOptions {
         resource_id: known,
-        ..options.azure.options()
+        ..said
     };
     let Located { arm, search, scope } = locate(&azure, marks).await?;
     let Some(scope) = scope else {
@@ -85,7 +87,7 @@ pub async fn find(options: &VerifyOptions, cluster: &ClusterInfo, marks: Marks) 
             Some("name it: --resource-id ID, or --subscription ID to read all of its alerts".to_owned());
         return Err(problem);
     };
-    let plan = match plan(&arm, scope.subscription(), search.found.as_ref()).await {
+    let plan = match plan(&arm, scope.subscription(), search.found.as_ref(), certain).await {
         Ok(plan) if plan.on => Fact::Yes,
         Ok(plan) => {
             let off = format!("the plan Defender for Containers is off in {}", plan.of);

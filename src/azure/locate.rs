@@ -42,6 +42,12 @@ impl AzureOptions {
         let said = self.resource_id.is_some() || self.subscription.is_some();
         said || marks.name_azure() || marks.elsewhere().is_some()
     }
+
+    /// Whether a cluster that is found by a connector is no other resource as well: the user named it, or Azure Arc is
+    /// known not to connect it.
+    pub fn certain(&self, marks: &Marks) -> bool {
+        self.resource_id.is_some() || marks.without_arc()
+    }
 }
 
 /// Looks for a cluster in Azure.

@@ -21,7 +21,8 @@ pub const EXCLUSION_TAGS: [&str; 2] = [
 pub struct Plan {
     /// Whether it is on.
     pub on: bool,
-    /// Whether no other plan counts for the cluster: one that is not AKS may have its plan at a connector.
+    /// Whether no other plan counts for the cluster: one that Azure Arc connects may have it at a connector, and one
+    /// of a connector in the subscription, where Azure Arc connects it too.
     pub decides: bool,
     /// Where it is, or is not: `subscription S`, `connector C`.
     pub of: String,
@@ -65,14 +66,20 @@ pub struct SuppressionRule {
 
 /// The plan Defender for Containers that is for this cluster: that of its connector where it has one
 /// (`Microsoft.Security/securityConnectors`, 2023-10-01-preview), else that of the subscription
-/// (`Microsoft.Security/pricings/Containers`, 2024-01-01).
+/// (`Microsoft.Security/pricings/Containers`, 2024-01-01). `certain` is whether the cluster cannot be another
+/// resource as well: [`AzureOptions::certain`](super::AzureOptions::certain).
 ///
 /// # Errors
 ///
 /// Those of [`Arm::get`]; an answer of another shape.
-pub async fn plan(arm: &Arm, subscription: &str, cluster: Option<&AzureCluster>) -> Result<Plan> {
+pub async fn plan(
+    arm: &Arm,
+    subscription: &str,
+    cluster: Option<&AzureCluster>,
+    certain: bool,
+) -> Result<Plan> {
     if let Some(connector) = cluster.and_then(AzureCluster::connector) {
-        return plan_of_connector(arm, connector).await;
+        return plan_of_connector(arm, connector, certain).await;
     }
     let decides = cluster.is_some_and(|cluster| cluster.kind == ClusterKind::Aks);
     plan_of_subscription(arm, subscription, decides).await
@@ -121,7 +128,7 @@ async fn plan_of_subscription(arm: &Arm, subscription: &str, decides: bool) -> R
     })
 }
 
-async fn plan_of_connector(arm: &Arm, connector: &str) -> Result<Plan> {
+async fn plan_of_connector(arm: &Arm, connector: &str, decides: bool) -> Result<Plan> {
     /// The plan's names among the offerings of a connector.
     const OFFERINGS: [&str; 2] = ["DefenderForContainersAws", "DefenderForContainersGcp"];
     #[derive(Deserialize)]
@@ -150,7 +157,7 @@ async fn plan_of_connector(arm: &Arm, connector: &str) -> Result<Plan> {
         on: offerings
             .map(|offering| offering.offering_type.as_str())
             .any(|offering| OFFERINGS.contains(&offering)),
-        decides: true,
+        decides,
         of: format!("connector {}", untrusted::name(name)),
         extensions: vec![],
     })

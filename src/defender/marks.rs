@@ -80,6 +80,11 @@ impl Marks {
         }
     }
 
+    /// Whether Azure Arc is known not to connect the cluster.
+    pub fn without_arc(&self) -> bool {
+        matches!(&self.arc, Some(Ok(noted)) if noted.is_empty())
+    }
+
     /// Whether Azure Arc is known to connect the cluster.
     pub fn with_arc(&self) -> bool {
         matches!(&self.arc, Some(Ok(noted)) if !noted.is_empty())

@@ -9,7 +9,8 @@ const SENSOR: &str = "ContainerSensor";
 
 pub(super) async fn check(look: &Look) -> Checked {
     let (located, scope) = look.scope().await?;
-    let plan = plan(&located.arm, scope.subscription(), located.search.found.as_ref()).await?;
+    let (cluster, certain) = (located.search.found.as_ref(), look.certain().await);
+    let plan = plan(&located.arm, scope.subscription(), cluster, certain).await?;
     let bare = look
         .sensors()
         .await
@@ -24,9 +25,9 @@ fn judge(plan: &Plan, bare: bool) -> Finding {
     } = plan;
     if !on && !plan.decides {
         return Finding::not_told(format!(
-            "off in {of}; a cluster that a connector brings has its plan there"
+            "off in {of}; its plan may be elsewhere: at a connector, or in the subscription where Azure Arc connects it"
         ))
-        .advise("name the cluster by its connector, if it has one: --resource-id ID");
+        .advise("name the cluster as Defender knows it: --resource-id ID");
     }
     if !on {
         return Finding::failed(format!("off in {of}: no alert can be raised")).advise(

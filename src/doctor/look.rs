@@ -245,6 +245,11 @@ impl Look {
         self.marks.get_or_init(read).await
     }
 
+    /// Whether no other resource than the one that was found can be the cluster's: [`AzureOptions::certain`].
+    pub async fn certain(&self) -> bool {
+        self.asked.0.certain(self.marks().await)
+    }
+
     /// The cluster in Azure, and as whom it is looked at; nothing where nothing says that Azure knows it.
     pub async fn azure(&self) -> Result<Option<&(Located, LoginKind)>, &AzureError> {
         let find = || async {

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use defender_sim::azure::{
-    Arm, ArmOptions, AzureCluster, AzureError, Call, Cause, ClusterFacts, ClusterHints, ClusterKind,
-    Environment, LoginKind, LoginOptions, Right, Scope, Source, SuppressionRule, alerts_readable,
-    cluster_facts, find_cluster, plan, suppression_rules,
+    Arm, ArmOptions, AzureCluster, AzureError, AzureOptions, Call, Cause, ClusterFacts, ClusterHints,
+    ClusterKind, Environment, LoginKind, LoginOptions, Right, Scope, Source, SuppressionRule,
+    alerts_readable, cluster_facts, find_cluster, plan, suppression_rules,
 };
 use defender_sim::defender::fired;
 use defender_sim::defender::marks::Marks;
@@ -282,7 +282,7 @@ async fn a_refusal_names_right_role_and_scope() {
                 .starts_with("have it assigned: az role assignment create")
         );
     }
-    let error = plan(&arm, SUBSCRIPTION, None).await.unwrap_err();
+    let error = plan(&arm, SUBSCRIPTION, None, true).await.unwrap_err();
     assert!(
         error.to_string().contains("Microsoft.Security/pricings/read"),
         "{error}"
@@ -846,8 +846,30 @@ async fn a_cluster_of_another_cloud_is_found_by_its_connector() {
     for (offering, on) in [("DefenderForContainersAws", true), ("CspmMonitorAws", false)] {
         let body = json!({"properties": {"offerings": [{"offeringType": offering}]}});
         azure.with(|state| state.objects.insert(connector("aws"), body));
-        let plan = plan(&arm, SUBSCRIPTION, Some(&cluster)).await.unwrap();
-        assert_eq!((plan.on, plan.of.as_str()), (on, "connector aws"));
+        for certain in [true, false] {
+            let plan = plan(&arm, SUBSCRIPTION, Some(&cluster), certain).await.unwrap();
+            assert_eq!((plan.on, plan.of.as_str()), (on, "connector aws"));
+            assert_eq!(plan.decides, certain);
+        }
+    }
+    // It decides where the user named it, or where Azure Arc is known not to be there.
+    let named = AzureOptions {
+        resource_id: Some(cluster.id),
+        ..AzureOptions::default()
+    };
+    let noted = |noted| Marks {
+        arc: noted,
+        ..Marks::default()
+    };
+    let there: BTreeMap<String, String> = [("a".to_owned(), "b".to_owned())].into();
+    for (options, arc, certain) in [
+        (&named, None, true),
+        (&AzureOptions::default(), None, false),
+        (&AzureOptions::default(), Some(Err("no".to_owned())), false),
+        (&AzureOptions::default(), Some(Ok(there)), false),
+        (&AzureOptions::default(), Some(Ok(BTreeMap::new())), true),
+    ] {
+        assert_eq!(options.certain(&noted(arc.clone())), certain, "{arc:?}");
     }
 }
 
@@ -1021,7 +1043,7 @@ async fn how_defender_is_set_up_is_read() {
         );
         state.objects.insert(id_of("bare"), json!({"properties": {}}));
     });
-    let seen = plan(&arm, SUBSCRIPTION, None).await.unwrap();
+    let seen = plan(&arm, SUBSCRIPTION, None, true).await.unwrap();
     assert!(seen.on);
     let parts: Vec<bool> = seen.extensions.iter().map(|part| part.enabled).collect();
     assert_eq!(
@@ -1061,5 +1083,5 @@ async fn how_defender_is_set_up_is_read() {
             rule("old", "*", "Expired", None),
         ]
     );
-    assert!(plan(&arm, "no subscription", None).await.is_err());
+    assert!(plan(&arm, "no subscription", None, true).await.is_err());
 }
