@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Exit {
-    /// Everything asked for was proved, and the cluster is as it was before.
+    /// Nothing failed: every step that applies was proved, and the cluster holds nothing but what is kept.
     Ok,
     /// A fault of this program.
     Bug,
@@ -21,18 +21,21 @@ pub enum Exit {
     NotStarted,
     /// At least one step of the attack was not proved.
     NotProved,
-    /// An alert that was to come did not.
+    /// An alert that was to come did not, one came that must not, or alerts could not be read.
     AlertMissing,
     /// Something of a run is left in the cluster, or its removal could not be verified.
     LeftBehind,
-    /// Stopped by a signal, after clean-up (128 + SIGINT, as shells have it).
+    /// Stopped by a signal (128 + SIGINT, as shells have it); a run cleans up first.
     Interrupted,
 }
 
 impl Exit {
     /// Every code, in ascending order, with the sentence the documentation prints for it.
     pub const ALL: [(Exit, &'static str); 8] = [
-        (Exit::Ok, "all steps proved, nothing left in the cluster"),
+        (
+            Exit::Ok,
+            "nothing failed: every step proved or skipped, nothing left behind",
+        ),
         (Exit::Bug, "a bug in this program"),
         (Exit::Usage, "the command line cannot be used"),
         (
@@ -42,13 +45,13 @@ impl Exit {
         (Exit::NotProved, "a step was not proved"),
         (
             Exit::AlertMissing,
-            "an expected alert is missing, or one came that must not",
+            "an alert is missing, came that must not, or could not be read",
         ),
         (
             Exit::LeftBehind,
             "something is left behind, or clean-up could not be verified",
         ),
-        (Exit::Interrupted, "interrupted, after clean-up"),
+        (Exit::Interrupted, "interrupted"),
     ];
 
     /// The number given to the operating system.

@@ -2,7 +2,7 @@
 
 use super::{json, junit, markdown, navigator};
 use crate::exit::Exit;
-use crate::result::RunResult;
+use crate::result::{RunResult, Verification};
 
 /// A format that a result can be put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +31,14 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
     text
 }
 
-/// What an exit code means, in the words of the documentation.
-pub(super) fn meaning(exit: Exit) -> &'static str {
-    let listed = Exit::ALL.into_iter().find(|(listed, _)| *listed == exit);
+/// What the exit code of a result means, in the words of the documentation. Where alerts were looked for,
+/// success may be `verify`'s: that says nothing of the run.
+pub(super) fn meaning(result: &RunResult) -> &'static str {
+    let verified = |verification: &Verification| !verification.is_wrong();
+    if result.exit == Exit::Ok && result.verification.as_ref().is_some_and(verified) {
+        return "no alert is known to be missing, and none came that must not";
+    }
+    let listed = Exit::ALL.into_iter().find(|(listed, _)| *listed == result.exit);
     listed.expect("every exit code is listed").1
 }
 

@@ -266,7 +266,7 @@ fn end(result: &RunResult) -> Case<'static> {
             && result.verification.as_ref().is_some_and(Verification::is_wrong)))
     {
         // Those have a test that says so; a code that has none must not look like success.
-        case.error = Some(said(None, meaning(result.exit), &[]));
+        case.error = Some(said(None, meaning(result), &[]));
     }
     case
 }
@@ -390,7 +390,7 @@ kubectl auth can-i create pods</error>"#,
             assert!(text.contains(part), "{part} in {text}");
         }
         let text = render(&fixture::interrupted());
-        let part = r#"<error message="interrupted, after clean-up">"#;
+        let part = r#"<error message="interrupted">"#;
         assert!(text.contains(part), "{text}");
     }
 

@@ -69,12 +69,7 @@ pub(super) fn render(result: &RunResult) -> String {
             "\n**Kept for a look:** the cluster ends and removes it at about {until:.0}."
         );
     }
-    let _ = writeln!(
-        text,
-        "\n**Exit code {}:** {}.",
-        result.exit_code,
-        meaning(result.exit)
-    );
+    let _ = writeln!(text, "\n**Exit code {}:** {}.", result.exit_code, meaning(result));
     text
 }
 
@@ -192,6 +187,7 @@ fn code(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
     use crate::report::fixture;
 
     #[test]
@@ -229,6 +225,24 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
         let end = "\n**Clean-up:** 1 removed, LEFT BEHIND: pod/b.\n- <code>pod/b: forbidden</code>\n\n**Exit code 6:** \
                    something is left behind, or clean-up could not be verified.\n";
         assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn what_the_exit_code_means_is_true_of_a_look_for_alerts_too() {
+        let last = |result: &RunResult| render(result).lines().last().unwrap().to_owned();
+        // Every alert was raised, of a run with a failed step that left something behind.
+        let mut seen = fixture::unclean();
+        seen.verification = fixture::verified().verification;
+        let verification = seen.verification.as_mut().unwrap();
+        verification.alerts.truncate(1);
+        (seen.exit, seen.exit_code) = (Exit::Ok, 0);
+        assert_eq!(
+            last(&seen),
+            "**Exit code 0:** no alert is known to be missing, and none came that must not."
+        );
+        let mut stopped = seen;
+        (stopped.exit, stopped.exit_code) = (Exit::Interrupted, 130);
+        assert_eq!(last(&stopped), "**Exit code 130:** interrupted.");
     }
 
     #[test]
