@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::result::{RunResult, ScenarioResult, StepResult, Verdict, Verification};
+use crate::result::{AlertVerdict, RunResult, ScenarioResult, StepResult, Verdict, Verification};
 use crate::scenario::Outcome;
 
 /// What is known of a technique, from least to most; of several steps that use it, the best counts.
@@ -16,6 +16,7 @@ enum Standing {
     NotRun,
     Run,
     Proved,
+    NotKnown,
     NotDetected,
     Detected,
 }
@@ -25,7 +26,12 @@ impl Standing {
     fn all(verification: Option<&Verification>) -> &'static [Standing] {
         match verification {
             None => &[Standing::Run, Standing::Proved],
-            Some(_) => &[Standing::NotRun, Standing::NotDetected, Standing::Detected],
+            Some(_) => &[
+                Standing::NotRun,
+                Standing::NotKnown,
+                Standing::NotDetected,
+                Standing::Detected,
+            ],
         }
     }
 
@@ -35,20 +41,35 @@ impl Standing {
             (None, Outcome::Proved) => Some(Standing::Proved),
             (None, Outcome::Failed | Outcome::Blocked) => Some(Standing::Run),
             (None, Outcome::Skipped) => None,
-            (Some(verification), _) if detected(scenario, step, verification) => Some(Standing::Detected),
-            (Some(_), Outcome::Proved) => Some(Standing::NotDetected),
-            (Some(_), Outcome::Failed | Outcome::Blocked | Outcome::Skipped) => Some(Standing::NotRun),
+            (Some(verification), outcome) => {
+                let told = alerts(scenario, step, verification).map(Standing::told).max();
+                match (told, outcome) {
+                    (Some(Standing::Detected), _) => told,
+                    (_, Outcome::Proved) => told.or(Some(Standing::NotKnown)),
+                    (_, Outcome::Failed | Outcome::Blocked | Outcome::Skipped) => Some(Standing::NotRun),
+                }
+            }
         }
     }
 
-    /// Score, colour and meaning. The gradient goes through these colours at these scores.
-    fn look(self) -> (u8, &'static str, &'static str) {
+    /// What an alert says of a step that it tells of.
+    fn told(alert: &AlertVerdict) -> Self {
+        match alert.verdict {
+            Verdict::Raised if !alert.late => Standing::Detected,
+            Verdict::Raised | Verdict::NotRaised => Standing::NotDetected,
+            Verdict::Waiting | Verdict::NotExpected | Verdict::CouldNotTell => Standing::NotKnown,
+        }
+    }
+
+    /// Score, if it is one, colour and meaning.
+    fn look(self) -> (Option<u8>, &'static str, &'static str) {
         match self {
-            Standing::NotRun => (0, "#cccccc", "not run, or not proved"),
-            Standing::NotDetected => (50, "#d9534f", "run, not detected"),
-            Standing::Detected => (100, "#5cb85c", "detected"),
-            Standing::Run => (50, "#f0ad4e", "run, not proved"),
-            Standing::Proved => (100, "#5cb85c", "proved"),
+            Standing::NotRun => (Some(0), "#cccccc", "not run, or not proved"),
+            Standing::NotKnown => (None, "#f0ad4e", "run, not known whether detected"),
+            Standing::NotDetected => (Some(50), "#d9534f", "run, not detected, or too late"),
+            Standing::Detected => (Some(100), "#5cb85c", "detected"),
+            Standing::Run => (Some(50), "#f0ad4e", "run, not proved"),
+            Standing::Proved => (Some(100), "#5cb85c", "proved"),
         }
     }
 }
@@ -62,7 +83,6 @@ struct Layer {
     description: &'static str,
     layout: Layout,
     techniques: Vec<Technique>,
-    gradient: Gradient,
     legend_items: Vec<LegendItem>,
     metadata: Vec<Metadata>,
 }
@@ -88,16 +108,10 @@ struct Layout {
 struct Technique {
     #[serde(rename = "techniqueID")]
     id: String,
-    score: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<u8>,
+    color: &'static str,
     comment: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Gradient {
-    colors: Vec<&'static str>,
-    min_value: u8,
-    max_value: u8,
 }
 
 #[derive(Serialize)]
@@ -118,10 +132,9 @@ pub(super) fn render(result: &RunResult) -> String {
         ("started", result.started.to_string()),
         ("kubectl defender-sim", result.version.clone().into_owned()),
     ];
-    let looks: Vec<_> = Standing::all(result.verification.as_ref())
+    let looks = Standing::all(result.verification.as_ref())
         .iter()
-        .map(|standing| standing.look())
-        .collect();
+        .map(|standing| standing.look());
     let layer = Layer {
         name: format!("Attack simulation {}", result.run),
         // Results carry ids as of ATT&CK v19, which this Navigator has.
@@ -140,44 +153,32 @@ pub(super) fn render(result: &RunResult) -> String {
         layout: Layout {
             arrangement: "side",
             show_id: true,
-            // Else a score of a sub-technique is not seen.
+            // Else a sub-technique is not seen.
             expanded_subtechniques: "annotated",
         },
         techniques: techniques(result),
-        gradient: Gradient {
-            // The scores in between get the colours in between; a technique that is not listed has no score.
-            colors: Some("#ffffff")
-                .filter(|_| looks[0].0 > 0)
-                .into_iter()
-                .chain(looks.iter().map(|(_, color, _)| *color))
-                .collect(),
-            min_value: 0,
-            max_value: 100,
-        },
         legend_items: looks
-            .iter()
-            .map(|&(_, color, label)| LegendItem { label, color })
+            .map(|(_, color, label)| LegendItem { label, color })
             .collect(),
         metadata: metadata.map(|(name, value)| Metadata { name, value }).into(),
     };
     serde_json::to_string_pretty(&layer).expect("a layer is always JSON")
 }
 
-/// Whether an alert was raised that tells of this step. One that tells of a whole scenario does so only where
-/// the scenario is that step.
-fn detected(scenario: &ScenarioResult, step: &StepResult, verification: &Verification) -> bool {
-    let tells = |id: &str| {
-        let expected = scenario.alerts.iter().find(|alert| alert.id == id);
-        expected.is_some_and(|alert| match &alert.step {
+/// The alerts that tell of this step. One that tells of a whole scenario does so only where the scenario is
+/// that step.
+fn alerts<'a>(
+    scenario: &ScenarioResult,
+    step: &StepResult,
+    verification: &'a Verification,
+) -> impl Iterator<Item = &'a AlertVerdict> {
+    verification.alerts.iter().filter(|alert| {
+        let expected = scenario.alerts.iter().find(|expected| expected.id == alert.id);
+        expected.is_some_and(|expected| match &expected.step {
             Some(of) => *of == step.id,
             None => scenario.steps.len() == 1,
         })
-    };
-    let raised = verification
-        .alerts
-        .iter()
-        .filter(|alert| alert.verdict == Verdict::Raised);
-    raised.map(|alert| alert.id.as_str()).any(tells)
+    })
 }
 
 fn techniques(result: &RunResult) -> Vec<Technique> {
@@ -202,6 +203,7 @@ fn techniques(result: &RunResult) -> Vec<Technique> {
     let technique = |(id, (standing, lines)): (&str, (Standing, Vec<String>))| Technique {
         id: id.to_owned(),
         score: standing.look().0,
+        color: standing.look().1,
         comment: lines.join("\n"),
     };
     found.into_iter().map(technique).collect()
@@ -234,33 +236,28 @@ mod tests {
     {
       "techniqueID": "T1069",
       "score": 100,
+      "color": "#5cb85c",
       "comment": "one.look proved"
     },
     {
       "techniqueID": "T1105",
       "score": 50,
+      "color": "#f0ad4e",
       "comment": "one.fetch failed: exit status 1"
     },
     {
       "techniqueID": "T1496.001",
       "score": 50,
+      "color": "#f0ad4e",
       "comment": "two.send blocked: timed out"
     },
     {
       "techniqueID": "T1613",
       "score": 100,
+      "color": "#5cb85c",
       "comment": "one.look proved\ntwo.send blocked: timed out"
     }
   ],
-  "gradient": {
-    "colors": [
-      "#ffffff",
-      "#f0ad4e",
-      "#5cb85c"
-    ],
-    "minValue": 0,
-    "maxValue": 100
-  },
   "legendItems": [
     {
       "label": "run, not proved",
@@ -295,24 +292,11 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_has_each_colour_at_its_score() {
-        for result in [fixture::mixed(), fixture::verified()] {
-            let layer: serde_json::Value = serde_json::from_str(&render(&result)).unwrap();
-            let colors = layer["gradient"]["colors"].as_array().unwrap();
-            for standing in Standing::all(result.verification.as_ref()) {
-                let (score, color, _) = standing.look();
-                let at = usize::from(score) * (colors.len() - 1);
-                assert_eq!((at % 100, &colors[at / 100]), (0, &color.into()));
-            }
-        }
-    }
-
-    #[test]
     fn what_defender_told_of_is_detected() {
         let scored = techniques(&fixture::verified());
         let scored: Vec<(&str, u8)> = scored
             .iter()
-            .map(|entry| (entry.id.as_str(), entry.score))
+            .map(|entry| (entry.id.as_str(), entry.score.unwrap()))
             .collect();
         // "look" has an alert of its own that was raised; "fetch", "send" and "read" were not proved.
         let expected = [
@@ -323,10 +307,35 @@ mod tests {
             ("T1613", 100),
         ];
         assert_eq!(scored, expected);
-        let mut missed = fixture::verified();
-        missed.verification.as_mut().unwrap().alerts[0].verdict = Verdict::NotRaised;
-        let scored = techniques(&missed);
-        assert_eq!(scored.iter().find(|entry| entry.id == "T1069").unwrap().score, 50);
+    }
+
+    #[test]
+    fn only_an_alert_that_is_missing_or_late_makes_a_technique_undetected() {
+        let standing = |verdict, late| {
+            let mut result = fixture::verified();
+            let alert = &mut result.verification.as_mut().unwrap().alerts[0];
+            (alert.verdict, alert.late) = (verdict, late);
+            let found = techniques(&result);
+            let found = found.iter().find(|entry| entry.id == "T1069").unwrap();
+            (found.score, found.color)
+        };
+        let look = |standing: Standing| (standing.look().0, standing.look().1);
+        for (verdict, late, expected) in [
+            (Verdict::Raised, false, Standing::Detected),
+            (Verdict::Raised, true, Standing::NotDetected),
+            (Verdict::NotRaised, false, Standing::NotDetected),
+            (Verdict::Waiting, false, Standing::NotKnown),
+            (Verdict::NotExpected, false, Standing::NotKnown),
+            (Verdict::CouldNotTell, false, Standing::NotKnown),
+        ] {
+            assert_eq!(standing(verdict, late), look(expected), "{verdict:?} {late}");
+        }
+        // An alert that tells of another step says nothing of this one.
+        let mut other = fixture::verified();
+        other.scenarios[0].alerts[0].step = Some("fetch".into());
+        let found = techniques(&other);
+        let found = found.iter().find(|entry| entry.id == "T1069").unwrap();
+        assert_eq!((found.score, found.color), look(Standing::NotKnown));
     }
 
     /// The layer format as it is documented: every field it knows, of its type, required or not. In the place
@@ -350,7 +359,7 @@ mod tests {
             pub layout: Layout,
             hide_disabled: Option<bool>,
             pub techniques: Vec<Technique>,
-            pub gradient: Gradient,
+            gradient: Option<IgnoredAny>,
             legend_items: Option<Vec<LegendItem>>,
             show_tactic_row_background: Option<bool>,
             tactic_row_background: Option<String>,
@@ -399,14 +408,6 @@ mod tests {
         }
 
         #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase", deny_unknown_fields)]
-        pub struct Gradient {
-            pub colors: Vec<String>,
-            pub min_value: f64,
-            pub max_value: f64,
-        }
-
-        #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct LegendItem {
             label: String,
@@ -425,6 +426,7 @@ mod tests {
     fn a_layer_is_what_the_format_says() {
         for result in [
             fixture::mixed(),
+            fixture::verified(),
             fixture::unclean(),
             fixture::not_started(),
             fixture::interrupted(),
@@ -441,8 +443,6 @@ mod tests {
             assert!(["enterprise-attack", "mobile-attack", "ics-attack"].contains(&layer.domain.as_str()));
             assert!(["side", "flat", "mini"].contains(&layer.layout.arrangement.as_str()));
             assert!(["none", "all", "annotated"].contains(&layer.layout.expanded_subtechniques.as_str()));
-            assert!(layer.gradient.colors.len() >= 2);
-            assert!(layer.gradient.max_value > layer.gradient.min_value);
             for technique in layer.techniques {
                 let id = technique.id.replace(|c: char| c.is_ascii_digit(), "0");
                 assert!(["T0000", "T0000.000"].contains(&id.as_str()), "{}", technique.id);
