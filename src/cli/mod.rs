@@ -22,6 +22,7 @@ use crate::defender::facts::Premise;
 use crate::exit::Exit;
 use crate::guard;
 use crate::plan::{DEFAULT_REGISTRY, Fit, Options, Toleration};
+use crate::report::paragraphs;
 use crate::scenario::catalogue;
 use crate::secret::Secret;
 use config::Setting;
@@ -627,7 +628,11 @@ pub fn command() -> Command {
     let scenarios = catalogue::all().iter().enumerate().map(|(order, scenario)| {
         RunArgs::augment_args(Command::new(scenario.id.as_str()))
             .about(scenario.title.as_str())
-            .long_about(format!("{}\n\n{}", scenario.title, scenario.description))
+            .long_about(format!(
+                "{}\n\n{}",
+                scenario.title,
+                paragraphs(&scenario.description)
+            ))
             .display_order(order)
     });
     command = command.subcommands(scenarios);

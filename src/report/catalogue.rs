@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::table::{self, table, width};
-use super::{Width, yaml};
+use super::table::{self, fill, table};
+use super::{Width, paragraphs, yaml};
 use crate::defender::alerts::Alert;
-use crate::manifest::{ATTACKER, Manifests, VICTIM};
+use crate::manifest::{ATTACKER, GO, Manifests, VICTIM};
 use crate::plan::Plan;
-use crate::result::{Admission, PlanResult, expectations};
+use crate::result::{Admission, PlanResult, PlannedObject, expectations};
 use crate::scenario::{AttackId, Scenario};
 
 pub(super) fn list(scenarios: &[Scenario], width: Width) -> String {
@@ -44,29 +44,34 @@ pub(super) fn describe(scenario: &Scenario, width: Width) -> String {
         "{}: {}\n\n{}",
         scenario.id,
         scenario.title,
-        scenario.description.trim_end()
+        fill(&paragraphs(&scenario.description), "")
     );
-    let _ = writeln!(text, "\nTactics:  {}", joined(&scenario.tactics, ", "));
-    let _ = writeln!(text, "Tools:    {}", scenario.needs.tools.join(", "));
-    let _ = writeln!(
-        text,
-        "Contacts: {}",
-        or_nothing(&scenario.needs.egress.join(", "))
-    );
-    let _ = writeln!(text, "Leaves:   {}", or_nothing(&scenario.leaves.join(", ")));
+    text.push('\n');
+    for (what, names) in [
+        ("Tactics:  ", joined(&scenario.tactics, ", ")),
+        ("Tools:    ", scenario.needs.tools.join(", ")),
+        ("Contacts: ", scenario.needs.egress.join(", ")),
+        ("Leaves:   ", scenario.leaves.join(", ")),
+    ] {
+        let names = if names.is_empty() { "nothing" } else { &names };
+        let _ = writeln!(text, "{}", fill(&format!("{what}{names}"), "          "));
+    }
     for step in &scenario.steps {
-        let _ = writeln!(text, "\nStep {}: {}", step.id, step.title);
-        let _ = writeln!(text, "  proved when: {}", step.proof);
+        let heading = format!("Step {}: {}", step.id, step.title);
+        let mut facts = vec![format!("  proved when: {}", step.proof)];
         for (outcome, table) in [("blocked", &step.blocked), ("skipped", &step.skipped)] {
-            for (status, why) in table {
-                let _ = writeln!(text, "  {outcome} on exit status {status}: {why}");
-            }
+            let line = |(status, why)| format!("  {outcome} on exit status {status}: {why}");
+            facts.extend(table.iter().map(line));
         }
         if !step.techniques.is_empty() {
-            let _ = writeln!(text, "  techniques: {}", joined(&step.techniques, ", "));
+            facts.push(format!("  techniques: {}", joined(&step.techniques, ", ")));
         }
         if !step.threat_matrix.is_empty() {
-            let _ = writeln!(text, "  threat matrix: {}", step.threat_matrix.join(", "));
+            facts.push(format!("  threat matrix: {}", step.threat_matrix.join(", ")));
+        }
+        let _ = writeln!(text, "\n{}", fill(&heading, "  "));
+        for fact in facts {
+            let _ = writeln!(text, "{}", fill(&fact, "    "));
         }
         for line in step.script.lines() {
             let _ = writeln!(text, "    {line}");
@@ -83,10 +88,6 @@ pub(super) fn describe(scenario: &Scenario, width: Width) -> String {
 fn joined(items: impl IntoIterator<Item = impl ToString>, separator: &str) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     items.join(separator)
-}
-
-fn or_nothing(text: &str) -> &str {
-    if text.is_empty() { "nothing" } else { text }
 }
 
 pub(super) fn alerts(alerts: &[Alert], scenarios: &[Scenario], width: Width) -> String {
@@ -128,46 +129,39 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
         "Nothing was done. A run would, in namespace {} of {}:",
         result.namespace, result.cluster
     );
-    let _ = writeln!(text, "{}", paragraph(&head, ""));
-    let _ = writeln!(text, "\n1. create these objects, all owned by the Job:");
-    let mut not_told: BTreeMap<&str, usize> = BTreeMap::new();
+    let _ = writeln!(text, "{}", fill(&head, ""));
+    let heading = "1. create these objects; the Job owns all but itself and the namespace:";
+    let _ = writeln!(text, "\n{heading}");
     for object in &result.objects {
         let said = match &object.admission {
             None => String::new(),
             Some(Admission::Admitted) => ": admitted by the API server".to_owned(),
             Some(Admission::Refused(reason)) => format!(": REFUSED: {reason}"),
-            Some(Admission::NotTold(reason)) => {
-                *not_told.entry(reason).or_default() += 1;
-                ": not asked".to_owned()
-            }
+            Some(Admission::NotTold(_)) => ": not asked".to_owned(),
         };
         let _ = writeln!(
             text,
             "{}",
-            paragraph(&format!("     {}{said}", object.name), "       ")
+            fill(&format!("     {}{said}", object.name), "       ")
         );
     }
-    for (reason, objects) in not_told {
-        let _ = writeln!(
-            text,
-            "{}",
-            paragraph(&format!("   {objects} not asked: {reason}."), "   ")
-        );
+    for line in not_asked(&result.objects) {
+        let _ = writeln!(text, "{}", fill(&format!("   {line}."), "   "));
     }
-    let made = if plan.namespace.given {
-        "is made if it is not there"
+    let namespace = if plan.namespace.given {
+        "The namespace is used as it is if it exists, and stays; else it is made, and removed afterwards."
     } else {
-        "is made for the run"
+        "The namespace is made for the run, and removed afterwards."
     };
-    let _ = writeln!(text, "   The namespace {made}, and removed afterwards if it was.");
-    let _ = writeln!(text, "     {ATTACKER} runs {}", result.attacker_image);
-    let _ = writeln!(text, "     {VICTIM} runs {}", result.victim_image);
-    let _ = writeln!(
-        text,
-        "\n2. run these steps in {VICTIM}, each sent by {ATTACKER} through the web shell:"
-    );
+    let _ = writeln!(text, "{}", fill(&format!("   {namespace}"), "   "));
+    for (pod, image) in [(ATTACKER, &result.attacker_image), (VICTIM, &result.victim_image)] {
+        let _ = writeln!(text, "{}", fill(&format!("   {pod} runs {image}"), "     "));
+    }
+    let heading = format!("2. run these steps in {VICTIM}, each sent by {ATTACKER} through the web shell:");
+    let _ = writeln!(text, "\n{}", fill(&heading, "   "));
     for step in &result.steps {
-        let _ = writeln!(text, "   {}: {}", step.id, step.title);
+        let heading = format!("   {}: {}", step.id, step.title);
+        let _ = writeln!(text, "{}", fill(&heading, "     "));
         for line in step.script.lines() {
             let _ = writeln!(text, "       {line}");
         }
@@ -186,25 +180,68 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
          Kubernetes ends and removes it"
     };
     let end = format!("4. {end} after {} seconds.", result.deadline_seconds);
-    let _ = writeln!(text, "\n{}", paragraph(&end, "   "));
+    let _ = writeln!(text, "\n{}", fill(&end, "   "));
     let _ = write!(text, "\n{}", table::expected(&result.alerts, width));
     text
 }
 
-fn paragraph(text: &str, indent: &str) -> String {
-    textwrap::fill(text, textwrap::Options::new(width()).subsequent_indent(indent))
+/// Every object that the API server would not take, and why.
+pub(super) fn refused(objects: &[PlannedObject]) -> impl Iterator<Item = String> {
+    objects.iter().filter_map(|object| match &object.admission {
+        Some(Admission::Refused(reason)) => Some(format!("{} is refused: {reason}", object.name)),
+        _ => None,
+    })
+}
+
+/// How many objects the API server was not asked for, for each reason.
+pub(super) fn not_asked(objects: &[PlannedObject]) -> Vec<String> {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for object in objects {
+        if let Some(Admission::NotTold(reason)) = &object.admission {
+            *reasons.entry(reason).or_default() += 1;
+        }
+    }
+    let line = |(reason, objects)| format!("{objects} not asked: {reason}");
+    reasons.into_iter().map(line).collect()
 }
 
 /// Ready for `kubectl apply -f -`, with what a client adds to them said in comments.
-pub(super) fn manifests(manifests: &Manifests) -> String {
-    let mut text = String::from(
+pub(super) fn manifests(manifests: &Manifests, namespace: &str) -> String {
+    let mut text = format!(
         "# The objects of a run. A run adds to each of them but the first two an owner reference to the Job,\n\
          # which makes Kubernetes remove them by the deadline; applied by hand they stay until deleted, and only\n\
          # the pods end. The attack begins with:\n\
-         #   kubectl annotate pod mdc-simulation-attacker defender-sim/go=yes\n",
+         #   kubectl annotate pod {ATTACKER} {GO}=yes -n {namespace}\n",
     );
     for manifest in manifests.all() {
         let _ = write!(text, "---\n{}", yaml(&manifest.object));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_does_not_take_is_said_with_the_reason() {
+        let object = |name: &str, admission| PlannedObject {
+            name: name.into(),
+            admission,
+        };
+        let objects = [
+            object("namespace/sim", Some(Admission::NotTold("it exists".into()))),
+            object("secret/a", Some(Admission::Refused("exceeded quota".into()))),
+            object("pod/b", Some(Admission::NotTold("a webhook".into()))),
+            object("pod/c", Some(Admission::NotTold("a webhook".into()))),
+            object("job/d", Some(Admission::Admitted)),
+            object("service/e", None),
+        ];
+        let refused: Vec<String> = refused(&objects).collect();
+        assert_eq!(refused, ["secret/a is refused: exceeded quota"]);
+        assert_eq!(
+            not_asked(&objects),
+            ["2 not asked: a webhook", "1 not asked: it exists"]
+        );
+    }
 }

@@ -2,9 +2,7 @@
 
 use std::fmt::Write;
 
-use textwrap::{Options, WordSplitter};
-
-use super::table::{table, width};
+use super::table::{fill, table};
 use super::{GREEN, RED, Width, YELLOW, paint};
 use crate::result::{CheckStatus, DoctorResult};
 
@@ -72,7 +70,7 @@ pub(super) fn doctor(result: &DoctorResult, wide: Width) -> String {
         result.cluster,
         counts.join(", ")
     );
-    let _ = writeln!(text, "\n{}", fill(&last, "", ""));
+    let _ = writeln!(text, "\n{}", fill(&last, ""));
     text
 }
 
@@ -83,22 +81,10 @@ fn checks(result: &DoctorResult) -> String {
     for check in &result.checks {
         let status = painted(check.status, &format!("{:RESULT$}", word(check.status)));
         let first = format!("{:CHECK$}  {status}  ", check.id);
-        let beside = Options::new(width())
-            .initial_indent(&first)
-            .subsequent_indent(&below);
-        let _ = writeln!(text, "{}", textwrap::fill(&check.seen, beside));
+        let _ = writeln!(text, "{}", fill(&format!("{first}{}", check.seen), &below));
         if let Some(advice) = &check.advice {
-            let _ = writeln!(text, "{}", fill(advice, "    ", "    "));
+            let _ = writeln!(text, "{}", fill(&format!("    {advice}"), "    "));
         }
     }
     text
-}
-
-/// Within the width of the terminal. A flag stays whole: it is there to be copied.
-fn fill(text: &str, first: &str, below: &str) -> String {
-    let options = Options::new(width())
-        .initial_indent(first)
-        .subsequent_indent(below)
-        .word_splitter(WordSplitter::NoHyphenation);
-    textwrap::fill(text, options)
 }

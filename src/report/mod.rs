@@ -20,7 +20,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::cli::config::Setting;
-use crate::cli::{Color, Format, Output};
+use crate::cli::{Color, Detail, Format, Output};
 use crate::defender::alerts::Alert;
 use crate::manifest;
 use crate::plan::Plan;
@@ -72,6 +72,13 @@ impl Report {
         let _ = writeln!(stream, "{text}");
     }
 
+    /// Writes a line that whoever wants it quiet does without.
+    pub fn notice(&self, text: &str) {
+        if self.output.detail != Detail::Quiet {
+            self.note(text);
+        }
+    }
+
     /// Prints a value in the form that was asked for: for people by `table`, which is told whether it may be
     /// wide, and as names by `names`.
     fn print<T: Serialize>(
@@ -112,10 +119,13 @@ impl Report {
         }
         let unclean = result.cleanup.as_ref().is_some_and(|cleanup| !cleanup.is_clean());
         if unclean || result.kept_until.is_some() {
-            let run = &result.run;
+            let context = result.cluster.context.as_ref();
+            let context = context.map(|context| format!(" --context {}", word(context)));
             self.hint(&format!(
-                "kubectl defender-sim cleanup --run {run} -n {}",
-                result.namespace
+                "kubectl defender-sim cleanup --run {} -n {}{}",
+                result.run,
+                result.namespace,
+                context.unwrap_or_default()
             ));
         }
     }
@@ -153,10 +163,20 @@ impl Report {
     /// Prints what a run would do. As YAML, the manifests, as `kubectl apply -f -` takes them.
     pub fn plan(&self, result: &PlanResult, plan: &Plan) {
         if self.output.format == Format::Yaml {
-            self.data(&catalogue::manifests(&manifest::render(plan, "whoever runs it")));
+            let manifests = manifest::render(plan, "whoever runs it");
+            self.data(&catalogue::manifests(&manifests, &result.namespace));
         } else {
             let names = result.objects.iter().map(|object| object.name.clone());
             self.print(result, |width| catalogue::plan(result, plan, width), names);
+        }
+        if matches!(self.output.format, Format::Yaml | Format::Name) {
+            // The other forms have it beside the objects.
+            for refusal in catalogue::refused(&result.objects) {
+                self.note(&format!("{}: {refusal}", paint("error", RED)));
+            }
+            for line in catalogue::not_asked(&result.objects) {
+                self.notice(&line);
+            }
         }
     }
 
@@ -192,20 +212,8 @@ impl Report {
 
     /// Prints settings.
     pub fn settings(&self, settings: &[Setting]) {
-        let rows = settings.iter().map(|setting| {
-            vec![
-                setting.name.clone(),
-                setting.value.clone(),
-                setting.origin.to_owned(),
-                setting.variable.clone(),
-            ]
-        });
-        let table = |width| table::table(&["SETTING", "VALUE", "FROM", "VARIABLE"], rows, width);
-        self.print(
-            &settings,
-            table,
-            settings.iter().map(|setting| setting.name.clone()),
-        );
+        let names = settings.iter().map(|setting| setting.name.clone());
+        self.print(&settings, |width| table::settings(settings, width), names);
     }
 
     /// Prints a JSON Schema; as JSON whatever was asked for, but YAML.
@@ -274,10 +282,50 @@ fn outcome(outcome: Outcome) -> String {
     paint(outcome.as_str(), style)
 }
 
+/// A text with each of its paragraphs on one line, for whoever wraps it.
+pub(crate) fn paragraphs(text: &str) -> String {
+    let lines = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.trim()
+        .split("\n\n")
+        .map(lines)
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}
+
+/// A word of a command line that is to be copied: quoted, where a shell would read something else.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 fn milliseconds(ms: Option<f64>) -> String {
     match ms {
         None => "-".to_owned(),
         Some(ms) if ms < 1000.0 => format!("{ms:.0} ms"),
         Some(ms) => format!("{:.1} s", ms / 1000.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_a_paragraph_are_joined() {
+        assert_eq!(paragraphs("a\n  b\n\nc\nd\n"), "a b\n\nc d");
+    }
+
+    #[test]
+    fn a_shell_reads_a_word_as_it_is_meant() {
+        let arn = "arn:aws:eks:eu-central-1:111122223333:cluster/a_b";
+        assert_eq!(word(arn), arn);
+        assert_eq!(word("admin@k8s"), "admin@k8s");
+        assert_eq!(word("my cluster"), "'my cluster'");
+        assert_eq!(word("a'b;c"), r"'a'\''b;c'");
+        assert_eq!(word(""), "''");
     }
 }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-use super::table::width;
+use super::table::fill;
 use super::{Report, milliseconds, outcome};
 use crate::cli::Detail;
 use crate::engine::{Answer, Event, Question, Started};
@@ -31,7 +31,7 @@ async fn answer(report: &Report, mut question: Question) {
         let _ = question.answer.send(Answer::Nobody);
         return;
     }
-    let lines = question.text.lines().map(|line| textwrap::fill(line, width()));
+    let lines = question.text.lines().map(|line| fill(line, ""));
     report.prompt(&(lines.collect::<Vec<_>>().join("\n") + " "));
     // A thread of its own: nothing else may wait for a line that perhaps never comes.
     let (sender, line) = oneshot::channel();
@@ -163,8 +163,7 @@ impl Progress {
     fn report_line(&self, text: &str) {
         match &self.spinner {
             Some(spinner) => {
-                let options = textwrap::Options::new(width()).subsequent_indent("  ");
-                spinner.suspend(|| self.report.note(&textwrap::fill(text, options)));
+                spinner.suspend(|| self.report.note(&fill(text, "  ")));
             }
             None => self.report.note(text),
         }

@@ -6,8 +6,10 @@ use std::fmt::Write;
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
 use textwrap::core::display_width;
+use textwrap::{Options, WordSeparator, WordSplitter};
 
 use super::{GREEN, RED, Width, YELLOW, milliseconds, outcome, paint};
+use crate::cli::config::Setting;
 use crate::defender::facts::{Fact, Facts};
 use crate::result::{
     AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, Verdict, Verification,
@@ -22,30 +24,49 @@ pub(super) fn width() -> usize {
     terminal_size::terminal_size().map_or(DEFAULT_WIDTH, |(width, _)| usize::from(width.0).max(40))
 }
 
-/// A table without lines. Where it is wider than the screen, its widest columns are wrapped.
+/// How texts are wrapped. A word with hyphens stays whole: a flag or a name is there to be copied.
+fn options<'a>(width: usize) -> Options<'a> {
+    Options::new(width).word_splitter(WordSplitter::NoHyphenation)
+}
+
+/// A text within the width of the terminal; `indent` is what its further lines begin with.
+pub(super) fn fill(text: &str, indent: &str) -> String {
+    textwrap::fill(text, options(width()).subsequent_indent(indent))
+}
+
+/// Columns of the longest of a text's parts that are not torn.
+fn longest_word(text: &str) -> usize {
+    let lines = text
+        .lines()
+        .flat_map(|line| WordSeparator::new().find_words(line));
+    lines.map(|word| display_width(&word)).max().unwrap_or(0)
+}
+
+/// A table without lines. Where it is wider than the screen, its widest columns are wrapped; words are torn
+/// only where no column can do without.
 pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>, may: Width) -> String {
     let header = header.iter().map(|&title| title.to_owned()).collect();
     let mut rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
-    let mut widths: Vec<usize> = (0..rows[0].len())
-        .map(|column| {
-            rows.iter()
-                .map(|row| display_width(&row[column]))
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
+    let columns = 0..rows[0].len();
+    let widest = |of: fn(&str) -> usize| -> Vec<usize> {
+        let column = |column: usize| rows.iter().map(|row| of(&row[column])).max().unwrap_or(0);
+        columns.clone().map(column).collect()
+    };
+    let (mut widths, words) = (widest(display_width), widest(longest_word));
     let room = match may {
         Width::Screen => width().saturating_sub(GAP * (widths.len() - 1)),
         Width::Wide => usize::MAX,
     };
     while widths.iter().sum::<usize>() > room {
-        let widest = widths.iter_mut().max().expect("a table has columns");
-        *widest -= 1;
+        let whole = columns.clone().filter(|&column| widths[column] > words[column]);
+        let widest = whole.max_by_key(|&column| widths[column]);
+        let widest = widest.or_else(|| columns.clone().max_by_key(|&column| widths[column]));
+        widths[widest.expect("a table has columns")] -= 1;
     }
     for row in &mut rows {
         for (cell, width) in row.iter_mut().zip(&widths) {
             if display_width(cell) > *width {
-                *cell = textwrap::fill(cell, *width);
+                *cell = textwrap::fill(cell, options(*width));
             }
         }
     }
@@ -127,13 +148,13 @@ pub(super) fn run(result: &RunResult, width: Width) -> String {
             .total(jiff::Unit::Second)
             .unwrap_or_default()
     );
-    let _ = writeln!(text, "\n{}", fill(&last));
+    let _ = writeln!(text, "\n{}", fill(&last, ""));
     if let Some(cleanup) = &result.cleanup {
-        let _ = writeln!(text, "{}", fill(&clean(cleanup)));
+        let _ = writeln!(text, "{}", fill(&clean(cleanup), ""));
     }
     if let Some(until) = result.kept_until {
         let kept = format!("Kept for a look; the cluster ends and removes it at about {until:.0}.");
-        let _ = writeln!(text, "{}", fill(&kept));
+        let _ = writeln!(text, "{}", fill(&kept, ""));
     }
     text
 }
@@ -190,6 +211,26 @@ pub(super) fn history(runs: &[RunResult], width: Width) -> String {
     let mut header = vec!["RUN", "STARTED", "SCENARIOS", "PROVED", "ALERTS", "SLOWEST"];
     if width == Width::Wide {
         header.extend(["CLUSTER", "NAMESPACE"]);
+    }
+    table(&header, rows, width)
+}
+
+/// A line for each setting.
+pub(super) fn settings(settings: &[Setting], width: Width) -> String {
+    let rows = settings.iter().map(|setting| {
+        let mut row = vec![
+            setting.name.clone(),
+            setting.value.clone(),
+            setting.origin.to_owned(),
+        ];
+        if width == Width::Wide {
+            row.push(setting.variable.clone());
+        }
+        row
+    });
+    let mut header = vec!["SETTING", "VALUE", "FROM"];
+    if width == Width::Wide {
+        header.push("VARIABLE");
     }
     table(&header, rows, width)
 }
@@ -251,9 +292,9 @@ fn verdicts(verification: &Verification, facts: Option<&Facts>, width: Width) ->
         (true, more) => format!("No alert was expected, and {more} raised"),
     };
     let looked = format!("as of {:.0} in {}.", verification.looked, verification.source);
-    let _ = writeln!(text, "{}", fill(&format!("{count}, {looked}")));
+    let _ = writeln!(text, "{}", fill(&format!("{count}, {looked}"), ""));
     if let (true, Some(Fact::No(reason))) = (nothing, facts.map(|facts| &facts.sensor)) {
-        let _ = writeln!(text, "{}", fill(&format!("That proves little: {reason}.")));
+        let _ = writeln!(text, "{}", fill(&format!("That proves little: {reason}."), ""));
     }
     text
 }
@@ -274,10 +315,6 @@ pub(super) fn seconds(seconds: Option<f64>) -> String {
         Some(seconds) if seconds < 90.0 => format!("{seconds:.0} s"),
         Some(seconds) => format!("{:.0} min", seconds / 60.0),
     }
-}
-
-fn fill(text: &str) -> String {
-    textwrap::fill(text, width())
 }
 
 /// What a clean-up came to, as a sentence.
@@ -303,4 +340,41 @@ pub(super) fn cleanup(result: &CleanupResult) -> String {
     }
     let _ = writeln!(text, "{}", clean(&result.cleanup));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_word_is_torn_while_another_column_has_room() {
+        let row = [
+            "k7abcdef",
+            "2026-05-04T10:00Z",
+            "recon lateral-movement secrets crypto",
+            "14 of 15",
+            "11 of 12 that are expected, and one more",
+            "79 min",
+        ];
+        let header = ["RUN", "STARTED", "SCENARIOS", "PROVED", "ALERTS", "SLOWEST"];
+        let row = row.map(str::to_owned).to_vec();
+        let text = table(&header, [row.clone()], Width::Screen);
+        for line in text.lines() {
+            assert!(display_width(line) <= width(), "{text}");
+        }
+        for word in row.iter().flat_map(|cell| cell.split(' ')) {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_fits_nowhere_is_torn() {
+        let text = table(
+            &["A", "B"],
+            [vec!["x".repeat(200), "y".to_owned()]],
+            Width::Screen,
+        );
+        assert!(text.lines().all(|line| display_width(line) <= width()), "{text}");
+        assert_eq!(text.matches('x').count(), 200);
+    }
 }

@@ -288,6 +288,7 @@ fn what_there_is_can_be_seen_without_a_cluster() {
             "{list}"
         );
         let described = stdout(&run(&["describe", &scenario.id], &[]));
+        let described = described.split_whitespace().collect::<Vec<_>>().join(" ");
         for step in &scenario.steps {
             assert!(
                 described.contains(&format!("Step {}: {}", step.id, step.title)),
@@ -315,6 +316,37 @@ fn what_there_is_can_be_seen_without_a_cluster() {
 }
 
 #[test]
+fn what_is_described_fits_80_columns_but_for_scripts() {
+    let image = "--image-registry=registry.example.com/a/path/that/is/as/long/as/a/path/may/be";
+    let dry = ["--server", "https://127.0.0.1:1", "--dry-run", "-n", "sim", image];
+    for scenario in catalogue::all() {
+        let scripts: Vec<&str> = scenario
+            .steps
+            .iter()
+            .flat_map(|step| step.script.lines())
+            .collect();
+        for arguments in [
+            vec!["describe", &scenario.id],
+            [&[scenario.id.as_str()][..], &dry].concat(),
+        ] {
+            let said = stdout(&run(&arguments, &[]));
+            for line in said.lines() {
+                let script = scripts.iter().any(|script| line.trim() == script.trim());
+                assert!(script || line.chars().count() <= 80, "{arguments:?}: {line}");
+            }
+        }
+    }
+    // A paragraph is one, whatever lines its text has.
+    let help = stdout(&run(&["recon", "--help"], &[]));
+    let description = help.split("\n\n").nth(1).unwrap();
+    let lines: Vec<&str> = description.lines().collect();
+    for pair in lines.windows(2) {
+        let next = pair[1].split(' ').next().unwrap();
+        assert!(pair[0].len() + 1 + next.len() > 80, "{description}");
+    }
+}
+
+#[test]
 fn a_dry_run_says_everything_and_reaches_nobody() {
     let server = ["--server", "https://127.0.0.1:1", "--dry-run"];
     let plan = stdout(&run(&[&["crypto"][..], &server].concat(), &[]));
@@ -325,6 +357,7 @@ fn a_dry_run_says_everything_and_reaches_nobody() {
         "./xmrig",
         "mdc-simulation-attacker:80",
         "900 seconds",
+        "The namespace is made for the run, and removed afterwards.",
         "Kubernetes CPU optimization",
     ] {
         assert!(plan.contains(part), "no {part:?} in {plan}");
@@ -336,6 +369,15 @@ fn a_dry_run_says_everything_and_reaches_nobody() {
     .unwrap();
     assert_eq!(json["schema"], "defender-sim/plan/v1");
     assert_eq!(json["steps"].as_array().unwrap().len(), 4);
+    let manifests = stdout(&run(
+        &[&["crypto", "-n", "sim", "-o", "yaml"][..], &server].concat(),
+        &[],
+    ));
+    let go = "kubectl annotate pod mdc-simulation-attacker defender-sim/go=yes -n sim\n";
+    assert!(manifests.contains(go), "{manifests}");
+    let named = stdout(&run(&[&["crypto", "-n", "sim"][..], &server].concat(), &[]));
+    let stays = "The namespace is used as it is if it exists, and stays; else it is made, and\n   removed afterwards.";
+    assert!(named.contains(stays), "{named}");
 }
 
 #[test]

@@ -128,6 +128,24 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
 }
 
 #[test]
+fn every_setting_is_shown_within_80_columns_and_no_name_is_torn() {
+    let home = Home::with(None);
+    let shown = home.said(&["config", "view"], &[]);
+    for (name, _) in VALUES {
+        assert!(
+            shown.lines().any(|line| line.split(' ').next() == Some(name)),
+            "{shown}"
+        );
+    }
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let wide = home.said(&["config", "view", "-o", "wide"], &[]);
+    assert!(
+        VALUES.iter().all(|(name, _)| wide.contains(&variable(name))),
+        "{wide}"
+    );
+}
+
+#[test]
 fn a_config_file_that_cannot_be_used_is_named_with_the_reason() {
     for (config, said) in [
         (
