@@ -20,7 +20,6 @@ mod guarding;
 mod images;
 mod range;
 mod records;
-mod records;
 #[path = "../support/results.rs"]
 mod results;
 mod settings;
