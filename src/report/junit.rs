@@ -105,11 +105,20 @@ pub(super) fn render(result: &RunResult) -> String {
             suite(result, &scenario.id, ms, cases.collect())
         })
         .collect();
+    let mut cases = vec![];
     if let Some(verification) = &result.verification {
-        let mut cases: Vec<Case> = verification.alerts.iter().map(alert).collect();
+        cases.extend(verification.alerts.iter().map(alert));
         if cases.is_empty() {
             cases.push(none(&verification.additional));
         }
+    }
+    if let Some(problem) = &result.unread {
+        let mut case = passed(ALERTS, "alerts are read to the end");
+        let hint: Vec<String> = problem.hint.iter().cloned().collect();
+        case.error = Some(said(None, &problem.message, &hint));
+        cases.push(case);
+    }
+    if !cases.is_empty() {
         suites.push(suite(result, ALERTS, 0.0, cases));
     }
     let ms = result.ended.duration_since(result.started).as_secs_f64() * 1000.0;
@@ -263,7 +272,7 @@ fn end(result: &RunResult) -> Case<'static> {
         case.error = Some(said(None, &problem.message, &more));
     } else if !(matches!(result.exit, Exit::Ok | Exit::NotProved | Exit::LeftBehind)
         || (result.exit == Exit::AlertMissing
-            && result.verification.as_ref().is_some_and(Verification::is_wrong)))
+            && (result.unread.is_some() || result.verification.as_ref().is_some_and(Verification::is_wrong))))
     {
         // Those have a test that says so; a code that has none must not look like success.
         case.error = Some(said(None, meaning(result), &[]));
@@ -389,6 +398,14 @@ kubectl auth can-i create pods</error>"#,
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
+        let mut unread = fixture::verified();
+        unread.verification = None;
+        unread.unread = fixture::not_started().problem;
+        (unread.exit, unread.exit_code) = (Exit::AlertMissing, 5);
+        let text = render(&unread);
+        let part = r#"name="alerts are read to the end""#;
+        assert!(text.contains(part), "{text}");
+        assert_eq!(text.matches("<error ").count(), 1, "{text}");
         let text = render(&fixture::interrupted());
         let part = r#"<error message="interrupted">"#;
         assert!(text.contains(part), "{text}");

@@ -57,6 +57,13 @@ pub(super) fn render(result: &RunResult) -> String {
         });
         table(&mut text, ["Alert to expect", "Severity", "Needs"], rows);
     }
+    if let Some(problem) = &result.unread {
+        let _ = writeln!(
+            text,
+            "\n**Alerts were not read to the end:** {}",
+            code(&problem.message)
+        );
+    }
     if let Some(cleanup) = &result.cleanup {
         let _ = writeln!(text, "\n**Clean-up:** {}", plain(&clean(cleanup)));
         for problem in &cleanup.problems {
@@ -239,6 +246,12 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
         assert_eq!(
             last(&seen),
             "**Exit code 0:** no alert is known to be missing, and none came that must not."
+        );
+        seen.unread = fixture::not_started().problem;
+        let text = render(&seen);
+        assert!(
+            text.contains("\n**Alerts were not read to the end:** <code>"),
+            "{text}"
         );
         let mut stopped = seen;
         (stopped.exit, stopped.exit_code) = (Exit::Interrupted, 130);
