@@ -72,20 +72,18 @@ impl File {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_to_be => return Ok(None),
             Err(error) => return Err(bad(error.to_string())),
         };
-        if text.lines().all(|line| line.is_empty() || line.starts_with('#')) {
-            return Ok(None);
-        }
         let mut field = String::new();
-        let parsed: Result<BTreeMap<String, Value>, _> =
+        let parsed: Result<Option<BTreeMap<String, Value>>, _> =
             serde_saphyr::with_deserializer_from_str(&text, |deserializer| {
                 serde_path_to_error::deserialize(deserializer).map_err(|error| {
-                    field = format!("{}: ", error.path());
+                    field = error.path().to_string();
                     error.into_inner()
                 })
             });
-        let values = parsed.map_err(|error| bad(format!("{field}{}", error.without_snippet())))?;
+        let values = parsed.map_err(|error| bad(cause(&field, error.without_snippet())))?;
         let values = values
             .into_iter()
+            .flatten()
             .map(|(key, value)| (key, value.texts()))
             .collect();
         Ok(Some(Self { path, values }))
@@ -143,6 +141,26 @@ impl File {
 
     fn sets(&self, name: &str) -> bool {
         self.values.contains_key(name)
+    }
+}
+
+/// What is wrong, in words that speak of settings and not of YAML.
+fn cause(field: &str, error: &serde_saphyr::Error) -> String {
+    let at = error
+        .location()
+        .map(|location| format!(" at line {}", location.line()));
+    let at = at.unwrap_or_default();
+    let nowhere = ["", ".", "?"].contains(&field);
+    match error {
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("{key} is there twice{at}")
+        }
+        serde_saphyr::Error::Unexpected { .. } if nowhere => {
+            format!("expected settings, such as \"deadline: 20m\"{at}")
+        }
+        serde_saphyr::Error::MultipleDocuments { .. } => format!("expected one document{at}"),
+        error if nowhere => error.to_string(),
+        error => format!("{field}: {error}"),
     }
 }
 

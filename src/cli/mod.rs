@@ -4,14 +4,17 @@
 pub mod config;
 pub mod values;
 
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
-use clap::error::ErrorKind;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{
-    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
-    ValueEnum, value_parser,
+    Arg, ArgAction, ArgMatches, Args, ColorChoice, Command, CommandFactory as _, FromArgMatches as _, Parser,
+    Subcommand, ValueEnum, value_parser,
 };
 use clap_complete::Shell;
 use jiff::Timestamp;
@@ -166,7 +169,8 @@ pub struct VerifyOptions {
     /// An alert that takes longer counts as missing
     #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::duration, env = "DEFENDER_SIM_MAX_TIME_TO_DETECT", hide_env = true, hide_short_help = true)]
     pub max_time_to_detect: Option<Duration>,
-    /// Say what an alert needs is there, or not: plan, sensor, drift-policy=yes...; can be repeated
+    /// Take it as given that something alerts need is there (=yes) or not (=no): plan, sensor,
+    /// dns-detection, anti-malware, audit-log, drift-policy; can be repeated
     #[arg(long, help_heading = VERIFY, value_name = "PREMISE=yes|no", value_parser = values::assumption, value_delimiter = ',', env = "DEFENDER_SIM_ASSUME", hide_env = true, hide_short_help = true)]
     pub assume: Vec<(Premise, bool)>,
     /// File with further names of alerts (YAML): alert id, list of names
@@ -192,8 +196,8 @@ pub struct AzureArgs {
     /// The subscription to look in
     #[arg(long, help_heading = AZURE, value_name = "ID", env = "DEFENDER_SIM_SUBSCRIPTION", hide_env = true, hide_short_help = true)]
     pub subscription: Option<String>,
-    /// Which Azure: `AzureCloud`, `AzureUSGovernment`, or an endpoint (<https://...>)
-    #[arg(long, help_heading = AZURE, value_name = "CLOUD", env = "DEFENDER_SIM_AZURE_CLOUD", hide_env = true, hide_short_help = true)]
+    /// Which Azure.
+    #[arg(long, help = "Which Azure: AzureCloud, AzureUSGovernment, or an endpoint, https://...", help_heading = AZURE, value_name = "CLOUD", env = "DEFENDER_SIM_AZURE_CLOUD", hide_env = true, hide_short_help = true)]
     pub azure_cloud: Option<Cloud>,
     /// How to log in: workload-identity, managed-identity, cli or azd
     #[arg(long, help_heading = AZURE, value_name = "LOGIN", value_parser = values::login, env = "DEFENDER_SIM_AZURE_LOGIN", hide_env = true, hide_short_help = true)]
@@ -276,9 +280,9 @@ pub enum Format {
     Table,
     /// The same with more columns, as wide as they are.
     Wide,
-    /// For programs; carries a schema version.
+    /// For programs; results of runs, dry runs, doctor and cleanup carry a schema version.
     Json,
-    /// The same for people who read YAML; of a dry run, the manifests.
+    /// The JSON as YAML; of a dry run, the manifests.
     Yaml,
     /// Only names, one a line.
     Name,
@@ -288,6 +292,7 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// At a terminal, unless `NO_COLOR` is set.
+    #[value(help = "At a terminal, unless NO_COLOR is set")]
     #[default]
     Auto,
     /// Always.
@@ -319,11 +324,11 @@ struct Root {
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one, while the process starts")]
 enum Fixed {
-    /// Remove what earlier runs left, from any machine
+    /// Remove what runs left, from any machine
     #[command(
-        long_about = "Remove what earlier runs left, from any machine: every object that carries this \
-                            tool's label, and every namespace that this tool made. Without -n in all \
-                            namespaces. A run that is still active is removed too; name one with --run."
+        long_about = "Remove what runs left, from any machine: every object that carries this tool's \
+                            label, and every namespace that this tool made. A run that is under way is \
+                            removed too: -n keeps to one namespace, --run to one run."
     )]
     Cleanup {
         /// Remove only this run
@@ -458,7 +463,7 @@ struct Global {
         hide_env = true
     )]
     color: Color,
-    /// Print the result and errors only
+    /// Print the result, warnings and errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Print every object and step, with the time since the start
@@ -486,7 +491,7 @@ struct Global {
     /// Name of the kubeconfig user
     #[arg(long, global = true, help_heading = KUBERNETES, value_name = "NAME", hide_short_help = true)]
     user: Option<String>,
-    /// Namespace to run in; one that exists is used and stays
+    /// Namespace; a run uses one that exists and leaves it
     #[arg(short, long, global = true, help_heading = KUBERNETES, value_name = "NAME")]
     namespace: Option<String>,
     /// Address and port of the Kubernetes API server
@@ -584,17 +589,17 @@ struct Settings {
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "5m", env = "DEFENDER_SIM_TIMEOUT", hide_env = true)]
     timeout: Duration,
     /// Words in names and labels that mean production
-    #[arg(long, value_name = "WORDS", value_delimiter = ',', default_values = guard::WORDS, env = "DEFENDER_SIM_PRODUCTION_WORDS", hide_env = true, hide_short_help = true, hide_default_value = true)]
+    #[arg(long, value_name = "WORDS", value_parser = NonEmptyStringValueParser::new(), value_delimiter = ',', default_values = guard::WORDS, env = "DEFENDER_SIM_PRODUCTION_WORDS", hide_env = true, hide_short_help = true)]
     production_words: Vec<String>,
 
     /// Where the images named "attacker" and "victim" are
-    #[arg(long, help_heading = PODS, value_name = "REGISTRY", default_value = DEFAULT_REGISTRY, hide_default_value = true, env = "DEFENDER_SIM_IMAGE_REGISTRY", hide_env = true)]
+    #[arg(long, help_heading = PODS, value_name = "REGISTRY", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_REGISTRY, hide_default_value = true, env = "DEFENDER_SIM_IMAGE_REGISTRY", hide_env = true)]
     image_registry: String,
     /// Image of the attacker pod
-    #[arg(long, help_heading = PODS, value_name = "IMAGE", env = "DEFENDER_SIM_ATTACKER_IMAGE", hide_env = true)]
+    #[arg(long, help_heading = PODS, value_name = "IMAGE", value_parser = NonEmptyStringValueParser::new(), env = "DEFENDER_SIM_ATTACKER_IMAGE", hide_env = true)]
     attacker_image: Option<String>,
     /// Image of the victim pod
-    #[arg(long, help_heading = PODS, value_name = "IMAGE", env = "DEFENDER_SIM_VICTIM_IMAGE", hide_env = true)]
+    #[arg(long, help_heading = PODS, value_name = "IMAGE", value_parser = NonEmptyStringValueParser::new(), env = "DEFENDER_SIM_VICTIM_IMAGE", hide_env = true)]
     victim_image: Option<String>,
     /// When images are pulled
     #[arg(long, help_heading = PODS, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"], env = "DEFENDER_SIM_IMAGE_PULL_POLICY", hide_env = true, hide_short_help = true)]
@@ -668,7 +673,7 @@ pub fn command() -> Command {
     );
     command = command.subcommand(
         RunArgs::augment_args(Command::new("all"))
-            .about("Run every attack, one after the other")
+            .about("Run every attack, one after the other; webshell is part of each")
             .display_order(800),
     );
     command = command.subcommand(
@@ -677,10 +682,11 @@ pub fn command() -> Command {
                 .arg(
                     several
                         .help("Scenarios to run, in this order")
-                        .required_unless_present("file"),
+                        .required_unless_present_any(["file", "baseline"]),
                 )
                 .arg(file),
         )
+        .mut_arg("baseline", |baseline| baseline.conflicts_with("file"))
         .about("Run several scenarios, one after the other")
         .display_order(801),
     );
@@ -688,7 +694,7 @@ pub fn command() -> Command {
         .num_args(1..)
         .value_name("SCENARIO")
         .value_parser(ids())
-        .help("Scenarios it is asked for; all, where none is named");
+        .help("Scenarios it is asked for; where none is named, those of \"all\"");
     command = command.subcommand(
         AzureArgs::augment_args(Settings::augment_args(Command::new("doctor").arg(examined)))
             .about("Check whether scenarios can run here, and alerts be raised")
@@ -733,9 +739,9 @@ fn exit_codes() -> String {
 ///
 /// # Errors
 /// clap's own, for usage errors, help and version.
-pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Invocation, clap::Error> {
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     let arguments: Vec<_> = arguments.into_iter().collect();
-    let mut command = command();
+    let mut command = command().color(color(&arguments));
     if called_by_kubectl(arguments.first()) {
         command = command
             .bin_name("kubectl defender-sim")
@@ -743,13 +749,14 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
     }
     // Twice: what the file says are defaults for the second time. Parsing leaves a command that cannot be
     // changed any more, so the first time is a copy's.
-    let matches = command.clone().try_get_matches_from_mut(&arguments)?;
+    let matches = with_variables(command.clone()).try_get_matches_from(&arguments);
+    let matches = matches.map_err(|error| blame_variable(error, &command, &arguments))?;
     let named = matches.get_one::<PathBuf>("config").cloned();
     let file = config::File::read(named.as_deref())?;
     let matches = match &file {
         Some(file) => {
             command = file.as_defaults(command)?;
-            let matches = command.clone().try_get_matches_from(arguments);
+            let matches = with_variables(command.clone()).try_get_matches_from(arguments);
             matches.map_err(|error| file.blame(&error.to_string()))?
         }
         None => matches,
@@ -757,9 +764,76 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
     invocation(&matches, &command, file.as_ref())
 }
 
+/// A variable that is empty counts as not set.
+fn with_variables(command: Command) -> Command {
+    without_variables(command, |name| {
+        std::env::var_os(name).is_some_and(|value| value.is_empty())
+    })
+}
+
+fn without_variables(command: Command, these: fn(&OsStr) -> bool) -> Command {
+    command
+        .mut_args(|arg| {
+            if arg.get_env().is_some_and(these) {
+                arg.env(None)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(|sub| without_variables(sub, these))
+}
+
+/// An error that is not there without variables is one of theirs, and names the one.
+fn blame_variable(error: clap::Error, command: &Command, arguments: &[OsString]) -> clap::Error {
+    let without = without_variables(command.clone(), |_| true).try_get_matches_from(arguments);
+    if without.is_err_and(|without| without.to_string() == error.to_string()) {
+        return error;
+    }
+    let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let mut built = command.clone();
+    built.build();
+    let Some(variable) = variable_of(&built, named) else {
+        return error;
+    };
+    let cause = error.to_string();
+    let cause = cause.trim_start_matches("error: ");
+    clap::Error::raw(
+        error.kind(),
+        format!("the variable {variable} cannot be used: {cause}"),
+    )
+}
+
+/// The variable of the argument that clap calls by this name.
+fn variable_of(command: &Command, named: &str) -> Option<String> {
+    let here = command.get_arguments().find(|arg| arg.to_string() == named);
+    let variable = here.and_then(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()));
+    variable.or_else(|| command.get_subcommands().find_map(|sub| variable_of(sub, named)))
+}
+
+/// Whether clap, which prints help and errors of its own, may use colour; as far as that can be told before
+/// the line is parsed.
+fn color(arguments: &[OsString]) -> ColorChoice {
+    let mut words = arguments.iter().map(|word| word.to_string_lossy());
+    let mut asked = std::env::var("DEFENDER_SIM_COLOR").ok();
+    while let Some(word) = words.next() {
+        if word == "--color" {
+            asked = words.next().map(Cow::into_owned);
+        } else if let Some(value) = word.strip_prefix("--color=") {
+            asked = Some(value.to_owned());
+        }
+    }
+    match asked.as_deref() {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
 /// What a command line that is still being typed says of the cluster and the namespace. The first of `words`
 /// is the program. Something may be missing; where something is wrong already, nobody knows where it leads.
-pub fn unfinished(words: &[std::ffi::OsString]) -> Option<(ConnectOptions, Option<String>)> {
+pub fn unfinished(words: &[OsString]) -> Option<(ConnectOptions, Option<String>)> {
     if let Err(error) = command().try_get_matches_from(words) {
         let missing = [ErrorKind::MissingSubcommand, ErrorKind::MissingRequiredArgument];
         if !missing.contains(&error.kind()) {
@@ -772,7 +846,7 @@ pub fn unfinished(words: &[std::ffi::OsString]) -> Option<(ConnectOptions, Optio
     Some((connect(global), namespace))
 }
 
-fn called_by_kubectl(program: Option<&std::ffi::OsString>) -> bool {
+fn called_by_kubectl(program: Option<&OsString>) -> bool {
     program
         .and_then(|program| std::path::Path::new(program).file_name())
         .is_some_and(|name| name.to_string_lossy().starts_with("kubectl-"))
@@ -856,6 +930,7 @@ fn invocation(
         }
         name => {
             let run = RunArgs::from_arg_matches(sub)?;
+            without_effect(&run, sub)?;
             Action::Run(Box::new(Run {
                 scenarios: if run.baseline {
                     vec![Source::BuiltIn(catalogue::baseline().id.clone())]
@@ -889,6 +964,32 @@ fn invocation(
         },
         connect: connect(global),
     })
+}
+
+/// Refuses what is on the command line and would do nothing: somebody relies on it. A variable or the config
+/// file may set it for other runs.
+fn without_effect(run: &RunArgs, matches: &ArgMatches) -> Result<(), clap::Error> {
+    let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let refuse = |flag: &str, why: &str| {
+        let text = format!("--{flag} does nothing {why}\n");
+        Err(clap::Error::raw(ErrorKind::ArgumentConflict, text))
+    };
+    if run.dry_run != DryRun::None {
+        let acts = ["report", "soc_note", "verify"];
+        if let Some(id) = acts.into_iter().find(|id| given(id)) {
+            return refuse(&id.replace('_', "-"), "in a dry run");
+        }
+    }
+    if !run.verify {
+        let options = VerifyOptions::augment_args(Command::new("verify"));
+        let mut flags = options
+            .get_arguments()
+            .map(|arg| (arg.get_id().as_str(), arg.get_long()));
+        if let Some((_, Some(flag))) = flags.find(|(id, _)| given(id)) {
+            return refuse(flag, "without --verify");
+        }
+    }
+    Ok(())
 }
 
 fn recorded(run: Option<&String>, file: Option<&PathBuf>) -> Recorded {

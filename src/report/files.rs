@@ -61,8 +61,11 @@ impl OutputFile {
 }
 
 fn problem(path: &Path, error: &std::io::Error) -> Problem {
+    // What is behind it is the name of the file that is written first, which nobody knows.
+    let text = error.to_string();
+    let cause = text.split(" at path \"").next().unwrap_or_default();
     Problem {
-        message: format!("failed to write {}: {error}", path.display()),
+        message: format!("failed to write {}: {cause}", path.display()),
         hint: None,
         details: vec![],
         exit: Exit::Usage,
@@ -87,6 +90,12 @@ mod tests {
             1,
             "nothing else is left"
         );
-        assert!(OutputFile::open(&folder.path().join("no/report")).is_err());
+        let path = folder.path().join("no/report");
+        let problem = OutputFile::open(&path).unwrap_err();
+        let cause = "No such file or directory (os error 2)";
+        assert_eq!(
+            problem.message,
+            format!("failed to write {}: {cause}", path.display())
+        );
     }
 }

@@ -167,6 +167,22 @@ fn a_config_file_that_cannot_be_used_is_named_with_the_reason() {
         ),
         ("deadline: [", "at line 1"),
         ("yes: true", "yes: no such setting"),
+        (
+            "label: a=b\nlabel: c=d",
+            "cannot be used: label is there twice at line 2",
+        ),
+        (
+            "- deadline",
+            "cannot be used: expected settings, such as \"deadline: 20m\" at line 1",
+        ),
+        (
+            "wait: 1m\n---\nwait: 2m",
+            "cannot be used: expected one document at line",
+        ),
+        (
+            "production-words: ['']",
+            "a value is required for '--production-words <WORDS>'",
+        ),
     ] {
         let said_here = Home::with(Some(config)).refused(&["recon"], &[]);
         let head = "error: the config file ";
@@ -187,8 +203,101 @@ fn a_config_file_that_cannot_be_used_is_named_with_the_reason() {
         home.refused(&["list"], &variable)
             .contains("/nonexistent/y.yaml cannot be used")
     );
-    let bad = [("DEFENDER_SIM_DEADLINE", "soon")];
-    assert!(home.refused(&["recon"], &bad).contains("'soon' for '--deadline"));
+    for empty in ["", "---\n", "# nothing yet\n\n", "  \n"] {
+        let home = Home::with(Some(empty));
+        assert_eq!(seen(&home, "deadline", &[], &[]).1, "default", "{empty:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_cannot_be_used_is_named_and_no_flag() {
+    let home = Home::with(None);
+    for (name, value, cause) in [
+        ("DEADLINE", "5s", "invalid value '5s' for '--deadline <DURATION>'"),
+        ("OUTPUT", "xml", "invalid value 'xml' for '--output <FORMAT>'"),
+        ("LABEL", "team=a,b", "invalid value 'b' for '--label <KEY=VALUE>'"),
+    ] {
+        let variable = format!("DEFENDER_SIM_{name}");
+        let said = home.refused(&["recon"], &[(&variable, value)]);
+        let head = format!("error: the variable {variable} cannot be used: {cause}");
+        assert!(said.starts_with(&head), "{said}");
+    }
+    // The flag wins, and then it is the flag's.
+    let bad = [("DEFENDER_SIM_DEADLINE", "5s")];
+    let said = home.refused(&["recon", "--deadline=6s"], &bad);
+    assert!(
+        said.starts_with("error: invalid value '6s' for '--deadline"),
+        "{said}"
+    );
+    let said = home.refused(&["recon", "--nope"], &[("DEFENDER_SIM_DEADLINE", "20m")]);
+    assert!(said.starts_with("error: unexpected argument '--nope'"), "{said}");
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set_and_an_empty_flag_is_refused() {
+    for (name, _) in VALUES {
+        let home = Home::with(None);
+        let empty = variable(name);
+        if name != "output" {
+            assert_eq!(seen(&home, name, &[], &[(&empty, "")]).1, "default", "{name}");
+        }
+    }
+    let home = Home::with(None);
+    for name in [
+        "production-words",
+        "image-registry",
+        "attacker-image",
+        "victim-image",
+    ] {
+        let flag = format!("--{name}=");
+        let said = home.refused(&["recon", &flag], &[]);
+        assert!(
+            said.contains(&format!("a value is required for '--{name} ")),
+            "{said}"
+        );
+    }
+}
+
+/// What would do nothing is refused where it was typed, not where it is set for all runs.
+#[test]
+fn a_flag_without_effect_is_refused() {
+    let home = Home::with(None);
+    let server = ["recon", "--server=https://127.0.0.1:1"];
+    let dry = [&server[..], &["--dry-run"]].concat();
+    for (flag, said) in [
+        ("--report=junit=x", "error: --report does nothing in a dry run"),
+        ("--soc-note=x", "error: --soc-note does nothing in a dry run"),
+        ("--verify", "error: --verify does nothing in a dry run"),
+        ("--wait=5s", "error: --wait does nothing without --verify"),
+    ] {
+        assert!(
+            home.refused(&[&dry[..], &[flag]].concat(), &[]).starts_with(said),
+            "{flag}"
+        );
+    }
+    for flag in [
+        "--alerts=x",
+        "--interval=5s",
+        "--resource-id=x",
+        "--azure-login=cli",
+    ] {
+        let said = home.refused(&[&server[..], &[flag]].concat(), &[]);
+        let name = flag.split('=').next().unwrap();
+        assert!(
+            said.starts_with(&format!("error: {name} does nothing without --verify")),
+            "{said}"
+        );
+    }
+    let variables = [("DEFENDER_SIM_WAIT", "5s"), ("DEFENDER_SIM_ALERT_NAMES", "x")];
+    home.said(&dry, &variables);
+    Home::with(Some("wait: 5s\nresource-id: x\n")).said(&dry, &[]);
+    let file = ["run", "-f", "x", "--baseline", "--dry-run"];
+    assert!(
+        home.refused(&file, &[])
+            .contains("'--file <FILE>' cannot be used with '--baseline'")
+    );
+    let alone = ["run", "--baseline", "--dry-run", "--server=https://127.0.0.1:1"];
+    assert!(home.said(&alone, &[]).contains("baseline.visit"));
 }
 
 #[test]
