@@ -148,11 +148,11 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
         }
         Action::Lint(file) => {
             let scenario = scenario(&Source::File(file.clone()))?;
-            report.note(&format!(
-                "{}: {} with {} steps is fine",
+            report.notice(&format!(
+                "{}: {} with {} is fine",
                 file.display(),
                 scenario.id,
-                scenario.steps.len()
+                report::counted(scenario.steps.len(), "step")
             ));
             Ok(Exit::Ok)
         }
@@ -195,11 +195,11 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
         }
         Action::InstallCompletion(folder) => {
             let path = completion::install(folder)?;
-            report.note(&format!("wrote {}", path.display()));
-            report.note(if completion::is_found() {
+            report.notice(&format!("wrote {}", path.display()));
+            report.notice(if completion::is_found() {
                 "check it: kubectl __complete defender-sim \"\""
             } else {
-                "kubectl looks for it on PATH, and this folder is not there"
+                "kubectl looks for it on PATH, which does not have this folder: add it, or name one that is there"
             });
             Ok(Exit::Ok)
         }

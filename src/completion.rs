@@ -21,9 +21,10 @@ use crate::cluster::connect::{self, Environment};
 use crate::cluster::kubeconfig::{self, Entry};
 use crate::cluster::{self, Cluster, Found};
 use crate::exit::Exit;
+use crate::history::History;
 use crate::manifest::Kind;
 use crate::report::OutputFile;
-use crate::result::Problem;
+use crate::result::{Problem, RunResult};
 use crate::scenario::catalogue;
 use crate::untrusted;
 
@@ -145,6 +146,7 @@ fn with_completer(arg: Arg, line: &Arc<Line>) -> Arg {
         "cluster" => |line| entries(line, Entry::Cluster),
         "user" => |line| entries(line, Entry::User),
         "namespace" => namespaces,
+        "run" if arg.is_positional() => |_| recorded(),
         "run" => runs,
         _ if arg.get_value_hint() == ValueHint::AnyPath => {
             let line = Arc::clone(line);
@@ -183,6 +185,17 @@ fn namespaces(line: &Line) -> Option<Vec<CompletionCandidate>> {
             .map(|namespace| CompletionCandidate::new(namespace.name))
             .collect(),
     )
+}
+
+/// Those that this machine has records of.
+fn recorded() -> Option<Vec<CompletionCandidate>> {
+    let runs = History::of_user().ok()?.all();
+    let run = |run: RunResult| {
+        let scenarios: Vec<String> = run.scenarios.into_iter().map(|scenario| scenario.id).collect();
+        let help = format!("{} at {:.0}", scenarios.join(" "), run.started);
+        CompletionCandidate::new(run.run).help(Some(help.into()))
+    };
+    Some(runs.into_iter().map(run).collect())
 }
 
 /// Each run has one Job, which everything else hangs by.

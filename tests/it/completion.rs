@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::apiserver::{ApiServer, failure, json as answer};
 use crate::range::{Ran, Running, Space, run_inside, shared, sim};
+use crate::results;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_kubectl-defender_sim");
 const SHIM: &str = "kubectl_complete-defender_sim";
@@ -55,6 +56,7 @@ impl Home {
         command.args(arguments).env_clear().env("HOME", "/nonexistent");
         command.env("PATH", format!("{}:{path}", self.0.path().display()));
         command.env("KUBECONFIG", self.0.path().join("config"));
+        command.env("XDG_STATE_HOME", self.0.path());
         command.stdin(Stdio::null()).output().unwrap()
     }
 
@@ -209,6 +211,20 @@ fn what_fails_is_not_offered_and_not_spoken_of() {
     );
     assert!(!always.0.path().join("asks.ran").exists());
     assert_eq!(broken.values(&["recon", "--context", ""]), [":4"]);
+}
+
+#[test]
+fn runs_with_a_record_are_those_of_this_machine() {
+    let home = Home::new("");
+    assert_eq!(home.values(&["report", ""]), [":4"]);
+    let folder = home.0.path().join("defender-sim/runs");
+    std::fs::create_dir_all(&folder).unwrap();
+    let record = serde_json::to_string(&results::mixed()).unwrap();
+    std::fs::write(folder.join("k7.json"), record).unwrap();
+    for command in ["report", "verify"] {
+        let expected = ["k7\tone two at 2026-01-02T03:04:05Z", ":4"];
+        assert_eq!(home.complete(&[command, ""]), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -379,7 +395,7 @@ fn the_shim_goes_only_where_it_may() {
     let output = home.run(&["completion", "--install", folder]);
     assert_eq!(output.status.code(), Some(0));
     assert!(
-        stderr(&output).contains("this folder is not there"),
+        stderr(&output).contains("which does not have this folder"),
         "{}",
         stderr(&output)
     );
