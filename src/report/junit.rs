@@ -238,7 +238,9 @@ fn alert(alert: &AlertVerdict) -> Case<'static> {
         Verdict::Raised | Verdict::NotRaised => case.failure = Some(said(Some(word), why, &[])),
         // No success and no failure: that is all that a reader of this format is told.
         Verdict::Waiting | Verdict::NotExpected | Verdict::CouldNotTell => {
-            case.skipped = Some(said(None, &format!("{word}: {why}"), &[]));
+            let more = alert.reason.iter().map(|reason| format!(": {reason}"));
+            let message: String = [word.to_owned()].into_iter().chain(more).collect();
+            case.skipped = Some(said(None, &message, &[]));
         }
     }
     if let Some(raised) = &alert.raised {
@@ -439,7 +441,7 @@ kubectl auth can-i create pods</error>"#,
         for part in [
             "High, raised after 40 min https://portal.example/1",
             r#"<failure type="not raised" message="not raised">"#,
-            r#"<skipped message="waiting: waiting">"#,
+            r#"<skipped message="waiting">"#,
             r#"<skipped message="not expected here: not proved: one.fetch">"#,
             r#"<skipped message="could not tell: it needs a drift policy">"#,
             r#"<failure type="raised" message="too late: after 2400 s, not within 30m">"#,

@@ -302,6 +302,12 @@ fn word(text: &str) -> String {
     }
 }
 
+/// A number of things in words that agree with it.
+pub fn counted(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
 fn milliseconds(ms: Option<f64>) -> String {
     match ms {
         None => "-".to_owned(),

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::table::fill;
-use super::{Report, milliseconds, outcome};
+use super::{Report, counted, milliseconds, outcome};
 use crate::cli::Detail;
 use crate::engine::{Answer, Event, Question, Started};
 
@@ -106,7 +106,7 @@ impl Progress {
                 self.objects += 1;
                 self.detail(
                     &format!("{object} created"),
-                    &format!("{} objects created", self.objects),
+                    &format!("{} created", counted(self.objects, "object")),
                 );
             }
             Event::Checking => self.either("checking"),
@@ -127,13 +127,16 @@ impl Progress {
                 self.line("stopping and cleaning up; once more ends at once and leaves it to the cluster");
             }
             Event::Ask(_) | Event::Removing(0) => {}
-            Event::Removing(objects) => self.either(&format!("removing {objects} objects")),
+            Event::Removing(objects) => self.either(&format!("removing {}", counted(objects, "object"))),
             Event::Removed(object) => {
                 self.detail(&format!("{object} deleted"), &format!("removing {object}"));
             }
-            Event::Alerts { raised, waiting: 0 } => self.line(&format!("{raised} expected alerts raised")),
             Event::Alerts { raised, waiting } => {
-                self.either(&format!("{raised} expected alerts raised, waiting for {waiting}"));
+                let raised = format!("{} raised", counted(raised, "expected alert"));
+                match waiting {
+                    0 => self.line(&raised),
+                    _ => self.either(&format!("{raised}, waiting for {waiting}")),
+                }
             }
             Event::Notice(text) => self.report_line(&format!("warning: {text}")),
         }

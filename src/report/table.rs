@@ -8,7 +8,7 @@ use tabled::settings::{Padding, Style};
 use textwrap::core::display_width;
 use textwrap::{Options, WordSeparator, WordSplitter};
 
-use super::{GREEN, RED, Width, YELLOW, milliseconds, outcome, paint};
+use super::{GREEN, RED, Width, YELLOW, counted, milliseconds, outcome, paint};
 use crate::cli::config::Setting;
 use crate::defender::facts::{Fact, Facts};
 use crate::result::{
@@ -284,9 +284,9 @@ fn verdicts(verification: &Verification, facts: Option<&Facts>, width: Width) ->
     }
     let count = match (nothing, verification.additional.len()) {
         (false, _) => format!(
-            "{} of {} expected alerts raised",
+            "{} of {} raised",
             verification.count(Verdict::Raised),
-            verification.alerts.len()
+            counted(verification.alerts.len(), "expected alert")
         ),
         (true, 0) => "No alert was expected, and none was raised".to_owned(),
         (true, more) => format!("No alert was expected, and {more} raised"),
@@ -305,7 +305,8 @@ fn verdict(alert: &AlertVerdict) -> String {
         Verdict::Raised | Verdict::NotRaised => RED,
         _ => YELLOW,
     };
-    paint(alert.verdict.as_str(), style)
+    let late = if alert.late { " late" } else { "" };
+    paint(&format!("{}{late}", alert.verdict.as_str()), style)
 }
 
 /// Minutes are what alerts take.
@@ -321,10 +322,7 @@ pub(super) fn seconds(seconds: Option<f64>) -> String {
 pub(super) fn clean(cleanup: &Cleanup) -> String {
     match (cleanup.removed.len(), cleanup.is_clean()) {
         (0, true) => "Nothing was there to remove.".to_owned(),
-        (n, true) => format!(
-            "{n} {} removed, nothing left.",
-            if n == 1 { "object" } else { "objects" }
-        ),
+        (n, true) => format!("{} removed, nothing left.", counted(n, "object")),
         (_, false) if !cleanup.verified => "Whether anything is left could not be seen.".to_owned(),
         (n, false) => format!("{n} removed, LEFT BEHIND: {}.", cleanup.left.join(", ")),
     }
@@ -345,6 +343,7 @@ pub(super) fn cleanup(result: &CleanupResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::fixture;
 
     #[test]
     fn no_word_is_torn_while_another_column_has_room() {
@@ -365,6 +364,14 @@ mod tests {
         for word in row.iter().flat_map(|cell| cell.split(' ')) {
             assert!(text.contains(word), "{word} in {text}");
         }
+    }
+
+    #[test]
+    fn a_late_alert_is_told_in_words_too() {
+        let verification = fixture::verified().verification.unwrap();
+        let text = verdicts(&verification, None, Width::Wide);
+        assert!(text.contains(&paint("raised late", RED)), "{text}");
+        assert!(text.contains("2 of 6 expected alerts raised"), "{text}");
     }
 
     #[test]

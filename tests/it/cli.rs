@@ -251,7 +251,17 @@ fn a_terminal_gets_colour_unless_it_is_refused() {
         "{}",
         at_a_terminal("recon", false)
     );
-    for (arguments, no_color) in [("recon", true), ("--help", true), ("recon --color never", false)] {
+    let painted = "\u{1b}[1m\u{1b}[31merror";
+    assert!(at_a_terminal("list --nope", false).contains(painted));
+    for (arguments, no_color) in [
+        ("recon", true),
+        ("--help", true),
+        ("recon --color never", false),
+        ("list --nope", true),
+        ("list --nope --color never", false),
+        ("list --color=never --nope", false),
+        ("--help --color never", false),
+    ] {
         let said = at_a_terminal(arguments, no_color);
         assert!(said.contains("error: ") || said.contains("Usage: "), "{said}");
         // The cursor may move, nothing may be painted.
@@ -260,6 +270,25 @@ fn a_terminal_gets_colour_unless_it_is_refused() {
             "{said:?}"
         );
     }
+}
+
+#[test]
+fn quiet_leaves_out_what_is_only_reassuring() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.yaml");
+    std::fs::write(
+        &file,
+        stdout(&run(&["describe", "lateral-mov", "-o", "yaml"], &[])),
+    )
+    .unwrap();
+    let lint = ["lint", file.to_str().unwrap()];
+    let said = stderr(&run(&lint, &[]));
+    assert!(said.ends_with(": lateral-mov with 1 step is fine\n"), "{said}");
+    assert_eq!(stderr(&run(&[&lint[..], &["-q"]].concat(), &[])), "");
+    let install = ["completion", "--install", folder.path().to_str().unwrap()];
+    assert!(stderr(&run(&install, &[])).contains("wrote "));
+    let quiet = run(&[&install[..], &["-q"]].concat(), &[]);
+    assert_eq!((stderr(&quiet).as_str(), quiet.status.code()), ("", Some(0)));
 }
 
 #[test]

@@ -471,7 +471,7 @@ fn a_run_waits_for_its_alerts_and_says_which_came() {
     running.await_line("0 expected alerts raised, waiting for 4");
     // They come one by one.
     std::fs::write(&alerts, json!([ongoing(RECON[1])]).to_string()).unwrap();
-    running.await_line("1 expected alerts raised, waiting for 3");
+    running.await_line("1 expected alert raised, waiting for 3");
     std::fs::write(&alerts, json!(RECON.map(ongoing)).to_string()).unwrap();
     let ran = running.end().assert(0);
     assert_keeps_to("run", &ran.json());
