@@ -82,6 +82,7 @@ fn on(having: Option<(usize, usize)>) -> String {
     match having {
         None => "not seen whether a node has it".to_owned(),
         Some((0, _)) => "on no node yet".to_owned(),
+        Some((number, of)) if number < of => format!("on {number} of {of} nodes"),
         Some((number, _)) => format!("on {}", counted(number, "node")),
     }
 }
@@ -103,23 +104,30 @@ fn of_each(images: &[Image], told: &[String]) -> String {
 /// Where images are not pulled, nodes must have them.
 fn never(images: &[Image], nodes: Option<&[Node]>) -> Finding {
     let mut told = vec![];
-    let (mut status, mut missing) = (CheckStatus::Ok, vec![]);
+    let (mut status, mut missing, mut rare) = (CheckStatus::Ok, vec![], vec![]);
     for (i, image) in images.iter().enumerate() {
         let having = having(nodes, i);
         told.push(format!("never pulled, {}", on(having)));
         match having {
             Some((0, _)) => missing.push(image.given),
+            Some((with, of)) if with < of => rare.push(image.given),
             Some(_) => {}
             None => status = CheckStatus::CouldNotTell,
         }
     }
     let told = of_each(images, &told);
-    if missing.is_empty() {
+    let lacking = if !missing.is_empty() {
+        format!("no node lists {} (it lists 50 at most)", missing.join(", "))
+    } else if !rare.is_empty() {
+        let rare = rare.join(", ");
+        format!(
+            "not every node lists {rare} (it lists 50 at most): choose those that do with --node-selector"
+        )
+    } else {
         return Finding::new(status, told);
-    }
+    };
     Finding::warning(told).advise(format!(
-        "--image-pull-policy=Never, and no node lists {} (it lists 50 at most); see: kubectl get nodes -o yaml",
-        missing.join(", ")
+        "--image-pull-policy=Never, and {lacking}; see: kubectl get nodes -o yaml"
     ))
 }
 
@@ -380,6 +388,14 @@ mod tests {
             never(&images, Some(&nodes(&options, &[[true, true]]))).status,
             Fine
         );
+        let some = nodes(&options, &[[true, true], [true, false], [true, true]]);
+        let finding = never(&images, Some(&some));
+        assert_eq!(finding.status, Warning);
+        assert!(
+            finding.seen.ends_with("never pulled, on 2 of 3 nodes"),
+            "{finding:?}"
+        );
+        assert!(finding.advice.unwrap().contains("--node-selector"));
         let finding = never(&images, Some(&nodes(&options, &[[true, false]])));
         assert_eq!(finding.status, Warning);
         assert!(
