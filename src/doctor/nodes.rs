@@ -11,6 +11,8 @@ use crate::plan::{Fit, Toleration};
 /// Architectures that the victim asks for.
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
+const ON_DEMAND: &str = "where nodes come on demand, a run may bring one";
+
 /// Why a node does not take the pods of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Refusal {
@@ -135,13 +137,23 @@ fn judge(nodes: &[Node]) -> Finding {
         ));
     }
     // The reason that most have is the one to look at.
-    match refusals.iter().max_by_key(|(_, number)| **number) {
-        Some((refusal, _)) => {
-            Finding::failed(format!("none of {all} takes the pods: {refused}")).advise(refusal.advice())
-        }
-        None => Finding::failed("there is no node")
-            .advise("add a Linux node; where nodes come on demand, a run brings one"),
+    let Some((refusal, _)) = refusals.iter().max_by_key(|(_, number)| **number) else {
+        return Finding::not_told("there is no node").advise(format!("add a Linux node; {ON_DEMAND}"));
+    };
+    let (seen, advice) = (
+        format!("none of {all} takes the pods: {refused}"),
+        refusal.advice(),
+    );
+    // Linux nodes that are only for others leave open whether an autoscaler has some that are not.
+    let mut linux = refusals
+        .keys()
+        .filter(|refusal| !matches!(refusal, Refusal::NotLinux))
+        .peekable();
+    let for_others = |refusal: &&Refusal| matches!(refusal, Refusal::Taint(_) | Refusal::Selector);
+    if linux.peek().is_some() && linux.all(for_others) {
+        return Finding::not_told(seen).advise(format!("{ON_DEMAND}; else: {advice}"));
     }
+    Finding::failed(seen).advise(advice)
 }
 
 #[cfg(test)]
@@ -149,7 +161,7 @@ mod tests {
     use super::*;
     use crate::doctor::look::RawNode;
     use crate::plan::tests::plan;
-    use crate::result::CheckStatus::{Failed, Ok};
+    use crate::result::CheckStatus::{CouldNotTell, Failed, Ok};
 
     /// A node as the API has it, with these labels instead of or besides the usual, and this `spec`.
     fn node(labels: &str, spec: &str, ready: &str, tolerations: &[&str]) -> Node {
@@ -242,7 +254,23 @@ mod tests {
                 Failed,
                 "none of 3 nodes takes the pods: 1 cordoned, 2 tainted a:NoSchedule to let the pods there: --toleration=a:NoSchedule",
             ),
-            (vec![], Failed, "there is no node add"),
+            (
+                vec![taint(), taint(), Some(Refusal::Selector), Some(Refusal::NotLinux)],
+                CouldNotTell,
+                "none of 4 nodes takes the pods: 1 not Linux, 1 without the labels of --node-selector, 2 tainted \
+                 a:NoSchedule where nodes come on demand, a run may bring one; else: to let the pods there: \
+                 --toleration=a:NoSchedule",
+            ),
+            (
+                vec![Some(Refusal::NotLinux)],
+                Failed,
+                "none of 1 node takes the pods: 1 not Linux add a Linux node",
+            ),
+            (
+                vec![],
+                CouldNotTell,
+                "there is no node add a Linux node; where nodes come",
+            ),
         ] {
             let nodes: Vec<Node> = refusals.into_iter().map(of).collect();
             let finding = judge(&nodes);

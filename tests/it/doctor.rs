@@ -165,7 +165,7 @@ fn a_namespace_that_is_there_says_all() {
         "limit range small: a pod may have at most 100Mi memory",
     );
     said.assert("network-policies", "warning", "the victim's way to the attacker");
-    said.assert("nodes", "failed", "1 without the labels of --node-selector");
+    said.assert("nodes", "couldNotTell", "1 without the labels of --node-selector");
     assert_eq!(said.0["exit"], "notStarted");
 
     kubectl(&[
