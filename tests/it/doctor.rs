@@ -278,11 +278,10 @@ fn another_run_and_what_one_left_are_found() {
     said.assert("active-run", "failed", " of admin holds namespace ");
     said.assert("namespace", "ok", "made by this tool");
     said.assert("admission", "couldNotTell", "the objects of another run");
-    said.assert(
-        "leftovers",
-        &text(&said.check("leftovers")["status"]),
-        "under way",
-    );
+    // A warning, where other tests have something elsewhere.
+    let status = text(&said.check("leftovers")["status"]);
+    assert!(["ok", "warning"].contains(&status.as_str()), "{status}");
+    said.assert("leftovers", &status, "under way");
 
     // The record of the run goes, and what it owned is kept from going with it.
     kubectl(&[
