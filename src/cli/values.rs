@@ -137,14 +137,21 @@ pub(super) fn report_file(text: &str) -> Result<ReportFile, String> {
     Ok(ReportFile { kind, path })
 }
 
-/// `30s`, `10m`, `1h30m`; a number alone is seconds, as kubectl has it.
+/// `30s`, `10m`, `1h30m`; a number alone is seconds, as kubectl has it. No more than 30 days: it is added to the time
+/// of day, which ends somewhere.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
     let wrong = || "expected a duration such as 30s, 10m or 1h30m".to_owned();
-    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    Duration::try_from(duration).map_err(|_| wrong())
+    let duration = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+            Duration::try_from(duration).map_err(|_| wrong())?
+        }
+    };
+    if duration > Duration::from_secs(30 * 24 * 3600) {
+        return Err("expected 720h or less".to_owned());
+    }
+    Ok(duration)
 }
 
 /// Shorter, and the pods would be ended before they can be ready; longer, and nobody remembers.
@@ -168,6 +175,9 @@ mod tests {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert!(duration("soon").is_err());
         assert!(duration("-5s").is_err());
+        for endless in ["18446744073709551615", "99999999999h", "721h"] {
+            assert!(duration(endless).is_err(), "{endless}");
+        }
         assert!(deadline("5s").is_err());
     }
 

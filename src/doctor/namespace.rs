@@ -37,9 +37,9 @@ fn judge(name: &str, found: Option<&Found>, given: bool, taken: Option<&Found>) 
             taken.reference()
         ))
         .advise(if ours || taken.is_ours() {
-            "kubectl defender-sim cleanup"
+            format!("kubectl defender-sim cleanup -n {name}")
         } else {
-            "use another namespace: -n NAMESPACE"
+            "use another namespace: -n NAMESPACE".to_owned()
         }),
         (_, true, None) => Finding::ok(format!("{name} exists, made by this tool")),
         (_, false, None) => Finding::ok(format!(
