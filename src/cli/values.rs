@@ -141,12 +141,11 @@ pub(super) fn report_file(text: &str) -> Result<ReportFile, String> {
 /// of day, which ends somewhere.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a duration such as 30s, 10m or 1h30m".to_owned();
-    let duration = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-            Duration::try_from(duration).map_err(|_| wrong())?
-        }
+    let duration = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+        Duration::try_from(duration).map_err(|_| wrong())?
     };
     if duration > Duration::from_secs(30 * 24 * 3600) {
         return Err("expected 720h or less".to_owned());
