@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::export::meaning;
-use super::milliseconds;
 use super::table::{clean, seconds};
+use super::{counted, milliseconds};
 use crate::result::{AlertVerdict, RunResult, StepResult, Verdict, Verification};
 use crate::scenario::Outcome;
 
@@ -17,8 +17,8 @@ pub(super) fn render(result: &RunResult) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "## Attack simulation: {proved} of {} steps proved",
-        all.count()
+        "## Attack simulation: {proved} of {} proved",
+        counted(all.count(), "step")
     );
     let _ = writeln!(text, "\n{}", place(result));
     if let Some(problem) = &result.problem {

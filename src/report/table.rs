@@ -139,11 +139,11 @@ pub(super) fn run(result: &RunResult, width: Width) -> String {
         let _ = write!(text, "\n{}", expected(&alerts.collect::<Vec<_>>(), width));
     }
     let last = format!(
-        "Run {} in namespace {} of {}: {proved} of {} steps proved in {:.1} s.",
+        "Run {} in namespace {} of {}: {proved} of {} proved in {:.1} s.",
         result.run,
         result.namespace,
         result.cluster,
-        all.count(),
+        counted(all.count(), "step"),
         (result.ended - result.started)
             .total(jiff::Unit::Second)
             .unwrap_or_default()

@@ -318,13 +318,17 @@ fn another_run_and_what_one_left_are_found() {
 
 /// Makes the `DaemonSet` of a sensor.
 fn sensor(namespace: &str, name: &str, version: &str, image: &str) {
+    apply(&daemon_set(namespace, name, version, image));
+}
+
+fn daemon_set(namespace: &str, name: &str, version: &str, image: &str) -> Value {
     // As Microsoft's pages on verifying a deployment have them.
     let app = if name.contains("collectors") {
         "defender-k8s-sensor"
     } else {
         "defender"
     };
-    apply(&value!({
+    value!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
         "metadata": {
             "name": name, "namespace": namespace,
@@ -340,7 +344,7 @@ fn sensor(namespace: &str, name: &str, version: &str, image: &str) {
                 },
             },
         },
-    }));
+    })
 }
 
 /// Waits until the pods of a sensor are ready.
@@ -506,13 +510,14 @@ fn a_sensor_counts_where_the_pods_of_a_run_are() {
     rolled_out("kube-system", SENSOR);
     assert_eq!(known(), value!({ "known": "yes" }));
 
+    // Anew on the other node, and not by an update: that waits for pods that are ready.
+    kubectl(&[&["delete", "daemonset", SENSOR][..], &SYSTEM].concat());
     pretended_node("node2");
-    let elsewhere = value!({ "spec": { "template": { "spec": {
-        "nodeSelector": { "kubernetes.io/hostname": "node2" },
-        "tolerations": [{ "key": "test", "operator": "Exists" }],
-    } } } });
-    let patch = ["patch", "daemonset", SENSOR, "-p", &elsewhere.to_string()];
-    kubectl(&[&patch[..], &SYSTEM].concat());
+    let mut elsewhere = daemon_set("kube-system", SENSOR, "0.8.36", &image);
+    let pod = &mut elsewhere["spec"]["template"]["spec"];
+    pod["nodeSelector"] = value!({ "kubernetes.io/hostname": "node2" });
+    pod["tolerations"] = value!([{ "key": "test", "operator": "Exists" }]);
+    apply(&elsewhere);
     let pods = [
         "get",
         "pods",
