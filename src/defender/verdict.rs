@@ -19,6 +19,9 @@ use crate::result::{
 };
 use crate::scenario::Outcome;
 
+/// The alert that any step raises, by the way in which it is sent.
+const DELIVERY: &str = "web-shell";
+
 /// Clocks of this machine and of the nodes may differ by so much.
 const MARGIN_SECONDS: i64 = 120;
 
@@ -333,22 +336,22 @@ fn missing(
     scenarios: &[&ScenarioResult],
     question: &Question,
 ) -> (Verdict, Option<String>) {
-    let steps = || {
-        scenarios
-            .iter()
-            .flat_map(|scenario| steps(scenario, &expected.id))
-    };
-    if !question.unobserved && !steps().any(|step| step.outcome == Outcome::Proved) {
-        let steps: Vec<String> = scenarios
-            .iter()
-            .flat_map(|scenario| {
-                self::steps(scenario, &expected.id).map(|step| format!("{}.{}", scenario.id, step.id))
-            })
-            .collect();
-        return (
-            Verdict::NotExpected,
-            Some(format!("not proved: {}", steps.join(", "))),
-        );
+    // Whether a step was proved that it is raised for, whether all of a scenario's were, and which were not.
+    let (mut any, mut whole, mut unproved) = (false, false, vec![]);
+    for scenario in scenarios {
+        let before = unproved.len();
+        for step in steps(scenario, &expected.id) {
+            if step.outcome == Outcome::Proved {
+                any = true;
+            } else {
+                unproved.push(format!("{}.{}", scenario.id, step.id));
+            }
+        }
+        whole |= unproved.len() == before;
+    }
+    let unproved = unproved.join(", ");
+    if !question.unobserved && !any {
+        return (Verdict::NotExpected, Some(format!("not proved: {unproved}")));
     }
     let audited = expected.condition == Some(Condition::AuditLog);
     let needed = [&question.facts.plan]
@@ -387,6 +390,10 @@ fn missing(
     if let Some(Fact::Unknown(reason)) = condition {
         let needs = expected.needs.as_deref().unwrap_or_default();
         return (Verdict::CouldNotTell, Some(format!("it needs {needs}; {reason}")));
+    }
+    if !question.unobserved && expected.id != DELIVERY && !whole {
+        let reason = format!("which steps it takes is not public, and not proved were: {unproved}");
+        return (Verdict::CouldNotTell, Some(reason));
     }
     let unknown = [("plan", &question.facts.plan), ("sensor", &question.facts.sensor)];
     let unknown = unknown.into_iter().filter_map(|(what, fact)| match fact {
@@ -675,6 +682,21 @@ mod tests {
             )
         );
         assert_eq!(found["web-shell"].0, Verdict::NotRaised);
+        // Any step sends a web shell its command; which ones another alert is raised for need not be known.
+        let mut bare = run("secrets");
+        assert_eq!(
+            verdicts(&bare, &[], &Question::default())["sensitive-files"].0,
+            Verdict::NotRaised
+        );
+        for step in &mut bare.scenarios[0].steps[..2] {
+            step.outcome = Outcome::Skipped;
+        }
+        let found = verdicts(&bare, &[], &Question::default());
+        assert_eq!(found["web-shell"].0, Verdict::NotRaised);
+        let (verdict, reason) = &found["sensitive-files"];
+        assert_eq!(*verdict, Verdict::CouldNotTell);
+        let unproved = "not proved were: secrets.find-git-credentials, secrets.read-git-credentials";
+        assert!(reason.as_deref().unwrap().ends_with(unproved), "{reason:?}");
     }
 
     #[test]
