@@ -294,16 +294,7 @@ async fn just_ended() -> (Machine, Watched) {
     run.ended = jiff::Timestamp::now();
     run.started = run.ended - jiff::SignedDuration::from_secs(30);
     machine.record(&run);
-    let watched = Watched {
-        run: run.run,
-        cluster: format!(
-            "/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ContainerService/managedClusters/range"
-        ),
-        state: machine.0.path().to_owned(),
-        azure: FakeArm::start().await,
-        cli: FakeCli::new("az", TOKEN),
-    };
-    watched.azure.accept(TOKEN);
+    let watched = Watched::new(run.run, machine.0.path()).await;
     (machine, watched)
 }
 
@@ -575,7 +566,7 @@ fn alerts_that_come_to_azure_one_by_one_are_told_by_another_process_too() {
 
 const TOKEN: &str = "a-token-that-nobody-may-see";
 
-/// A run on the range, and the Azure in which its alerts come.
+/// A run, and the Azure in which its alerts come.
 struct Watched {
     run: String,
     cluster: String,
@@ -586,6 +577,21 @@ struct Watched {
 }
 
 impl Watched {
+    /// Of this run, whose record is below `state`.
+    async fn new(run: String, state: &Path) -> Self {
+        let azure = FakeArm::start().await;
+        azure.accept(TOKEN);
+        Self {
+            run,
+            cluster: format!(
+                "/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ContainerService/managedClusters/range"
+            ),
+            state: state.to_owned(),
+            azure,
+            cli: FakeCli::new("az", TOKEN),
+        }
+    }
+
     /// `verify`, not started yet.
     fn verify(&self, flags: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
@@ -626,16 +632,8 @@ impl Watched {
 async fn through_azure() {
     let space = crate::range::Space::named("azure");
     let ran = crate::range::sim(&["all", "-n", &space.0, "-o", "json"]).assert(0);
-    let watched = Watched {
-        run: crate::range::text(&ran.json()["run"]),
-        cluster: format!(
-            "/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ContainerService/managedClusters/range"
-        ),
-        state: env!("CARGO_TARGET_TMPDIR").into(),
-        azure: FakeArm::start().await,
-        cli: FakeCli::new("az", TOKEN),
-    };
-    watched.azure.accept(TOKEN);
+    let run = crate::range::text(&ran.json()["run"]);
+    let watched = Watched::new(run, Path::new(env!("CARGO_TARGET_TMPDIR"))).await;
     let raised = |name: &str| {
         let mut alert = alert(name);
         let folder = "providers/Microsoft.Security/locations/centralus/alerts";
