@@ -33,6 +33,7 @@ use crate::result::{
 use crate::scenario::{Scenario, catalogue};
 use crate::schema;
 use crate::verify::{self, Place};
+use crate::words::counted;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -152,7 +153,7 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
                 "{}: {} with {} is fine",
                 file.display(),
                 scenario.id,
-                report::counted(scenario.steps.len(), "step")
+                counted(scenario.steps.len(), "step")
             ));
             Ok(Exit::Ok)
         }
@@ -232,13 +233,10 @@ async fn attack(
 ) -> Result<Exit, Problem> {
     let reports = open_all(&run.reports)?;
     let note = run.soc_note.as_deref().map(OutputFile::open).transpose()?;
+    let now = report::cleanup_of(&plan.run.to_string(), &plan.namespace.name, &info);
     let stop = stop(
         report,
-        format!(
-            "ended at once; the cluster ends the run by its deadline, or now: kubectl defender-sim cleanup --run {} \
-             -n {}",
-            plan.run, plan.namespace.name
-        ),
+        format!("ended at once; the cluster ends the run by its deadline, or now: {now}"),
     )?;
     let place = match &run.verify {
         Some(options) => {
@@ -399,8 +397,8 @@ enum Known {
     Window,
 }
 
-/// Reads alerts and puts the verdicts into the result, and into its record where it has one. Also says what was
-/// in the way of reading on.
+/// Reads alerts and puts the verdicts, and what was in the way of reading on, into the result, and into its record
+/// where this machine has one.
 async fn look(
     result: &mut RunResult,
     place: &Place,

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, HeaderMap, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
 use http::{Method, Request, StatusCode};
 use http_auth::ChallengeParser;
 pub use oci_spec::distribution::Reference;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::secret::Secret;
-use crate::transport::{AGENT, Answer, Bytes, Transport, TransportError};
+use crate::transport::{AGENT, Answer, Bytes, Transport, TransportError, bearer};
 use crate::untrusted;
 
 /// Bound of asking for one image.
@@ -119,10 +119,7 @@ impl Registry {
             .header(ACCEPT, MANIFESTS)
             .header(USER_AGENT, AGENT);
         if let Some(token) = token {
-            let text = format!("Bearer {}", token.reveal());
-            let mut value = HeaderValue::from_str(&text).map_err(|_| unsendable())?;
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+            request = request.header(AUTHORIZATION, bearer(&token).ok_or_else(unsendable)?);
         }
         let request = request.body(Bytes::new()).map_err(|_| unsendable())?;
         let answer = self.transport.send(request, BOUND).await;

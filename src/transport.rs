@@ -32,6 +32,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
 use crate::proxy::proxy_for;
+use crate::secret::Secret;
 use crate::untrusted;
 
 /// How this program names itself.
@@ -87,6 +88,13 @@ impl TransportError {
             hint,
         }
     }
+}
+
+/// The header that a token is sent in, which no log shows; nothing where the token has characters that none has.
+pub fn bearer(token: &Secret) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).ok()?;
+    header.set_sensitive(true);
+    Some(header)
 }
 
 type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;

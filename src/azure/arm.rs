@@ -9,9 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -20,7 +18,7 @@ use tokio::time::Instant;
 
 use super::login::{Held, Login, LoginKind, LoginOptions};
 use super::{AzureError, Cause, Cloud, Environment, Explained, Result, page};
-use crate::transport::{AGENT, Answer, Bytes, Transport};
+use crate::transport::{AGENT, Answer, Bytes, Transport, bearer};
 
 /// Bound of one request unless the user gives another.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -385,9 +383,7 @@ impl Arm {
 
 fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<Bytes>, Explained> {
     let unsendable = || Explained::new(Cause::Login, "the token has characters that no token has");
-    let mut token =
-        HeaderValue::from_str(&format!("Bearer {}", held.token.reveal())).map_err(|_| unsendable())?;
-    token.set_sensitive(true);
+    let token = bearer(&held.token).ok_or_else(unsendable)?;
     Request::builder()
         .method(&outgoing.method)
         .uri(&outgoing.uri)

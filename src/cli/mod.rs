@@ -25,9 +25,9 @@ use crate::defender::facts::Premise;
 use crate::exit::Exit;
 use crate::guard;
 use crate::plan::{DEFAULT_REGISTRY, Fit, Options, Toleration};
-use crate::report::paragraphs;
 use crate::scenario::catalogue;
 use crate::secret::Secret;
+use crate::words::paragraphs;
 use config::Setting;
 use values::ReportFile;
 

@@ -515,8 +515,9 @@ impl Cluster {
                     .items
                     .iter()
                     .find(|object| !expected_in_our_namespace(&resource.plural, object))
-                    .map(|object| format!("{}/{}", resource.kind.to_lowercase(), object.name_any()))
-                    .map(|foreign| untrusted::line(&foreign))),
+                    .map(|object| {
+                        untrusted::line(&format!("{}/{}", resource.kind.to_lowercase(), object.name_any()))
+                    })),
                 Err(error) if error.is_not_found() => Ok(None),
                 Err(error) => Err(error),
             }

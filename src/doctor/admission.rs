@@ -2,9 +2,10 @@
 //! and policies have their say.
 
 use super::look::Look;
-use super::{Checked, Finding, counted, some};
+use super::{Checked, Finding, some};
 use crate::engine;
 use crate::result::{Admission, PlannedObject};
+use crate::words::counted;
 
 pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::look::Look;
-use super::{Checked, Finding, counted, some};
+use super::{Checked, Finding, some};
 use crate::azure::{SuppressionRule, suppression_rules};
 use crate::defender::alerts::{self, Alert};
 use crate::scenario::Scenario;
+use crate::words::counted;
 
 pub(super) async fn check(look: &Look) -> Checked {
     let (located, scope) = look.scope().await?;

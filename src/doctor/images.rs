@@ -5,10 +5,11 @@ use futures::future::join_all;
 use futures::join;
 
 use super::look::{Look, Node};
-use super::{Checked, Finding, counted};
+use super::{Checked, Finding};
 use crate::plan::Options;
 use crate::registry::{Presence, Reference, Registry};
 use crate::result::CheckStatus;
+use crate::words::counted;
 
 /// The names under which a node has the images of the attacker and of the victim, where they are names.
 pub(super) fn names(options: &Options) -> [Option<String>; 2] {

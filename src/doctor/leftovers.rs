@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::look::Look;
-use super::{Checked, Finding, counted, some};
+use super::{Checked, Finding, some};
 use crate::cluster::{Found, selector};
 use crate::manifest::{ANCHOR, Kind};
+use crate::words::counted;
 
 pub(super) async fn check(look: &Look) -> Checked {
     let selector = selector(None);

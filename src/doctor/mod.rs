@@ -275,12 +275,6 @@ fn some(names: &[String]) -> String {
     }
 }
 
-/// A number with its noun: `1 node`, `2 nodes`.
-fn counted(number: usize, noun: &str) -> String {
-    let end = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{end}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,10 +296,6 @@ mod tests {
         assert_eq!(some(&names), "1, 2, 3, 4, 5 and 2 more");
         assert_eq!(some(&names[..5]), "1, 2, 3, 4, 5");
         assert_eq!(some(&[]), "");
-        assert_eq!(
-            (counted(1, "node"), counted(0, "node")),
-            ("1 node".into(), "0 nodes".into())
-        );
     }
 
     #[test]

@@ -11,9 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::look::Look;
-use super::{Checked, Finding, counted};
+use super::{Checked, Finding};
 use crate::manifest::{self, ATTACKER, VICTIM};
 use crate::plan::Plan;
+use crate::words::counted;
 
 /// API groups with network policies that are not read, and whose they are.
 const NOT_READ: [(&str, &str); 4] = [

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Taint;
 
 use super::look::{Look, Node};
-use super::{Checked, Finding, counted, some};
+use super::{Checked, Finding, some};
 use crate::plan::{Fit, Toleration};
+use crate::words::counted;
 
 /// Architectures that the victim asks for.
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];

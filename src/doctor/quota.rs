@@ -6,9 +6,10 @@ use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, Pod, ResourceQuota,
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::look::Look;
-use super::{Checked, Finding, counted, some};
+use super::{Checked, Finding, some};
 use crate::manifest::{self, Kind, Manifest};
 use crate::plan::Plan;
+use crate::words::counted;
 
 type Quantities = BTreeMap<String, Quantity>;
 

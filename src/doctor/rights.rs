@@ -1,8 +1,9 @@
 //! Has the caller every right that a run needs?
 
 use super::look::Look;
-use super::{Checked, Finding, counted};
+use super::{Checked, Finding};
 use crate::manifest::{RIGHTS, rights};
+use crate::words::counted;
 
 pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;

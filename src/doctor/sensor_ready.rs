@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::look::{Look, Node, Pods};
-use super::{Checked, Finding, counted, some};
+use super::{Checked, Finding, some};
 use crate::cluster::ClusterError;
+use crate::words::counted;
 
 pub(super) async fn check(look: &Look) -> Checked {
     let sensors = look.sensors().await?;

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::table::{self, fill, table};
-use super::{Width, paragraphs, yaml};
+use super::{Width, yaml};
 use crate::defender::alerts::Alert;
 use crate::manifest::{ATTACKER, GO, Manifests, VICTIM};
 use crate::plan::Plan;
 use crate::result::{Admission, PlanResult, PlannedObject, expectations};
 use crate::scenario::{AttackId, Scenario};
+use crate::words::paragraphs;
 
 pub(super) fn list(scenarios: &[Scenario], width: Width) -> String {
     let rows = scenarios.iter().map(|scenario| {

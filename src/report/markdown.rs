@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::export::meaning;
+use super::milliseconds;
 use super::table::{clean, seconds};
-use super::{counted, milliseconds};
 use crate::result::{AlertVerdict, RunResult, StepResult, Verdict, Verification};
 use crate::scenario::Outcome;
+use crate::words::counted;
 
 pub(super) fn render(result: &RunResult) -> String {
     let all = result.scenarios.iter().flat_map(|scenario| &scenario.steps);

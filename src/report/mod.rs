@@ -24,7 +24,7 @@ use crate::cli::{Color, Detail, Format, Output};
 use crate::defender::alerts::Alert;
 use crate::manifest;
 use crate::plan::Plan;
-use crate::result::{CleanupResult, DoctorResult, PlanResult, Problem, RunResult};
+use crate::result::{CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult};
 use crate::scenario::{Outcome, Scenario};
 
 pub use files::OutputFile;
@@ -119,14 +119,7 @@ impl Report {
         }
         let unclean = result.cleanup.as_ref().is_some_and(|cleanup| !cleanup.is_clean());
         if unclean || result.kept_until.is_some() {
-            let context = result.cluster.context.as_ref();
-            let context = context.map(|context| format!(" --context {}", word(context)));
-            self.hint(&format!(
-                "kubectl defender-sim cleanup --run {} -n {}{}",
-                result.run,
-                result.namespace,
-                context.unwrap_or_default()
-            ));
+            self.hint(&cleanup_of(&result.run, &result.namespace, &result.cluster));
         }
     }
 
@@ -282,14 +275,12 @@ fn outcome(outcome: Outcome) -> String {
     paint(outcome.as_str(), style)
 }
 
-/// A text with each of its paragraphs on one line, for whoever wraps it.
-pub(crate) fn paragraphs(text: &str) -> String {
-    let lines = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    text.trim()
-        .split("\n\n")
-        .map(lines)
-        .collect::<Vec<_>>()
-        .join("\n\n")
+/// The command that removes a run, from whichever context.
+pub fn cleanup_of(run: &str, namespace: &str, cluster: &ClusterInfo) -> String {
+    let context = cluster.context.as_ref();
+    let context = context.map(|context| format!(" --context {}", word(context)));
+    let context = context.unwrap_or_default();
+    format!("kubectl defender-sim cleanup --run {run} -n {namespace}{context}")
 }
 
 /// A word of a command line that is to be copied: quoted, where a shell would read something else.
@@ -300,12 +291,6 @@ fn word(text: &str) -> String {
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
-}
-
-/// A number of things in words that agree with it.
-pub fn counted(number: usize, thing: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {thing}{plural}")
 }
 
 fn milliseconds(ms: Option<f64>) -> String {
@@ -319,11 +304,6 @@ fn milliseconds(ms: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_lines_of_a_paragraph_are_joined() {
-        assert_eq!(paragraphs("a\n  b\n\nc\nd\n"), "a b\n\nc d");
-    }
 
     #[test]
     fn a_shell_reads_a_word_as_it_is_meant() {

@@ -9,9 +9,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::table::fill;
-use super::{Report, counted, milliseconds, outcome};
+use super::{Report, milliseconds, outcome};
 use crate::cli::Detail;
 use crate::engine::{Answer, Event, Question, Started};
+use crate::words::counted;
 
 /// Shows events until their sender is gone.
 pub async fn show_events(report: Report, mut events: UnboundedReceiver<Event>) {

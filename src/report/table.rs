@@ -8,13 +8,14 @@ use tabled::settings::{Padding, Style};
 use textwrap::core::display_width;
 use textwrap::{Options, WordSeparator, WordSplitter};
 
-use super::{GREEN, RED, Width, YELLOW, counted, milliseconds, outcome, paint};
+use super::{GREEN, RED, Width, YELLOW, milliseconds, outcome, paint};
 use crate::cli::config::Setting;
 use crate::defender::facts::{Fact, Facts};
 use crate::result::{
     AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, Verdict, Verification,
 };
 use crate::scenario::Outcome;
+use crate::words::counted;
 
 const DEFAULT_WIDTH: usize = 80;
 /// Columns between columns.

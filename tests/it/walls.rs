@@ -106,6 +106,7 @@ fn pure_layers_know_no_client_no_runtime_and_no_world() {
         "exit.rs",
         "secret.rs",
         "untrusted.rs",
+        "words.rs",
     ] {
         forbid(
             layer,
