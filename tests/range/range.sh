@@ -12,6 +12,15 @@ state=$checkout/target/$RANGE_NETNS      # one range: all of it goes with `down`
 cache=$checkout/target/range-cache       # binaries and images, shared by all ranges
 netns=/run/netns/$RANGE_NETNS
 python=/usr/bin/python3                  # not a version manager's shim: it is slow and may be a shell
+version=v1.34.4
+server_ip=192.0.2.10                     # API server, DNS; node1's too. TEST-NET-1: never a real host
+sink_ip=192.0.2.99                       # what the test domain resolves to
+
+say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
+fail() { echo "range: $*" >&2; exit 1; }
+
+hyperkube=$cache/bin/hyperkube
+pki=$state/pki
 
 # Not `ip netns exec`: that remounts /sys and hides the cgroups.
 inside() { nsenter --net="$netns" "$@"; }
@@ -26,17 +35,91 @@ netns_exists() { [ "$(stat -fc %T "$netns" 2>/dev/null)" = nsfs ]; }
 owner() { inside ip -json link show br-node 2>/dev/null | jq -r '.[0].ifalias // empty'; }
 
 # Every process of the range: its servers live in the namespace, its pods in the cgroup.
+# alive NODE: of one node: its servers, shims and pods, all in its cgroup.
 # Zombies are left out: where the first process does not reap, they stay for ever.
 alive() {
-  local inode pid rest
+  local below=$RANGE_NETNS${1:+/$1} inode pid rest
   {
-    if netns_exists; then
+    if [ $# = 0 ] && netns_exists; then
       inode=$(stat -Lc %i "$netns")
       find /proc -mindepth 3 -maxdepth 3 -path '/proc/[0-9]*/ns/net' -lname "net:\[$inode\]" 2>/dev/null | cut -d/ -f3
     fi
-    find /sys/fs/cgroup/"$RANGE_NETNS" /sys/fs/cgroup/*/"$RANGE_NETNS" -name cgroup.procs -exec cat {} + 2>/dev/null
+    find /sys/fs/cgroup/"$below" /sys/fs/cgroup/*/"$below" -name cgroup.procs -exec cat {} + 2>/dev/null
   } | sort -u | while read -r pid; do
     rest=$(cat "/proc/$pid/stat" 2>/dev/null) || continue
     case ${rest##*) } in [ZX]*) ;; *) echo "$pid" ;; esac
+  done
+}
+
+# end [NODE]: all at once, again and again: whoever restarts others dies with them.
+end() {
+  local round pids
+  for ((round = 0; round < 50; round++)); do
+    pids=$(alive "$@")
+    [ -n "$pids" ] || return 0
+    # shellcheck disable=SC2086
+    kill -9 $pids 2>/dev/null || true
+    sleep .1
+  done
+  echo "these processes of the range do not end: ${pids//$'\n'/ }" >&2
+  exit 1
+}
+
+# sweep FOLDER [NODE]: what a range or one of its nodes leaves outside its folder, and mounts below it.
+sweep() {
+  local below=$1/${2:-}
+  # Sockets of containerd's shims are outside the state folder; their addresses are in it.
+  find "$1"/${2:-*}/containerd/run -maxdepth 5 -name address -exec cat {} + 2>/dev/null |
+    grep -o '/run/containerd/s/[0-9a-f]*' | xargs -r rm -f
+  awk -v below="${below%/}/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r | xargs -r umount -l
+  # The kubelet also writes to a fixed place.
+  find /var/log/containers -lname "${below%/}/*" -delete 2>/dev/null || true
+}
+
+remove_cgroups() { find /sys/fs/cgroup/"$1" /sys/fs/cgroup/*/"$1" -depth -type d -exec rmdir {} \; 2>/dev/null || true; }
+
+# fill FROM TO: settings with the places and addresses of this range (and node) in them.
+fill() {
+  sed "s#@STATE@#$state#g; s#@NETNS@#$RANGE_NETNS#g; s#@SERVER_IP@#$server_ip#g; s#@SINK_IP@#$sink_ip#g; s#@NODE@#${node:-}#g; s#@NODE_IP@#${node_ip:-}#g" \
+    "$here/conf/$1" >"$2"
+}
+
+# sign NAME SUBJECT ALT_NAMES: a key and a certificate of the range's authority.
+sign() {
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$1.key" -subj "$2" 2>/dev/null |
+    openssl x509 -req -CA ca.crt -CAkey ca.key -days 30 -out "$1.crt" -extfile <(echo "subjectAltName=$3") 2>/dev/null
+}
+
+# user NAME SUBJECT FILE [ALT_NAMES]: a kubeconfig that holds all it needs.
+user() {
+  sign "$1" "$2" "${4:-DNS:$1}"
+  cat >"$3" <<KUBECONFIG
+apiVersion: v1
+kind: Config
+clusters: [{name: range, cluster: {server: "https://$server_ip:6443", certificate-authority-data: $(base64 -w0 ca.crt)}}]
+users: [{name: $1, user: {client-certificate-data: $(base64 -w0 "$1.crt"), client-key-data: $(base64 -w0 "$1.key")}}]
+contexts: [{name: range, context: {cluster: range, user: $1}}]
+current-context: range
+KUBECONFIG
+}
+
+# serve NAME CMD...: a server inside, on its own, its id recorded (exec: not a shell's).
+serve() {
+  local name=$1
+  shift
+  (exec setsid nsenter --net="$netns" "$@") >"$state/log/$name.log" 2>&1 </dev/null 9>&- &
+  echo $! >"$state/run/$name.pid"
+}
+
+# await WHAT CMD...: until the command works, for a minute.
+await() {
+  local what=$1 end=$((SECONDS + 60)) file
+  shift
+  until "$@" >/dev/null 2>&1; do
+    for file in "$state"/run/*.pid; do
+      [ -e "/proc/$(cat "$file")/ns" ] || fail "$(basename "$file" .pid) ended: $(tail -n 3 "$state/log/$(basename "$file" .pid).log")"
+    done
+    [ "$SECONDS" -lt "$end" ] || fail "no $what in time; see $state/log"
+    sleep .1
   done
 }
