@@ -1,11 +1,11 @@
-# What there is to do here. Nothing but Rust, Go and root on Debian 12 is needed: the rest is installed.
+# Needs Debian 12, root, Rust, Go and make; installs everything else.
 .PHONY: demo test bench package range range-down
 
-# Everything installed and built, the range up, a run on real pods, the range down.
+# Install and build everything, boot the range, run recon on real pods, take the range down.
 demo:
 	tests/demo
 
-# Everything checked.
+# Run every check.
 test:
 	tests/all
 
@@ -16,9 +16,10 @@ bench: range
 
 # Archives, checksums and the krew manifest, below target/package.
 package:
+	tests/install
 	krew/package
 
-# A real Kubernetes with no way out (tests/range/README.md).
+# A real, network-isolated Kubernetes (tests/range/README.md).
 range:
 	tests/range/up
 
