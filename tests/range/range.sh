@@ -21,6 +21,7 @@ fail() { echo "range: $*" >&2; exit 1; }
 
 hyperkube=$cache/bin/hyperkube
 pki=$state/pki
+procs=    # where `serve` enters a cgroup
 
 # Not `ip netns exec`: that remounts /sys and hides the cgroups.
 inside() { nsenter --net="$netns" "$@"; }
@@ -35,7 +36,7 @@ netns_exists() { [ "$(stat -fc %T "$netns" 2>/dev/null)" = nsfs ]; }
 owner() { inside ip -json link show br-node 2>/dev/null | jq -r '.[0].ifalias // empty'; }
 
 # Every process of the range: its servers live in the namespace, its pods in the cgroup.
-# alive NODE: of one node: its servers, shims and pods, all in its cgroup.
+# alive NODE: only those of one node: its servers, shims and pods, all in its cgroup.
 # Zombies are left out: where the first process does not reap, they stay for ever.
 alive() {
   local below=$RANGE_NETNS${1:+/$1} inode pid rest
@@ -51,7 +52,7 @@ alive() {
   done
 }
 
-# end [NODE]: all at once, again and again: whoever restarts others dies with them.
+# end [NODE]: kill all at once, repeatedly, so that no process restarts another.
 end() {
   local round pids
   for ((round = 0; round < 50; round++)); do
@@ -62,16 +63,21 @@ end() {
     sleep .1
   done
   echo "these processes of the range do not end: ${pids//$'\n'/ }" >&2
-  exit 1
+  return 1
 }
 
-# sweep FOLDER [NODE]: what a range or one of its nodes leaves outside its folder, and mounts below it.
+# shim_sockets FOLDER [NODE]: print the sockets of containerd's shims. They are outside the range's folder, beside those
+# of other containers of the machine; their addresses are in it.
+shim_sockets() {
+  find "$1"/${2:-node*}/containerd/run -maxdepth 5 -name address -exec cat {} + 2>/dev/null |
+    grep -o '/run/containerd/s/[0-9a-f]*' || true
+}
+
+# sweep FOLDER [NODE]: remove what a range or one of its nodes leaves outside its folder, and the mounts below it.
 sweep() {
   local below=$1/${2:-}
-  # Sockets of containerd's shims are outside the state folder; their addresses are in it.
-  find "$1"/${2:-*}/containerd/run -maxdepth 5 -name address -exec cat {} + 2>/dev/null |
-    grep -o '/run/containerd/s/[0-9a-f]*' | xargs -r rm -f
-  awk -v below="${below%/}/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r | xargs -r umount -l
+  shim_sockets "$@" | xargs -r rm -f
+  awk -v below="${below%/}/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r | xargs -r umount -l || true
   # The kubelet also writes to a fixed place.
   find /var/log/containers -lname "${below%/}/*" -delete 2>/dev/null || true
 }
@@ -103,21 +109,24 @@ current-context: range
 KUBECONFIG
 }
 
-# serve NAME CMD...: a server inside, on its own, its id recorded (exec: not a shell's).
+# serve NAME CMD...: start a server inside, in the cgroup of its node if procs names one, and record its process id
+# (exec: not a shell's).
 serve() {
   local name=$1
   shift
-  (exec setsid nsenter --net="$netns" "$@") >"$state/log/$name.log" 2>&1 </dev/null 9>&- &
+  ([ -z "$procs" ] || echo "$BASHPID" >"$procs"; exec setsid nsenter --net="$netns" "$@") \
+    >"$state/log/$name.log" 2>&1 </dev/null 9>&- &
   echo $! >"$state/run/$name.pid"
 }
 
 # await WHAT CMD...: until the command works, for a minute.
 await() {
-  local what=$1 end=$((SECONDS + 60)) file
+  local what=$1 end=$((SECONDS + 60)) file pid
   shift
   until "$@" >/dev/null 2>&1; do
     for file in "$state"/run/*.pid; do
-      [ -e "/proc/$(cat "$file")/ns" ] || fail "$(basename "$file" .pid) ended: $(tail -n 3 "$state/log/$(basename "$file" .pid).log")"
+      pid=$(cat "$file" 2>/dev/null) && [ -n "$pid" ] || continue    # another node's, which is added or removed now
+      [ -e "/proc/$pid/ns" ] || fail "$(basename "$file" .pid) ended: $(tail -n 3 "$state/log/$(basename "$file" .pid).log")"
     done
     [ "$SECONDS" -lt "$end" ] || fail "no $what in time; see $state/log"
     sleep .1
