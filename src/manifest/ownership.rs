@@ -1,0 +1,88 @@
+//! Which objects in a cluster belong to this tool, and so may be deleted.
+//!
+//! An object is ours if it is of a kind that a run creates, has a name that a run gives it, and carries the run
+//! label with a value in the form of a run id. A label alone is no proof: others copy labels.
+
+use std::collections::BTreeMap;
+
+use super::{ANCHOR, ATTACKER, Kind, RUN_LABEL, VICTIM};
+use crate::plan::RunId;
+
+/// The run that an object's labels name; `None` if the label is absent or not in the form of a run id.
+pub fn run_of(labels: &BTreeMap<String, String>) -> Option<&str> {
+    let run = labels.get(RUN_LABEL)?;
+    RunId::matches(run).then_some(run)
+}
+
+/// Whether an object with this kind, name and labels was created by a run.
+pub fn is_ours(kind: Kind, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    run_of(labels).is_some_and(|run| is_run_name(kind, name, run))
+}
+
+/// Whether `run` gives this name to an object of this kind. A namespace may have any name.
+pub fn is_run_name(kind: Kind, name: &str, run: &str) -> bool {
+    let purposes: &[&str] = match kind {
+        Kind::Namespace => return true,
+        Kind::Job => return name == ANCHOR,
+        Kind::Pod | Kind::Service => return name == VICTIM || name == ATTACKER,
+        Kind::ServiceAccount => &["pods"],
+        // Version 0.1 kept the gate in a ConfigMap.
+        Kind::ConfigMap => &["gate", "steps"],
+        Kind::Secret => &["gate", "key"],
+        Kind::NetworkPolicy => &["victim"],
+    };
+    purposes.iter().any(|purpose| name == run_name(purpose, run))
+}
+
+/// The name of an object that carries the run id.
+pub(super) fn run_name(purpose: &str, run: &str) -> String {
+    format!("mdc-simulation-{purpose}-{run}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{OWNER, OWNER_LABEL, render};
+    use crate::plan::tests::plan;
+
+    #[test]
+    fn every_rendered_object_is_ours() {
+        for manifest in render(&plan(None), "user").all() {
+            let labels = manifest.object["metadata"]["labels"].clone();
+            let labels = serde_json::from_value(labels).unwrap();
+            assert!(
+                is_ours(manifest.kind, &manifest.name, &labels),
+                "{}",
+                manifest.reference()
+            );
+        }
+    }
+
+    #[test]
+    fn objects_of_others_are_not_ours() {
+        let labels = |pairs: &[(&str, &str)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            pairs.collect::<BTreeMap<_, _>>()
+        };
+        let run = labels(&[(RUN_LABEL, "abcdefgh")]);
+        let name = "mdc-simulation-key-abcdefgh";
+        assert!(is_ours(Kind::Secret, name, &run));
+        for (kind, name, labels) in [
+            (Kind::Secret, name, labels(&[(OWNER_LABEL, OWNER)])),
+            (Kind::Namespace, "empty-team", labels(&[(OWNER_LABEL, OWNER)])),
+            (Kind::Secret, name, labels(&[(RUN_LABEL, "")])),
+            (Kind::Secret, name, labels(&[(RUN_LABEL, "ABCDEFGH")])),
+            (Kind::Secret, name, labels(&[(RUN_LABEL, "hgfedcba")])),
+            (Kind::Secret, "db-password", run.clone()),
+            (Kind::Secret, "mdc-simulation-precious-abcdefgh", run.clone()),
+            (Kind::Secret, "mdc-simulation-abcdefgh", run.clone()),
+            (Kind::Secret, "abcdefgh", run.clone()),
+            (Kind::Pod, "mdc-simulation-third", run.clone()),
+            (Kind::Job, "nightly", run.clone()),
+        ] {
+            assert!(!is_ours(kind, name, &labels), "{kind:?} {name} {labels:?}");
+        }
+    }
+}
