@@ -1,34 +1,40 @@
 //! Carries out a parsed command line: connect, plan, act, report.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable as _};
+use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
 use crate::cli::values::ReportFile;
 use crate::cli::{
-    self, Action, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify, VerifyOptions,
+    self, Action, Cleanup, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify, VerifyOptions,
 };
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Environment, Target};
-use crate::cluster::{Cluster, DEFAULT_REQUEST_TIMEOUT};
+use crate::cluster::explain::Cause;
+use crate::cluster::{Cluster, ClusterError, DEFAULT_REQUEST_TIMEOUT};
 use crate::completion;
-use crate::consent::consent;
+use crate::consent::{confirm, consent, system_namespace};
 use crate::defender::alerts;
 use crate::defender::marks::Marks;
 use crate::doctor;
-use crate::engine::{self, Event, Events, Started, Stop};
+use crate::engine::{self, Event, Events, LeftRun, Standing, Started, Stop};
 use crate::exit::Exit;
+use crate::guard;
 use crate::history::{self, History};
 use crate::manifest::{self, ATTACKER, RUN_LABEL, VICTIM};
 use crate::plan::{DEFAULT_NAMESPACE, Options, Plan};
 use crate::report::{self, OutputFile, Report, export, show_events};
 use crate::result::{
-    Admission, AlertExpectation, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, NOTE_SCHEMA, Note, PLAN_SCHEMA,
-    PlanResult, PlannedObject, PlannedStep, Problem, RUN_SCHEMA, RunResult, ScenarioResult, Verification,
-    expectations,
+    self, Admission, AlertExpectation, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, NOTE_SCHEMA, Note,
+    PLAN_SCHEMA, PlanResult, PlannedObject, PlannedStep, Problem, RUN_SCHEMA, RunResult, ScenarioResult,
+    SkippedRun, Verification, expectations,
 };
 use crate::scenario::{Scenario, catalogue};
 use crate::schema;
@@ -113,27 +119,15 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             report.doctor(&result);
             Ok(result.exit)
         }
-        Action::Cleanup(run) => {
-            let (cluster, _, info) = open(&connect, request_timeout, &agent(None), &events)?;
+        Action::Cleanup(asked) => {
+            let connection = open(&connect, request_timeout, &agent(None), &events)?;
             let show = tokio::spawn(show_events(report.clone(), receiver));
-            let cleaned = engine::cleanup(&cluster, namespace.as_deref(), run.as_deref(), &events).await;
-            drop((events, cluster));
+            let result = cleanup(&asked, namespace.as_deref(), connection, &events).await;
+            drop(events);
             let _ = show.await;
-            let (namespaces, cleanup) = cleaned?;
-            let exit = if cleanup.is_clean() {
-                Exit::Ok
-            } else {
-                Exit::LeftBehind
-            };
-            report.cleanup(&CleanupResult {
-                schema: CLEANUP_SCHEMA,
-                cluster: info,
-                namespaces,
-                cleanup,
-                exit,
-                exit_code: exit.code(),
-            });
-            Ok(exit)
+            let result = result?;
+            report.cleanup(&result);
+            Ok(result.exit)
         }
         Action::List => {
             report.list(catalogue::all());
@@ -222,6 +216,154 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
     }
 }
 
+/// Removes what runs left: looks for it, asks, and removes what was confirmed.
+async fn cleanup(
+    asked: &Cleanup,
+    namespace: Option<&str>,
+    (cluster, _, mut info): Connection,
+    events: &Events,
+) -> Result<CleanupResult, Problem> {
+    if let Some(name) = namespace
+        && guard::is_system_namespace(name)
+        && !asked.allow_system_namespace
+    {
+        return Err(system_namespace(name));
+    }
+    let search = async || {
+        futures::try_join!(
+            cluster.whoami(),
+            engine::find_runs(&cluster, namespace, asked.run.as_deref())
+        )
+    };
+    let retries = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500));
+    let busy = |error: &ClusterError| matches!(error.explained.cause, Cause::Busy | Cause::TimedOut);
+    let (user, found) = search.retry(retries).when(busy).await?;
+    info.user = user;
+    if let (Some(run), []) = (&asked.run, &found[..]) {
+        let place = namespace.map_or_else(|| "any namespace".to_owned(), |name| format!("namespace {name}"));
+        return Err(Problem {
+            message: format!("run {run} has no objects in {place} of {}", info.server),
+            hint: Some("list the runs that have: kubectl defender-sim cleanup --dry-run".to_owned()),
+            details: vec![],
+            exit: Exit::NotStarted,
+        });
+    }
+    let now = Timestamp::now();
+    let (mut selected, mut skipped) = (vec![], vec![]);
+    for run in found {
+        match reason_to_skip(&run, asked, info.user.as_deref(), now) {
+            None => selected.push(run),
+            Some(reason) => skipped.push(SkippedRun {
+                run: run.run,
+                namespace: run.namespace,
+                user: run.user,
+                deadline: run.deadline,
+                reason,
+            }),
+        }
+    }
+    let mut cleanup = result::Cleanup {
+        verified: true,
+        ..result::Cleanup::default()
+    };
+    let mut would_remove = vec![];
+    if asked.dry_run {
+        let named = selected.iter().flat_map(|run| {
+            run.objects
+                .iter()
+                .map(|object| format!("{}: {object}", run.namespace))
+        });
+        would_remove.extend(named);
+    } else if !selected.is_empty() {
+        if !asked.yes {
+            let text = cleanup_question(&selected, &info, now);
+            confirm(
+                text,
+                "to remove them, add --yes; to list them, --dry-run".to_owned(),
+                events,
+            )
+            .await?;
+        }
+        // One after the other in a namespace, since they may share it.
+        let mut spaces: BTreeMap<&str, Vec<&LeftRun>> = BTreeMap::new();
+        for run in &selected {
+            spaces.entry(&run.namespace).or_default().push(run);
+        }
+        let parts = spaces.into_values().map(async |runs| {
+            let mut parts = vec![];
+            for run in runs {
+                parts.push(engine::remove_run(&cluster, run, events).await);
+            }
+            parts
+        });
+        for part in join_all(parts).await.into_iter().flatten() {
+            cleanup.absorb(part);
+        }
+    }
+    let exit = if cleanup.is_clean() {
+        Exit::Ok
+    } else {
+        Exit::LeftBehind
+    };
+    let namespaces: BTreeSet<String> = selected.into_iter().map(|run| run.namespace).collect();
+    Ok(CleanupResult {
+        schema: CLEANUP_SCHEMA,
+        cluster: info,
+        namespaces: namespaces.into_iter().collect(),
+        would_remove,
+        skipped,
+        cleanup,
+        exit,
+        exit_code: exit.code(),
+    })
+}
+
+/// Why `cleanup` leaves a run alone; `None` if it removes it.
+fn reason_to_skip(run: &LeftRun, asked: &Cleanup, user: Option<&str>, now: Timestamp) -> Option<String> {
+    if guard::is_system_namespace(&run.namespace) && !asked.allow_system_namespace {
+        return Some("in a system namespace (--allow-system-namespace)".to_owned());
+    }
+    if asked.run.is_some() || asked.force {
+        return None;
+    }
+    if run.standing(now) == Standing::InProgress {
+        return Some(match run.deadline {
+            Some(deadline) => format!("may be in progress until {deadline:.0}"),
+            None => "may be starting".to_owned(),
+        });
+    }
+    let other = run
+        .user
+        .as_deref()
+        .zip(user)
+        .is_some_and(|(owner, user)| owner != user);
+    other.then(|| "started by another user".to_owned())
+}
+
+/// The question before a cleanup, a paragraph a line: every run with its owner and its state.
+fn cleanup_question(runs: &[LeftRun], info: &ClusterInfo, now: Timestamp) -> String {
+    let mut text = format!("cleanup in {info}\n");
+    for run in runs {
+        let owner = run
+            .user
+            .as_ref()
+            .map_or_else(String::new, |user| format!(" of {user}"));
+        let state = match (run.standing(now), run.deadline) {
+            (Standing::InProgress, Some(deadline)) => format!("may be IN PROGRESS until {deadline:.0}"),
+            (Standing::InProgress, None) => "may be STARTING".to_owned(),
+            (Standing::Ended, Some(deadline)) => format!("ended at {deadline:.0} at the latest"),
+            (Standing::Ended, None) => "ended".to_owned(),
+        };
+        let objects = counted(run.objects.len(), "object");
+        let _ = writeln!(
+            text,
+            "run {}{owner} in namespace {}: {objects}, {state}",
+            run.run, run.namespace
+        );
+    }
+    text + "Remove them? [y/N]"
+}
+
 /// Runs `plan`: files first, then the cluster, then the answer.
 async fn attack(
     run: &Run,
@@ -257,7 +399,10 @@ async fn attack(
         consent(run, plan, &target, started, &events).await?;
         note.map_or(Ok(()), |file| {
             file.write(&report::json(&soc_note(plan, started, agent)))
-        })
+        })?;
+        // Kept if this process does not live to write the result.
+        keep_record(&engine::unfinished(plan, started), &events);
+        Ok(())
     };
     let mut sensing = None;
     let attack = Box::pin(engine::run(&cluster, plan, info, consent, &stop, &events));
@@ -367,7 +512,7 @@ async fn unless_stopped<T>(
             message: "interrupted before alerts could be read".to_owned(),
             hint: None,
             details: vec![],
-            exit: Exit::Interrupted,
+            exit: stop.exit(),
         }),
     }
 }
@@ -427,11 +572,7 @@ async fn look(
 /// What a look for alerts means for the process.
 fn judged(result: &RunResult, stop: &Stop) -> Exit {
     let missing = result.verification.as_ref().is_some_and(Verification::is_wrong);
-    let base = if stop.requested() {
-        Exit::Interrupted
-    } else {
-        Exit::Ok
-    };
+    let base = if stop.requested() { stop.exit() } else { Exit::Ok };
     match &result.unread {
         Some(problem) => base.worse(problem.exit),
         None if missing => base.worse(Exit::AlertMissing),
@@ -462,6 +603,7 @@ fn unrecorded(
         node: None,
         started,
         ended,
+        clock_offset_seconds: None,
         scenarios: scenarios.collect(),
         problem: None,
         cleanup: None,

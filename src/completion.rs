@@ -19,7 +19,7 @@ use clap_complete::engine::{self, ArgValueCandidates, ArgValueCompleter, Complet
 use crate::cli;
 use crate::cluster::connect::{self, Environment};
 use crate::cluster::kubeconfig::{self, Entry};
-use crate::cluster::{self, Cluster, Found};
+use crate::cluster::{self, Cluster, Found, Which};
 use crate::exit::Exit;
 use crate::history::History;
 use crate::manifest::Kind;
@@ -230,7 +230,14 @@ fn ask(
     runtime.block_on(async {
         let cluster = Cluster::new(connect::client(config, agent, |_| ()).ok()?, BOUND);
         cluster
-            .list(kind, place(namespace).as_deref(), selector)
+            .list(
+                kind,
+                place(namespace).as_deref(),
+                Which {
+                    labels: selector,
+                    ..Which::default()
+                },
+            )
             .await
             .ok()
     })

@@ -1,4 +1,4 @@
-//! Whether a run may begin: the last word before the first change.
+//! Whether a command may change the cluster: guards and the question before the first change.
 
 use tokio::sync::oneshot;
 
@@ -50,28 +50,48 @@ pub async fn consent(
             Some(format!("to run {place} all the same: --allow-production")),
         ));
     }
+    if guard::is_system_namespace(&started.namespace) && !run.allow_system_namespace {
+        return Err(system_namespace(&started.namespace));
+    }
     if run.yes {
         return Ok(());
     }
     let keep = if plan.options.keep {
         "They stay until the deadline."
     } else {
-        "All of it is removed again."
+        "Everything is deleted afterwards."
     };
-    let text = format!("{place}\nTwo pods are made there, and one attacks the other. {keep}\nGo on? [y/N]");
+    let text =
+        format!("{place}\nThis creates two pods there, one attacking the other. {keep}\nContinue? [y/N]");
+    confirm(text, format!("to run {place}, add --yes"), events).await
+}
+
+/// Asks a question that is answered yes or no, before anything is changed.
+///
+/// # Errors
+/// If the answer is not yes; if there is no terminal, with `hint`.
+pub async fn confirm(text: String, hint: String, events: &Events) -> Result<(), Problem> {
     let (sender, answer) = oneshot::channel();
     events.send(Event::Ask(Question { text, answer: sender }));
     match answer.await {
         Ok(Answer::Yes) => Ok(()),
         Ok(Answer::No) => Err(refusal(
-            "not run: the answer was not yes; nothing was made".to_owned(),
+            "aborted: not confirmed; nothing was changed".to_owned(),
             None,
         )),
         Ok(Answer::Nobody) | Err(_) => Err(refusal(
-            "not run: there is no terminal to ask at whether to go on; nothing was made".to_owned(),
-            Some(format!("to run {place}: --yes")),
+            "cannot prompt for confirmation: not a terminal; nothing was changed".to_owned(),
+            Some(hint),
         )),
     }
+}
+
+/// The refusal to act in a system namespace.
+pub fn system_namespace(name: &str) -> Problem {
+    refusal(
+        format!("{name} is a system namespace; nothing was changed"),
+        Some("use another one with -n, or add --allow-system-namespace".to_owned()),
+    )
 }
 
 fn refusal(message: String, hint: Option<String>) -> Problem {

@@ -25,33 +25,39 @@ pub enum Exit {
     AlertMissing,
     /// Something of a run is left in the cluster, or its removal could not be verified.
     LeftBehind,
-    /// Stopped by a signal (128 + SIGINT, as shells have it); a run cleans up first.
+    /// The terminal was closed (128 + SIGHUP, as in shells); a run cleans up first.
+    HungUp,
+    /// Stopped by Ctrl-C (128 + SIGINT); a run cleans up first.
     Interrupted,
+    /// Asked to terminate (128 + SIGTERM); a run cleans up first.
+    Terminated,
 }
 
 impl Exit {
     /// Every code, in ascending order, with the sentence the documentation prints for it.
-    pub const ALL: [(Exit, &'static str); 8] = [
+    pub const ALL: [(Exit, &'static str); 10] = [
         (
             Exit::Ok,
-            "nothing failed: every step proved or skipped, nothing left behind",
+            "success: every step was proved or skipped and the cluster is clean",
         ),
         (Exit::Bug, "a bug in this program"),
         (Exit::Usage, "the command line cannot be used"),
         (
             Exit::NotStarted,
-            "could not start: unreachable, no rights, or refused",
+            "could not start: unreachable, missing rights, or refused",
         ),
         (Exit::NotProved, "a step was not proved"),
         (
             Exit::AlertMissing,
-            "an alert is missing, came that must not, or could not be read",
+            "an expected alert is missing, an unexpected one was raised, or alerts could not be read",
         ),
         (
             Exit::LeftBehind,
-            "something is left behind, or clean-up could not be verified",
+            "objects were left behind, or cleanup could not be verified",
         ),
+        (Exit::HungUp, "the terminal was closed"),
         (Exit::Interrupted, "interrupted"),
+        (Exit::Terminated, "terminated"),
     ];
 
     /// The number given to the operating system.
@@ -64,7 +70,9 @@ impl Exit {
             Exit::NotProved => 4,
             Exit::AlertMissing => 5,
             Exit::LeftBehind => 6,
+            Exit::HungUp => 129,
             Exit::Interrupted => 130,
+            Exit::Terminated => 143,
         }
     }
 
@@ -91,10 +99,12 @@ impl Exit {
             Exit::AlertMissing => 1,
             Exit::NotProved => 2,
             Exit::NotStarted => 3,
-            Exit::Interrupted => 4,
-            Exit::Usage => 5,
-            Exit::LeftBehind => 6,
-            Exit::Bug => 7,
+            Exit::HungUp => 4,
+            Exit::Terminated => 5,
+            Exit::Interrupted => 6,
+            Exit::Usage => 7,
+            Exit::LeftBehind => 8,
+            Exit::Bug => 9,
         }
     }
 }
@@ -112,7 +122,7 @@ mod tests {
     #[test]
     fn every_code_is_listed_once_in_ascending_order() {
         let codes: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 130]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 129, 130, 143]);
     }
 
     #[test]

@@ -9,6 +9,31 @@ const KEYS: [&str; 5] = ["env", "environment", "stage", "tier", "lifecycle"];
 /// Before such a word, each of these turns it into its opposite.
 const NEGATIONS: [&str; 3] = ["non", "not", "pre"];
 
+/// Whether a namespace belongs to the cluster itself or to a platform component: most policies leave it out, and
+/// no run belongs there.
+///
+/// ```
+/// use defender_sim::guard::is_system_namespace;
+/// assert!(is_system_namespace("kube-system") && is_system_namespace("openshift-ingress"));
+/// assert!(!is_system_namespace("default") && !is_system_namespace("kubernetes-training"));
+/// ```
+pub fn is_system_namespace(name: &str) -> bool {
+    const NAMES: [&str; 10] = [
+        "aks-command",
+        "app-routing-system",
+        "calico-apiserver",
+        "calico-system",
+        "cattle-system",
+        "gatekeeper-system",
+        "istio-system",
+        "mdc",
+        "openshift",
+        "tigera-operator",
+    ];
+    const PREFIXES: [&str; 6] = ["kube-", "openshift-", "azure-", "gke-", "gmp-", "amazon-"];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// A label that was seen on an object of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {

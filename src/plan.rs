@@ -22,6 +22,23 @@ pub const DEFAULT_REGISTRY: &str = "ghcr.io/microsoft/defender-for-cloud/attacks
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunId(String);
 
+impl RunId {
+    /// Number of characters of an id.
+    const LENGTH: usize = 8;
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+    /// Whether `text` has the form of a run id.
+    ///
+    /// ```
+    /// use defender_sim::plan::RunId;
+    /// assert!(RunId::matches("q33wg4p3"));
+    /// assert!(!RunId::matches("Q33WG4P3") && !RunId::matches("q33wg4p") && !RunId::matches("q33wg4p1"));
+    /// ```
+    pub fn matches(text: &str) -> bool {
+        text.len() == Self::LENGTH && text.bytes().all(|byte| Self::ALPHABET.contains(&byte))
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -139,10 +156,9 @@ impl Plan {
         random: [u8; 64],
         now: Timestamp,
     ) -> Self {
-        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        let run = random[..8]
+        let run = random[..RunId::LENGTH]
             .iter()
-            .map(|b| char::from(ALPHABET[usize::from(b % 32)]))
+            .map(|b| char::from(RunId::ALPHABET[usize::from(b % 32)]))
             .collect();
         let namespace = Namespace {
             given: namespace.is_some(),

@@ -45,6 +45,10 @@ pub struct RunResult {
     pub started: jiff::Timestamp,
     /// When it ended, clean-up included.
     pub ended: jiff::Timestamp,
+    /// Seconds by which the cluster's clock was ahead of the clock of the machine that started the run, if they
+    /// differed. Every time in this document is the cluster's.
+    #[serde(default)]
+    pub clock_offset_seconds: Option<i64>,
     /// What became of each scenario.
     pub scenarios: Vec<ScenarioResult>,
     /// What kept the run from going on, where something did.
@@ -63,6 +67,22 @@ pub struct RunResult {
     pub exit: Exit,
     /// The number of that.
     pub exit_code: u8,
+}
+
+impl RunResult {
+    /// The same result with every time moved by `offset`, from this machine's clock to the cluster's: alerts carry
+    /// the times of nodes and of Azure, and neither follows a wrong clock of a laptop.
+    #[must_use]
+    pub fn in_cluster_time(mut self, offset: jiff::SignedDuration) -> Self {
+        let shift = |time: &mut jiff::Timestamp| *time = time.saturating_add(offset).unwrap_or(*time);
+        shift(&mut self.started);
+        shift(&mut self.ended);
+        self.kept_until.iter_mut().for_each(shift);
+        let steps = self.scenarios.iter_mut().flat_map(|scenario| &mut scenario.steps);
+        steps.filter_map(|step| step.begun.as_mut()).for_each(shift);
+        self.clock_offset_seconds = Some(offset.as_secs());
+        self
+    }
 }
 
 /// Which cluster, as whom.
@@ -361,8 +381,12 @@ pub struct CleanupResult {
     pub schema: &'static str,
     /// Which cluster.
     pub cluster: ClusterInfo,
-    /// Which namespaces held something of this tool.
+    /// Namespaces that held objects of this tool.
     pub namespaces: Vec<String>,
+    /// Objects that a dry run would remove.
+    pub would_remove: Vec<String>,
+    /// Runs that were left alone.
+    pub skipped: Vec<SkippedRun>,
     /// What was done.
     #[serde(flatten)]
     pub cleanup: Cleanup,
@@ -370,6 +394,22 @@ pub struct CleanupResult {
     pub exit: Exit,
     /// The number of that.
     pub exit_code: u8,
+}
+
+/// A run that `cleanup` found and left alone.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SkippedRun {
+    /// The run.
+    pub run: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Who started it, if its record says so.
+    pub user: Option<String>,
+    /// When the cluster ends it, if its record says so.
+    pub deadline: Option<jiff::Timestamp>,
+    /// Why it was left alone.
+    pub reason: String,
 }
 
 /// What a run would do; what the API server says to that, where it was asked.

@@ -53,8 +53,8 @@ pub enum Action {
     Run(Box<Run>),
     /// Say whether scenarios could be run here, and their alerts raised.
     Doctor(Box<Doctor>),
-    /// Remove what earlier runs left; only this run, if given.
-    Cleanup(Option<String>),
+    /// Remove what runs left.
+    Cleanup(Cleanup),
     /// Print versions.
     Version,
     /// Print the scenarios there are.
@@ -98,6 +98,8 @@ pub struct Run {
     pub yes: bool,
     /// Whether the cluster may look like production.
     pub allow_production: bool,
+    /// Whether the namespace may be one of the cluster itself.
+    pub allow_system_namespace: bool,
     /// Words that mean production.
     pub production_words: Vec<String>,
     /// Where the note for those who watch the cluster goes, if one is asked for.
@@ -106,6 +108,27 @@ pub struct Run {
     pub reports: Vec<ReportFile>,
     /// Whether alerts are looked for afterwards, and how.
     pub verify: Option<VerifyOptions>,
+}
+
+/// A cleanup, as requested.
+#[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
+pub struct Cleanup {
+    /// Remove this run only, whatever its state
+    #[arg(long, value_name = "RUN", value_parser = values::run)]
+    pub run: Option<String>,
+    /// Also remove runs in progress and runs of other users
+    #[arg(long)]
+    pub force: bool,
+    /// Print what would be removed, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Skip the confirmation prompt (required when not at a terminal)
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Allow namespaces of the cluster itself, such as kube-system
+    #[arg(long)]
+    pub allow_system_namespace: bool,
 }
 
 /// An examination, as asked for.
@@ -326,15 +349,12 @@ struct Root {
 enum Fixed {
     /// Remove what runs left, from any machine
     #[command(
-        long_about = "Remove what runs left, from any machine: every object that carries this tool's \
-                            label, and every namespace that this tool made. A run that is under way is \
-                            removed too: -n keeps to one namespace, --run to one run."
+        long_about = "Remove what runs left, from any machine: the objects of each run, and the namespace if \
+                            the run created it and it holds nothing else. Runs in progress and runs of other \
+                            users are left alone, unless --run names one or --force is given. -n limits this \
+                            to one namespace."
     )]
-    Cleanup {
-        /// Remove only this run
-        #[arg(long, value_name = "RUN")]
-        run: Option<String>,
-    },
+    Cleanup(Cleanup),
     /// Print the version of this tool and of the cluster
     Version,
     /// Print the scenarios there are
@@ -558,6 +578,9 @@ struct RunArgs {
     /// Run although names or labels look like production
     #[arg(long)]
     allow_production: bool,
+    /// Run in a namespace of the cluster itself, such as kube-system
+    #[arg(long)]
+    allow_system_namespace: bool,
     /// Leave the pods for a look, until the deadline
     #[arg(long)]
     keep: bool,
@@ -836,7 +859,11 @@ fn color(arguments: &[OsString]) -> ColorChoice {
 pub fn unfinished(words: &[OsString]) -> Option<(ConnectOptions, Option<String>)> {
     if let Err(error) = command().try_get_matches_from(words) {
         let missing = [ErrorKind::MissingSubcommand, ErrorKind::MissingRequiredArgument];
-        if !missing.contains(&error.kind()) {
+        // A run ID that is being typed is no valid one yet.
+        let of_run = error.get(ContextKind::InvalidArg).is_some_and(
+            |argument| matches!(argument, ContextValue::String(name) if name.starts_with("--run ")),
+        );
+        if !missing.contains(&error.kind()) && !of_run {
             return None;
         }
     }
@@ -860,7 +887,7 @@ fn invocation(
     let (name, sub) = matches.subcommand().expect("clap requires a subcommand");
     let global = Global::from_arg_matches(sub)?;
     let action = match name {
-        "cleanup" => Action::Cleanup(sub.get_one::<String>("run").cloned()),
+        "cleanup" => Action::Cleanup(Cleanup::from_arg_matches(sub)?),
         "version" => Action::Version,
         "list" => Action::List,
         "alerts" => Action::Alerts,
@@ -940,6 +967,7 @@ fn invocation(
                 dry_run: run.dry_run,
                 yes: run.yes,
                 allow_production: run.allow_production,
+                allow_system_namespace: run.allow_system_namespace,
                 production_words: run.settings.production_words.clone(),
                 soc_note: run.soc_note,
                 reports: run.report,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::azure::LoginKind;
 use crate::defender::facts::Premise;
 use crate::manifest;
+use crate::plan::RunId;
 use crate::report::export;
 use crate::secret::Secret;
 use crate::verify::LOGINS;
@@ -20,6 +21,16 @@ pub struct ReportFile {
     pub kind: export::Kind,
     /// Where to.
     pub path: PathBuf,
+}
+
+/// A run id, also in the form in which `-o name` prints it: `run/q33wg4p3`.
+pub(super) fn run(text: &str) -> Result<String, String> {
+    let id = text.strip_prefix("run/").unwrap_or(text);
+    if RunId::matches(id) {
+        Ok(id.to_owned())
+    } else {
+        Err("expected a run ID: eight lower-case letters and digits".to_owned())
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the form clap wants of a value parser")]

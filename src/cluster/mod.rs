@@ -7,12 +7,14 @@ pub mod connect;
 pub mod explain;
 pub mod kubeconfig;
 mod others;
+mod survey;
 pub mod warnings;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::{AsyncBufRead, Stream, StreamExt, TryStreamExt, future, stream};
+use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
@@ -23,17 +25,16 @@ use kube::api::{
     Preconditions,
 };
 use kube::core::{GroupVersionKind, PartialObjectMeta};
-use kube::discovery::{Discovery, Scope, verbs};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
 use crate::defender::marks::Marks;
 use crate::defender::sensor::Cloud;
 use crate::guard::Label;
-use crate::manifest::{Kind, Manifest, OWNER, OWNER_LABEL, RUN_LABEL, Right};
-use crate::untrusted;
+use crate::manifest::{self, Kind, Manifest, OWNER, RUN_LABEL, Right};
 use explain::{Cause, Explained, explain, explain_watch};
 pub use others::Which;
+pub use survey::Survey;
 
 /// Bound of one call unless the user gives another; watches and followed logs are bounded by their callers.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -85,19 +86,25 @@ pub struct Found {
     pub labels: BTreeMap<String, String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Whether it is already being removed.
+    /// UIDs of its owners.
+    pub owners: Vec<String>,
+    /// What has to happen before it can be deleted.
+    pub finalizers: Vec<String>,
+    /// When the API server created it, to the second; `None` if it does not exist yet.
+    pub created: Option<Timestamp>,
+    /// Whether its deletion has started.
     pub terminating: bool,
 }
 
 impl Found {
-    /// Whether this tool made it.
+    /// Whether a run created it; see [`manifest::is_ours`].
     pub fn is_ours(&self) -> bool {
-        self.labels.get(OWNER_LABEL).is_some_and(|owner| owner == OWNER)
+        manifest::is_ours(self.kind, &self.name, &self.labels)
     }
 
-    /// The run it belongs to.
+    /// The run it belongs to, as its labels name it.
     pub fn run(&self) -> Option<&str> {
-        self.labels.get(RUN_LABEL).map(String::as_str)
+        manifest::run_of(&self.labels)
     }
 
     /// Kind and name as kubectl prints them.
@@ -113,16 +120,23 @@ impl Found {
             uid: object.uid().unwrap_or_default(),
             labels: object.labels().clone(),
             annotations: object.annotations().clone(),
+            owners: object
+                .owner_references()
+                .iter()
+                .map(|owner| owner.uid.clone())
+                .collect(),
+            finalizers: object.finalizers().to_vec(),
+            created: object.creation_timestamp().map(|time| time.0),
             terminating: object.meta().deletion_timestamp.is_some(),
         }
     }
 }
 
-/// Labels of everything this tool made, or of one run.
+/// Label selector of one run, or of every run. What it selects is ours only if [`Found::is_ours`] agrees.
 pub fn selector(run: Option<&str>) -> String {
     match run {
-        Some(run) => format!("{OWNER_LABEL}={OWNER},{RUN_LABEL}={run}"),
-        None => format!("{OWNER_LABEL}={OWNER}"),
+        Some(run) => format!("{RUN_LABEL}={run}"),
+        None => RUN_LABEL.to_owned(),
     }
 }
 
@@ -250,30 +264,53 @@ impl Cluster {
         Ok(found.map(|object| Found::new(kind, &object)))
     }
 
-    /// The objects of one kind that this tool made, in one namespace or in all.
-    pub async fn list(&self, kind: Kind, namespace: Option<&str>, selector: &str) -> Result<Vec<Found>> {
-        let api = self.api(kind, namespace);
-        let mut parameters = ListParams::default().labels(selector).limit(PAGE);
+    /// The objects of one kind that a selector matches, in one namespace or in all.
+    pub async fn list(&self, kind: Kind, namespace: Option<&str>, which: Which<'_>) -> Result<Vec<Found>> {
+        let parameters = ListParams::default().labels(which.labels).fields(which.fields);
         let mut found = vec![];
-        loop {
-            let page = self
-                .call(
-                    || format!("list {} in {}", kind.plural(), place(namespace)),
-                    api.list_metadata(&parameters),
-                )
-                .await?;
-            found.extend(page.items.iter().map(|object| Found::new(kind, object)));
-            match page.metadata.continue_.filter(|next| !next.is_empty()) {
-                Some(next) => parameters.continue_token = Some(next),
-                None => return Ok(found),
-            }
-        }
+        let what = format!("{} in {}", kind.plural(), place(namespace));
+        self.each_metadata(self.api(kind, namespace), &parameters, what, |object| {
+            found.push(Found::new(kind, &object));
+            true
+        })
+        .await?;
+        Ok(found)
     }
 
-    /// Everything this tool made in one namespace or in all, but for namespaces themselves.
-    pub async fn list_all(&self, namespace: Option<&str>, selector: &str) -> Result<Vec<Found>> {
-        let lists = Kind::NAMESPACED.map(|kind| self.list(kind, namespace, selector));
-        Ok(future::try_join_all(lists).await?.concat())
+    /// Objects of every run or of `run`, in one namespace or in all, without namespaces themselves. Objects that
+    /// carry the run label and are not ours are left out.
+    pub async fn list_ours(&self, namespace: Option<&str>, run: Option<&str>) -> Result<Vec<Found>> {
+        let labels = selector(run);
+        let which = Which {
+            labels: &labels,
+            ..Which::default()
+        };
+        let lists = Kind::NAMESPACED.map(|kind| self.list(kind, namespace, which));
+        let found = future::try_join_all(lists).await?.into_iter().flatten();
+        Ok(found.filter(Found::is_ours).collect())
+    }
+
+    /// Hands the metadata of each object to `each`, page by page, until there are no more or it returns `false`.
+    async fn each_metadata(
+        &self,
+        api: Api<DynamicObject>,
+        parameters: &ListParams,
+        what: String,
+        mut each: impl FnMut(PartialObjectMeta<DynamicObject>) -> bool,
+    ) -> Result<()> {
+        let mut parameters = parameters.clone().limit(PAGE);
+        loop {
+            let page = self
+                .call(|| format!("list {what}"), api.list_metadata(&parameters))
+                .await?;
+            if !page.items.into_iter().all(&mut each) {
+                return Ok(());
+            }
+            match page.metadata.continue_.filter(|next| !next.is_empty()) {
+                Some(next) => parameters.continue_token = Some(next),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Makes an object that must not be there yet; gives it also as the API server has it now.
@@ -374,16 +411,22 @@ impl Cluster {
         Ok(Found::new(manifest.kind, &made))
     }
 
-    /// Merges `patch`, which names the pod's UID, into a pod of ours: another one of that name is not changed.
-    pub async fn patch_pod(&self, namespace: &str, name: &str, patch: &serde_json::Value) -> Result<()> {
-        let api = self.api(Kind::Pod, Some(namespace));
+    /// Merges `patch`, which names the object's UID, into an object of ours: another one of that name is not changed.
+    pub async fn patch(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        patch: &serde_json::Value,
+    ) -> Result<()> {
+        let api = self.api(kind, Some(namespace));
         let parameters = PatchParams {
             field_manager: Some(OWNER.to_owned()),
             ..PatchParams::default()
         };
         let patch = Patch::Merge(patch);
         self.call(
-            || format!("patch pod/{name}"),
+            || format!("patch {}/{name}", kind.singular()),
             api.patch_metadata(name, &parameters, &patch),
         )
         .await?;
@@ -414,15 +457,23 @@ impl Cluster {
         }
     }
 
-    /// Ends when the object is gone, or another one has its name. The caller bounds it.
-    pub async fn gone(&self, object: &Found) {
-        let api = self.api(object.kind, object.namespace.as_deref());
-        let deleted = || kube::runtime::conditions::is_deleted(&object.uid);
-        while kube::runtime::wait::await_condition(api.clone(), &object.name, deleted())
-            .await
-            .is_err()
-        {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+    /// Ends when the object no longer exists, or another one has its name; reads it again and again, since a
+    /// watch takes more rights than `get`. The caller bounds it.
+    ///
+    /// # Errors
+    /// If the object may not be read.
+    pub async fn gone(&self, object: &Found) -> Result<()> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let namespace = object.namespace.as_deref().unwrap_or(&object.name);
+            match self.get(object.kind, namespace, &object.name).await {
+                Ok(Some(found)) if found.uid == object.uid => {}
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_final() => return Err(error),
+                Err(_) => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(Duration::from_millis(500));
         }
     }
 
@@ -482,49 +533,6 @@ impl Cluster {
         )
         .await
     }
-
-    /// One object in the namespace that is neither ours nor put there by Kubernetes itself, or the reason why
-    /// that cannot be told. A namespace with such an object is not removed.
-    pub async fn foreign_object(&self, namespace: &str) -> Result<Option<String>> {
-        let discovery = self
-            .call(|| "discover what kinds of object there are".into(), async {
-                Discovery::new(self.client.clone()).run_aggregated().await
-            })
-            .await?;
-        let kinds: Vec<ApiResource> = discovery
-            .groups()
-            // Every kind of every version: some are not served in the version that a group prefers.
-            .flat_map(kube::discovery::ApiGroup::resources_by_stability)
-            .filter(|(resource, capabilities)| {
-                // Endpoints follow services; asking for them only earns a warning of deprecation.
-                resource.plural != "endpoints"
-                    && capabilities.scope == Scope::Namespaced
-                    && capabilities.supports_operation(verbs::LIST)
-                    && capabilities.supports_operation(verbs::DELETE)
-            })
-            .map(|(resource, _)| resource)
-            .collect();
-        let looks = stream::iter(kinds).map(|resource| async move {
-            let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &resource);
-            let doing = || format!("list {} in namespace {namespace}", resource.plural);
-            match self
-                .call(doing, api.list_metadata(&ListParams::default().limit(50)))
-                .await
-            {
-                Ok(list) => Ok(list
-                    .items
-                    .iter()
-                    .find(|object| !expected_in_our_namespace(&resource.plural, object))
-                    .map(|object| {
-                        untrusted::line(&format!("{}/{}", resource.kind.to_lowercase(), object.name_any()))
-                    })),
-                Err(error) if error.is_not_found() => Ok(None),
-                Err(error) => Err(error),
-            }
-        });
-        let found: Vec<Option<String>> = looks.buffer_unordered(PARALLEL).try_collect().await?;
-        Ok(found.into_iter().flatten().next())
-    }
 }
 
 /// A change among the pods of a run.
@@ -536,39 +544,6 @@ pub enum PodChange {
     Removed(String),
     /// The watch has trouble and goes on.
     Trouble(String),
-}
-
-/// Service accounts of every namespace: Kubernetes' own, and those that `OpenShift` adds.
-const ACCOUNTS: [&str; 3] = ["default", "builder", "deployer"];
-
-/// What Kubernetes, `OpenShift` and Istio put into every namespace, and what hangs by objects of ours.
-fn expected_in_our_namespace(plural: &str, object: &PartialObjectMeta<DynamicObject>) -> bool {
-    let ours = object
-        .labels()
-        .get(OWNER_LABEL)
-        .is_some_and(|owner| owner == OWNER);
-    let by_kubernetes = match plural {
-        "events" => true,
-        "configmaps" => matches!(
-            object.name_any().as_str(),
-            "kube-root-ca.crt" | "openshift-service-ca.crt" | "istio-ca-root-cert"
-        ),
-        "serviceaccounts" => ACCOUNTS.contains(&object.name_any().as_str()),
-        // OpenShift: how each service account pulls images, and who may use the namespace's own.
-        "secrets" => ACCOUNTS.iter().any(|account| {
-            let name = object.name_any();
-            let rest = name.strip_prefix(account);
-            rest.is_some_and(|rest| rest.starts_with("-dockercfg-") || rest.starts_with("-token-"))
-        }),
-        "rolebindings" => matches!(
-            object.name_any().as_str(),
-            "system:deployers" | "system:image-builders" | "system:image-pullers"
-        ),
-        // Made for our services and pods; removed with them.
-        "endpointslices" | "podmetrics" => object.name_any().starts_with("mdc-simulation-"),
-        _ => false,
-    };
-    ours || by_kubernetes
 }
 
 fn place(namespace: Option<&str>) -> String {

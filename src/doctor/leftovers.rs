@@ -4,16 +4,21 @@ use std::collections::BTreeSet;
 
 use super::look::Look;
 use super::{Checked, Finding, some};
-use crate::cluster::{Found, selector};
+use crate::cluster::{Found, Which, selector};
 use crate::manifest::{ANCHOR, Kind};
 use crate::words::counted;
 
 pub(super) async fn check(look: &Look) -> Checked {
-    let selector = selector(None);
-    let (spaces, objects) = futures::try_join!(
-        look.cluster.list(Kind::Namespace, None, &selector),
-        look.cluster.list_all(None, &selector)
+    let labels = selector(None);
+    let by_label = Which {
+        labels: &labels,
+        ..Which::default()
+    };
+    let (mut spaces, objects) = futures::try_join!(
+        look.cluster.list(Kind::Namespace, None, by_label),
+        look.cluster.list_ours(None, None)
     )?;
+    spaces.retain(Found::is_ours);
     Ok(judge(&spaces, &objects))
 }
 
@@ -50,7 +55,7 @@ fn judge(spaces: &[Found], objects: &[Found]) -> Finding {
         return Finding::ok(format!("nothing{runs}"));
     }
     Finding::warning(format!("{}{runs}", some(&left)))
-        .advise("kubectl defender-sim cleanup; it ends runs that are under way too, -n names one namespace")
+        .advise("kubectl defender-sim cleanup; -n limits it to one namespace")
 }
 
 #[cfg(test)]
@@ -65,8 +70,11 @@ mod tests {
             namespace: namespace.map(str::to_owned),
             name: name.into(),
             uid: String::new(),
-            labels: [(RUN_LABEL.to_owned(), run.to_owned())].into(),
+            labels: [(RUN_LABEL.to_owned(), run.repeat(8))].into(),
             annotations: std::collections::BTreeMap::new(),
+            owners: vec![],
+            finalizers: vec![],
+            created: None,
             terminating,
         }
     }

@@ -51,18 +51,21 @@ fn judge(name: &str, found: Option<&Found>, given: bool, taken: Option<&Found>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::{Kind, OWNER, OWNER_LABEL};
+    use crate::manifest::{Kind, RUN_LABEL, VICTIM};
     use crate::result::CheckStatus::{Failed, Ok, Warning};
 
     fn found(kind: Kind, ours: bool, terminating: bool) -> Found {
-        let labels = [(OWNER_LABEL.to_owned(), OWNER.to_owned())];
+        let labels = [(RUN_LABEL.to_owned(), "abcdefgh".to_owned())];
         Found {
             kind,
             namespace: None,
-            name: "x".into(),
+            name: VICTIM.into(),
             uid: String::new(),
             labels: labels.into_iter().filter(|_| ours).collect(),
             annotations: std::collections::BTreeMap::new(),
+            owners: vec![],
+            finalizers: vec![],
+            created: None,
             terminating,
         }
     }
@@ -79,7 +82,13 @@ mod tests {
             (Some((false, true)), true, None, Failed, "is being removed"),
             (Some((false, false)), true, Some(false), Failed, "-n NAMESPACE"),
             (Some((false, false)), true, Some(true), Failed, "cleanup"),
-            (Some((true, false)), false, Some(false), Failed, "pod/x exists"),
+            (
+                Some((true, false)),
+                false,
+                Some(false),
+                Failed,
+                "pod/mdc-simulation-victim exists",
+            ),
         ] {
             let space = space.map(|(ours, terminating)| found(Kind::Namespace, ours, terminating));
             let taken = taken.map(pod);

@@ -1,37 +1,40 @@
-//! Puts the objects of a run into the cluster: the namespace if it has to be made, the anchor, which is
-//! lock, record and clock, and then what it owns.
+//! Creates the objects of a run: the namespace if it does not exist, the anchor, which is lock, record and clock,
+//! and then what it owns. Each object is checked as the API server returned it.
 
-use futures::future::try_join_all;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::ledger::Ledger;
 use super::prepare::{Prepared, active};
 use super::{Event, Events, Halt, Stop};
-use crate::cluster::Cluster;
 use crate::cluster::explain::Cause;
+use crate::cluster::{Cluster, Found};
 use crate::exit::Exit;
-use crate::manifest::{ANCHOR, Kind, Manifest, Manifests};
+use crate::manifest::{self, ANCHOR, Kind, Manifest, Manifests, Record, record_patch};
 use crate::plan::Plan;
 use crate::result::Problem;
 use crate::untrusted;
 
-/// Not interrupted in the middle of a call, so that what was made is known; every call is bounded.
+/// Not interrupted in the middle of a call, so that every created object is in the ledger; every call is bounded.
 pub(super) async fn apply(
     cluster: &Cluster,
     plan: &Plan,
     manifests: &Manifests,
     prepared: Prepared,
+    ledger: &Ledger,
     stop: &Stop,
     events: &Events,
-) -> Result<(), Halt> {
+) -> Result<Anchored, Halt> {
     let namespace = &plan.namespace.name;
     if prepared.make_namespace {
-        cluster.create(&manifests.namespace, namespace).await?;
-        events.send(Event::Created(manifests.namespace.reference()));
+        let (space, _) = cluster.create(&manifests.namespace, namespace).await?;
+        created(&manifests.namespace, &space, None, ledger, events)?;
     }
-    let (anchor, made) = match cluster.create(&manifests.anchor, namespace).await {
-        Ok(anchor) => anchor,
+    let sent = Timestamp::now();
+    let (anchor, answer) = match cluster.create(&manifests.anchor, namespace).await {
+        Ok(created) => created,
         Err(error) if error.explained.cause == Cause::AlreadyExists => {
-            // Somebody was faster since the look in `prepare`.
+            // Another run was faster.
             let mut problem = Problem::from(error);
             if let Some(other) = cluster.get(Kind::Job, namespace, ANCHOR).await? {
                 problem.message = active(&other, namespace);
@@ -40,8 +43,9 @@ pub(super) async fn apply(
         }
         Err(error) => return Err(error.into()),
     };
-    events.send(Event::Created(manifests.anchor.reference()));
-    clock(&manifests.anchor, &made)?;
+    let clock_offset = clock_offset(sent, Timestamp::now(), anchor.created);
+    created(&manifests.anchor, &anchor, None, ledger, events)?;
+    clock(&manifests.anchor, &answer)?;
     for batch in [&manifests.supporting, &manifests.pods] {
         if stop.requested() {
             return Err(Halt::Stopped);
@@ -49,9 +53,109 @@ pub(super) async fn apply(
         let owned = batch
             .iter()
             .map(|manifest| manifest.clone().owned_by_anchor(&anchor.uid));
-        try_join_all(owned.map(|manifest| one(cluster, manifest, namespace, events))).await?;
+        let applied = owned.map(async |manifest| {
+            let object = cluster.apply(&manifest, namespace).await?;
+            created(&manifest, &object, Some(&anchor.uid), ledger, events)
+        });
+        // To the end also after an error: an object whose creation is not waited for could not be deleted.
+        let results = futures::future::join_all(applied).await;
+        results.into_iter().collect::<Result<Vec<()>, Halt>>()?;
     }
-    Ok(())
+    complete_record(cluster, namespace, &anchor, ledger, events).await;
+    Ok(Anchored { clock_offset })
+}
+
+/// What is known once the objects of a run exist.
+pub(super) struct Anchored {
+    /// How far the cluster's clock is ahead of this machine's, if they differ.
+    pub clock_offset: Option<SignedDuration>,
+}
+
+/// Records an object, and checks that nothing took the labels and the owner by which the cluster ends the run and
+/// the run finds its objects.
+fn created(
+    manifest: &Manifest,
+    object: &Found,
+    owner: Option<&str>,
+    ledger: &Ledger,
+    events: &Events,
+) -> Result<(), Halt> {
+    ledger.record(object.clone());
+    events.send(Event::Created(manifest.reference()));
+    let labels = manifest.object["metadata"]["labels"]
+        .as_object()
+        .into_iter()
+        .flatten();
+    for (key, wanted) in labels {
+        let found = object.labels.get(key).map(String::as_str);
+        if found == wanted.as_str() {
+            continue;
+        }
+        let found = found.map_or_else(|| "gone".to_owned(), untrusted::line);
+        let change = format!("the label {key} of {} is {found}", manifest.reference());
+        if manifest::selects(key) {
+            return Err(tampered(&change));
+        }
+        events.send(Event::Notice(format!(
+            "something in the cluster changed an object of the run: {change}"
+        )));
+    }
+    match owner {
+        Some(owner) if !object.owners.iter().any(|known| known == owner) => Err(tampered(&format!(
+            "{} has lost its owner, {ANCHOR}",
+            manifest.reference()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn tampered(change: &str) -> Halt {
+    Halt::Problem(Problem {
+        message: format!("something in the cluster changes the objects of a run: {change}"),
+        hint: Some("list the webhooks that may do that: kubectl get mutatingwebhookconfigurations".into()),
+        details: vec![],
+        exit: Exit::NotStarted,
+    })
+}
+
+/// The UIDs of all objects go into the record of the anchor, so that `cleanup` finds them by UID. Without them it
+/// finds them by name and label, so a failure ends nothing.
+async fn complete_record(
+    cluster: &Cluster,
+    namespace: &str,
+    anchor: &Found,
+    ledger: &Ledger,
+    events: &Events,
+) {
+    let Some(mut record) = Record::of_annotations(&anchor.annotations) else {
+        return;
+    };
+    let objects = ledger.objects();
+    record.uids = objects
+        .iter()
+        .map(|object| (object.reference(), object.uid.clone()))
+        .collect();
+    let patch = record_patch(&record, &anchor.uid);
+    if let Err(error) = cluster.patch(Kind::Job, namespace, ANCHOR, &patch).await {
+        events.send(Event::Notice(error.to_string()));
+    }
+}
+
+/// Clocks that differ by less are taken for equal: the API server's time has no fractions of a second.
+const SAME_TIME: SignedDuration = SignedDuration::from_secs(5);
+
+/// How far the cluster's clock is ahead of this machine's, by the time at which the API server created an object
+/// between `sent` and `received`; `None` if they agree.
+fn clock_offset(sent: Timestamp, received: Timestamp, created: Option<Timestamp>) -> Option<SignedDuration> {
+    let created = created?;
+    let offset = if created < sent {
+        created.duration_since(sent)
+    } else if created > received {
+        created.duration_since(received)
+    } else {
+        SignedDuration::ZERO
+    };
+    (offset.abs() > SAME_TIME).then_some(offset)
 }
 
 /// Whether the anchor is the clock that it is meant to be: a webhook may have changed it, and then nothing would
@@ -75,12 +179,6 @@ fn clock(anchor: &Manifest, made: &Value) -> Result<(), Halt> {
         details: vec![],
         exit: Exit::NotStarted,
     }))
-}
-
-async fn one(cluster: &Cluster, manifest: Manifest, namespace: &str, events: &Events) -> Result<(), Halt> {
-    cluster.apply(&manifest, namespace).await?;
-    events.send(Event::Created(manifest.reference()));
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::tracker::Tracker;
 use super::{Event, Events, Halt, Stop, gone};
 use crate::cluster::Cluster;
 use crate::exit::Exit;
-use crate::manifest::{ATTACKER, ATTACKER_CONTAINER, go_patch};
+use crate::manifest::{ATTACKER, ATTACKER_CONTAINER, Kind, go_patch};
 use crate::plan::Plan;
 use crate::result::Problem;
 use crate::untrusted;
@@ -60,7 +60,12 @@ async fn say_again(
             break;
         }
         let patched = cluster
-            .patch_pod(&plan.namespace.name, ATTACKER, &go_patch(plan, attacker, attempt))
+            .patch(
+                Kind::Pod,
+                &plan.namespace.name,
+                ATTACKER,
+                &go_patch(plan, attacker, attempt),
+            )
             .await;
         if let Err(error) = patched {
             events.send(Event::Notice(error.to_string()));

@@ -9,6 +9,9 @@
 mod admit;
 mod apply;
 mod attack;
+mod claim;
+mod cleanup;
+mod ledger;
 mod prepare;
 mod ready;
 mod remove;
@@ -22,14 +25,17 @@ use tokio::sync::oneshot;
 use crate::cluster::{Cluster, ClusterError};
 use crate::exit::Exit;
 use crate::guard::Label;
-use crate::manifest;
+use crate::manifest::{self, ANCHOR, Kind};
 use crate::plan::Plan;
 use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, StepResult};
 use crate::untrusted;
 
+use claim::Claim;
+use ledger::Ledger;
+
 pub use admit::{admit, admit_all};
+pub use cleanup::{LeftRun, Standing, find_runs, remove_run};
 pub(crate) use prepare::{active, taken};
-pub use remove::cleanup;
 pub use stop::Stop;
 
 /// What happens during a run, for whoever shows it. Steps are named `<scenario>.<step>`, objects
@@ -154,7 +160,8 @@ pub async fn run(
 ) -> RunResult {
     let mut tracker = tracker::Tracker::new(plan);
     let mut info = target;
-    let (mut node, mut cleanup, mut kept_until) = (None, None, None);
+    let ledger = Ledger::default();
+    let (mut node, mut cleanup, mut kept_until, mut clock_offset) = (None, None, None, None);
     let begun = begin(cluster, plan, &mut info, consent, stop, events).await;
     // The question may have been open for long; the record and the deadline count from the answer.
     let plan = &Plan {
@@ -165,12 +172,15 @@ pub async fn run(
         Err(halt) => Some(halt),
         Ok(prepared) => {
             let manifests = manifest::render(plan, info.user.as_deref().unwrap_or("unknown"));
-            let applied = apply::apply(cluster, plan, &manifests, prepared, stop, events).await;
+            let applied = apply::apply(cluster, plan, &manifests, prepared, &ledger, stop, events).await;
             let complete = applied.is_ok();
             let halt = match applied {
-                Ok(()) => act(cluster, plan, &mut node, &mut tracker, stop, events)
-                    .await
-                    .err(),
+                Ok(anchored) => {
+                    clock_offset = anchored.clock_offset;
+                    act(cluster, plan, &mut node, &mut tracker, stop, events)
+                        .await
+                        .err()
+                }
                 Err(halt) => Some(halt),
             };
             let stopped = matches!(halt, Some(Halt::Stopped));
@@ -180,8 +190,9 @@ pub async fn run(
             if plan.options.keep && complete && !stopped {
                 kept_until = Some(plan.ends());
             } else {
-                let run = plan.run.to_string();
-                cleanup = Some(remove::remove(cluster, &plan.namespace.name, Some(&run), events).await);
+                let anchor = ledger.uid(Kind::Job, ANCHOR);
+                let claim = Claim::of_run(&plan.run.to_string(), &manifests, ledger.uids(), anchor);
+                cleanup = Some(remove::remove(cluster, &plan.namespace.name, &claim, events).await);
             }
             halt
         }
@@ -196,8 +207,9 @@ pub async fn run(
         .map(|p| p.message.clone())
         .or(stopped.then(|| "interrupted".to_owned()));
     let scenarios = tracker.finish(why.as_deref());
+    let stopped = stopped.then(|| stop.exit());
     let exit = verdict(&scenarios, problem.as_ref(), stopped, cleanup.as_ref());
-    RunResult {
+    let result = RunResult {
         schema: RUN_SCHEMA.into(),
         version: env!("CARGO_PKG_VERSION").into(),
         run: plan.run.to_string(),
@@ -206,6 +218,7 @@ pub async fn run(
         node: node.as_deref().map(untrusted::line),
         started: plan.created,
         ended: Timestamp::now(),
+        clock_offset_seconds: None,
         scenarios,
         problem,
         cleanup,
@@ -215,6 +228,46 @@ pub async fn run(
         unread: None,
         exit,
         exit_code: exit.code(),
+    };
+    match clock_offset {
+        Some(offset) => result.in_cluster_time(offset),
+        None => result,
+    }
+}
+
+/// The result of a run that is about to create objects and whose end is never seen.
+pub fn unfinished(plan: &Plan, started: &Started) -> RunResult {
+    let why = "the process that ran it ended before the run did";
+    let now = Timestamp::now();
+    RunResult {
+        schema: RUN_SCHEMA.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        run: plan.run.to_string(),
+        cluster: started.cluster.clone(),
+        namespace: plan.namespace.name.clone(),
+        node: None,
+        started: now,
+        // The cluster ends it then at the latest.
+        ended: Plan {
+            created: now,
+            ..plan.clone()
+        }
+        .ends(),
+        clock_offset_seconds: None,
+        scenarios: tracker::Tracker::new(plan).finish(Some(why)),
+        problem: Some(Problem {
+            message: format!("{why}; what it created is removed by the cluster at its deadline"),
+            hint: None,
+            details: vec![],
+            exit: Exit::Interrupted,
+        }),
+        cleanup: None,
+        kept_until: None,
+        facts: None,
+        verification: None,
+        unread: None,
+        exit: Exit::Interrupted,
+        exit_code: Exit::Interrupted.code(),
     }
 }
 
@@ -270,21 +323,22 @@ fn gone(plan: &Plan, pod: &str) -> String {
 fn verdict(
     scenarios: &[crate::result::ScenarioResult],
     problem: Option<&Problem>,
-    stopped: bool,
+    stopped: Option<Exit>,
     cleanup: Option<&Cleanup>,
 ) -> Exit {
     use crate::scenario::Outcome::{Proved, Skipped};
-    let mut exit = match problem {
-        Some(problem) => problem.exit,
-        None if stopped => Exit::Interrupted,
-        None if scenarios
-            .iter()
-            .flat_map(|s| &s.steps)
-            .all(|s| matches!(s.outcome, Proved | Skipped)) =>
+    let mut exit = match (problem, stopped) {
+        (Some(problem), _) => problem.exit,
+        (None, Some(stopped)) => stopped,
+        (None, None)
+            if scenarios
+                .iter()
+                .flat_map(|s| &s.steps)
+                .all(|s| matches!(s.outcome, Proved | Skipped)) =>
         {
             Exit::Ok
         }
-        None => Exit::NotProved,
+        (None, None) => Exit::NotProved,
     };
     if cleanup.is_some_and(|cleanup| !cleanup.is_clean()) {
         exit = exit.worse(Exit::LeftBehind);

@@ -6,7 +6,7 @@ use super::{Event, Events, Halt, Stop};
 use crate::cluster::{Cluster, ClusterError, Found};
 use crate::exit::Exit;
 use crate::guard::Label;
-use crate::manifest::{ANCHOR, ATTACKER, Kind, RECORD, RIGHTS, Record, Right, VICTIM, rights};
+use crate::manifest::{ANCHOR, ATTACKER, Kind, RIGHTS, Record, Right, VICTIM, rights};
 use crate::plan::Plan;
 use crate::result::{ClusterInfo, Problem};
 use crate::untrusted;
@@ -56,14 +56,14 @@ pub(super) async fn look(
         events.send(Event::Waiting(format!(
             "namespace {name} of an earlier run to be gone"
         )));
-        if tokio::time::timeout(NAMESPACE_GOING, cluster.gone(&going))
-            .await
-            .is_err()
-        {
-            return refuse(
-                format!("namespace {name} is still being removed"),
-                format!("see what holds it: kubectl get namespace {name} -o yaml"),
-            );
+        match tokio::time::timeout(NAMESPACE_GOING, cluster.gone(&going)).await {
+            Ok(gone) => gone?,
+            Err(_) => {
+                return refuse(
+                    format!("namespace {name} is still being deleted"),
+                    format!("see what holds it: kubectl get namespace {name} -o yaml"),
+                );
+            }
         }
     }
     match namespace {
@@ -172,8 +172,7 @@ pub(crate) async fn taken(cluster: &Cluster, namespace: &str) -> Result<Option<F
 /// Says whose run holds the namespace.
 pub(crate) fn active(anchor: &Found, namespace: &str) -> String {
     // Whoever may make Jobs there may have written it.
-    let record = anchor.annotations.get(RECORD).filter(|_| anchor.is_ours());
-    match record.and_then(|text| serde_json::from_str::<Record>(text).ok()) {
+    match Record::of_annotations(&anchor.annotations) {
         Some(record) => format!(
             "run {} of {} holds namespace {namespace} until {:.0} at the latest",
             untrusted::line(&record.run),

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{Event, Events, Halt, Stop, gone};
 use crate::cluster::{Cluster, PodChange, selector};
 use crate::exit::Exit;
-use crate::manifest::{self, ATTACKER, VICTIM, go_patch};
+use crate::manifest::{self, ATTACKER, Kind, VICTIM, go_patch};
 use crate::plan::Plan;
 use crate::result::Problem;
 use crate::untrusted;
@@ -56,7 +56,8 @@ pub(super) async fn ready(
         () = stop.wait() => return Err(Halt::Stopped),
     };
     cluster
-        .patch_pod(
+        .patch(
+            Kind::Pod,
             &plan.namespace.name,
             ATTACKER,
             &go_patch(plan, &ready.attacker, 1),

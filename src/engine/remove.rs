@@ -1,32 +1,32 @@
-//! Removes what carries our label and then looks: what the look finds is what is reported.
+//! Deletes the objects of a run and then looks for them again: what that look finds is what is reported.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use futures::future::join_all;
+use tokio::time::Instant;
 
+use super::claim::Claim;
 use super::{Event, Events};
-use crate::cluster::{Cluster, ClusterError, Found, selector};
-use crate::manifest::{ANCHOR, Kind};
+use crate::cluster::{Cluster, ClusterError, Found};
+use crate::manifest::{ANCHOR, Kind, Record};
 use crate::result::Cleanup;
+use crate::untrusted;
 
 /// Everything has to be gone within this time: grace periods are one second, and the namespace controller
 /// takes five.
 const GONE: Duration = Duration::from_secs(90);
+/// How long foreign objects that are about to go are waited for: reports on our pods, mirrors of our policies.
+const SETTLING: Duration = Duration::from_secs(10);
 
-/// Removes a run, or every run, from one namespace, and the namespace if this tool made it and no other run
-/// is in it. What passes by itself is waited for: removing again what is gone does nothing.
-pub(super) async fn remove(
-    cluster: &Cluster,
-    namespace: &str,
-    run: Option<&str>,
-    events: &Events,
-) -> Cleanup {
+/// Removes a run from one namespace, and the namespace if this tool created it and no other run is in it. Errors that
+/// pass by themselves are waited out: to delete an object that is gone does nothing.
+pub(super) async fn remove(cluster: &Cluster, namespace: &str, claim: &Claim, events: &Events) -> Cleanup {
     let mut cleanup = Cleanup::default();
     let seen = Seen::default();
-    let attempt = || try_remove(cluster, namespace, run, &seen, events);
+    let attempt = || try_remove(cluster, namespace, claim, &seen, events);
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(500))
         .with_max_delay(Duration::from_secs(5))
@@ -44,8 +44,13 @@ pub(super) async fn remove(
     }
     // Whether the namespace was to go has to be known to miss it.
     cleanup.verified = seen.any.get();
-    match look(cluster, namespace, run, seen.space.into_inner().as_ref()).await {
-        Ok(left) => cleanup.left.extend(left.iter().map(Found::reference)),
+    match look(cluster, namespace, claim, seen.space.into_inner().as_ref()).await {
+        Ok(left) => {
+            cleanup.left.extend(left.iter().map(Found::reference));
+            for object in &left {
+                cleanup.problems.extend(holder(cluster, object).await);
+            }
+        }
         Err(error) => {
             cleanup.verified = false;
             cleanup.problems.push(error.to_string());
@@ -56,23 +61,47 @@ pub(super) async fn remove(
     cleanup
 }
 
+/// Why an object whose deletion has started still exists, if that is known.
+async fn holder(cluster: &Cluster, object: &Found) -> Option<String> {
+    if !object.terminating {
+        return None;
+    }
+    if !object.finalizers.is_empty() && object.kind != Kind::Namespace {
+        let finalizers = untrusted::line(&object.finalizers.join(", "));
+        return Some(format!(
+            "{} is held by the finalizer {finalizers}",
+            object.reference()
+        ));
+    }
+    if object.kind == Kind::Pod {
+        let namespace = object.namespace.as_deref().unwrap_or_default();
+        let pod = cluster.pod(namespace, &object.name).await.ok().flatten()?;
+        let node = untrusted::line(&pod.spec?.node_name?);
+        return Some(format!(
+            "{} waits for node {node} to confirm its deletion",
+            object.reference()
+        ));
+    }
+    None
+}
+
 /// What the attempts to remove something saw.
 #[derive(Default)]
 struct Seen {
     /// Whether one of them got so far as to know what has to go.
     any: Cell<bool>,
-    /// The namespace, where it goes too.
+    /// The namespace, if it goes too.
     space: RefCell<Option<Found>>,
-    /// What went.
+    /// The objects that went.
     removed: RefCell<Vec<String>>,
 }
 
 impl Seen {
-    /// Removes exactly this object, and waits until it is gone.
+    /// Deletes exactly this object, and waits until it is gone.
     async fn remove(&self, cluster: &Cluster, object: &Found, events: &Events) -> Result<(), ClusterError> {
         cluster.delete(object).await?;
         events.send(Event::Removed(object.reference()));
-        cluster.gone(object).await;
+        cluster.gone(object).await?;
         self.removed.borrow_mut().push(object.reference());
         Ok(())
     }
@@ -88,124 +117,121 @@ impl Seen {
     }
 }
 
-/// The namespace, if it goes with the run: this tool made it, and either for this run, or this run holds it.
-/// One that another run holds stays, and is none of this run's business.
-async fn removable(
-    cluster: &Cluster,
-    namespace: &str,
-    run: Option<&str>,
-) -> Result<Option<Found>, ClusterError> {
+/// The namespace, if it goes with the run: this tool created it, and either for this run, or this run holds it. One
+/// that another run holds stays.
+async fn removable(cluster: &Cluster, namespace: &str, claim: &Claim) -> Result<Option<Found>, ClusterError> {
     let (space, anchor) = futures::try_join!(
         cluster.get(Kind::Namespace, namespace, namespace),
         cluster.get(Kind::Job, namespace, ANCHOR)
     )?;
-    let holder = anchor.as_ref().and_then(Found::run);
-    Ok(space.filter(|space| space.is_ours() && (run.is_none() || holder.or(space.run()) == run)))
+    let holder = anchor.and_then(|anchor| {
+        let recorded = Record::of_annotations(&anchor.annotations).map(|record| record.run);
+        anchor.run().map(str::to_owned).or(recorded)
+    });
+    let goes = |space: &Found| match &holder {
+        Some(holder) => *holder == claim.run && (space.is_ours() || claim.uids.contains(&space.uid)),
+        None => claim.covers(space),
+    };
+    Ok(space.filter(goes))
 }
 
-/// What is there of a run, and the namespace if it should not be.
+/// The objects of a run that still exist, and the namespace if it should not.
 async fn look(
     cluster: &Cluster,
     namespace: &str,
-    run: Option<&str>,
+    claim: &Claim,
     space: Option<&Found>,
 ) -> Result<Vec<Found>, ClusterError> {
     let Some(now) = cluster.get(Kind::Namespace, namespace, namespace).await? else {
         return Ok(vec![]);
     };
-    let mut found = cluster.list_all(Some(namespace), &selector(run)).await?;
+    let mut found = claim.find(cluster, namespace).await?;
     found.extend(Some(now).filter(|now| space.is_some_and(|space| space.uid == now.uid)));
     Ok(found)
 }
 
-/// Gives the reason why the namespace was kept, where it was.
+/// Returns the reason why the namespace was kept, if it was.
 async fn try_remove(
     cluster: &Cluster,
     namespace: &str,
-    run: Option<&str>,
+    claim: &Claim,
     seen: &Seen,
     events: &Events,
 ) -> Result<Option<String>, ClusterError> {
-    let space = removable(cluster, namespace, run).await?;
+    let space = removable(cluster, namespace, claim).await?;
     seen.space.replace(space.clone());
     seen.any.set(true);
-    let objects = match cluster.list_all(Some(namespace), &selector(run)).await {
-        Err(error) if error.is_not_found() => vec![],
-        objects => objects?,
-    };
+    let objects = claim.find(cluster, namespace).await?;
     events.send(Event::Removing(objects.len() + usize::from(space.is_some())));
+    let Some(space) = space else {
+        // All at once: what a call that is still under way creates then has no owner, and the garbage collector
+        // removes it.
+        seen.remove_all(cluster, &objects, events).await?;
+        return Ok(None);
+    };
+    // The anchor is the lock of the namespace: it is held until no other run can start there any more.
     let (anchor, rest): (Vec<Found>, Vec<Found>) = objects.into_iter().partition(|o| o.kind == Kind::Job);
-    // The anchor is the lock of the namespace: it is held until nobody can begin in it any more. Where the
-    // namespace stays, the anchor goes first: what a call still under way makes then has no owner, and the
-    // garbage collector removes it.
-    let in_order = async {
-        let kept = match &space {
-            Some(space) => remove_namespace(cluster, space, seen, events).await,
-            None => Ok(None),
-        };
-        (kept, seen.remove_all(cluster, &anchor, events).await)
-    };
-    let ((kept, anchor_gone), rest_gone) = futures::join!(in_order, seen.remove_all(cluster, &rest, events));
-    anchor_gone.and(rest_gone)?;
-    kept
-}
-
-/// Removes a namespace of ours, unless it holds something that is not; then says what.
-async fn remove_namespace(
-    cluster: &Cluster,
-    space: &Found,
-    seen: &Seen,
-    events: &Events,
-) -> Result<Option<String>, ClusterError> {
-    let why = match cluster.foreign_object(&space.name).await {
-        Ok(None) => {
-            seen.remove(cluster, space, events).await?;
-            return Ok(None);
-        }
-        Ok(Some(foreign)) => format!("it holds {foreign}, which this tool did not make"),
-        Err(error) if !error.is_final() => return Err(error),
-        Err(error) => format!("it could not be seen whether it holds anything else ({error})"),
-    };
-    Ok(Some(format!("{} was kept: {why}", space.reference())))
-}
-
-/// Removes everything this tool ever made: in the namespaces it is found in, or in the one given.
-///
-/// # Errors
-/// When the cluster cannot be asked where that is.
-pub async fn cleanup(
-    cluster: &Cluster,
-    namespace: Option<&str>,
-    run: Option<&str>,
-    events: &Events,
-) -> Result<(Vec<String>, Cleanup), ClusterError> {
-    let spaces: BTreeSet<String> = if let Some(namespace) = namespace {
-        [namespace.to_owned()].into()
-    } else {
-        let selector = selector(run);
-        let (own, objects) = futures::try_join!(
-            cluster.list(Kind::Namespace, None, &selector),
-            cluster.list_all(None, &selector)
-        )?;
-        own.into_iter()
-            .map(|space| space.name)
-            .chain(objects.into_iter().filter_map(|o| o.namespace))
-            .collect()
-    };
-    let parts = join_all(spaces.iter().map(|space| async move {
-        let mut part = remove(cluster, space, run, events).await;
-        for reference in part.removed.iter_mut().chain(&mut part.left) {
-            *reference = format!("{space}: {reference}");
-        }
-        part
-    }))
-    .await;
-    let mut all = Cleanup {
-        verified: true,
-        ..Cleanup::default()
-    };
-    for part in parts {
-        all.absorb(part);
+    seen.remove_all(cluster, &rest, events).await?;
+    let mut ours = claim.uids.clone();
+    ours.extend(anchor.iter().chain(&rest).map(|object| object.uid.clone()));
+    let why = what_else(cluster, &space.name, claim, &ours).await?;
+    if why.is_none() {
+        seen.remove(cluster, &space, events).await?;
     }
-    Ok((spaces.into_iter().collect(), all))
+    seen.remove_all(cluster, &anchor, events).await?;
+    Ok(why.map(|why| format!("{} was kept: {why}", space.reference())))
+}
+
+/// Why a namespace of ours may not be deleted: what it holds besides the run, or that this could not be determined.
+async fn what_else(
+    cluster: &Cluster,
+    namespace: &str,
+    claim: &Claim,
+    ours: &HashSet<String>,
+) -> Result<Option<String>, ClusterError> {
+    let end = Instant::now() + SETTLING;
+    let survey = loop {
+        let survey = match cluster.survey(namespace, ours).await {
+            Err(error) if error.is_final() => {
+                return Ok(Some(format!("could not determine what else it holds ({error})")));
+            }
+            survey => survey?,
+        };
+        let stays = survey.foreign.iter().any(|(_, goes)| !goes);
+        let settled = survey.foreign.is_empty() && survey.unavailable.is_empty();
+        if stays || settled || Instant::now() >= end {
+            break survey;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    if let Some((foreign, _)) = survey.foreign.first() {
+        return Ok(Some(format!(
+            "it holds {foreign}, which this tool did not create"
+        )));
+    }
+    if let Some(reason) = survey.unavailable.first() {
+        return Ok(Some(format!("could not determine what else it holds: {reason}")));
+    }
+    if survey.forbidden.is_empty() {
+        return Ok(None);
+    }
+    // Kinds that may not be listed are counted instead.
+    let counts = match cluster.count(namespace, &claim.run, &survey.forbidden).await {
+        Ok(counts) => counts,
+        Err(error) if !error.is_final() => return Err(error),
+        Err(error) => {
+            let first = &survey.forbidden[0];
+            return Ok(Some(format!(
+                "could not determine whether it holds any {first} ({error})"
+            )));
+        }
+    };
+    for kind in &survey.forbidden {
+        match counts.get(&kind.to_string()) {
+            Some(0) => {}
+            Some(count) => return Ok(Some(format!("it holds {count} {kind}, which you may not list"))),
+            None => return Ok(Some(format!("could not determine whether it holds any {kind}"))),
+        }
+    }
+    Ok(None)
 }

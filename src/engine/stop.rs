@@ -1,38 +1,77 @@
-//! Ctrl-C and SIGTERM: the first asks the run to stop and clean up, the second ends the process at once.
+//! Signals: the first one asks a run to stop and clean up; a second SIGINT ends the process at once.
+
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// Says whether a stop was asked for.
+use crate::exit::Exit;
+
+/// A second SIGINT within this time of the first is the same key press: wrappers forward what the terminal already
+/// sent to every process.
+const SAME_PRESS: Duration = Duration::from_millis(200);
+
+/// A signal that asks a run to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Interrupt,
+    Terminate,
+    HangUp,
+}
+
+/// Tells whether a stop was requested, and by what.
 #[derive(Clone, Debug)]
-pub struct Stop(watch::Receiver<bool>);
+pub struct Stop(watch::Receiver<Option<Signal>>);
 
 impl Stop {
-    /// Listens for the signals from now on. `second` runs when a signal comes while the first is being
-    /// honoured; it is expected not to return to its caller's work.
+    /// Listens for SIGINT, SIGTERM and SIGHUP from now on; for SIGHUP only if it is not ignored, as under `nohup`.
+    /// `second` runs at the second SIGINT; it is expected to end the process. Other signals do not hurry: a closing
+    /// terminal sends several, and a CI system follows SIGINT with SIGTERM.
     ///
     /// # Errors
-    /// When the operating system refuses a signal handler.
+    /// If the operating system refuses a signal handler.
     pub fn on_signals(second: impl Fn() + Send + 'static) -> std::io::Result<Self> {
-        let (sender, receiver) = watch::channel(false);
+        let (sender, receiver) = watch::channel(None);
         let mut signals = Signals::new()?;
         tokio::spawn(async move {
-            signals.next().await;
-            let _ = sender.send(true);
-            signals.next().await;
-            second();
+            let mut pressed: Option<Instant> = None;
+            loop {
+                let signal = signals.next().await;
+                sender.send_if_modified(|first| {
+                    let is_first = first.is_none();
+                    first.get_or_insert(signal);
+                    is_first
+                });
+                if signal != Signal::Interrupt {
+                    continue;
+                }
+                match pressed {
+                    Some(first) if first.elapsed() >= SAME_PRESS => second(),
+                    Some(_) => {}
+                    None => pressed = Some(Instant::now()),
+                }
+            }
         });
         Ok(Self(receiver))
     }
 
-    /// Whether a stop was asked for.
+    /// Whether a stop was requested.
     pub fn requested(&self) -> bool {
-        *self.0.borrow()
+        self.0.borrow().is_some()
     }
 
-    /// Ends when a stop is asked for.
+    /// The exit code of a process that stopped when it was asked to: 128 and the number of the first signal.
+    pub fn exit(&self) -> Exit {
+        match *self.0.borrow() {
+            Some(Signal::Terminate) => Exit::Terminated,
+            Some(Signal::HangUp) => Exit::HungUp,
+            Some(Signal::Interrupt) | None => Exit::Interrupted,
+        }
+    }
+
+    /// Ends when a stop is requested.
     pub async fn wait(&self) {
         let mut receiver = self.0.clone();
-        if receiver.wait_for(|stop| *stop).await.is_err() {
+        if receiver.wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -42,27 +81,45 @@ impl Stop {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
+        let hang_up = (!ignores_hang_up()).then(|| signal(SignalKind::hangup()));
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up: hang_up.transpose()?,
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Signal {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = hang_up => Signal::HangUp,
         }
     }
+}
+
+/// Whether this process was started with SIGHUP ignored. Linux tells in `/proc/self/status` (proc(5), `SigIgn`); on
+/// other systems the answer is no.
+#[cfg(unix)]
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The lowest bit is signal 1, SIGHUP.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(not(unix))]
@@ -74,9 +131,10 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Signal {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
+        Signal::Interrupt
     }
 }

@@ -36,6 +36,15 @@ impl Kind {
         Kind::ServiceAccount,
     ];
 
+    /// Kind and name of a reference such as `pod/mdc-simulation-victim`; `None` if no run creates such a kind.
+    pub fn of_reference(reference: &str) -> Option<(Self, &str)> {
+        let (singular, name) = reference.split_once('/')?;
+        let kind = Self::NAMESPACED
+            .into_iter()
+            .find(|kind| kind.singular() == singular)?;
+        Some((kind, name))
+    }
+
     /// Group, version, kind and plural, from the generated types.
     fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
         fn of<K: Resource + Metadata>() -> (&'static str, &'static str, &'static str, &'static str) {

@@ -9,6 +9,7 @@
 //! everything else carries the run id in its name, so that no apply can meet an object of somebody else.
 
 mod kind;
+mod ownership;
 pub mod rights;
 
 use std::collections::BTreeMap;
@@ -35,13 +36,14 @@ use crate::plan::{self, Plan};
 use crate::scenario::payload;
 
 pub use kind::Kind;
+pub use ownership::{is_ours, is_run_name, run_of};
 pub use rights::{RIGHTS, Right};
 
-/// Label that says who owns an object; nothing without it is ever changed or removed.
+/// Label that names this tool. Platform policies rewrite it, so nothing is selected by it: see [`is_ours`].
 pub const OWNER_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Its value, also the field manager of every write.
 pub const OWNER: &str = "kubectl-defender-sim";
-/// Label that names the run an object belongs to.
+/// Label that names the run an object belongs to. Objects are selected by it.
 pub const RUN_LABEL: &str = "defender-sim/run";
 /// Annotation of the anchor that holds the record of the run.
 pub const RECORD: &str = "defender-sim/record";
@@ -166,6 +168,11 @@ pub fn is_reserved(key: &str) -> bool {
     }
 }
 
+/// Whether objects are selected by this label: by services, policies, affinities, and to delete them.
+pub fn selects(key: &str) -> bool {
+    key == RUN_LABEL || key == COMPONENT
+}
+
 /// Labels that single out one pod of this run.
 fn component(plan: &Plan, name: &str) -> BTreeMap<String, String> {
     [
@@ -190,7 +197,7 @@ fn present(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
 }
 
 fn suffixed(plan: &Plan, what: &str) -> String {
-    format!("mdc-simulation-{what}-{}", plan.run)
+    ownership::run_name(what, &plan.run.to_string())
 }
 
 fn namespace(plan: &Plan) -> Manifest {
@@ -230,6 +237,22 @@ pub struct Record {
     pub scenarios: Vec<String>,
     /// Every object of the run, as `kind/name`.
     pub objects: Vec<String>,
+    /// UIDs by `kind/name`, once the objects exist.
+    #[serde(default)]
+    pub uids: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// Reads the record of an anchor; `None` if the annotation is absent or not a record.
+    pub fn of_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let record: Self = serde_json::from_str(annotations.get(RECORD)?).ok()?;
+        plan::RunId::matches(&record.run).then_some(record)
+    }
+
+    /// The record as the value of the annotation.
+    pub fn to_annotation(&self) -> String {
+        serde_json::to_string(self).expect("a record is always JSON")
+    }
 }
 
 fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
@@ -241,11 +264,11 @@ fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         scenarios: plan.scenarios.iter().map(|s| s.id.clone()).collect(),
         objects,
+        uids: BTreeMap::new(),
     };
     let mut metadata = metadata(plan, ANCHOR);
-    let record = serde_json::to_string(&record).expect("a record is always JSON");
     let annotations = metadata.annotations.get_or_insert_default();
-    annotations.insert(RECORD.to_owned(), record);
+    annotations.insert(RECORD.to_owned(), record.to_annotation());
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels(plan)),
@@ -669,5 +692,11 @@ fn config_volume(name: &str, map: String) -> Volume {
 /// of an annotation only when it changes. `uid` is that of the attacker's pod.
 pub fn go_patch(plan: &Plan, uid: &str, attempt: u32) -> Value {
     let annotations = serde_json::json!({ GO: format!("{}-{attempt}", plan.run) });
+    serde_json::json!({ "metadata": { "uid": uid, "annotations": annotations } })
+}
+
+/// Writes the UIDs of the objects of a run into the record of its anchor. `uid` is that of the anchor.
+pub fn record_patch(record: &Record, uid: &str) -> Value {
+    let annotations = serde_json::json!({ RECORD: record.to_annotation() });
     serde_json::json!({ "metadata": { "uid": uid, "annotations": annotations } })
 }

@@ -384,7 +384,8 @@ pod/b: forbidden</failure>"#;
         assert!(text.contains(part), "{text}");
         result.cleanup.as_mut().unwrap().verified = false;
         let text = render(&result);
-        let part = r#"<failure type="not-verified" message="Whether anything is left could not be seen.">"#;
+        let part =
+            r#"<failure type="not-verified" message="Could not verify that nothing was left behind.">"#;
         assert!(text.contains(part), "{text}");
     }
 

@@ -231,7 +231,7 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
     fn what_is_left_behind_is_said() {
         let text = render(&fixture::unclean());
         let end = "\n**Clean-up:** 1 removed, LEFT BEHIND: pod/b.\n- <code>pod/b: forbidden</code>\n\n**Exit code 6:** \
-                   something is left behind, or clean-up could not be verified.\n";
+                   objects were left behind, or cleanup could not be verified.\n";
         assert!(text.ends_with(end), "{text}");
     }
 

@@ -131,7 +131,14 @@ impl Report {
 
     /// Prints what a clean-up was found to have done.
     pub fn cleanup(&self, result: &CleanupResult) {
-        self.print(result, |_| table::cleanup(result), result.cleanup.removed.clone());
+        let names = [&result.would_remove, &result.cleanup.removed]
+            .into_iter()
+            .flatten();
+        self.print(result, |_| table::cleanup(result), names.cloned());
+        if let Some(run) = result.skipped.first() {
+            let command = cleanup_of(&run.run, &run.namespace, &result.cluster);
+            self.hint(&format!("to remove it all the same: {command}"));
+        }
         for problem in &result.cleanup.problems {
             self.note(&format!("{}: {problem}", paint("error", RED)));
         }

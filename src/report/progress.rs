@@ -125,7 +125,7 @@ impl Progress {
                 self.line(&format!("{step}: {} in {time}: {said}", outcome(result.outcome)));
             }
             Event::Stopping => {
-                self.line("stopping and cleaning up; once more ends at once and leaves it to the cluster");
+                self.line("stopping and cleaning up (press Ctrl-C again to quit immediately and leave cleanup to the cluster)");
             }
             Event::Ask(_) | Event::Removing(0) => {}
             Event::Removing(objects) => self.either(&format!("removing {}", counted(objects, "object"))),

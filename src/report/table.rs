@@ -319,25 +319,51 @@ pub(super) fn seconds(seconds: Option<f64>) -> String {
     }
 }
 
-/// What a clean-up came to, as a sentence.
+/// The outcome of a cleanup as a sentence.
 pub(super) fn clean(cleanup: &Cleanup) -> String {
     match (cleanup.removed.len(), cleanup.is_clean()) {
-        (0, true) => "Nothing was there to remove.".to_owned(),
+        (0, true) => "Nothing to remove.".to_owned(),
         (n, true) => format!("{} removed, nothing left.", counted(n, "object")),
-        (_, false) if !cleanup.verified => "Whether anything is left could not be seen.".to_owned(),
+        (_, false) if !cleanup.verified => "Could not verify that nothing was left behind.".to_owned(),
         (n, false) => format!("{n} removed, LEFT BEHIND: {}.", cleanup.left.join(", ")),
     }
 }
 
 pub(super) fn cleanup(result: &CleanupResult) -> String {
     let mut text = String::new();
+    for object in &result.would_remove {
+        let _ = writeln!(text, "would remove  {object}");
+    }
     for object in &result.cleanup.removed {
         let _ = writeln!(text, "removed  {object}");
     }
     for object in &result.cleanup.left {
         let _ = writeln!(text, "left     {object}");
     }
-    let _ = writeln!(text, "{}", clean(&result.cleanup));
+    for run in &result.skipped {
+        let owner = run
+            .user
+            .as_ref()
+            .map_or_else(String::new, |user| format!(" of {user}"));
+        let _ = writeln!(
+            text,
+            "skipped  run {}{owner} in namespace {}: {}",
+            run.run, run.namespace, run.reason
+        );
+    }
+    let sentence = match (result.would_remove.len(), result.skipped.len()) {
+        (0, 0) => clean(&result.cleanup),
+        (0, skipped) if result.cleanup.is_clean() => {
+            let removed = counted(result.cleanup.removed.len(), "object");
+            format!("{removed} removed; {} left alone.", counted(skipped, "run"))
+        }
+        (0, _) => clean(&result.cleanup),
+        (objects, _) => format!(
+            "{} would be removed; nothing was changed.",
+            counted(objects, "object")
+        ),
+    };
+    let _ = writeln!(text, "{}", fill(&sentence, ""));
     text
 }
 

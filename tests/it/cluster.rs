@@ -371,13 +371,13 @@ const POINTS: [(&str, &str); 2] = [("starting", "waiting for pod/"), ("attacking
 #[ignore = "needs the range: make range"]
 fn a_signal_cleans_up() {
     let _shared = shared();
-    for signal in ["INT", "TERM"] {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
         for (name, line) in POINTS {
             let space = Space::named(&format!("{}-{name}", signal.to_lowercase()));
             let mut running = Running::start(&["recon", "-n", &space.0]);
             running.await_line(line);
             running.signal(signal);
-            let ran = running.end().assert(130);
+            let ran = running.end().assert(code);
             assert!(ran.stdout.contains("nothing left"), "{ran:#?}");
             assert_nothing_left(&space.0);
         }
@@ -439,7 +439,8 @@ steps:
 alerts: []
 ";
 
-fn hold() -> tempfile::NamedTempFile {
+/// A scenario whose first step lasts until `/tmp/go` exists in the victim.
+pub fn hold() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), HOLD).unwrap();
     file
@@ -562,7 +563,7 @@ fn cleanup_of_one_run_leaves_another_alone() {
     };
     let before = objects();
     assert_ne!(before, "");
-    sim(&["cleanup", "--run", &first]);
+    sim(&["cleanup", "--run", &first]).assert(3);
     assert_eq!(objects(), before);
     sim(&["cleanup", "--run", &second]).assert(0);
     assert_eq!(objects(), "");
@@ -659,7 +660,7 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
     assert_eq!(ask(key), "200");
     assert!(proof());
     kubectl(&["delete", "pod", "third", "-n", n, "--grace-period=1"]);
-    sim(&["cleanup", "-n", n]).assert(0);
+    sim(&["cleanup", "--force", "-n", n]).assert(0);
     assert_nothing_left(n);
 }
 
@@ -817,7 +818,7 @@ fn the_manifests_of_a_dry_run_are_what_a_run_applies() {
         log.contains(" webshell.whoami 0 ") && log.contains("www-data"),
         "{log}"
     );
-    sim(&["cleanup", "-n", n]).assert(0);
+    sim(&["cleanup", "--force", "-n", n]).assert(0);
     assert_nothing_left(n);
 }
 

@@ -236,8 +236,8 @@ async fn namespaces_and_runs_are_asked_from_the_cluster() {
         };
         let items = match request.path.split('?').next().unwrap() {
             "/api/v1/namespaces" => vec![object("default", "", ""), object("de\u{1b}[2J", "", "")],
-            "/apis/batch/v1/jobs" => vec![object("j", "a", "abcd"), object("j", "b", "bcde")],
-            "/apis/batch/v1/namespaces/b/jobs" => vec![object("j", "b", "bcde")],
+            "/apis/batch/v1/jobs" => vec![object("mdc-simulation", "a", "abcdabcd"), object("mdc-simulation", "b", "bcdebcde")],
+            "/apis/batch/v1/namespaces/b/jobs" => vec![object("mdc-simulation", "b", "bcdebcde")],
             _ => return failure(404, "NotFound", "no such path"),
         };
         answer(
@@ -254,13 +254,13 @@ async fn namespaces_and_runs_are_asked_from_the_cluster() {
         (&["recon", "--context", "red", "-n", ""], &[":4"]),
         (
             &["cleanup", "--run", ""],
-            &["abcd\tin namespace a", "bcde\tin namespace b", ":4"],
+            &["abcdabcd\tin namespace a", "bcdebcde\tin namespace b", ":4"],
         ),
         (
             &["cleanup", "-n", "b", "--run", ""],
-            &["bcde\tin namespace b", ":4"],
+            &["bcdebcde\tin namespace b", ":4"],
         ),
-        (&["cleanup", "--run=a"], &["abcd\tin namespace a", ":4"]),
+        (&["cleanup", "--run=a"], &["abcdabcd\tin namespace a", ":4"]),
     ] {
         assert_eq!(home.complete(words), expected, "{words:?}");
     }
@@ -271,7 +271,7 @@ async fn namespaces_and_runs_are_asked_from_the_cluster() {
         .find(|request| request.path.contains("/jobs"))
         .unwrap();
     assert!(
-        jobs.path.contains("managed-by%3Dkubectl-defender-sim"),
+        jobs.path.contains("labelSelector=defender-sim%2Frun"),
         "{}",
         jobs.path
     );

@@ -296,7 +296,7 @@ fn another_run_and_what_one_left_are_found() {
     said.assert("active-run", "ok", "none");
     said.assert("leftovers", "warning", "kubectl defender-sim cleanup");
     said.assert("namespace", "failed", "kubectl defender-sim cleanup");
-    sim(&["cleanup", "-n", &space.0]).assert(0);
+    sim(&["cleanup", "--force", "-n", &space.0]).assert(0);
 
     // One that is on its way out.
     let space = Space::new("doctor-going", &[]);

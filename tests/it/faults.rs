@@ -29,15 +29,20 @@ async fn with_a_pod(fault: impl Fn(&Recorded, usize) -> Option<Answer> + Send + 
         let mut gone = gone.lock().unwrap();
         match request.path.split('?').next().unwrap() {
             "/api/v1/namespaces/work" => json(200, &object("work", value!({}))),
-            "/api/v1/namespaces/work/pods/victim" if request.method == Method::DELETE => {
+            "/api/v1/namespaces/work/pods/mdc-simulation-victim" if request.method == Method::DELETE => {
                 *gone = true;
                 json(200, &value!({ "kind": "Status", "status": "Success" }))
             }
-            path if path.ends_with("/mdc-simulation") => failure(404, "NotFound", "not found"),
+            path if path.ends_with("/mdc-simulation") || path.contains("/selfsubjectreviews") => {
+                failure(404, "NotFound", "not found")
+            }
+            "/api/v1/namespaces/work/pods/mdc-simulation-victim" if *gone => {
+                failure(404, "NotFound", "not found")
+            }
             path => {
-                let ours = value!({ "app.kubernetes.io/managed-by": "kubectl-defender-sim" });
+                let ours = value!({ "defender-sim/run": "abcdefgh" });
                 let pods = path.ends_with("/pods") && !*gone;
-                let items = Vec::from_iter(pods.then(|| object("victim", ours)));
+                let items = Vec::from_iter(pods.then(|| object("mdc-simulation-victim", ours)));
                 json(
                     200,
                     &value!({ "metadata": { "resourceVersion": "1" }, "items": items }),
@@ -51,7 +56,16 @@ async fn with_a_pod(fault: impl Fn(&Recorded, usize) -> Option<Answer> + Send + 
 /// `cleanup` of that namespace: its exit code and its answer.
 fn cleanup(server: &ApiServer) -> (Option<i32>, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
-        .args(["cleanup", "-n", "work", "-o", "json", "--server", &server.url()])
+        .args([
+            "cleanup",
+            "--yes",
+            "-n",
+            "work",
+            "-o",
+            "json",
+            "--server",
+            &server.url(),
+        ])
         .env_clear()
         .env("HOME", "/nonexistent")
         .output()
@@ -69,12 +83,21 @@ fn busy() -> Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_outlasts_an_api_server_that_is_not_there_for_a_while() {
-    for part in ["/namespaces/work?", "/namespaces/work", "/pods?", "/pods/victim"] {
+    for part in [
+        "/namespaces/work?",
+        "/namespaces/work",
+        "/pods?",
+        "/pods/mdc-simulation-victim",
+    ] {
         let server =
             with_a_pod(move |request, before| (before == 0 && request.path.contains(part)).then(busy)).await;
         let (code, answer) = cleanup(&server);
         assert_eq!(code, Some(0), "{part}: {answer:#}");
-        assert_eq!(answer["removed"], value!(["work: pod/victim"]), "{part}");
+        assert_eq!(
+            answer["removed"],
+            value!(["work: pod/mdc-simulation-victim"]),
+            "{part}"
+        );
         assert_eq!(answer["problems"], value!([]), "{part}");
     }
 }
@@ -100,5 +123,5 @@ async fn nothing_is_called_removed_that_was_not_seen_to_go() {
     let (code, answer) = cleanup(&server);
     assert_eq!(code, Some(6), "{answer:#}");
     assert_eq!(answer["removed"], value!([]));
-    assert_eq!(answer["left"], value!(["work: pod/victim"]));
+    assert_eq!(answer["left"], value!(["work: pod/mdc-simulation-victim"]));
 }

@@ -23,17 +23,13 @@ fn where_nobody_can_be_asked_a_run_takes_yes() {
     let _shared = shared();
     let space = Space::named("unasked");
     let ran = sim_unasked(&["webshell", "-n", &space.0]).assert(3);
-    assert!(
-        ran.stderr.contains("there is no terminal to ask at"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("not a terminal"), "{}", ran.stderr);
     let hint = format!(
         "hint: to run webshell in namespace {} of context range, https://",
         space.0
     );
     assert!(
-        ran.stderr.contains(&hint) && ran.stderr.contains(": --yes"),
+        ran.stderr.contains(&hint) && ran.stderr.contains(", add --yes"),
         "{}",
         ran.stderr
     );
@@ -94,14 +90,14 @@ fn at_a_terminal_it_asks_once() {
     let space = Space::named("asked");
     let command = format!("webshell -n {}", space.0);
     for (typed, said) in [
-        ("n\n", "the answer was not yes"),
-        ("\n", "the answer was not yes"),
+        ("n\n", "aborted: not confirmed"),
+        ("\n", "aborted: not confirmed"),
     ] {
         let (screen, code) = at_a_terminal(&command, typed);
         assert_eq!(code, Some(3), "{screen}");
         for part in [
             &format!("webshell in namespace {}", space.0),
-            "Go on? [y/N]",
+            "Continue? [y/N]",
             said,
         ] {
             assert!(screen.contains(part), "{part:?} in {screen}");
@@ -114,12 +110,12 @@ fn at_a_terminal_it_asks_once() {
     assert_absent(&space);
     let (screen, code) = at_a_terminal(&command, "y\n");
     assert_eq!(code, Some(0), "{screen}");
-    assert_eq!(screen.matches("Go on?").count(), 1, "{screen}");
+    assert_eq!(screen.matches("Continue?").count(), 1, "{screen}");
     assert!(screen.contains("webshell.whoami"), "{screen}");
     assert_nothing_left(&space.0);
     let (screen, code) = at_a_terminal(&format!("{command} --yes"), "");
     assert_eq!(code, Some(0), "{screen}");
-    assert!(!screen.contains("Go on?"), "{screen}");
+    assert!(!screen.contains("Continue?"), "{screen}");
 }
 
 #[test]
@@ -363,7 +359,7 @@ fn a_run_keeps_to_what_the_cluster_asks_of_pods() {
     assert_eq!(pod["metadata"]["annotations"]["example.com/why"], "a test");
     assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], "IfNotPresent");
     assert_eq!(pod["spec"]["nodeName"], node.as_str());
-    sim(&["cleanup", "-n", &space.0]).assert(0);
+    sim(&["cleanup", "--force", "-n", &space.0]).assert(0);
     assert_nothing_left(&space.0);
 }
 

@@ -18,6 +18,7 @@ mod export;
 mod faults;
 mod guarding;
 mod images;
+mod ownership;
 mod range;
 mod records;
 #[path = "../support/results.rs"]

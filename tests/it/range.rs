@@ -107,9 +107,9 @@ pub fn sim_unasked(arguments: &[&str]) -> Ran {
     ran(command)
 }
 
-/// Says yes for runs, since a test has no terminal to be asked at.
+/// Confirms runs and cleanups, since a test has no terminal.
 pub fn yes(arguments: &[&str]) -> Option<&'static str> {
-    let run = |name: &&&str| catalogue::find(name).is_some() || ["all", "run"].contains(*name);
+    let run = |name: &&&str| catalogue::find(name).is_some() || ["all", "run", "cleanup"].contains(*name);
     arguments.first().filter(run).map(|_| "--yes")
 }
 
@@ -131,6 +131,36 @@ pub fn run_inside(arguments: &[&str]) -> Ran {
     let mut command = inside(arguments[0]);
     command.args(&arguments[1..]);
     ran(command)
+}
+
+/// A webhook that changes the objects created in one namespace, until it is dropped: see `tests/range/webhook`.
+pub struct Webhook(Child);
+
+impl Webhook {
+    /// Applies a JSON Patch to objects of these kinds, or of all if none are given.
+    pub fn start(namespace: &str, patch: &Value, kinds: &[&str]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/range/webhook");
+        let mut command = inside(script.to_str().unwrap());
+        command.args([namespace, &patch.to_string()]).args(kinds);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }
 
 /// What has to be done at the end of a test, also of one that fails.
@@ -206,6 +236,14 @@ impl Running {
     pub fn start(arguments: &[&str]) -> Self {
         let mut command = inside("kubectl");
         command.arg("defender-sim").args(arguments).args(yes(arguments));
+        Self::spawn(command)
+    }
+
+    /// `PROGRAM... kubectl defender-sim ARGUMENTS`, for a program such as `nohup` that becomes what it starts.
+    pub fn start_under(program: &[&str], arguments: &[&str]) -> Self {
+        let mut command = inside(program[0]);
+        command.args(&program[1..]).args(["kubectl", "defender-sim"]);
+        command.args(arguments).args(yes(arguments));
         Self::spawn(command)
     }
 

@@ -56,6 +56,7 @@ pub fn mixed() -> RunResult {
         alerts,
     };
     RunResult {
+        clock_offset_seconds: None,
         schema: RUN_SCHEMA.into(),
         version: "1.2.3".into(),
         run: "k7".into(),
