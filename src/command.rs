@@ -122,7 +122,7 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
         Action::Cleanup(asked) => {
             let connection = open(&connect, request_timeout, &agent(None), &events)?;
             let show = tokio::spawn(show_events(report.clone(), receiver));
-            let result = cleanup(&asked, namespace.as_deref(), connection, &events).await;
+            let result = Box::pin(cleanup(&asked, namespace.as_deref(), connection, &events)).await;
             drop(events);
             let _ = show.await;
             let result = result?;

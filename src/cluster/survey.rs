@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResourceList, ObjectMeta};
-use kube::api::{Api, ApiResource, DynamicObject, ListParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::core::discovery::v2::APIGroupDiscoveryList;
 use kube::{Resource as _, ResourceExt};
@@ -21,7 +21,7 @@ use super::{Cluster, Found, PARALLEL, Result};
 use crate::manifest::{self, ATTACKER, Kind, RUN_LABEL, VICTIM};
 use crate::untrusted;
 
-/// Prefix of the ResourceQuota that counts objects; the run id follows.
+/// Prefix of the `ResourceQuota` that counts objects; the run id follows.
 const COUNT: &str = "mdc-simulation-count-";
 /// How long the quota controller may take to count.
 const COUNTING: Duration = Duration::from_secs(10);
@@ -190,7 +190,7 @@ impl Cluster {
         Ok(kinds)
     }
 
-    /// Counts the objects of kinds that may not be listed, by a ResourceQuota that limits nothing: the quota controller
+    /// Counts the objects of kinds that may not be listed, by a `ResourceQuota` that limits nothing: the quota controller
     /// counts what it is asked to. A kind is missing from the answer if it was not counted in time. The quota is
     /// deleted again.
     pub async fn count(
@@ -245,7 +245,7 @@ impl Cluster {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         };
-        let deletion = Default::default();
+        let deletion = DeleteParams::default();
         let deleted = self.call(
             || format!("delete resourcequota/{name}"),
             api.delete(&name, &deletion),

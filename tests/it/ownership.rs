@@ -22,7 +22,7 @@ struct World {
     legacy: bool,
     /// Groups of which aggregated discovery has no current document.
     stale: Vec<&'static str>,
-    /// What a ResourceQuota counts, by key; a quota is refused if there is nothing.
+    /// What a `ResourceQuota` counts, by key; a quota is refused if there is nothing.
     counts: BTreeMap<&'static str, &'static str>,
 }
 
