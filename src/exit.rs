@@ -49,7 +49,7 @@ impl Exit {
         (Exit::NotProved, "a step was not proved"),
         (
             Exit::AlertMissing,
-            "an expected alert is missing, an unexpected one was raised, or alerts could not be read",
+            "an alert is missing or unexpected, or alerts could not be read",
         ),
         (
             Exit::LeftBehind,
