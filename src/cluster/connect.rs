@@ -24,6 +24,7 @@ use kube::client::ClientBuilder;
 use kube::config::{AuthInfo, Cluster, ExecAuthCluster, ExecConfig, ExecInteractiveMode, Kubeconfig};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::bounds::{self, BoundsLayer};
 use super::explain::{Cause, Explained, explain};
 use super::kubeconfig::{Chosen, choose, drop_empty, load};
 use super::warnings::WarningsLayer;
@@ -498,7 +499,7 @@ fn encoded(what: &'static str, path: &Path) -> Result<String, ConnectError> {
 }
 
 fn file(what: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
-    std::fs::read(path).map_err(|source| ConnectError::File {
+    bounds::read(path).map_err(|source| ConnectError::File {
         what,
         path: path.to_owned(),
         source,
@@ -704,6 +705,7 @@ pub fn client(
         agent: user_agent.to_owned(),
     })?;
     config.headers.push((USER_AGENT, agent));
+    let bounds = BoundsLayer::new(&config.cluster_url);
     let exec = config.auth_info.exec.clone();
     let provider = config
         .auth_info
@@ -728,7 +730,10 @@ pub fn client(
             None => ConnectError::Client(explained),
         }
     })?;
-    Ok(builder.with_layer(&WarningsLayer::new(warnings)).build())
+    let builder = builder
+        .with_layer(&bounds)
+        .with_layer(&WarningsLayer::new(warnings));
+    Ok(builder.build())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use kube::core::Status;
 use kube::runtime::watcher;
 use rustls::CertificateError;
 
+use super::bounds::TooLarge;
 use crate::untrusted;
 
 /// What kind of thing went wrong; the part that code can branch on.
@@ -38,6 +39,8 @@ pub enum Cause {
     Busy,
     /// The credentials could not be produced on this side: a plugin, a file, a certificate.
     Auth,
+    /// The answer is larger than its limit.
+    TooLarge,
     /// Anything else.
     Other,
 }
@@ -55,9 +58,15 @@ pub struct Explained {
 
 impl Explained {
     fn new(cause: Cause, message: impl AsRef<str>, hint: Option<&str>) -> Self {
+        // A page of text explains nothing, and an error's body may hold many.
+        const LONGEST: usize = 4096;
+        let message = message.as_ref();
+        let mut ends = (0..=LONGEST.min(message.len())).rev();
+        let end = ends.find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        let cut = if end < message.len() { " ..." } else { "" };
         Self {
             cause,
-            message: untrusted::lines(message.as_ref()),
+            message: untrusted::lines(&message[..end]) + cut,
             hint: hint.map(str::to_owned),
         }
     }
@@ -148,6 +157,9 @@ fn of_chain(error: &kube::Error) -> Explained {
         }
         if let Some(error) = link.downcast_ref::<rustls::Error>() {
             return of_tls(error);
+        }
+        if let Some(error) = link.downcast_ref::<TooLarge>() {
+            return Explained::new(Cause::TooLarge, error.to_string(), None);
         }
     }
     let proxied = has("tunnel error") || has("SOCKS error");

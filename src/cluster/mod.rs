@@ -3,6 +3,7 @@
 //! Every call is bounded, names in its error what it was doing to which object, and changes or removes
 //! only what its caller names with kind, name and UID.
 
+pub mod bounds;
 pub mod connect;
 pub mod explain;
 pub mod kubeconfig;

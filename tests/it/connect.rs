@@ -317,3 +317,53 @@ async fn a_credential_plugin_that_fails_is_explained_without_its_secrets() {
             .contains("kubelogin convert-kubeconfig -l azurecli")
     );
 }
+
+/// A server that answers every request with a body that never ends.
+#[cfg(unix)]
+fn endless_server() -> String {
+    use std::io::{Read, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let mut sent = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"gitVersion\":\"");
+            let chunk = vec![b'x'; 65536];
+            while sent.is_ok() {
+                sent = stream.write_all(&chunk);
+            }
+        }
+    });
+    format!("http://{address}")
+}
+
+/// Runs the program with at most 400 MB of memory.
+#[cfg(unix)]
+fn with_little_memory(arguments: &[&str]) -> (Option<i32>, String) {
+    let home = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -v 400000; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
+        .args(arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", home.path())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), stderr)
+}
+
+#[cfg(unix)]
+#[test]
+fn endless_answer_is_an_error_that_names_it() {
+    let server = endless_server();
+    let (code, stderr) = with_little_memory(&["version", "--server", &server]);
+    let message = format!("the answer of {server} to GET /version is larger than 64 MiB");
+    assert!(stderr.contains(&message), "{stderr}");
+    assert_eq!(code, Some(3), "{stderr}");
+}

@@ -1,0 +1,306 @@
+//! Limits on what is read from outside: files, and the API server's answers.
+//!
+//! The client library collects an answer to its last byte and a watch to its next line feed, so a broken or hostile
+//! server can fill the memory. [`BoundsLayer`] ends such an answer with [`TooLarge`], which names its source. A watch
+//! and a followed log are streams: they have no total limit, but each event of a watch has one (who follows a log
+//! limits its lines).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response, Uri};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use tower::{BoxError, Layer, Service};
+
+/// Limit of a file that describes a connection.
+pub const FILE: u64 = 16 << 20;
+/// Limit of an answer.
+pub const ANSWER: u64 = 64 << 20;
+/// Limit of an answer that is an error.
+pub const FAILURE: u64 = 1 << 20;
+/// Limit of one event of a watch.
+pub const EVENT: u64 = 16 << 20;
+
+/// Reads a file to its end, which may be a pipe or a device.
+///
+/// # Errors
+/// A file that cannot be read, or that is larger than [`FILE`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(FILE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > FILE {
+        let message = format!("it is larger than {} MiB", FILE >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(content)
+}
+
+/// An answer that is larger than its limit.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} is larger than {} MiB", limit >> 20)]
+pub struct TooLarge {
+    what: String,
+    limit: u64,
+}
+
+/// Adds [`Bounds`] to a client's service.
+#[derive(Clone, Debug)]
+pub struct BoundsLayer {
+    server: Arc<str>,
+}
+
+impl BoundsLayer {
+    /// `server` is the address to name in errors.
+    pub fn new(server: &Uri) -> Self {
+        let server = server.to_string();
+        Self {
+            server: server.trim_end_matches('/').into(),
+        }
+    }
+}
+
+impl<S> Layer<S> for BoundsLayer {
+    type Service = Bounds<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Bounds {
+            inner,
+            server: self.server.clone(),
+        }
+    }
+}
+
+/// A service that limits the body of each response.
+#[derive(Clone, Debug)]
+pub struct Bounds<S> {
+    inner: S,
+    server: Arc<str>,
+}
+
+impl<S, A, B> Service<Request<A>> for Bounds<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Bounded<B>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let uri = request.uri();
+        let has = |parameter: &str| {
+            let parameters = uri.query().unwrap_or_default().split('&');
+            parameters
+                .filter_map(|pair| pair.split_once('='))
+                .any(|(name, value)| name == parameter && matches!(value, "true" | "1"))
+        };
+        let (watched, followed) = (has("watch"), has("follow"));
+        let what = format!(
+            "the answer of {} to {} {}",
+            self.server,
+            request.method(),
+            uri.path()
+        );
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            let failed = response.status().is_client_error() || response.status().is_server_error();
+            let limit = match (failed, watched, followed) {
+                (true, ..) => Limit::Total(FAILURE),
+                (false, true, _) => Limit::Line(EVENT),
+                (false, false, true) => Limit::None,
+                (false, false, false) => Limit::Total(ANSWER),
+            };
+            Ok(response.map(|inner| Bounded {
+                inner,
+                what,
+                limit,
+                read: 0,
+                ended: false,
+            }))
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    None,
+    Total(u64),
+    Line(u64),
+}
+
+/// A body that ends in [`TooLarge`] at its limit.
+#[derive(Debug)]
+pub struct Bounded<B> {
+    inner: B,
+    what: String,
+    limit: Limit,
+    /// Bytes read, or bytes read since the last line feed.
+    read: u64,
+    ended: bool,
+}
+
+impl<B> Bounded<B> {
+    fn too_large(&mut self, what: String, limit: u64) -> BoxError {
+        self.ended = true;
+        Box::new(TooLarge { what, limit })
+    }
+
+    fn count(&mut self, data: &[u8]) -> Result<(), BoxError> {
+        match self.limit {
+            Limit::None => {}
+            Limit::Total(limit) => {
+                self.read += data.len() as u64;
+                if self.read > limit {
+                    return Err(self.too_large(self.what.clone(), limit));
+                }
+            }
+            Limit::Line(limit) => {
+                for line in data.split_inclusive(|byte| *byte == b'\n') {
+                    self.read += line.len() as u64;
+                    if self.read > limit {
+                        return Err(self.too_large(format!("an event in {}", self.what), limit));
+                    }
+                    if line.ends_with(b"\n") {
+                        self.read = 0;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B> Body for Bounded<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        // An announced length is refused before anything is read.
+        if let Limit::Total(limit) = self.limit
+            && self.read == 0
+            && self.inner.size_hint().lower() > limit
+        {
+            let what = self.what.clone();
+            return Poll::Ready(Some(Err(self.too_large(what, limit))));
+        }
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(Into::into)?;
+            if let Some(data) = frame.data_ref() {
+                self.count(data)?;
+            }
+            Ok(frame)
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, Full, StreamBody};
+
+    const MIB: usize = 1 << 20;
+
+    /// Sends a request whose answer has `status` and consists of `chunks`, and returns the number of bytes read.
+    async fn answer(path: &str, status: u16, chunks: Vec<Vec<u8>>) -> Result<usize, String> {
+        let service = tower::service_fn(move |_: Request<()>| {
+            let frames = chunks
+                .clone()
+                .into_iter()
+                .map(|chunk| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(chunk))));
+            let body = StreamBody::new(futures::stream::iter(frames));
+            let response = Response::builder().status(status).body(body).unwrap();
+            std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        });
+        let layer = BoundsLayer::new(&Uri::from_static("https://x:6443/"));
+        let request = Request::get(path).body(()).unwrap();
+        let response = layer.layer(service).call(request).await.unwrap();
+        let collected = response.into_body().collect().await;
+        collected
+            .map(|body| body.to_bytes().len())
+            .map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn answer_at_its_limit_is_read_and_one_byte_more_is_an_error() {
+        let full = vec![vec![b'x'; MIB]; 64];
+        assert_eq!(answer("/version", 200, full.clone()).await, Ok(64 * MIB));
+        let more = [full, vec![vec![b'x']]].concat();
+        let message = "the answer of https://x:6443 to GET /version is larger than 64 MiB";
+        assert_eq!(
+            answer("/version?a=b", 200, more.clone()).await,
+            Err(message.to_owned())
+        );
+        let watched = "/version?watch=false&follow=0";
+        assert_eq!(answer(watched, 200, more).await, Err(message.to_owned()));
+    }
+
+    #[tokio::test]
+    async fn failure_has_a_smaller_limit_also_in_a_stream() {
+        for path in ["/api", "/api?watch=true", "/log?follow=true"] {
+            let error = answer(path, 500, vec![vec![b'x'; MIB + 1]]).await.unwrap_err();
+            assert!(error.ends_with(" is larger than 1 MiB"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn watch_is_limited_by_event_and_log_is_not_limited() {
+        let events = vec![[&vec![b'x'; MIB - 1][..], b"\n"].concat(); 70];
+        assert_eq!(answer("/pods?watch=true", 200, events).await, Ok(70 * MIB));
+        let endless = vec![vec![b'x'; MIB]; 70];
+        let message = "an event in the answer of https://x:6443 to GET /pods is larger than 16 MiB";
+        assert_eq!(
+            answer("/pods?limit=1&watch=1", 200, endless.clone()).await,
+            Err(message.to_owned())
+        );
+        assert_eq!(answer("/log?follow=true", 200, endless).await, Ok(70 * MIB));
+    }
+
+    #[tokio::test]
+    async fn announced_length_is_refused_before_reading() {
+        let mut body = Bounded {
+            inner: Full::new(Bytes::from(vec![0; 9])),
+            what: "it".to_owned(),
+            limit: Limit::Total(8),
+            read: 0,
+            ended: false,
+        };
+        assert!(body.frame().await.unwrap().is_err());
+        assert_eq!(body.read, 0);
+        assert!(body.frame().await.is_none(), "the end follows the error");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn device_without_an_end_is_an_error() {
+        let error = read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.to_string(), "it is larger than 16 MiB");
+    }
+}
