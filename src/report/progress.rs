@@ -52,8 +52,68 @@ async fn answer(report: &Report, mut question: Question) {
     }
 }
 
+/// Notices shown so far. Each is shown once; how often it was repeated follows at the end of a phase.
+#[derive(Default)]
+struct Notices(Vec<Notice>);
+
+struct Notice {
+    text: String,
+    /// Since the count was shown.
+    repeated: usize,
+    count: usize,
+}
+
+impl Notices {
+    /// Whether a notice is new and so has to be shown.
+    fn add(&mut self, text: &str) -> bool {
+        let known = self.0.iter_mut().find(|notice| is_same(&notice.text, text));
+        let is_new = known.is_none();
+        if let Some(notice) = known {
+            notice.repeated += 1;
+            notice.count += 1;
+        } else {
+            self.0.push(Notice {
+                text: text.to_owned(),
+                repeated: 0,
+                count: 1,
+            });
+        }
+        is_new
+    }
+
+    /// The notices that were repeated since this was last called, with their counts.
+    fn take_repeated(&mut self) -> Vec<String> {
+        let repeated = self.0.iter_mut().filter(|notice| notice.repeated > 0);
+        repeated
+            .map(|notice| {
+                notice.repeated = 0;
+                format!("{} ({} times)", notice.text, notice.count)
+            })
+            .collect()
+    }
+}
+
+/// Whether two notices differ at most in long numbers, such as the port of this end of a connection.
+fn is_same(one: &str, other: &str) -> bool {
+    const LONG: usize = 5;
+    let parts = |text: &str| -> Vec<String> {
+        text.split_inclusive(|c: char| !c.is_ascii_digit())
+            .map(|part| {
+                let digits = part.chars().take_while(char::is_ascii_digit).count();
+                if digits < LONG {
+                    part.to_owned()
+                } else {
+                    part[digits..].to_owned()
+                }
+            })
+            .collect()
+    };
+    parts(one) == parts(other)
+}
+
 struct Progress {
     report: Report,
+    notices: Notices,
     spinner: Option<ProgressBar>,
     begun: std::time::Instant,
     objects: usize,
@@ -77,6 +137,7 @@ impl Progress {
         Self {
             spinner: spinner(&report),
             report,
+            notices: Notices::default(),
             begun: std::time::Instant::now(),
             objects: 0,
         }
@@ -92,6 +153,9 @@ impl Progress {
     }
 
     fn show(&mut self, event: Event) {
+        if matches!(event, Event::Ready | Event::Stopping | Event::Removing(_)) {
+            self.show_repeated();
+        }
         match event {
             Event::Started(Started {
                 run,
@@ -121,8 +185,9 @@ impl Progress {
             Event::StepBegun(step) => self.detail(&format!("{step} begun"), &step),
             Event::StepEnded(step, result) => {
                 let said = result.said();
-                let time = milliseconds(result.duration_ms);
-                self.line(&format!("{step}: {} in {time}: {said}", outcome(result.outcome)));
+                let time = result.duration_ms.map(|_| milliseconds(result.duration_ms));
+                let time = time.map_or_else(String::new, |time| format!(" in {time}"));
+                self.line(&format!("{step}: {}{time}: {said}", outcome(result.outcome)));
             }
             Event::Stopping => {
                 self.line("stopping and cleaning up (press Ctrl-C again to quit immediately and leave cleanup to the cluster)");
@@ -139,7 +204,17 @@ impl Progress {
                     _ => self.either(&format!("{raised}, waiting for {waiting}")),
                 }
             }
-            Event::Notice(text) => self.report_line(&format!("warning: {text}")),
+            Event::Notice(text) => {
+                if self.notices.add(&text) {
+                    self.report_line(&format!("warning: {text}"));
+                }
+            }
+        }
+    }
+
+    fn show_repeated(&mut self) {
+        for text in self.notices.take_repeated() {
+            self.report_line(&format!("warning: {text}"));
         }
     }
 
@@ -188,9 +263,36 @@ impl Progress {
         }
     }
 
-    fn over(self) {
+    fn over(mut self) {
+        self.show_repeated();
         if let Some(spinner) = self.spinner {
             spinner.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_notice_is_shown_once_and_counted() {
+        let mut notices = Notices::default();
+        for _ in 0..134 {
+            notices.add("pods \"node2\" not found");
+        }
+        assert!(!notices.add("pods \"node2\" not found"));
+        assert!(notices.add("pods \"node3\" not found"));
+        assert!(notices.add("read tcp 192.0.2.10:43210->192.0.2.11:10250: i/o timeout"));
+        assert!(!notices.add("read tcp 192.0.2.10:54321->192.0.2.11:10250: i/o timeout"));
+        assert!(notices.add("read tcp 192.0.2.10:54321->192.0.2.12:10250: i/o timeout"));
+        let expected = [
+            "pods \"node2\" not found (135 times)",
+            "read tcp 192.0.2.10:43210->192.0.2.11:10250: i/o timeout (2 times)",
+        ];
+        assert_eq!(notices.take_repeated(), expected);
+        assert_eq!(notices.take_repeated(), Vec::<String>::new());
+        notices.add("pods \"node2\" not found");
+        assert_eq!(notices.take_repeated(), ["pods \"node2\" not found (136 times)"]);
     }
 }
