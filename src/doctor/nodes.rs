@@ -78,13 +78,18 @@ impl Refusal {
         }
     }
 
-    /// What to do about it.
-    fn advice(&self) -> String {
+    /// Whether the node has what `--node-selector` and the images ask for.
+    fn is_of_pool(&self) -> bool {
+        matches!(self, Refusal::Cordoned | Refusal::NotReady | Refusal::Taint(_))
+    }
+
+    /// What to do about it on `node`.
+    fn advice(&self, node: &str) -> String {
         match self {
             Refusal::Taint(taint) => format!("to let the pods there: --toleration={taint}"),
             Refusal::Selector => "compare with: kubectl get nodes --show-labels".to_owned(),
-            Refusal::Cordoned => "kubectl uncordon NODE".to_owned(),
-            Refusal::NotReady => "kubectl describe nodes".to_owned(),
+            Refusal::Cordoned => format!("kubectl uncordon {node}"),
+            Refusal::NotReady => format!("kubectl describe node {node}"),
             Refusal::NotLinux | Refusal::Architecture => {
                 "add a Linux node of one of these architectures".to_owned()
             }
@@ -137,13 +142,15 @@ fn judge(nodes: &[Node]) -> Finding {
             architectures.join(", ")
         ));
     }
-    // The reason that most have is the one to look at.
-    let Some((refusal, _)) = refusals.iter().max_by_key(|(_, number)| **number) else {
+    // The most frequent reason, of the nodes that have the right labels if there are any: others do not matter.
+    let by_use = |(refusal, number): &(&&Refusal, &usize)| (refusal.is_of_pool(), **number);
+    let Some((refusal, _)) = refusals.iter().max_by_key(by_use) else {
         return Finding::not_told("there is no node").advise(format!("add a Linux node; {ON_DEMAND}"));
     };
+    let node = nodes.iter().find(|node| node.refusal.as_ref() == Some(*refusal));
     let (seen, advice) = (
         format!("none of {all} takes the pods: {refused}"),
-        refusal.advice(),
+        refusal.advice(node.map_or("NODE", |node| &node.name)),
     );
     // Linux nodes that are only for others leave open whether an autoscaler has some that are not.
     let mut linux = refusals
@@ -261,6 +268,28 @@ mod tests {
                 "none of 4 nodes takes the pods: 1 not Linux, 1 without the labels of --node-selector, 2 tainted \
                  a:NoSchedule where nodes come on demand, a run may bring one; else: to let the pods there: \
                  --toleration=a:NoSchedule",
+            ),
+            (
+                vec![Some(Refusal::Selector), Some(Refusal::Selector), taint()],
+                CouldNotTell,
+                "none of 3 nodes takes the pods: 2 without the labels of --node-selector, 1 tainted a:NoSchedule \
+                 where nodes come on demand, a run may bring one; else: to let the pods there: \
+                 --toleration=a:NoSchedule",
+            ),
+            (
+                vec![
+                    Some(Refusal::Selector),
+                    Some(Refusal::Selector),
+                    Some(Refusal::NotReady),
+                ],
+                Failed,
+                "none of 3 nodes takes the pods: 2 without the labels of --node-selector, 1 not ready kubectl describe \
+                 node n",
+            ),
+            (
+                vec![Some(Refusal::NotReady), Some(Refusal::NotReady), taint()],
+                Failed,
+                "none of 3 nodes takes the pods: 2 not ready, 1 tainted a:NoSchedule kubectl describe node n",
             ),
             (
                 vec![Some(Refusal::NotLinux)],
