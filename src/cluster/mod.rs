@@ -14,7 +14,7 @@ pub mod warnings;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::{AsyncBufRead, Stream, StreamExt, TryStreamExt, future, stream};
+use futures::{AsyncBufRead, AsyncReadExt, Stream, StreamExt, TryStreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{
@@ -478,20 +478,26 @@ impl Cluster {
         }
     }
 
-    /// The pods of a run, each time one of them changes; `None` for one that was removed.
-    pub fn watch_pods(&self, namespace: &str, selector: &str) -> impl Stream<Item = PodChange> + use<> {
-        let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        let config = watcher::Config::default().labels(selector);
-        watcher(api, config).default_backoff().filter_map(|event| {
-            future::ready(match event {
-                Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
-                    Some(PodChange::Seen(Box::new(pod)))
+    /// Changes of these pods, each followed by its name and UID.
+    pub fn watch_pods(
+        &self,
+        namespace: &str,
+        pods: [(&'static str, String); 2],
+    ) -> impl Stream<Item = PodChange> + Send + use<> {
+        let watch = |(name, uid): (&'static str, String)| {
+            let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
+            let changes = watcher::watch_object(api, name).default_backoff();
+            let change = move |event| match event {
+                Ok(Some(pod)) if Pod::uid(&pod).is_some_and(|seen| seen == uid) => {
+                    PodChange::Seen(name, Box::new(pod))
                 }
-                Ok(watcher::Event::Delete(pod)) => Some(PodChange::Removed(pod.name_any())),
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
-                Err(error) => Some(PodChange::Trouble(explain_watch(&error).message)),
-            })
-        })
+                Ok(Some(_)) => PodChange::Replaced(name),
+                Ok(None) => PodChange::Deleted(name),
+                Err(error) => PodChange::Trouble(explain_watch(&error).message),
+            };
+            changes.map(change).boxed()
+        };
+        stream::select_all(pods.map(watch))
     }
 
     /// One pod, whole.
@@ -514,6 +520,25 @@ impl Cluster {
         events
     }
 
+    /// A node, or `None` if no node has this name. Takes a right that a run does not need.
+    pub async fn node(&self, name: &str) -> Result<Option<Node>> {
+        let api = Api::<Node>::all(self.client.clone());
+        self.call(|| format!("get node/{name}"), api.get_opt(name)).await
+    }
+
+    /// One object with its content, or `None` if it does not exist.
+    pub async fn object(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<(Found, serde_json::Value)>> {
+        let api = self.api(kind, Some(namespace));
+        let doing = || format!("get {}/{name}", kind.singular());
+        let object = self.call(doing, api.get_opt(name)).await?;
+        Ok(object.map(|object| (Found::new(kind, &object), object.data)))
+    }
+
     /// The log of a pod's container from its beginning, followed. The first answer is bounded, the stream is not.
     pub async fn follow_log(
         &self,
@@ -521,29 +546,76 @@ impl Cluster {
         pod: &str,
         container: &str,
     ) -> Result<impl AsyncBufRead + use<>> {
-        let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
         let parameters = LogParams {
             follow: true,
-            // Others may have been put beside it.
-            container: Some(container.to_owned()),
             ..LogParams::default()
         };
+        self.log("follow", namespace, pod, container, parameters).await
+    }
+
+    /// The log of a pod's container so far.
+    pub async fn read_log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<impl AsyncBufRead + use<>> {
+        self.log("read", namespace, pod, container, LogParams::default())
+            .await
+    }
+
+    /// The last lines of the log of a pod's container, at most `bytes`.
+    pub async fn log_end(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        lines: i64,
+        bytes: u64,
+    ) -> Result<String> {
+        let parameters = LogParams {
+            tail_lines: Some(lines),
+            ..LogParams::default()
+        };
+        let log = self.log("read", namespace, pod, container, parameters).await?;
+        let mut text = vec![];
+        // What was read of a log that breaks off is better than nothing.
+        let _ = log.take(bytes).read_to_end(&mut text).await;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    async fn log(
+        &self,
+        verb: &str,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        parameters: LogParams,
+    ) -> Result<impl AsyncBufRead + use<>> {
+        let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let parameters = LogParams {
+            // Others may have been put beside it.
+            container: Some(container.to_owned()),
+            ..parameters
+        };
         self.call(
-            || format!("follow the log of pod/{pod}"),
+            || format!("{verb} the log of pod/{pod}"),
             api.log_stream(pod, &parameters),
         )
         .await
     }
 }
 
-/// A change among the pods of a run.
+/// A change of a watched pod.
 #[derive(Debug)]
 pub enum PodChange {
-    /// It is there and looks like this.
-    Seen(Box<Pod>),
-    /// It is gone.
-    Removed(String),
-    /// The watch has trouble and goes on.
+    /// The pod of this name changed.
+    Seen(&'static str, Box<Pod>),
+    /// No pod has this name any more.
+    Deleted(&'static str),
+    /// Another pod has this name.
+    Replaced(&'static str),
+    /// The watch failed; it is retried.
     Trouble(String),
 }
 

@@ -162,7 +162,7 @@ fn clock_offset(sent: Timestamp, received: Timestamp, created: Option<Timestamp>
 /// end a run whose client died.
 fn clock(anchor: &Manifest, made: &Value) -> Result<(), Halt> {
     let (wanted, made) = (&anchor.object["spec"], &made["spec"]);
-    let other = ["activeDeadlineSeconds", "ttlSecondsAfterFinished"]
+    let other = ["activeDeadlineSeconds", "ttlSecondsAfterFinished", "parallelism"]
         .into_iter()
         .find(|field| made[field] != wanted[field]);
     let suspended = made["suspend"] == true;
@@ -198,6 +198,7 @@ mod tests {
             ("suspend", json!(true)),
             ("activeDeadlineSeconds", json!(null)),
             ("ttlSecondsAfterFinished", json!(999_999)),
+            ("parallelism", json!(1)),
         ] {
             let mut made = made.clone();
             made["spec"][field] = value;

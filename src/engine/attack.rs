@@ -1,77 +1,132 @@
-//! Follows the attacker's log while the attack runs in the cluster, and reads it again when it breaks off.
+//! Follows the attacker's log while the attack runs in the cluster, and reads it again when it breaks off. Ends as
+//! soon as one of the pods stops.
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::{AsyncBufRead, AsyncBufReadExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::pods::{Ending, NodeState, Pods, explain};
 use super::tracker::Tracker;
-use super::{Event, Events, Halt, Stop, gone};
-use crate::cluster::Cluster;
+use super::{Event, Events, Halt, Run, Stop};
 use crate::exit::Exit;
-use crate::manifest::{ATTACKER, ATTACKER_CONTAINER, Kind, go_patch};
-use crate::plan::Plan;
+use crate::manifest::{ATTACKER, ATTACKER_CONTAINER, Kind, VICTIM, go_patch};
 use crate::result::Problem;
 use crate::untrusted;
 
-/// Pause before a log that broke off is asked for again.
+/// Pauses before a log that broke off is asked for again.
 const AGAIN: Duration = Duration::from_millis(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The attacker says something more often: each of its requests ends within 90 s.
 const SILENCE: Duration = Duration::from_secs(120);
 /// More than a line of the attacker's has.
 const MAX_LINE: usize = 64 << 10;
 /// Time after which the attack is let begin once more, if it has not.
 const GO_AGAIN: Duration = Duration::from_secs(3);
+/// A log without a new line for this long may be that of a node that is gone.
+const QUIET: Duration = Duration::from_secs(5);
+/// Pause between two reads of the nodes meanwhile.
+const READ_NODES: Duration = Duration::from_secs(3);
+/// Time to read the rest of the attacker's log once a pod stopped.
+const DRAIN: Duration = Duration::from_secs(2);
+/// The same if the attacker exited, as it does after its last step: its log is complete, and decides.
+const DRAIN_EXITED: Duration = Duration::from_secs(30);
+
+/// What the parts of an attack know of its log.
+struct Progress {
+    /// Whether a step was sent.
+    started: Cell<bool>,
+    /// When the last line was read.
+    last_line: Cell<Instant>,
+}
 
 pub(super) async fn attack(
-    cluster: &Cluster,
-    plan: &Plan,
-    attacker: &str,
+    run: &Run<'_>,
+    pods: &mut Pods,
     tracker: &mut Tracker,
     stop: &Stop,
-    events: &Events,
 ) -> Result<(), Halt> {
-    let give_up = Instant::now() + plan.options.deadline;
-    let begun = Cell::new(false);
+    let deadline = run.plan.options.deadline;
+    let give_up = Instant::now() + deadline;
+    let nodes = [ATTACKER, VICTIM].map(|name| (name, pods.node(name).map(str::to_owned)));
+    let progress = Progress {
+        started: Cell::new(false),
+        last_line: Cell::new(Instant::now()),
+    };
+    let (name, ending) = tokio::select! {
+        followed = timeout_at(give_up, follow(run, nodes[0].1.as_deref(), tracker, &progress)) => match followed {
+            Ok(Ok(Followed::Done)) => return Ok(()),
+            Ok(Ok(Followed::Ended(ending))) => (ATTACKER, ending),
+            Ok(Err(halt)) => return Err(halt),
+            Err(_) => return Err(unproved(format!("the attack did not end within {} s", deadline.as_secs()))),
+        },
+        ended = pods.ended(run) => ended,
+        missing = node_missing(run, &nodes, &progress) => missing,
+        never = say_again(run, &progress) => match never {},
+        () = stop.wait() => return Err(Halt::Stopped),
+    };
     tokio::select! {
-        ended = timeout_at(give_up, follow(cluster, plan, tracker, &begun, events)) => {
-            ended.unwrap_or_else(|_| Err(unproved(format!("the attack did not end within {} s", plan.options.deadline.as_secs()))))
-        }
-        never = say_again(cluster, plan, attacker, &begun, events) => match never {},
-        () = stop.wait() => Err(Halt::Stopped),
+        () = drain(run, name, &ending, tracker, &progress) => {}
+        () = stop.wait() => return Err(Halt::Stopped),
     }
+    if tracker.done() {
+        return Ok(());
+    }
+    if tracker.depends_on_victim() && (name == VICTIM || pods.stops(run, VICTIM).await) {
+        tracker.victim_stopped();
+    }
+    let what = "stopped during the attack";
+    let problem = Box::pin(explain(run, pods, name, ending, what, Exit::NotProved)).await;
+    Err(Halt::Problem(problem))
 }
 
 /// A node that looked at the go annotation just before it was set may look again only a minute later, unless
 /// it changes once more.
-async fn say_again(
-    cluster: &Cluster,
-    plan: &Plan,
-    attacker: &str,
-    begun: &Cell<bool>,
-    events: &Events,
-) -> Infallible {
+async fn say_again(run: &Run<'_>, progress: &Progress) -> Infallible {
+    let attacker = run.ledger.uid(Kind::Pod, ATTACKER).unwrap_or_default();
     for attempt in 2.. {
         sleep(GO_AGAIN).await;
-        if begun.get() {
+        if progress.started.get() {
             break;
         }
-        let patched = cluster
-            .patch(
-                Kind::Pod,
-                &plan.namespace.name,
-                ATTACKER,
-                &go_patch(plan, attacker, attempt),
-            )
+        let patch = go_patch(run.plan, &attacker, attempt);
+        let patched = run
+            .cluster
+            .patch(Kind::Pod, &run.plan.namespace.name, ATTACKER, &patch)
             .await;
         if let Err(error) = patched {
-            events.send(Event::Notice(error.to_string()));
+            run.events.send(Event::Notice(error.to_string()));
         }
     }
     std::future::pending().await
+}
+
+/// Reads the nodes of the pods while the log is quiet; ends once one of them no longer exists.
+async fn node_missing(
+    run: &Run<'_>,
+    nodes: &[(&'static str, Option<String>); 2],
+    progress: &Progress,
+) -> (&'static str, Ending) {
+    loop {
+        sleep(READ_NODES).await;
+        if progress.last_line.get().elapsed() < QUIET {
+            continue;
+        }
+        for (name, node) in nodes {
+            let Some(node) = node else { continue };
+            match NodeState::confirmed(run.cluster, node).await {
+                NodeState::Missing => return (name, Ending::NodeMissing(untrusted::line(node))),
+                NodeState::NotReady(state) => run
+                    .events
+                    .send(Event::Notice(format!("{state}; pod/{name} is on it"))),
+                NodeState::Ready | NodeState::Unknown => {}
+            }
+        }
+    }
 }
 
 fn unproved(message: String) -> Halt {
@@ -93,50 +148,94 @@ enum Read {
     Broken,
 }
 
+/// How following the attacker's log ended.
+enum Followed {
+    /// With its last word.
+    Done,
+    /// With the attacker.
+    Ended(Ending),
+}
+
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(AGAIN)
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .build()
+}
+
 async fn follow(
-    cluster: &Cluster,
-    plan: &Plan,
+    run: &Run<'_>,
+    node: Option<&str>,
     tracker: &mut Tracker,
-    begun: &Cell<bool>,
-    events: &Events,
-) -> Result<(), Halt> {
-    let namespace = &plan.namespace.name;
-    // Why the attacker has ended, once it has: then its log is whole.
-    let mut ended = None;
+    progress: &Progress,
+) -> Result<Followed, Halt> {
+    let (cluster, namespace) = (run.cluster, &run.plan.namespace.name);
+    let on_node = node.map_or_else(String::new, |node| {
+        format!(" (on node {})", untrusted::line(node))
+    });
+    let mut pauses_left = pauses();
     loop {
+        let before = progress.last_line.get();
         let read = match cluster.follow_log(namespace, ATTACKER, ATTACKER_CONTAINER).await {
-            Ok(log) => read(log, tracker, begun, events).await,
-            Err(error) if error.is_final() && !error.is_not_found() => return Err(error.into()),
+            Ok(log) => read(log, tracker, progress, run.events).await,
+            Err(error) if error.is_final() && !error.is_not_found() => {
+                return Err(unproved(error.to_string()));
+            }
             Err(error) => {
-                events.send(Event::Notice(error.to_string()));
+                run.events.send(Event::Notice(format!("{error}{on_node}")));
                 Read::Broken
             }
         };
-        match (read, &ended) {
-            (Read::Done, _) => return Ok(()),
-            (Read::Ended, Some(why)) => {
-                return Err(unproved(format!(
-                    "pod/{ATTACKER} ended before its last step: {why}"
-                )));
-            }
-            _ => {}
+        if matches!(read, Read::Done) {
+            return Ok(Followed::Done);
         }
+        // The log is found by name: it has to be that of the same pod.
         match cluster.pod(namespace, ATTACKER).await {
-            Ok(None) => return Err(unproved(gone(plan, ATTACKER))),
+            Ok(None) => return Ok(Followed::Ended(Ending::Deleted)),
+            Ok(Some(pod)) if pod.metadata.uid != run.ledger.uid(Kind::Pod, ATTACKER) => {
+                return Ok(Followed::Ended(Ending::Replaced));
+            }
             Ok(Some(pod)) => {
-                let status = pod.status.unwrap_or_default();
-                if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
-                    let why = status.reason.as_deref().map(untrusted::line);
-                    ended = Some(why.unwrap_or_else(|| "its start command ended early".into()));
+                if let Some(ending) = Ending::of(&pod) {
+                    return Ok(Followed::Ended(ending));
                 }
             }
-            Err(error) => events.send(Event::Notice(error.to_string())),
+            Err(error) => run.events.send(Event::Notice(error.to_string())),
         }
-        sleep(AGAIN).await;
+        if progress.last_line.get() > before {
+            pauses_left = pauses();
+        }
+        sleep(pauses_left.next().unwrap_or(LONGEST_PAUSE)).await;
     }
 }
 
-async fn read(log: impl AsyncBufRead, tracker: &mut Tracker, begun: &Cell<bool>, events: &Events) -> Read {
+/// Reads what the attacker's log has when a pod has stopped: steps that reported until then are proved.
+async fn drain(run: &Run<'_>, name: &str, ending: &Ending, tracker: &mut Tracker, progress: &Progress) {
+    let exited = name == ATTACKER && matches!(ending, Ending::Exited(_));
+    let bound = if exited { DRAIN_EXITED } else { DRAIN };
+    let read = async {
+        for pause in pauses() {
+            let log = run
+                .cluster
+                .read_log(&run.plan.namespace.name, ATTACKER, ATTACKER_CONTAINER)
+                .await;
+            match log {
+                Ok(log) => {
+                    if !matches!(read(log, tracker, progress, run.events).await, Read::Broken) {
+                        return;
+                    }
+                }
+                Err(error) if error.is_final() => return,
+                Err(_) => {}
+            }
+            sleep(pause).await;
+        }
+    };
+    let _ = timeout(bound, read).await;
+}
+
+async fn read(log: impl AsyncBufRead, tracker: &mut Tracker, progress: &Progress, events: &Events) -> Read {
     let mut log = std::pin::pin!(log);
     let mut line = vec![];
     loop {
@@ -147,7 +246,8 @@ async fn read(log: impl AsyncBufRead, tracker: &mut Tracker, begun: &Cell<bool>,
             Ok(Err(_)) | Err(_) => return Read::Broken,
         }
         tracker.line(&String::from_utf8_lossy(&line), events);
-        begun.set(tracker.begun());
+        progress.started.set(tracker.begun());
+        progress.last_line.set(Instant::now());
         if tracker.done() {
             return Read::Done;
         }

@@ -7,11 +7,13 @@
 //! ```
 
 mod admit;
+mod anchor;
 mod apply;
 mod attack;
 mod claim;
 mod cleanup;
 mod ledger;
+mod pods;
 mod prepare;
 mod ready;
 mod remove;
@@ -25,7 +27,7 @@ use tokio::sync::oneshot;
 use crate::cluster::{Cluster, ClusterError};
 use crate::exit::Exit;
 use crate::guard::Label;
-use crate::manifest::{self, ANCHOR, Kind};
+use crate::manifest::{self, ANCHOR, ATTACKER, Kind, Manifest, VICTIM};
 use crate::plan::Plan;
 use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, StepResult};
 use crate::untrusted;
@@ -173,13 +175,18 @@ pub async fn run(
         Ok(prepared) => {
             let manifests = manifest::render(plan, info.user.as_deref().unwrap_or("unknown"));
             let applied = apply::apply(cluster, plan, &manifests, prepared, &ledger, stop, events).await;
+            let run = Run {
+                cluster,
+                plan,
+                anchor: &manifests.anchor,
+                ledger: &ledger,
+                events,
+            };
             let complete = applied.is_ok();
             let halt = match applied {
                 Ok(anchored) => {
                     clock_offset = anchored.clock_offset;
-                    act(cluster, plan, &mut node, &mut tracker, stop, events)
-                        .await
-                        .err()
+                    act(&run, &mut node, &mut tracker, stop).await.err()
                 }
                 Err(halt) => Some(halt),
             };
@@ -295,29 +302,58 @@ async fn begin(
     Ok(prepared)
 }
 
+/// A run whose objects exist.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    cluster: &'a Cluster,
+    plan: &'a Plan,
+    /// The anchor as it was created.
+    anchor: &'a Manifest,
+    ledger: &'a ledger::Ledger,
+    events: &'a Events,
+}
+
+impl Run<'_> {
+    fn deadline_passed(&self) -> String {
+        format!(
+            "the deadline of {} s passed, and the cluster ended the run; give it more with --deadline",
+            self.plan.options.deadline.as_secs()
+        )
+    }
+
+    /// Why its anchor or its namespace no longer exists.
+    fn ended_externally(&self) -> String {
+        if is_past_deadline(self.plan) {
+            return self.deadline_passed();
+        }
+        format!(
+            "run {} was deleted externally: by `kubectl defender-sim cleanup`, or by deletion of {}/{ANCHOR} or of \
+             namespace {}",
+            self.plan.run,
+            Kind::Job.singular(),
+            self.plan.namespace.name
+        )
+    }
+}
+
 async fn act(
-    cluster: &Cluster,
-    plan: &Plan,
+    run: &Run<'_>,
     node: &mut Option<String>,
     tracker: &mut tracker::Tracker,
     stop: &Stop,
-    events: &Events,
 ) -> Result<(), Halt> {
-    let ready = ready::ready(cluster, plan, stop, events).await?;
-    *node = ready.node;
-    attack::attack(cluster, plan, &ready.attacker, tracker, stop, events).await
+    let mut pods = pods::Pods::watch(run, [VICTIM, ATTACKER]);
+    ready::ready(run, &mut pods, stop).await?;
+    *node = pods.node(VICTIM).map(str::to_owned);
+    attack::attack(run, &mut pods, tracker, stop).await?;
+    anchor::check(run).await;
+    Ok(())
 }
 
-/// Why a pod of the run is not there any more: by its own deadline, or by somebody.
-fn gone(plan: &Plan, pod: &str) -> String {
+/// Whether a run whose objects no longer exist was ended by its deadline.
+fn is_past_deadline(plan: &Plan) -> bool {
     // The cluster's clock may be ahead of this one.
-    if Timestamp::now() + jiff::SignedDuration::from_secs(5) < plan.ends() {
-        return format!("pod/{pod} was removed by somebody else");
-    }
-    format!(
-        "the deadline of {} s passed, and the cluster ended the run; give it more with --deadline",
-        plan.options.deadline.as_secs()
-    )
+    Timestamp::now() + jiff::SignedDuration::from_secs(5) >= plan.ends()
 }
 
 fn verdict(

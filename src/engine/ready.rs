@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
-use super::{Event, Events, Halt, Stop, gone};
-use crate::cluster::{Cluster, PodChange, selector};
+use super::pods::{Ending, NodeState, Pods, Update, container, explain, warnings};
+use super::{Event, Halt, Run, Stop};
 use crate::exit::Exit;
-use crate::manifest::{self, ATTACKER, Kind, VICTIM, go_patch};
+use crate::manifest::{ATTACKER, Kind, VICTIM, go_patch};
 use crate::plan::Plan;
 use crate::result::Problem;
 use crate::untrusted;
@@ -26,6 +24,8 @@ const NO_NODE_COMES: &str = "NotTriggerScaleUp";
 
 /// Pause between looks at what is said of a pod that fits on no node.
 const LOOK: Duration = Duration::from_secs(10);
+/// Pause between reads of the nodes of pods that do not start.
+const READ_NODES: Duration = Duration::from_secs(5);
 
 /// A pod that fits on no node.
 #[derive(Clone, Copy)]
@@ -36,110 +36,108 @@ struct Stuck {
     look: Instant,
 }
 
-/// The pods, once they are ready.
-pub(super) struct Ready {
-    /// The node that the victim is on.
-    pub node: Option<String>,
-    /// UID of the attacker.
-    pub attacker: String,
-}
-
 /// Waits for the pods, then lets the attack begin.
-pub(super) async fn ready(
-    cluster: &Cluster,
-    plan: &Plan,
-    stop: &Stop,
-    events: &Events,
-) -> Result<Ready, Halt> {
-    let ready = tokio::select! {
-        ready = wait(cluster, plan, events) => ready?,
+pub(super) async fn ready(run: &Run<'_>, pods: &mut Pods, stop: &Stop) -> Result<(), Halt> {
+    tokio::select! {
+        ready = wait(run, pods) => ready?,
         () = stop.wait() => return Err(Halt::Stopped),
-    };
-    cluster
+    }
+    let uid = run.ledger.uid(Kind::Pod, ATTACKER).unwrap_or_default();
+    run.cluster
         .patch(
             Kind::Pod,
-            &plan.namespace.name,
+            &run.plan.namespace.name,
             ATTACKER,
-            &go_patch(plan, &ready.attacker, 1),
+            &go_patch(run.plan, &uid, 1),
         )
         .await?;
-    events.send(Event::Ready);
-    Ok(ready)
+    run.events.send(Event::Ready);
+    Ok(())
 }
 
-async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<Ready, Halt> {
+async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Halt> {
+    let (cluster, plan, events) = (run.cluster, run.plan, run.events);
     let namespace = &plan.namespace.name;
+    let uid = |name| run.ledger.uid(Kind::Pod, name).unwrap_or_default();
     let give_up = Instant::now() + plan.options.timeout;
-    let mut changes = std::pin::pin!(cluster.watch_pods(namespace, &selector(Some(&plan.run.to_string()))));
-    let mut states: BTreeMap<String, (State, String)> = BTreeMap::new();
+    let mut states: BTreeMap<&str, State> = BTreeMap::new();
     let mut unschedulable: Option<Stuck> = None;
-    let mut said = String::new();
-    let mut node = None;
+    let mut read_nodes = Instant::now() + READ_NODES;
+    // What is known of a node that is not ready.
+    let mut silent: Option<String> = None;
+    let mut shown = String::new();
     loop {
         let wake = unschedulable.map_or(give_up, |stuck| stuck.look.min(give_up));
-        let change = tokio::select! {
-            change = timeout_at(give_up, changes.next()) => change.ok().flatten(),
-            () = sleep_until(wake), if wake < give_up => None,
+        let update = tokio::select! {
+            update = pods.next(run) => Some(update),
+            () = sleep_until(wake.min(read_nodes)) => None,
         };
-        match change {
-            Some(PodChange::Seen(pod)) => {
-                let state = State::of(&pod);
-                if pod.name_any() == VICTIM {
-                    node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-                }
-                states.insert(pod.name_any(), (state, pod.uid().unwrap_or_default()));
+        match update {
+            Some(Update::Changed(name)) => {
+                states.extend(pods.get(name).map(|pod| (name, State::of(pod))));
             }
-            Some(PodChange::Removed(name)) => {
-                return Err(problem(gone(plan, &name), vec![], Exit::NotStarted));
-            }
-            Some(PodChange::Trouble(text)) => {
-                events.send(Event::Notice(format!(
-                    "the watch of the pods has trouble: {}",
-                    untrusted::line(&text)
-                )));
+            Some(Update::Ended(name, ending)) => {
+                return Err(cannot_become_ready(run, pods, name, ending).await);
             }
             None => {}
         }
-        if let [Some((State::Ready, _)), Some((State::Ready, attacker))] =
-            [VICTIM, ATTACKER].map(|name| states.get(name))
+        if [VICTIM, ATTACKER]
+            .iter()
+            .all(|name| states.get(name) == Some(&State::Ready))
         {
-            let attacker = attacker.clone();
-            return Ok(Ready { node, attacker });
+            return Ok(());
+        }
+        if Instant::now() >= read_nodes {
+            read_nodes = Instant::now() + READ_NODES;
+            silent = None;
+            for name in [VICTIM, ATTACKER] {
+                let Some(node) = pods
+                    .node(name)
+                    .filter(|_| states.get(name) != Some(&State::Ready))
+                else {
+                    continue;
+                };
+                match NodeState::confirmed(cluster, node).await {
+                    NodeState::Missing => {
+                        let ending = Ending::NodeMissing(untrusted::line(node));
+                        return Err(cannot_become_ready(run, pods, name, ending).await);
+                    }
+                    NodeState::NotReady(state) => silent = Some(state),
+                    NodeState::Ready | NodeState::Unknown => {}
+                }
+            }
         }
         let waiting = [VICTIM, ATTACKER]
             .iter()
             .find_map(|name| match states.get(*name) {
-                Some((State::Waiting(reason) | State::Unschedulable(reason), _)) => {
-                    Some(format!("pod/{name}: {reason}"))
+                Some(State::Waiting(reason) | State::Unschedulable(reason)) => {
+                    let silent = silent
+                        .as_ref()
+                        .map_or_else(String::new, |state| format!("; {state}"));
+                    Some(format!("pod/{name}: {reason}{silent}"))
                 }
                 _ => None,
             });
-        if let Some(waiting) = waiting.filter(|waiting| *waiting != said) {
+        if let Some(waiting) = waiting.filter(|waiting| *waiting != shown) {
             events.send(Event::Waiting(waiting.clone()));
-            said = waiting;
+            shown = waiting;
         }
-        for (name, (state, uid)) in &states {
-            let (reason, exit) = match state {
-                State::Hopeless(reason) => (reason, Exit::NotStarted),
-                State::Ended(reason) => (reason, Exit::NotProved),
-                _ => continue,
-            };
-            let details = warnings(cluster, namespace, uid).await;
-            return Err(problem(
-                format!("pod/{name} cannot become ready: {reason}"),
-                details,
-                exit,
-            ));
+        for (name, state) in &states {
+            if let State::Hopeless(reason) = state {
+                let message = format!("pod/{name} cannot become ready: {reason}");
+                let details = warnings(cluster, namespace, &uid(name)).await;
+                return Err(problem(message, details, Exit::NotStarted));
+            }
         }
         // The attacker goes where the victim is, so only the victim's trouble tells anything at first.
         let stuck = [VICTIM, ATTACKER]
             .into_iter()
             .find_map(|name| match states.get(name) {
-                Some((State::Unschedulable(reason), uid)) => Some((name, reason.clone(), uid.clone())),
+                Some(State::Unschedulable(reason)) => Some((name, reason.clone())),
                 _ => None,
             });
         match stuck {
-            Some((name, reason, uid)) => {
+            Some((name, reason)) => {
                 let now = Instant::now();
                 if unschedulable.is_none_or(|stuck| stuck.pod != name) {
                     unschedulable = Some(Stuck {
@@ -150,13 +148,13 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<Ready, 
                 }
                 if let Some(stuck) = unschedulable.as_mut().filter(|stuck| now >= stuck.look) {
                     stuck.look = now + LOOK;
-                    let said = cluster.events(namespace, &uid).await;
+                    let said = cluster.events(namespace, &uid(name)).await;
                     let says =
                         |reason: &str| said.iter().any(|event| event.reason.as_deref() == Some(reason));
                     if NODE_COMES.into_iter().any(says) {
                         stuck.until = now + UNSCHEDULABLE;
                     } else if now >= stuck.until || says(NO_NODE_COMES) {
-                        let details = warnings(cluster, namespace, &uid).await;
+                        let details = warnings(cluster, namespace, &uid(name)).await;
                         let message = format!("pod/{name} cannot be scheduled: {reason}");
                         return Err(problem(message, details, Exit::NotStarted));
                     }
@@ -166,58 +164,80 @@ async fn wait(cluster: &Cluster, plan: &Plan, events: &Events) -> Result<Ready, 
         }
         if Instant::now() >= give_up {
             let mut details = vec![];
-            for (state, uid) in states.values() {
-                if *state != State::Ready {
-                    details.extend(warnings(cluster, namespace, uid).await);
-                }
+            for name in states.keys().filter(|name| states[*name] != State::Ready) {
+                details.extend(warnings(cluster, namespace, &uid(name)).await);
             }
-            let what = if said.is_empty() {
+            let what = if shown.is_empty() {
                 "no pod was seen".to_owned()
             } else {
-                said
+                shown
             };
-            return Err(problem(
-                format!(
-                    "the pods were not ready within {} s; last seen: {what}",
-                    plan.options.timeout.as_secs()
-                ),
-                details,
-                Exit::NotStarted,
-            ));
+            return Err(problem(timed_out(plan, &what), details, Exit::NotStarted));
         }
     }
 }
 
-fn problem(message: impl Into<String>, details: Vec<String>, exit: Exit) -> Halt {
-    let hint = match exit {
-        Exit::NotProved => "look at the image; --victim-image and --attacker-image name others".to_owned(),
-        _ => "see the reason above; --victim-image, --attacker-image and --timeout change what is waited for"
-            .to_owned(),
+async fn cannot_become_ready(run: &Run<'_>, pods: &Pods, name: &'static str, ending: Ending) -> Halt {
+    let exit = match ending {
+        Ending::Exited(_) => Exit::NotProved,
+        _ => Exit::NotStarted,
     };
+    let hint = matches!(ending, Ending::Exited(_)).then(|| LOOK_AT_IMAGE.to_owned());
+    let problem = Box::pin(explain(run, pods, name, ending, "cannot become ready", exit)).await;
+    Halt::Problem(Problem { hint, ..problem })
+}
+
+fn timed_out(plan: &Plan, what: &str) -> String {
+    format!(
+        "the pods were not ready within {} s; last seen: {what}",
+        plan.options.timeout.as_secs()
+    )
+}
+
+const LOOK_AT_IMAGE: &str = "look at the image; --victim-image and --attacker-image name others";
+
+fn problem(message: String, mut details: Vec<String>, exit: Exit) -> Halt {
+    // The scheduler's event repeats the condition of the pod.
+    details.retain(|detail| !repeats(&message, detail));
     Halt::Problem(Problem {
-        message: message.into(),
-        hint: Some(hint),
+        hint: Some(hint(&message)),
+        message,
         details,
         exit,
     })
 }
 
-/// The last warnings about a pod, fit to be shown.
-async fn warnings(cluster: &Cluster, namespace: &str, uid: &str) -> Vec<String> {
-    let events = cluster.events(namespace, uid).await;
-    let warnings: Vec<String> = events
-        .into_iter()
-        .filter(|event| event.type_.as_deref() == Some("Warning"))
-        .map(|event| {
-            format!(
-                "{}: {}",
-                event.reason.unwrap_or_default(),
-                event.message.unwrap_or_default()
-            )
-        })
-        .map(|text| untrusted::line(&text))
-        .collect();
-    warnings[warnings.len().saturating_sub(3)..].to_vec()
+/// Whether an event of the scheduler adds nothing to `message`.
+fn repeats(message: &str, detail: &str) -> bool {
+    let nodes = |text: &str| {
+        text.split(" preemption: ")
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let event = detail.strip_prefix("FailedScheduling: ");
+    event.is_some_and(|event| message.contains(&nodes(event)))
+}
+
+/// The next command, by the words of the scheduler or of [`State::of`].
+fn hint(message: &str) -> String {
+    let taint = message.contains("taint");
+    let selector = message.contains("affinity/selector");
+    if taint || selector {
+        let flags = match (taint, selector) {
+            (true, true) => "--toleration lets the pods onto tainted nodes, --node-selector chooses others",
+            (true, false) => "--toleration lets the pods onto tainted nodes",
+            _ => "--node-selector chooses other nodes",
+        };
+        return format!("{flags}; the reason for each node: kubectl defender-sim doctor with the same flags");
+    }
+    if message.contains("which has not started it") {
+        return "kubectl get nodes; --node-selector chooses other nodes, --timeout allows more time"
+            .to_owned();
+    }
+    "see the reason above; --victim-image, --attacker-image and --timeout change what is waited for"
+        .to_owned()
 }
 
 /// What a pod's status says about waiting for it.
@@ -228,8 +248,6 @@ enum State {
     Unschedulable(String),
     /// It will never start.
     Hopeless(String),
-    /// It started, and its process ended.
-    Ended(String),
 }
 
 impl State {
@@ -241,24 +259,7 @@ impl State {
         if condition("Ready").is_some_and(|c| c.status == "True") {
             return State::Ready;
         }
-        // Others may have been put beside it.
-        let ours = [manifest::VICTIM_CONTAINER, manifest::ATTACKER_CONTAINER];
-        let mut containers = status.container_statuses.iter().flatten();
-        let container = containers
-            .find(|c| ours.contains(&c.name.as_str()))
-            .and_then(|c| c.state.as_ref());
-        if let Some(ended) = container.and_then(|state| state.terminated.as_ref()) {
-            let reason = ended.reason.clone().unwrap_or_else(|| "Error".into());
-            return State::Ended(format!(
-                "its container ended with exit status {} ({reason})",
-                ended.exit_code
-            ));
-        }
-        if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-            let text = [status.reason.clone(), status.message.clone()];
-            let text = text.into_iter().flatten().collect::<Vec<_>>().join(": ");
-            return State::Hopeless(untrusted::line(if text.is_empty() { "it failed" } else { &text }));
-        }
+        let container = container(pod).and_then(|status| status.state.as_ref());
         if let Some(waiting) = container.and_then(|state| state.waiting.as_ref()) {
             let reason = waiting.reason.as_deref().unwrap_or("waiting");
             let text = match waiting.message.as_deref() {
@@ -284,7 +285,15 @@ impl State {
             _ if status.phase.as_deref() == Some("Running") => {
                 State::Waiting("started, not ready yet".into())
             }
-            _ => State::Waiting("waiting for a node".into()),
+            _ => State::Waiting(
+                match pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) {
+                    Some(node) => format!(
+                        "assigned to node {}, which has not started it",
+                        untrusted::line(node)
+                    ),
+                    None => "waiting for a node".into(),
+                },
+            ),
         }
     }
 }
@@ -320,10 +329,6 @@ mod tests {
             State::Hopeless("ImagePullBackOff: why".into())
         );
         assert_eq!(
-            state(&json!({"phase": "Failed", "reason": "Evicted"})),
-            State::Hopeless("Evicted".into())
-        );
-        assert_eq!(
             state(
                 &json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]})
             ),
@@ -333,11 +338,71 @@ mod tests {
             state(&json!({"conditions": [{"type": "Ready", "status": "True"}]})),
             State::Ready
         );
+        let assigned = json!({ "metadata": {}, "spec": { "nodeName": "node3", "containers": [] },
+            "status": { "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "True" }] } });
         assert_eq!(
-            state(&json!({"phase": "Failed", "containerStatuses": [
-                {"name": "attacker", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-                 "state": {"terminated": {"exitCode": 127, "reason": "Error"}}}]})),
-            State::Ended("its container ended with exit status 127 (Error)".into())
+            State::of(&serde_json::from_value(assigned).unwrap()),
+            State::Waiting("assigned to node node3, which has not started it".into())
         );
+        assert_eq!(
+            state(&json!({"phase": "Pending"})),
+            State::Waiting("waiting for a node".into())
+        );
+    }
+
+    #[test]
+    fn hint_names_the_flag_for_the_cause() {
+        let taint = "0/1 nodes are available: 1 node(s) had untolerated taint(s).";
+        let selector = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
+        for (message, flags) in [
+            (taint.to_owned(), &["--toleration"][..]),
+            (selector.to_owned(), &["--node-selector"]),
+            (
+                format!("{taint} {selector}"),
+                &["--toleration", "--node-selector"],
+            ),
+            (
+                "pod/x: assigned to node node3, which has not started it".to_owned(),
+                &["--node-selector", "--timeout"],
+            ),
+            (
+                "pod/x: ImagePullBackOff: no such image".to_owned(),
+                &["--victim-image", "--attacker-image", "--timeout"],
+            ),
+        ] {
+            let hint = hint(&message);
+            for flag in [
+                "--toleration",
+                "--node-selector",
+                "--timeout",
+                "--victim-image",
+                "--attacker-image",
+            ] {
+                assert_eq!(hint.contains(flag), flags.contains(&flag), "{message}: {hint}");
+            }
+        }
+    }
+
+    #[test]
+    fn scheduling_failure_is_shown_once() {
+        let nodes = "0/2 nodes are available: 2 node(s) had untolerated taint(s).";
+        let Halt::Problem(problem) = problem(
+            format!(
+                "pod/x cannot be scheduled: {nodes} no new claims to deallocate, preemption: 0/2 nodes: none"
+            ),
+            vec![
+                format!("FailedScheduling: {nodes} preemption: 0/2 nodes are available: 2 of another kind."),
+                "FailedScheduling: 0/3 nodes are available: another reason.".to_owned(),
+                "FailedMount: no such secret".to_owned(),
+            ],
+            Exit::NotStarted,
+        ) else {
+            panic!("a problem is a problem");
+        };
+        let expected = [
+            "FailedScheduling: 0/3 nodes are available: another reason.",
+            "FailedMount: no such secret",
+        ];
+        assert_eq!(problem.details, expected);
     }
 }

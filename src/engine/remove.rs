@@ -9,6 +9,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::claim::Claim;
+use super::pods::NodeState;
 use super::{Event, Events};
 use crate::cluster::{Cluster, ClusterError, Found};
 use crate::manifest::{ANCHOR, Kind, Record};
@@ -76,10 +77,16 @@ async fn holder(cluster: &Cluster, object: &Found) -> Option<String> {
     if object.kind == Kind::Pod {
         let namespace = object.namespace.as_deref().unwrap_or_default();
         let pod = cluster.pod(namespace, &object.name).await.ok().flatten()?;
-        let node = untrusted::line(&pod.spec?.node_name?);
+        let node = pod.spec?.node_name?;
+        let state = match NodeState::of(cluster, &node).await {
+            NodeState::NotReady(state) => format!("; {state}"),
+            NodeState::Missing => "; the node does not exist any more".to_owned(),
+            NodeState::Ready | NodeState::Unknown => String::new(),
+        };
         return Some(format!(
-            "{} waits for node {node} to confirm its deletion",
-            object.reference()
+            "{} is being deleted, and node {} has not confirmed that it stopped{state}",
+            object.reference(),
+            untrusted::line(&node)
         ));
     }
     None

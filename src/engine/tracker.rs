@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::{Event, Events};
 use crate::plan::Plan;
 use crate::result::{ScenarioResult, StepResult, expectations};
-use crate::scenario::proof::{Line, Report, curl_failure, http_failure, parse};
+use crate::scenario::proof::{Line, Report, curl_failure, http_failure, is_disconnect, parse};
 use crate::scenario::{AttackId, Outcome, Step};
 
 pub(super) struct Tracker {
@@ -22,6 +22,8 @@ struct Tracked {
     id: String,
     begun: Option<Timestamp>,
     result: Option<StepResult>,
+    /// Whether its request lost the connection to the victim.
+    disconnected: bool,
 }
 
 impl Tracker {
@@ -32,6 +34,7 @@ impl Tracker {
                 id,
                 begun: None,
                 result: None,
+                disconnected: false,
             })
             .collect();
         Self {
@@ -51,6 +54,28 @@ impl Tracker {
     /// Whether any step was sent.
     pub(super) fn begun(&self) -> bool {
         self.steps.iter().any(|step| step.begun.is_some())
+    }
+
+    /// The step that was sent after an earlier one lost its connection: it did not run if the victim has stopped.
+    fn sent_in_vain(&mut self) -> Option<&mut Tracked> {
+        let running = self
+            .steps
+            .iter()
+            .position(|t| t.begun.is_some() && t.result.is_none())?;
+        let before = running.checked_sub(1)?;
+        self.steps[before].disconnected.then(|| &mut self.steps[running])
+    }
+
+    /// Whether it matters to the result that the victim has stopped.
+    pub(super) fn depends_on_victim(&mut self) -> bool {
+        self.sent_in_vain().is_some()
+    }
+
+    /// The victim has stopped.
+    pub(super) fn victim_stopped(&mut self) {
+        if let Some(step) = self.sent_in_vain() {
+            step.begun = None;
+        }
     }
 
     /// Takes one line of the attacker's log.
@@ -73,6 +98,9 @@ impl Tracker {
             Some(Line::Http { code }) => self.http = Some(code),
             Some(Line::End { step: id, curl }) => {
                 let Some(step) = self.step(&id) else { return };
+                if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == id) {
+                    tracked.disconnected = is_disconnect(curl);
+                }
                 let reason = if curl == 0 {
                     http_failure(self.http.unwrap_or_default())
                 } else {
@@ -117,7 +145,7 @@ impl Tracker {
                 .zip(tracked.by_ref().take(scenario.steps.len()))
                 .map(|(step, tracked)| {
                     let (outcome, reason) = match (tracked.begun, why) {
-                        (None, Some(why)) => (Outcome::Skipped, format!("not begun: {why}")),
+                        (None, Some(why)) => (Outcome::Skipped, format!("not run: {why}")),
                         (Some(_), Some(why)) => (Outcome::Failed, format!("no proof came back: {why}")),
                         (_, None) => (Outcome::Failed, "no proof came back".into()),
                     };
@@ -226,9 +254,32 @@ mod tests {
         );
         assert_eq!(
             (steps[1].outcome, steps[1].reason.as_deref()),
-            (Outcome::Skipped, Some("not begun: interrupted"))
+            (Outcome::Skipped, Some("not run: interrupted"))
         );
         assert_eq!(events.len(), 2);
+    }
+
+    #[test]
+    fn step_sent_to_stopped_victim_is_not_run() {
+        let plan = crate::plan::tests::plan(None);
+        let (sender, _receiver) = tokio::sync::mpsc::unbounded_channel();
+        let events = Events::new(sender);
+        for (curl, outcome, reason) in [
+            ("52", Outcome::Skipped, "not run: it stopped"),
+            ("28", Outcome::Failed, "no proof came back: it stopped"),
+        ] {
+            let mut tracker = Tracker::new(&plan);
+            tracker.line("defender-sim/1 begin recon.read-token", &events);
+            assert!(!tracker.depends_on_victim());
+            tracker.line(&format!("defender-sim/1 end recon.read-token {curl}"), &events);
+            tracker.line("defender-sim/1 begin recon.access-review", &events);
+            assert_eq!(tracker.depends_on_victim(), curl == "52");
+            tracker.victim_stopped();
+            let steps = tracker.finish(Some("it stopped")).remove(0).steps;
+            assert_eq!(steps[0].outcome, Outcome::Failed);
+            assert_eq!(steps[1].outcome, outcome);
+            assert_eq!(steps[1].reason.as_deref(), Some(reason));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{GREEN, RED, Width, YELLOW, milliseconds, outcome, paint};
 use crate::cli::config::Setting;
 use crate::defender::facts::{Fact, Facts};
 use crate::result::{
-    AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, Verdict, Verification,
+    AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, StepResult, Verdict, Verification,
 };
 use crate::scenario::Outcome;
 use crate::words::counted;
@@ -106,13 +106,23 @@ pub(super) fn expected(alerts: &[AlertExpectation], width: Width) -> String {
 }
 
 pub(super) fn run(result: &RunResult, width: Width) -> String {
+    // The problem is shown once, below the table.
+    let not_run = result
+        .problem
+        .as_ref()
+        .map(|problem| format!("not run: {}", problem.message));
+    let evidence = |step: &StepResult| match &step.reason {
+        Some(reason) if step.evidence.is_none() && Some(reason) == not_run.as_ref() => "not run".to_owned(),
+        _ => step.said(),
+    };
+    let evidence = &evidence;
     let steps = result.scenarios.iter().flat_map(|scenario| {
         scenario.steps.iter().map(move |step| {
             let mut row = vec![
                 format!("{}.{}", scenario.id, step.id),
                 outcome(step.outcome),
                 milliseconds(step.duration_ms),
-                step.said(),
+                evidence(step),
             ];
             if width == Width::Wide {
                 let status = step

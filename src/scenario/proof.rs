@@ -93,6 +93,11 @@ pub fn curl_failure(status: u8) -> String {
     }
 }
 
+/// Whether an exit status of the attacker's curl means that the victim does not accept or broke the connection.
+pub fn is_disconnect(status: u8) -> bool {
+    matches!(status, 7 | 52 | 56)
+}
+
 /// What an HTTP status of the web shell means for a step that did not report.
 pub fn http_failure(code: u16) -> String {
     match code {

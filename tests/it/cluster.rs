@@ -506,7 +506,7 @@ fn steps_that_an_interrupted_run_did_not_begin_are_skipped() {
     assert_eq!(outcomes[0], "proved", "{ran:#?}");
     assert_eq!(outcomes[2], "skipped", "{ran:#?}");
     let reason = text(&ran.json()["scenarios"][1]["steps"][1]["reason"]);
-    assert_eq!(reason, "not begun: interrupted", "{ran:#?}");
+    assert_eq!(reason, "not run: interrupted", "{ran:#?}");
     assert_nothing_left(&space.0);
 }
 

@@ -19,6 +19,7 @@ mod faults;
 mod guarding;
 mod images;
 mod ownership;
+mod pods;
 mod range;
 mod records;
 #[path = "../support/results.rs"]
