@@ -101,7 +101,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut proofs = 0;
     while let Some(line) = lines.next().await {
         let line = line?;
-        if line.contains(&plan.nonce) {
+        if line.starts_with("defender-sim/1 report ") {
             proofs += 1;
             if proofs == 1 {
                 println!("proof");

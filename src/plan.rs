@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use ring::hmac;
 
 use crate::scenario::{Scenario, Step};
 use crate::secret::Secret;
@@ -132,8 +133,8 @@ impl FromStr for Toleration {
 pub struct Plan {
     /// Names the run.
     pub run: RunId,
-    /// Proves that a report is from this run's victim.
-    pub nonce: String,
+    /// Origin of the secrets that prove reports. Never leaves this process.
+    pub seed: Secret,
     /// Opens the web shell. Only the attacker has it.
     pub key: Secret,
     /// When the plan was made.
@@ -166,13 +167,32 @@ impl Plan {
         };
         Self {
             run: RunId(run),
-            nonce: hex(&random[8..24]),
+            seed: Secret::new(hex(&random[8..24])),
             key: Secret::new(hex(&random[24..56])),
             created: now,
             namespace,
             scenarios,
             options,
         }
+    }
+
+    /// What only the victim has: the key of its proofs.
+    pub fn victim_secret(&self) -> Secret {
+        Secret::new(hmac_sha256(&self.seed, "victim"))
+    }
+
+    /// What only the attacker has, and sends with the request for that step.
+    pub fn token(&self, step: &str) -> Secret {
+        Secret::new(hmac_sha256(&self.seed, &format!("step {step}")))
+    }
+
+    /// Proof of the victim's report on a step. It takes both the victim's secret and the step's token, and covers
+    /// the report itself.
+    pub fn proof(&self, step: &str, report: &str) -> String {
+        let text = format!("{step} {} {report}", self.token(step).reveal());
+        let mut proof = hmac_sha256(&self.victim_secret(), &text);
+        proof.truncate(32);
+        proof
     }
 
     /// Every address that the victim contacts, each once.
@@ -201,6 +221,11 @@ impl Plan {
                 .map(move |step| (format!("{}.{}", scenario.id, step.id), step))
         })
     }
+}
+
+fn hmac_sha256(key: &Secret, text: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.reveal().as_bytes());
+    hex(hmac::sign(&key, text.as_bytes()).as_ref())
 }
 
 /// Lower-case hexadecimal.
@@ -239,7 +264,9 @@ pub(crate) mod tests {
     #[test]
     fn the_key_never_shows() {
         let plan = plan(None);
-        assert!(!format!("{plan:?}").contains(plan.key.reveal()));
+        for secret in [&plan.key, &plan.seed] {
+            assert!(!format!("{plan:?}").contains(secret.reveal()));
+        }
     }
 
     #[test]
@@ -250,6 +277,22 @@ pub(crate) mod tests {
             id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()),
             "{id}"
         );
+    }
+
+    /// Values of `printf %s TEXT | openssl dgst -sha256 -hmac KEY`.
+    #[test]
+    fn proof_is_an_hmac_of_step_token_and_report() {
+        let plan = plan(None);
+        assert_eq!(plan.seed.reveal(), "08090a0b0c0d0e0f1011121314151617");
+        assert_eq!(
+            plan.victim_secret().reveal(),
+            "91d21cf8396a6fe7f1027f9d37fae0772e0585ee9f9f39267e755f369adcc370"
+        );
+        assert_eq!(
+            plan.token("a.b").reveal(),
+            "148e4c61707ed4b6a36fc5eacd6f58b5f9f3d18b427a5b8d050f0a8784fbbe22"
+        );
+        assert_eq!(plan.proof("a.b", "0 12 x"), "d0248dae03afc0c710beab1f9fa1b3ee");
     }
 
     #[test]

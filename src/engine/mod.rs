@@ -347,7 +347,7 @@ async fn act(
     *node = pods.node(VICTIM).map(str::to_owned);
     attack::attack(run, &mut pods, tracker, stop).await?;
     anchor::check(run).await;
-    Ok(())
+    tracker.check_gate().map_err(Halt::Problem)
 }
 
 /// Whether a run whose objects no longer exist was ended by its deadline.

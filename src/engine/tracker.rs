@@ -1,18 +1,25 @@
 //! Keeps what is known of each step while the attacker's log comes in. Reading the same line twice changes
 //! nothing, so that a log that broke off can simply be read again from its beginning.
+//!
+//! A report counts for the step in progress, with the proof of that step, and once. No step begins before the attacker
+//! saw the gate refuse a request without the key.
 
 use jiff::Timestamp;
 
 use super::{Event, Events};
+use crate::exit::Exit;
 use crate::plan::Plan;
-use crate::result::{ScenarioResult, StepResult, expectations};
-use crate::scenario::proof::{Line, Report, curl_failure, http_failure, is_disconnect, parse};
+use crate::result::{Problem, ScenarioResult, StepResult, expectations};
+use crate::scenario::proof::{Answer, Line, Report, curl_failure, http_failure, is_disconnect, parse};
 use crate::scenario::{AttackId, Outcome, Step};
 
 pub(super) struct Tracker {
-    nonce: String,
     plan: Plan,
     steps: Vec<Tracked>,
+    gate_before: Option<Answer>,
+    gate_after: Option<Answer>,
+    /// Id of the step whose request is under way.
+    current: Option<String>,
     /// Of the request under way.
     http: Option<u16>,
     done: bool,
@@ -38,9 +45,11 @@ impl Tracker {
             })
             .collect();
         Self {
-            nonce: plan.nonce.clone(),
             plan: plan.clone(),
             steps,
+            gate_before: None,
+            gate_after: None,
+            current: None,
             http: None,
             done: false,
         }
@@ -51,9 +60,62 @@ impl Tracker {
         self.done
     }
 
-    /// Whether any step was sent.
+    /// Whether the attacker began its work.
     pub(super) fn begun(&self) -> bool {
-        self.steps.iter().any(|step| step.begun.is_some())
+        self.gate_before.is_some()
+    }
+
+    /// Checks that the gate refused the requests without the key: the one before the first step, and the one after
+    /// the last.
+    pub(super) fn check_gate(&self) -> Result<(), Problem> {
+        let opened = |answer: Answer| answer.curl == 0 && (200..300).contains(&answer.code);
+        let failure = |answer: Answer| match answer.curl {
+            0 => http_failure(answer.code),
+            curl => curl_failure(curl),
+        };
+        let open =
+            |code: u16| format!("the web shell answered a request without this run's key (HTTP {code})");
+        let (message, exit) = match (self.gate_before, self.gate_after) {
+            (Some(before), Some(after)) if refused(before) && refused(after) => return Ok(()),
+            (Some(before), _) if opened(before) => (
+                format!("{}; no step was sent", open(before.code)),
+                Exit::NotStarted,
+            ),
+            (Some(before), _) if !refused(before) => {
+                (format!("{}; no step was sent", failure(before)), Exit::NotProved)
+            }
+            (Some(_), Some(after)) if opened(after) => (
+                format!("the gate did not hold: after the last step {}", open(after.code)),
+                Exit::NotProved,
+            ),
+            (Some(_), Some(after)) => (
+                format!(
+                    "the gate could not be checked after the last step: {}",
+                    failure(after)
+                ),
+                Exit::NotProved,
+            ),
+            (None, _) => (
+                "the attacker did not check the gate before the first step".to_owned(),
+                Exit::NotProved,
+            ),
+            (_, None) => (
+                "the attacker did not check the gate after the last step".to_owned(),
+                Exit::NotProved,
+            ),
+        };
+        let hint =
+            "check what changes PHP's auto_prepend_file in the victim: its image or an admission webhook";
+        let is_open = [self.gate_before, self.gate_after]
+            .into_iter()
+            .flatten()
+            .any(opened);
+        Err(Problem {
+            message,
+            hint: is_open.then(|| hint.to_owned()),
+            details: vec![],
+            exit,
+        })
     }
 
     /// The step that was sent after an earlier one lost its connection: it did not run if the victim has stopped.
@@ -80,15 +142,26 @@ impl Tracker {
 
     /// Takes one line of the attacker's log.
     pub(super) fn line(&mut self, line: &str, events: &Events) {
-        match parse(line, &self.nonce) {
-            Some(Line::Begin { step }) => {
+        match parse(line) {
+            Some(Line::Gate { after: false, answer }) => {
+                self.gate_before.get_or_insert(answer);
+            }
+            Some(Line::Gate { after: true, answer }) => {
+                self.current = None;
+                self.gate_after.get_or_insert(answer);
+            }
+            Some(Line::Begin { step }) if self.gate_before.is_some_and(refused) => {
                 self.http = None;
+                self.current = Some(step.clone());
                 if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == step && t.begun.is_none()) {
                     tracked.begun = Some(Timestamp::now());
                     events.send(Event::StepBegun(step));
                 }
             }
-            Some(Line::Report(report)) => {
+            Some(Line::Report(report))
+                if self.in_progress(&report.step)
+                    && report.proof == self.plan.proof(&report.step, &report.text) =>
+            {
                 let Some(step) = self.step(&report.step) else {
                     return;
                 };
@@ -96,7 +169,8 @@ impl Tracker {
                 self.end(&report.step, result, events);
             }
             Some(Line::Http { code }) => self.http = Some(code),
-            Some(Line::End { step: id, curl }) => {
+            Some(Line::End { step: id, curl }) if self.in_progress(&id) => {
+                self.current = None;
                 let Some(step) = self.step(&id) else { return };
                 if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == id) {
                     tracked.disconnected = is_disconnect(curl);
@@ -109,8 +183,12 @@ impl Tracker {
                 self.end(&id, unproved(&step, Outcome::Failed, reason), events);
             }
             Some(Line::Done) => self.done = true,
-            None => {}
+            _ => {}
         }
+    }
+
+    fn in_progress(&self, id: &str) -> bool {
+        self.current.as_deref() == Some(id)
     }
 
     fn step(&self, id: &str) -> Option<Step> {
@@ -161,6 +239,10 @@ impl Tracker {
     }
 }
 
+fn refused(answer: Answer) -> bool {
+    answer == Answer { code: 403, curl: 0 }
+}
+
 fn newest(ids: &[AttackId]) -> Vec<String> {
     ids.iter().map(|id| id.v19().to_owned()).collect()
 }
@@ -203,13 +285,24 @@ fn unproved(step: &Step, outcome: Outcome, reason: String) -> StepResult {
 mod tests {
     use super::*;
 
+    const GATE: &str = "defender-sim/1 gate before 403 0";
+    const BEGIN: &str = "defender-sim/1 begin recon.read-token";
+    const REPORT: &str = "SIGNED recon.read-token 0 1500 a token of 900 bytes";
+    const END: &str = "defender-sim/1 end recon.read-token 0";
+    const NEXT: &str = "defender-sim/1 begin recon.access-review";
+
+    /// `SIGNED STEP TEXT` in a line is replaced by a report of the victim.
     fn track(lines: &[&str], why: Option<&str>) -> (Vec<StepResult>, Vec<Event>) {
         let plan = crate::plan::tests::plan(None);
         let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
         let events = Events::new(sender);
         let mut tracker = Tracker::new(&plan);
         for line in lines {
-            tracker.line(&line.replace("NONCE", &plan.nonce), &events);
+            let signed = line.strip_prefix("SIGNED ").map(|report| {
+                let (step, text) = report.split_once(' ').unwrap();
+                format!("defender-sim/1 report {} {report}", plan.proof(step, text))
+            });
+            tracker.line(signed.as_deref().unwrap_or(line), &events);
         }
         let steps = tracker.finish(why).remove(0).steps;
         let mut seen = vec![];
@@ -219,14 +312,28 @@ mod tests {
         (steps, seen)
     }
 
+    fn gate(lines: &[&str]) -> Result<(), (String, Exit)> {
+        let plan = crate::plan::tests::plan(None);
+        let (sender, _receiver) = tokio::sync::mpsc::unbounded_channel();
+        let mut tracker = Tracker::new(&plan);
+        for line in lines {
+            tracker.line(line, &Events::new(sender.clone()));
+        }
+        tracker
+            .check_gate()
+            .map_err(|problem| (problem.message, problem.exit))
+    }
+
     #[test]
-    fn a_report_without_the_nonce_proves_nothing() {
+    fn report_without_its_proof_proves_nothing() {
         let (steps, _) = track(
             &[
-                "defender-sim/1 begin recon.read-token",
-                "defender-sim/1 0123456789abcdef 0 recon.read-token 0 10 fine",
+                GATE,
+                BEGIN,
+                "defender-sim/1 0123456789abcdef recon.read-token 0 10 fine",
+                "defender-sim/1 report 0123456789abcdef0123456789abcdef recon.read-token 0 10 fine",
                 "defender-sim/1 http 200",
-                "defender-sim/1 end recon.read-token 0",
+                END,
                 "defender-sim/1 done",
             ],
             None,
@@ -240,13 +347,118 @@ mod tests {
     }
 
     #[test]
-    fn a_log_read_twice_says_everything_once() {
-        let lines = [
-            "defender-sim/1 begin recon.read-token",
-            "defender-sim/1 NONCE recon.read-token 0 1500 a token of 900 bytes",
-            "defender-sim/1 http 200",
-            "defender-sim/1 end recon.read-token 0",
+    fn report_counts_only_for_its_step_within_its_time() {
+        let plan = crate::plan::tests::plan(None);
+        let report = |proof: &str, rest: &str| format!("defender-sim/1 report {proof} recon.{rest}");
+        let of_read = plan.proof("recon.read-token", "0 1500 a token of 900 bytes");
+        let of_other_text = report(&of_read, "read-token 0 1500 another text");
+        let of_other_step = report(&of_read, "access-review 0 1500 a token of 900 bytes");
+        let failed = plan.proof("recon.read-token", "1 1500 x");
+        let of_other_status = report(&failed, "read-token 0 1500 x");
+        let cases: [(&str, &[&str], bool); _] = [
+            ("in its time", &[GATE, BEGIN, REPORT, END], true),
+            ("without its end", &[GATE, BEGIN, REPORT], true),
+            ("without a checked gate", &[BEGIN, REPORT, END], false),
+            (
+                "with an open gate",
+                &["defender-sim/1 gate before 200 0", BEGIN, REPORT, END],
+                false,
+            ),
+            ("before its begin", &[GATE, REPORT, BEGIN, END], false),
+            ("after its end", &[GATE, BEGIN, END, REPORT], false),
+            ("after the next begin", &[GATE, BEGIN, NEXT, REPORT], false),
+            (
+                "after the gate's second check",
+                &[GATE, BEGIN, "defender-sim/1 gate after 403 0", REPORT],
+                false,
+            ),
+            (
+                "after its end, started again",
+                &[GATE, BEGIN, END, BEGIN, REPORT],
+                false,
+            ),
+            ("with another text", &[GATE, BEGIN, &of_other_text, END], false),
+            (
+                "with another status",
+                &[GATE, BEGIN, &of_other_status, END],
+                false,
+            ),
+            ("for another step", &[GATE, NEXT, &of_other_step], false),
+            (
+                "after another report",
+                &[GATE, BEGIN, "SIGNED recon.read-token 1 9 no", REPORT, END],
+                false,
+            ),
         ];
+        for (case, lines, proved) in cases {
+            let (steps, _) = track(lines, None);
+            let any = steps.iter().any(|step| step.outcome == Outcome::Proved);
+            assert_eq!(any, proved, "{case}");
+        }
+    }
+
+    #[test]
+    fn gate_is_checked_before_and_after_the_steps() {
+        let after = "defender-sim/1 gate after 403 0";
+        assert_eq!(gate(&[GATE, after]), Ok(()));
+        assert_eq!(gate(&[GATE, after, GATE, after]), Ok(()));
+        let cases: [(&[&str], &str, Exit); _] = [
+            (
+                &["defender-sim/1 gate before 200 0"],
+                "the web shell answered a request without this run's key (HTTP 200); no step was sent",
+                Exit::NotStarted,
+            ),
+            (
+                &["defender-sim/1 gate before 200 0", GATE, after],
+                "the web shell answered a request without this run's key (HTTP 200); no step was sent",
+                Exit::NotStarted,
+            ),
+            (
+                &["defender-sim/1 gate before 502 0"],
+                "the victim's web server has no PHP behind it (HTTP 502); no step was sent",
+                Exit::NotProved,
+            ),
+            (
+                &["defender-sim/1 gate before 000 7"],
+                "the victim's web server refused the connection; no step was sent",
+                Exit::NotProved,
+            ),
+            (
+                &["defender-sim/1 gate before 0 127"],
+                "curl is not in the attacker's image; no step was sent",
+                Exit::NotProved,
+            ),
+            (
+                &[GATE, "defender-sim/1 gate after 200 0"],
+                "the gate did not hold: after the last step the web shell answered a request without this run's key \
+                 (HTTP 200)",
+                Exit::NotProved,
+            ),
+            (
+                &[GATE, "defender-sim/1 gate after 000 52"],
+                "the gate could not be checked after the last step: the victim's web server closed the connection \
+                 without an answer",
+                Exit::NotProved,
+            ),
+            (
+                &[GATE],
+                "the attacker did not check the gate after the last step",
+                Exit::NotProved,
+            ),
+            (
+                &[after],
+                "the attacker did not check the gate before the first step",
+                Exit::NotProved,
+            ),
+        ];
+        for (lines, message, exit) in cases {
+            assert_eq!(gate(lines), Err((message.to_owned(), exit)), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_read_twice_says_everything_once() {
+        let lines = [GATE, BEGIN, REPORT, "defender-sim/1 http 200", END];
         let (steps, events) = track(&[lines, lines].concat(), Some("interrupted"));
         assert_eq!(
             (steps[0].outcome, steps[0].duration_ms),
@@ -286,10 +498,11 @@ mod tests {
     fn a_broken_web_server_is_named() {
         let (steps, _) = track(
             &[
-                "defender-sim/1 begin recon.read-token",
+                GATE,
+                BEGIN,
                 "defender-sim/1 http 502",
-                "defender-sim/1 end recon.read-token 0",
-                "defender-sim/1 begin recon.access-review",
+                END,
+                NEXT,
                 "defender-sim/1 end recon.access-review 7",
             ],
             None,

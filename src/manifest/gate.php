@@ -1,25 +1,40 @@
 <?php
-// Runs before every PHP file of the victim (auto_prepend_file): without this run's key, nothing does.
+// Runs before every PHP file of the victim (auto_prepend_file), and none of them runs: with this run's key it answers
+// requests for this run's steps, as the web shell would, and refuses everything else. A file that a step changed
+// cannot answer in its place.
 $run = json_decode(file_get_contents('/gate/run.json'), true);
-if (!hash_equals($run['keySha256'], hash('sha256', $_SERVER['HTTP_X_SIMULATION_KEY'] ?? ''))) {
+[$id, $token] = explode(' ', $_SERVER['HTTP_X_SIMULATION_STEP'] ?? '') + ['', ''];
+$step = $run['steps'][$id] ?? null;
+$request = count($_GET) === 1 && is_string(current($_GET)) ? key($_GET) . '=' . current($_GET) : '';
+if (!hash_equals($run['keySha256'], hash('sha256', $_SERVER['HTTP_X_SIMULATION_KEY'] ?? ''))
+    || $step === null || !hash_equals($step['requestSha256'], hash('sha256', $request))) {
     http_response_code(403);
     exit("This web shell belongs to a running attack simulation and answers only its attacker.\n");
 }
-foreach ($run['environment'] as $name => $value) {
-    putenv("$name=$value");
+[$status, $micros, $evidence] = [0, 0, 'a page was served'];
+if (isset($_GET['cmd'])) {
+    foreach ($run['environment'] as $name => $value) {
+        putenv("$name=$value");
+    }
+    // A script is judged by its exit status and reports on standard error; of a command that the web shell runs as it
+    // is, the output is the observation. The other stream goes nowhere, and of this one only the end is kept.
+    [$kept, $dropped] = $step['expect'] === null ? [2, 1] : [1, 2];
+    $streams = [0 => ['file', '/dev/null', 'r'], $kept => ['pipe', 'w'], $dropped => ['file', '/dev/null', 'w']];
+    $start = hrtime(true);
+    $process = proc_open($_GET['cmd'], $streams, $pipes);
+    for ($output = ''; !feof($pipes[$kept]);) {
+        $output = substr($output . fread($pipes[$kept], 8192), -8192);
+    }
+    $status = proc_close($process) & 255;
+    $micros = intdiv(hrtime(true) - $start, 1000);
+    $lines = explode("\n", rtrim($output));
+    $evidence = substr(trim(end($lines)), 0, 160);
+    if ($step['expect'] !== null) {
+        $status = preg_match("\x01{$step['expect']}\x01", $evidence) === 1 ? 0 : 1;
+    }
 }
-// An ordinary page: the web shell does not come to its turn, and nothing is run.
-if (preg_match('/^[a-z0-9.-]+$/', $_GET['visit'] ?? '')) {
-    exit("A page.\ndefender-sim/1 {$run['nonce']} {$_GET['visit']} 0 0 a page was served\n");
-}
-// A command that the web shell runs as it is cannot report by itself: its output is the observation.
-if ($direct = $run['direct'][$_GET['cmd'] ?? ''] ?? null) {
-    $begun = hrtime(true);
-    ob_start(function ($output) use ($run, $direct, $begun) {
-        $lines = preg_split('/\s*\n\s*/', trim(strip_tags($output)));
-        $last = substr(end($lines), 0, 160);
-        $status = preg_match("\x01{$direct['expect']}\x01", $last) === 1 ? 0 : 1;
-        $micros = intdiv(hrtime(true) - $begun, 1000);
-        return "$output\ndefender-sim/1 {$run['nonce']} {$direct['step']} $status $micros $last\n";
-    });
-}
+// The client knows the secret and the token too. Valid UTF-8, so that every log keeps the report byte for byte.
+$evidence = json_decode(json_encode($evidence, JSON_INVALID_UTF8_SUBSTITUTE));
+$report = rtrim("$status $micros $evidence");
+$proof = substr(hash_hmac('sha256', "$id $token $report", $run['secret']), 0, 32);
+exit("\ndefender-sim/1 report $proof $id $report\n");

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort,
-    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, LocalObjectReference, Namespace, NodeAffinity,
+    DownwardAPIVolumeFile, DownwardAPIVolumeSource, KeyToPath, LocalObjectReference, Namespace, NodeAffinity,
     NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, Pod, PodAffinity,
     PodAffinityTerm, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, Secret,
     SecretVolumeSource, SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec, TCPSocketAction,
@@ -327,16 +327,17 @@ fn service_account(plan: &Plan) -> Manifest {
     Manifest::new(Kind::ServiceAccount, &name, &account)
 }
 
-/// What the victim has and the attacker has not: the gate, the hash of the key, and the nonce.
+/// What the victim has and the attacker has not: the gate, the hash of the key, the requests that it answers, and the
+/// secret that its reports are proved with.
 fn gate(plan: &Plan) -> Manifest {
-    let direct: serde_json::Map<String, Value> = plan
+    let steps: serde_json::Map<String, Value> = plan
         .steps()
-        .filter_map(|(id, step)| {
-            let direct = step.direct.as_ref()?;
-            Some((
-                step.script.trim().to_owned(),
-                serde_json::json!({ "step": id, "expect": direct.expect }),
-            ))
+        .map(|(id, step)| {
+            let settings = serde_json::json!({
+                "requestSha256": plan::hex(&Sha256::digest(payload::request(&id, step))),
+                "expect": step.direct.as_ref().map(|direct| &direct.expect),
+            });
+            (id, settings)
         })
         .collect();
     let environment: BTreeMap<_, _> = plan
@@ -346,16 +347,15 @@ fn gate(plan: &Plan) -> Manifest {
         .collect();
     let run = serde_json::json!({
         "keySha256": plan::hex(&Sha256::digest(plan.key.reveal())),
-        "nonce": plan.nonce,
-        "direct": direct,
+        "secret": plan.victim_secret().reveal(),
+        "steps": steps,
         "environment": environment,
     });
     let data = [
         ("gate.php".to_owned(), include_str!("gate.php").to_owned()),
         ("run.json".to_owned(), run.to_string()),
-        ("nonce".to_owned(), format!("{}\n", plan.nonce)),
     ];
-    config_map(plan, &suffixed(plan, "gate"), data.into())
+    secret(plan, &suffixed(plan, "gate"), data.into())
 }
 
 /// What runs in the victim, readable by whoever wants to know, one key a step in the order of the run.
@@ -364,40 +364,54 @@ fn steps(plan: &Plan) -> Manifest {
         .steps()
         .enumerate()
         .map(|(i, (id, step))| match step.direct {
-            _ if step.visit => (format!("{:03}-{id}.visit", i + 1), String::new()),
-            Some(_) => (format!("{:03}-{id}", i + 1), step.script.trim().to_owned()),
-            None => (format!("{:03}-{id}.sh", i + 1), payload::victim_script(&id, step)),
+            _ if step.visit => (format!("{}-{id}.visit", step_number(i)), String::new()),
+            Some(_) => (format!("{}-{id}", step_number(i)), step.script.trim().to_owned()),
+            None => (
+                format!("{}-{id}.sh", step_number(i)),
+                payload::victim_script(step),
+            ),
         })
         .collect();
-    config_map(plan, &suffixed(plan, "steps"), data)
-}
-
-fn config_map(plan: &Plan, name: &str, data: BTreeMap<String, String>) -> Manifest {
-    let metadata = metadata(plan, name);
+    let name = suffixed(plan, "steps");
     let map = ConfigMap {
-        metadata,
+        metadata: metadata(plan, &name),
         data: Some(data),
         immutable: Some(true),
         ..ConfigMap::default()
     };
-    Manifest::new(Kind::ConfigMap, name, &map)
+    Manifest::new(Kind::ConfigMap, &name, &map)
 }
 
-/// The key, where only the attacker reads it: as curl's own configuration, so that it is on no command line.
+/// The key and the token of each step, where only the attacker reads them: as curl's own configuration, one for each
+/// step, so that they are on no command line.
 fn key(plan: &Plan) -> Manifest {
-    let name = suffixed(plan, "key");
-    let curlrc = format!(
-        "header = \"X-Simulation-Key: {}\"\nmax-time = 90\nwrite-out = \"\\n{} http %{{http_code}}\\n\"\n",
-        plan.key.reveal(),
-        payload::MARK,
-    );
+    let curlrc = |(i, (id, _)): (usize, (String, _))| {
+        let curlrc = format!(
+            "header = \"X-Simulation-Key: {}\"\nheader = \"X-Simulation-Step: {id} {}\"\nmax-time = 90\n\
+             write-out = \"\\n{} http %{{http_code}}\\n\"\n",
+            plan.key.reveal(),
+            plan.token(&id).reveal(),
+            payload::MARK,
+        );
+        (step_number(i), curlrc)
+    };
+    let data = plan.steps().enumerate().map(curlrc).collect();
+    secret(plan, &suffixed(plan, "key"), data)
+}
+
+fn secret(plan: &Plan, name: &str, data: BTreeMap<String, String>) -> Manifest {
     let secret = Secret {
-        metadata: metadata(plan, &name),
-        string_data: Some([(".curlrc".to_owned(), curlrc)].into()),
+        metadata: metadata(plan, name),
+        string_data: Some(data),
         immutable: Some(true),
         ..Secret::default()
     };
-    Manifest::new(Kind::Secret, &name, &secret)
+    Manifest::new(Kind::Secret, name, &secret)
+}
+
+/// Begins the name of what the attacker has for a step; `index` counts from 0.
+fn step_number(index: usize) -> String {
+    format!("{:03}", index + 1)
 }
 
 /// A second wall beside the gate, where the cluster enforces it: only the attacker reaches the victim.
@@ -493,7 +507,7 @@ fn victim(plan: &Plan) -> Manifest {
             }),
             ..Affinity::default()
         }),
-        volumes: Some(vec![config_volume("gate", suffixed(plan, "gate"))]),
+        volumes: Some(vec![secret_volume("gate", suffixed(plan, "gate"), None)]),
         ..pod_spec(plan, VICTIM, "victim", container)
     };
     pod(plan, VICTIM, spec)
@@ -501,11 +515,12 @@ fn victim(plan: &Plan) -> Manifest {
 
 /// The attacker's start command, with what the scenarios need there.
 fn attack_script(plan: &Plan) -> String {
-    let setup: Vec<&str> = plan
+    // Each in a shell of its own, so that none can change this script or the next one.
+    let setup: Vec<String> = plan
         .scenarios
         .iter()
         .filter_map(|scenario| scenario.attacker.as_deref())
-        .map(str::trim_end)
+        .map(|text| format!("(eval {})", payload::quoted(text)))
         .collect();
     include_str!("attack.sh").replace("@SETUP@", &setup.join("\n"))
 }
@@ -514,11 +529,6 @@ fn attacker(plan: &Plan) -> Manifest {
     let container = Container {
         command: Some(vec!["bash".into(), "-c".into()]),
         args: Some(vec![attack_script(plan)]),
-        env: Some(vec![EnvVar {
-            name: "CURL_HOME".into(),
-            value: Some("/simulation/key".into()),
-            ..EnvVar::default()
-        }]),
         volume_mounts: Some(vec![
             mount("steps", "/simulation/steps"),
             mount("key", "/simulation/key"),
@@ -534,6 +544,14 @@ fn attacker(plan: &Plan) -> Manifest {
         }),
         ..DownwardAPIVolumeFile::default()
     };
+    let curlrcs = (0..plan.steps().count())
+        .map(step_number)
+        .map(|number| KeyToPath {
+            path: format!("{number}/.curlrc"),
+            key: number,
+            mode: None,
+        });
+    let curlrcs = curlrcs.collect();
     // Wherever the victim went, the attacker goes to a node of the same architecture: the victim runs a
     // program that it fetches from the attacker.
     let near = PodAffinityTerm {
@@ -555,14 +573,7 @@ fn attacker(plan: &Plan) -> Manifest {
         }),
         volumes: Some(vec![
             config_volume("steps", suffixed(plan, "steps")),
-            Volume {
-                name: "key".into(),
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(suffixed(plan, "key")),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            },
+            secret_volume("key", suffixed(plan, "key"), Some(curlrcs)),
             Volume {
                 name: "go".into(),
                 downward_api: Some(DownwardAPIVolumeSource {
@@ -688,6 +699,19 @@ fn config_volume(name: &str, map: String) -> Volume {
     }
 }
 
+/// The files of a secret: all, or `items`.
+fn secret_volume(name: &str, secret: String, items: Option<Vec<KeyToPath>>) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret),
+            items,
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
 /// Lets the attack begin, and says so again: anything but empty would do as a value, but a node takes notice
 /// of an annotation only when it changes. `uid` is that of the attacker's pod.
 pub fn go_patch(plan: &Plan, uid: &str, attempt: u32) -> Value {
@@ -699,4 +723,160 @@ pub fn go_patch(plan: &Plan, uid: &str, attempt: u32) -> Value {
 pub fn record_patch(record: &Record, uid: &str) -> Value {
     let annotations = serde_json::json!({ RECORD: record.to_annotation() });
     serde_json::json!({ "metadata": { "uid": uid, "annotations": annotations } })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+    use crate::scenario::{Scenario, catalogue};
+
+    /// A step of each sort, and an attacker of each sort.
+    fn mixed() -> Plan {
+        let mut scenarios = ["recon", "webshell", "baseline", "crypto"]
+            .map(|id| catalogue::find(id).unwrap().clone())
+            .to_vec();
+        for (number, text) in [
+            "cat <<E\n",
+            "exit 1",
+            "echo '",
+            "say() { true; }; gate() { true; }",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            scenarios.push(Scenario {
+                id: format!("mine-{number}"),
+                attacker: Some(text.to_owned()),
+                ..scenarios[0].clone()
+            });
+        }
+        scenarios[3].attacker = None;
+        Plan {
+            scenarios,
+            ..crate::plan::tests::plan(None)
+        }
+    }
+
+    fn find<'a>(manifests: &'a Manifests, kind: Kind, part: &str) -> &'a Value {
+        let found = manifests.all().find(|m| m.kind == kind && m.name.contains(part));
+        &found.unwrap().object
+    }
+
+    /// Runs the attacker's start command with a curl that answers requests without the key with `code`. Returns the
+    /// log, and what was sent: the query and curl's configuration.
+    fn attack(manifests: &Manifests, code: u16) -> (String, Vec<(String, String)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        let write = |path: &str, text: &str| {
+            fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+            fs::write(at(path), text).unwrap();
+        };
+        let pod = find(manifests, Kind::Pod, ATTACKER);
+        for (name, text) in find(manifests, Kind::ConfigMap, "steps")["data"]
+            .as_object()
+            .unwrap()
+        {
+            write(&format!("steps/{name}"), text.as_str().unwrap());
+        }
+        let key = &find(manifests, Kind::Secret, "key")["stringData"];
+        for volume in pod["spec"]["volumes"].as_array().unwrap() {
+            for item in volume["secret"]["items"].as_array().into_iter().flatten() {
+                let path = item["path"].as_str().unwrap();
+                let text = &key[item["key"].as_str().unwrap()];
+                write(&format!("key/{path}"), text.as_str().unwrap());
+            }
+        }
+        write("go/run", "now");
+        let curl = format!(
+            "#!/bin/bash\n[ \"$1\" = -qso ] && {{ printf {code}; exit; }}\n\
+             printf '%s\\0%s\\0' \"$3\" \"$(<\"$CURL_HOME/.curlrc\")\" >>{}\n",
+            at("sent").display()
+        );
+        write("bin/curl", &curl);
+        fs::set_permissions(at("bin/curl"), fs::Permissions::from_mode(0o755)).unwrap();
+        let script = pod["spec"]["containers"][0]["args"][0].as_str().unwrap();
+        let output = Command::new("bash")
+            .arg("-c")
+            .arg(script.replace("/simulation", folder.path().to_str().unwrap()))
+            .env(
+                "PATH",
+                format!("{}:/usr/local/bin:/usr/bin:/bin", at("bin").display()),
+            )
+            .output()
+            .unwrap();
+        let sent = fs::read_to_string(Path::new(&at("sent"))).unwrap_or_default();
+        let sent: Vec<&str> = sent.split_terminator('\0').collect();
+        let sent = sent
+            .chunks(2)
+            .map(|pair| (pair[0].to_owned(), pair[1].to_owned()));
+        (String::from_utf8(output.stdout).unwrap(), sent.collect())
+    }
+
+    #[test]
+    fn gate_knows_each_request_that_the_attacker_sends() {
+        let plan = mixed();
+        let manifests = render(&plan, "user");
+        let (log, sent) = attack(&manifests, 403);
+        let run = find(&manifests, Kind::Secret, "gate")["stringData"]["run.json"].as_str();
+        let run: Value = serde_json::from_str(run.unwrap()).unwrap();
+        let ids: Vec<String> = plan.steps().map(|(id, _)| id).collect();
+        assert_eq!(sent.len(), ids.len(), "{log}");
+        assert_eq!(run["steps"].as_object().unwrap().len(), ids.len());
+        for (id, (query, curlrc)) in ids.iter().zip(&sent) {
+            assert_eq!(
+                run["steps"][id]["requestSha256"],
+                plan::hex(&Sha256::digest(query)),
+                "{id}: {query}"
+            );
+            let header = format!(
+                "header = \"X-Simulation-Step: {id} {}\"\n",
+                plan.token(id).reveal()
+            );
+            assert!(curlrc.contains(&header), "{id}: {curlrc}");
+        }
+        let mut expected = vec!["defender-sim/1 gate before 403 0".to_owned()];
+        for id in &ids {
+            expected.extend([
+                format!("defender-sim/1 begin {id}"),
+                format!("defender-sim/1 end {id} 0"),
+            ]);
+        }
+        expected.extend(["gate after 403 0", "done"].map(|line| format!("defender-sim/1 {line}")));
+        assert_eq!(log.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn attacker_sends_no_step_while_the_gate_is_open() {
+        for code in [200, 404, 502] {
+            let (log, sent) = attack(&render(&mixed(), "user"), code);
+            assert_eq!(sent, []);
+            assert_eq!(
+                log,
+                format!("defender-sim/1 gate before {code} 0\ndefender-sim/1 done\n")
+            );
+        }
+    }
+
+    #[test]
+    fn secrets_of_proofs_are_apart_and_in_secrets_only() {
+        let plan = mixed();
+        let manifests = render(&plan, "user");
+        let tokens = plan.steps().map(|(id, _)| plan.token(&id));
+        let attackers = tokens.chain([plan.key.clone()]).map(|secret| (secret, "key"));
+        let places = attackers.chain([(plan.victim_secret(), "gate")]);
+        for (secret, place) in places {
+            let holders = manifests
+                .all()
+                .filter(|m| m.object.to_string().contains(secret.reveal()));
+            let holders: Vec<String> = holders.map(Manifest::reference).collect();
+            assert_eq!(holders, [format!("secret/{}", suffixed(&plan, place))]);
+        }
+        let seed = plan.seed.reveal();
+        assert!(!manifests.all().any(|m| m.object.to_string().contains(seed)));
+    }
 }

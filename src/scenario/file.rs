@@ -148,7 +148,7 @@ fn check_step(path: &str, step: &Step) -> Result<(), Wrong> {
         let cause = format!("exit status {status} means blocked already");
         return wrong("skipped", cause);
     }
-    let length = payload::request_line_length(&payload::victim_script(&step.id, step));
+    let length = payload::request_line_length(&payload::victim_script(step));
     if length > payload::MAX_REQUEST_LINE {
         let limit = payload::MAX_REQUEST_LINE;
         let cause = format!("makes a request line of {length} bytes, and nginx takes {limit}");

@@ -166,7 +166,7 @@ impl fmt::Display for AttackId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
-    /// The victim itself reported, with this run's nonce, that the step did what it must.
+    /// The victim itself reported, with a proof for this step, that the step did what it must.
     Proved,
     /// It ran and did not do what it must, or no proof of it came back.
     Failed,

@@ -1,42 +1,53 @@
-//! From a step to the text that bash runs in the victim.
+//! From a step to the request that the attacker sends to the victim's web shell.
 //!
-//! The text travels as the original does: base64 in the query of one web-shell request. It wraps the
-//! step's script so that the victim itself reports, in one line, this run's nonce (which only the victim
-//! can read), the step, the exit status, the time it took and the last line of standard error. Standard
-//! output goes nowhere: that is where a token would be. [`super::proof`] reads the line.
+//! A script travels as the original does: base64 in the query of one request, decoded into a bash. That bash runs it
+//! as it is written and does nothing else. The victim's gate observes exit status and standard error from outside
+//! and reports them ([`super::proof`] reads the report). Standard output goes nowhere: that is where a token would be.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::Step;
 
+#[cfg(test)]
+#[path = "../../tests/support/nasty.rs"]
+mod nasty;
+
 /// First word of every line of the protocol between the pods and this program.
 pub const MARK: &str = "defender-sim/1";
-/// Where the victim finds the nonce that proves a report comes from it.
-pub const NONCE_FILE: &str = "/gate/nonce";
 /// nginx refuses a longer request line (`large_client_header_buffers`, 8 KiB by default).
 pub const MAX_REQUEST_LINE: usize = 8 * 1024;
-/// Evidence is cut to this many characters before it leaves the victim.
-pub const MAX_EVIDENCE: usize = 160;
 
 /// The text that bash reads in the victim for one step.
+///
+/// bash reads it from standard input, so the script is an argument of `eval`: otherwise a program that reads its
+/// standard input would take the rest of the script.
 ///
 /// ```
 /// # use defender_sim::scenario::{catalogue, payload};
 /// let step = &catalogue::find("recon").unwrap().steps[0];
-/// assert!(payload::victim_script("recon.read-token", step).contains("cat /var/run/secrets"));
+/// assert!(payload::victim_script(step).contains("cat /var/run/secrets"));
 /// ```
-pub fn victim_script(id: &str, step: &Step) -> String {
-    // The script runs in a subshell, so that its own `exit` ends only itself.
-    format!(
-        "# {title}\n\
-         t=${{EPOCHREALTIME/[.,]/}}\n\
-         e=$({{\n{script}\n}} 2>&1 >/dev/null </dev/null)\n\
-         s=$?\n\
-         d=$((${{EPOCHREALTIME/[.,]/}} - t))\n\
-         e=${{e##*$'\\n'}}\n\
-         read -r n <{NONCE_FILE}\n\
-         printf '\\n%s\\n' \"{MARK} $n {id} $s $d ${{e:0:{MAX_EVIDENCE}}}\"\n",
-        title = step.title,
-        script = step.script.trim_end(),
-    )
+pub fn victim_script(step: &Step) -> String {
+    let end = if step.script.ends_with('\n') { "" } else { "\n" };
+    format!("</dev/null eval {}\n", quoted(&format!("{}{end}", step.script)))
+}
+
+/// `text` as one word of a shell, whatever it holds.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The query of the request for the step with that id, as `attack.sh` composes it, before percent-encoding.
+pub fn request(id: &str, step: &Step) -> String {
+    match step.direct {
+        _ if step.visit => format!("visit={id}"),
+        Some(_) => format!("cmd={}", step.script.trim()),
+        None => format!(
+            "cmd=echo {}| base64 -d| bash",
+            STANDARD.encode(victim_script(step))
+        ),
+    }
 }
 
 /// Bytes of the request line that carries `script` in the worst case: base64 of it inside
@@ -51,47 +62,65 @@ pub fn request_line_length(script: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
     use crate::scenario::catalogue;
 
-    /// Runs the text with the machine's own bash, the nonce file replaced by one of the test's.
-    fn run(script: &str) -> String {
-        let dir = tempfile::tempdir().unwrap();
-        let nonce = dir.path().join("nonce");
-        std::fs::write(&nonce, "abc123\n").unwrap();
-        let step = Step {
+    fn step(script: &str) -> Step {
+        Step {
             script: script.into(),
             ..catalogue::find("recon").unwrap().steps[0].clone()
-        };
-        let text = victim_script("demo.step", &step).replace(NONCE_FILE, nonce.to_str().unwrap());
-        let output = std::process::Command::new("bash")
-            .arg("-c")
-            .arg(text)
+        }
+    }
+
+    /// Exit status and standard error of `sh -c COMMAND`, as the gate sees them.
+    fn observe(command: &str) -> (Option<i32>, String) {
+        let output = Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::null())
             .output()
             .unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     }
 
     #[test]
-    fn the_report_has_nonce_status_time_and_the_last_line_of_stderr() {
-        let report = run("echo secret; echo first >&2; echo last line >&2; exit 7");
-        let words: Vec<&str> = report.trim().splitn(6, ' ').collect();
-        assert_eq!(&words[..4], [MARK, "abc123", "demo.step", "7"]);
-        assert!(words[4].parse::<u64>().is_ok());
-        assert_eq!(words[5], "last line");
-        assert!(
-            !report.contains("secret"),
-            "standard output must stay in the victim"
-        );
+    fn scripts_run_as_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.script");
+        let mut different = vec![];
+        for script in nasty::SCRIPTS {
+            std::fs::write(&file, script).unwrap();
+            let direct = observe(&format!("bash {}; exit $?", file.display()));
+            let request = request("demo.step", &step(script));
+            let sent = observe(request.strip_prefix("cmd=").unwrap());
+            if (direct.0, nasty::last_line(&direct.1)) != (sent.0, nasty::last_line(&sent.1)) {
+                different.push((script, direct, sent));
+            }
+        }
+        assert!(different.is_empty(), "{different:#?}");
+        let first = request("demo.step", &step(nasty::SCRIPTS[0]));
+        assert_eq!(observe(first.strip_prefix("cmd=").unwrap()).0, Some(7));
+    }
+
+    /// A known difference: bash goes on with the next line of a file after `declare -i` failed, but not in `eval`.
+    #[test]
+    fn scripts_end_at_an_arithmetic_error_of_declare_and_fail() {
+        let request = request("demo.step", &step("declare -i x=08\nexit 0\n"));
+        assert_eq!(observe(request.strip_prefix("cmd=").unwrap()).0, Some(1));
     }
 
     #[test]
-    fn a_script_that_bash_cannot_parse_reports_nothing() {
-        assert_eq!(run("if true; then"), "");
-    }
-
-    #[test]
-    fn a_comment_at_the_end_and_a_here_document_do_no_harm() {
-        assert!(run("cat >&2 <<E\nhello\nE\n# done").contains(" demo.step 0 "));
+    fn quoted_text_is_one_word_of_a_shell() {
+        for text in ["", "'", "''", "a'b\n", "\\'", "$x `y` \"z\" !", "\r\t\u{7f}é"] {
+            let output = Command::new("sh")
+                .args(["-c", &format!("printf %s {}", quoted(text))])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), text, "{text:?}");
+        }
     }
 }

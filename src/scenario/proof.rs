@@ -1,8 +1,8 @@
 //! Reading the attacker's log: which step began, what the victim reported, how the request ended.
 //!
-//! The log is text from outside: whoever controls the pods can write anything into it. A line counts as
-//! proof only with this run's nonce; every other line can at most explain a failure. Evidence goes through
-//! [`untrusted::line`] before it goes anywhere.
+//! The log is text from outside: anyone who controls the pods can write anything into it. A report counts only with
+//! its proof, which the caller compares with [`crate::plan::Plan::proof`]; every other line can at most explain a
+//! failure. Evidence goes through [`untrusted::line`] before it goes anywhere.
 
 use super::payload::MARK;
 use crate::untrusted;
@@ -10,12 +10,19 @@ use crate::untrusted;
 /// One line of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
+    /// The attacker sent a request without the key.
+    Gate {
+        /// Whether all steps were sent by then; otherwise none was.
+        after: bool,
+        /// How the request ended.
+        answer: Answer,
+    },
     /// The attacker is about to send the request for a step.
     Begin {
         /// `<scenario>.<step>`.
         step: String,
     },
-    /// The victim reports on a step, with the nonce it was given.
+    /// The victim reports on a step.
     Report(Report),
     /// The web server answered the attacker's curl.
     Http {
@@ -33,9 +40,22 @@ pub enum Line {
     Done,
 }
 
+/// How a request without the key ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status code; 0 without an answer.
+    pub code: u16,
+    /// Exit status of curl.
+    pub curl: u8,
+}
+
 /// What the victim says of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
+    /// What only the victim could compute, and only with this step's request.
+    pub proof: String,
+    /// What it has to prove: everything after the step's id.
+    pub text: String,
     /// `<scenario>.<step>`.
     pub step: String,
     /// Exit status of the step's script.
@@ -46,12 +66,27 @@ pub struct Report {
     pub evidence: String,
 }
 
-/// Reads one line of the attacker's log; `None` for anything that is not the protocol, and for a report
-/// without this run's nonce.
-pub fn parse(line: &str, nonce: &str) -> Option<Line> {
-    let rest = line.trim_end().strip_prefix(MARK)?.strip_prefix(' ')?;
+/// Reads one line of the attacker's log; `None` for anything that is not the protocol.
+pub fn parse(line: &str) -> Option<Line> {
+    // The gate trims the same characters from its report before it computes the proof.
+    let line = line.trim_end_matches([' ', '\t', '\n', '\r', '\0', '\x0b']);
+    let rest = line.strip_prefix(MARK)?.strip_prefix(' ')?;
     let (word, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     match word {
+        "gate" => {
+            let mut words = rest.splitn(3, ' ');
+            Some(Line::Gate {
+                after: match words.next()? {
+                    "before" => false,
+                    "after" => true,
+                    _ => return None,
+                },
+                answer: Answer {
+                    code: words.next()?.parse().ok()?,
+                    curl: words.next()?.parse().ok()?,
+                },
+            })
+        }
         "begin" => Some(Line::Begin {
             step: rest.to_owned(),
         }),
@@ -66,10 +101,14 @@ pub fn parse(line: &str, nonce: &str) -> Option<Line> {
             })
         }
         "done" => Some(Line::Done),
-        given if given == nonce => {
-            let mut words = rest.splitn(4, ' ');
+        "report" => {
+            let (proof, rest) = rest.split_once(' ')?;
+            let (step, text) = rest.split_once(' ')?;
+            let mut words = text.splitn(3, ' ');
             Some(Line::Report(Report {
-                step: words.next()?.to_owned(),
+                proof: proof.to_owned(),
+                text: text.to_owned(),
+                step: step.to_owned(),
                 status: words.next()?.parse().ok()?,
                 micros: words.next()?.parse().ok()?,
                 evidence: untrusted::line(words.next().unwrap_or_default()),
@@ -116,55 +155,65 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_needs_the_nonce_of_this_run() {
-        let line = "defender-sim/1 abc recon.read-token 0 12000 a token of 900 bytes";
+    fn report_keeps_the_text_that_its_proof_covers() {
+        let line = "defender-sim/1 report abc recon.read-token 0 12000 a token of 900 bytes";
         let report = Report {
+            proof: "abc".into(),
+            text: "0 12000 a token of 900 bytes".into(),
             step: "recon.read-token".into(),
             status: 0,
             micros: 12_000,
             evidence: "a token of 900 bytes".into(),
         };
-        assert_eq!(parse(line, "abc"), Some(Line::Report(report)));
-        assert_eq!(parse(line, "abd"), None);
+        assert_eq!(parse(line), Some(Line::Report(report)));
     }
 
     #[test]
     fn other_lines() {
         assert_eq!(
-            parse("defender-sim/1 begin recon.x", "n"),
+            parse("defender-sim/1 begin recon.x"),
             Some(Line::Begin {
                 step: "recon.x".into()
             })
         );
+        assert_eq!(parse("defender-sim/1 http 502"), Some(Line::Http { code: 502 }));
         assert_eq!(
-            parse("defender-sim/1 http 502", "n"),
-            Some(Line::Http { code: 502 })
-        );
-        assert_eq!(
-            parse("defender-sim/1 end recon.x 7", "n"),
+            parse("defender-sim/1 end recon.x 7"),
             Some(Line::End {
                 step: "recon.x".into(),
                 curl: 7
             })
         );
-        assert_eq!(parse("defender-sim/1 done", "n"), Some(Line::Done));
+        for (word, after) in [("before", false), ("after", true)] {
+            let answer = Answer { code: 403, curl: 0 };
+            assert_eq!(
+                parse(&format!("defender-sim/1 gate {word} 403 0")),
+                Some(Line::Gate { after, answer })
+            );
+        }
+        assert_eq!(parse("defender-sim/1 done"), Some(Line::Done));
         for noise in [
             "",
             "hello",
             "defender-sim/1",
             "defender-sim/1 n",
-            "defender-sim/1 n a b c",
+            "defender-sim/1 n a 0 1 c",
+            "defender-sim/1 report",
+            "defender-sim/1 report a b 0",
+            "defender-sim/1 report a b c 1",
+            "defender-sim/1 gate before 403",
+            "defender-sim/1 gate during 403 0",
             "x defender-sim/1 done",
         ] {
-            assert_eq!(parse(noise, "n"), None, "{noise:?}");
+            assert_eq!(parse(noise), None, "{noise:?}");
         }
     }
 
     #[test]
     fn evidence_is_cleaned() {
-        let line = "defender-sim/1 abc recon.x 0 1 found eyJhbGciOiJSUzI1NiJ9.e30.x \u{1b}[31mhere";
-        let Some(Line::Report(report)) = parse(line, "abc") else {
-            panic!("it has the nonce");
+        let line = "defender-sim/1 report abc recon.x 0 1 found eyJhbGciOiJSUzI1NiJ9.e30.x \u{1b}[31mhere";
+        let Some(Line::Report(report)) = parse(line) else {
+            panic!("not a report");
         };
         assert_eq!(report.evidence, "found <redacted> [31mhere");
     }

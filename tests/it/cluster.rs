@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json as value};
 
 use crate::range::{
@@ -579,86 +581,77 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
     running.signal("KILL");
     running.end();
     let n = &space.0;
-    // Everything a third pod could know from the API, but for the Secret.
-    let maps: Value = serde_json::from_str(&kubectl(&[
-        "get",
-        "configmaps",
-        "-n",
-        n,
-        "-l",
-        "defender-sim/run",
-        "-o",
-        "json",
-    ]))
-    .unwrap();
-    let gate = maps["items"]
-        .as_array()
-        .unwrap()
+    let get = |what: &str| -> Vec<Value> {
+        let objects = kubectl(&["get", what, "-n", n, "-l", "defender-sim/run", "-o", "json"]);
+        let objects: Value = serde_json::from_str(&objects).unwrap();
+        objects["items"].as_array().unwrap().clone()
+    };
+    // Everything a third pod could know, but for the key: from ConfigMaps, which more may read, nothing at all.
+    let maps = get("configmaps");
+    let in_maps: Vec<&String> = maps
         .iter()
-        .find(|map| map["data"]["run.json"].is_string())
-        .unwrap();
-    let settings: Value = serde_json::from_str(&text(&gate["data"]["run.json"])).unwrap();
-    let run = text(&gate["metadata"]["labels"]["defender-sim/run"]);
+        .flat_map(|map| map["data"].as_object().unwrap().keys())
+        .collect();
+    assert_eq!(in_maps, ["001-webshell.whoami"]);
+    let secrets = get("secrets");
+    let secret = |name: &str| {
+        let data = secrets.iter().find_map(|secret| secret["data"][name].as_str());
+        String::from_utf8(STANDARD.decode(data.unwrap()).unwrap()).unwrap()
+    };
+    let settings: Value = serde_json::from_str(&secret("run.json")).unwrap();
     let known = [
         String::new(),
-        run,
-        text(&settings["nonce"]),
+        text(&maps[0]["metadata"]["labels"]["defender-sim/run"]),
+        text(&settings["secret"]),
         text(&settings["keySha256"]),
-        text(&gate["metadata"]["uid"]),
+        text(&maps[0]["metadata"]["uid"]),
     ];
 
     let attacker = format!("{IMAGES}/attacker:latest");
     idle_pod(n, "third", &attacker);
-    let ask = |key: &str| {
-        let header = format!("X-Simulation-Key: {key}");
-        let url = "http://mdc-simulation-victim/ws.php?cmd=touch%20/tmp/proof";
-        let status = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", &header, url];
+    let ask = |key: &str, step: &str, command: &str| {
+        let key = format!("X-Simulation-Key: {key}");
+        let step = format!("X-Simulation-Step: {step}");
+        let url = format!("http://mdc-simulation-victim/ws.php?cmd={command}");
+        let status = ["-s", "-w", "%{http_code}", "-H", &key, "-H", &step, &url];
         kubectl(&[&["exec", "third", "-n", n, "--", "curl"][..], &status].concat())
     };
-    let proof =
-        || try_kubectl(&["exec", "mdc-simulation-victim", "-n", n, "--", "ls", "/tmp/proof"]).code == Some(0);
+    let (step, other) = ("webshell.whoami x", "webshell.other x");
+    let touch = "touch%20/tmp/proof";
     for key in known {
-        assert_eq!(ask(&key), "403", "with {key:?}");
+        for command in ["whoami", touch] {
+            let answer = ask(&key, step, command);
+            assert!(answer.ends_with("its attacker.\n403"), "with {key:?}: {answer}");
+        }
     }
-    assert!(!proof(), "something ran without the key");
-    // With the key it does run: the question above was the right one.
-    let secret = kubectl(&[
-        "get",
-        "secrets",
-        "-n",
-        n,
-        "-l",
-        "defender-sim/run",
-        "-o",
-        "jsonpath={.items[0].data}",
-    ]);
-    let secret: Value = serde_json::from_str(&secret).unwrap();
-    let mut decode = std::process::Command::new("base64");
-    let curlrc = {
-        use std::io::Write as _;
-        let mut child = decode
-            .arg("-d")
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(text(&secret[".curlrc"]).as_bytes())
-            .unwrap();
-        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
-    };
-    let key = curlrc
-        .split("X-Simulation-Key: ")
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap();
-    assert_eq!(ask(key), "200");
-    assert!(proof());
+    // With the key only this run's own steps run, each under its name.
+    let curlrc = secret("001");
+    let key = curlrc.split("X-Simulation-Key: ").nth(1).unwrap();
+    let key = key.split('"').next().unwrap();
+    let refused = [
+        (step, touch),
+        (step, "cat%20/gate/run.json"),
+        (step, "whoami&visit=webshell.whoami"),
+        (step, "whoami%20"),
+        (other, "whoami"),
+        ("", "whoami"),
+    ];
+    for (step, command) in refused {
+        let answer = ask(key, step, command);
+        assert!(
+            answer.ends_with("its attacker.\n403"),
+            "{step} {command}: {answer}"
+        );
+    }
+    let ran =
+        try_kubectl(&["exec", "mdc-simulation-victim", "-n", n, "--", "ls", "/tmp/proof"]).code == Some(0);
+    assert!(!ran, "something ran that is no step");
+    // The questions above were the right ones.
+    let answer = ask(key, step, "whoami");
+    assert!(
+        answer.contains(" webshell.whoami 0 ") && answer.ends_with(" www-data\n200"),
+        "{answer}"
+    );
     kubectl(&["delete", "pod", "third", "-n", n, "--grace-period=1"]);
     sim(&["cleanup", "--force", "-n", n]).assert(0);
     assert_nothing_left(n);

@@ -18,8 +18,11 @@ mod export;
 mod faults;
 mod guarding;
 mod images;
+#[path = "../support/nasty.rs"]
+mod nasty;
 mod ownership;
 mod pods;
+mod proofs;
 mod range;
 mod records;
 #[path = "../support/results.rs"]

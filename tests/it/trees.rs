@@ -112,6 +112,15 @@ fn requests(programs: &BTreeMap<String, Vec<Program>>) -> Vec<(String, usize)> {
     let (attacker, victim) = (&programs["attacker"], &programs["victim"]);
     let mut sent: Vec<(String, String)> = vec![];
     let mut step = String::new();
+    // The gate is checked before the first step and after the last.
+    let check = "curl -qso /dev/null -m 10 -w '%{http_code}' http://mdc-simulation-victim/ws.php";
+    let curls = attacker.iter().filter(|program| program.argv[0] == "curl");
+    let curls: Vec<String> = curls
+        .map(Program::command)
+        .filter(|command| command.contains("http://mdc-simulation-victim/"))
+        .collect();
+    let checks: Vec<usize> = (0..curls.len()).filter(|&i| curls[i] == check).collect();
+    assert_eq!(checks, [0, curls.len() - 1], "{curls:#?}");
     for program in attacker {
         let argv: Vec<&str> = program.argv.iter().map(String::as_str).collect();
         match argv[..] {
@@ -135,6 +144,7 @@ fn requests(programs: &BTreeMap<String, Vec<Program>>) -> Vec<(String, usize)> {
             }
             _ => assert!(
                 program.argv[0] != "curl"
+                    || program.command() == check
                     || program
                         .command()
                         .starts_with("curl -qsfo /dev/null http://localhost/"),

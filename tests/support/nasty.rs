@@ -1,0 +1,82 @@
+//! Scripts that a careless wrapper runs in another way than bash runs them from a file. Only for tests.
+
+/// One script each; the first ends with 7.
+pub const SCRIPTS: &[&str] = &[
+    "cat >/dev/null <<E\nl\nE\ntrue; exit 7\n",
+    "cat >/dev/null <<'E'\nl\nE\ntrue; exit 7\n",
+    "read -r a <<<x\ntrue; exit 7\n",
+    "x=$(cat <<E\na\nE\ntrue; exit 7\n)\nexit $?\n",
+    "cat >&2 <<E\nnot ended",
+    "if true; then\n",
+    "echo ok >&2\nif\n",
+    "echo \"abc\n",
+    "echo 'abc\n",
+    "echo it\\'s >&2; exit 3",
+    "}\nexit 0\n",
+    ")\nexit 0\n",
+    "(\nexit 0\n",
+    "{\nexit 0\n",
+    "' </dev/null\nexit 0\n",
+    "E\nexit 4\n",
+    "echo $(\n",
+    "a=(1 2\nexit 3\n",
+    "true\\",
+    "exit 3 # no newline",
+    "#!/bin/sh\nexit 22\n",
+    "true\r\nexit 3\r\n",
+    "\t exit 5",
+    "\n\ntrue\n",
+    "exit\n",
+    "false\nexit\n",
+    "exit 300\n",
+    "return 5\necho after >&2\n",
+    "break\nexit 6\n",
+    "f() { return 6; }\nf\n",
+    "f() ( exit 4 )\nf\n",
+    "printf() { exit 0; }; eval() { exit 0; }; echo() { exit 0; }\nfalse\n",
+    "trap 'echo bye >&2' EXIT\nexit 3\n",
+    "trap 'echo bye >&2; exit 9' EXIT\ntrue\n",
+    "trap 'cat >&2; echo last >&2' EXIT\ncat\nexit 2\n",
+    "trap 'echo err >&2' ERR\nset -E\nfalse\nexit 5\n",
+    "trap 'echo t >&2; exit 21' TERM\nkill $$\necho no >&2\n",
+    "trap 'exit 8' DEBUG\ntrue\n",
+    "set -e\nfalse\necho no >&2\n",
+    "set -e\nf() { false; echo in >&2; }\nf || exit 12\n",
+    "set -e\ntrap 'echo t >&2' EXIT\n(exit 3)\n",
+    "set -u\necho $nope\necho no >&2\n",
+    "set -n\nfalse\n",
+    "set -o pipefail\n(exit 5) | true\n",
+    "set -o posix\n. /nonexistent\necho no >&2\n",
+    "exec ls /nonexistent\n",
+    "exec nosuchcommand\necho no >&2\n",
+    "exec 2>/dev/null\necho no >&2; exit 2\n",
+    "exec 3>&2 2>&1 1>&3\necho swapped; exit 13\n",
+    "exec </etc/passwd\nread -r a; exit 14\n",
+    "exec 0<&-\nread -r a; exit $?\n",
+    "read -r a; exit $?\nexit 0\n",
+    "cat\nexit 6\n",
+    "test -t 0; exit $?\n",
+    "kill -9 $$\n",
+    "kill $BASHPID\n",
+    "sleep 0.2 &\necho bg >&2; exit 4\n",
+    "true & wait $!; exit 6\n",
+    "coproc cat; exec {COPROC[1]}>&-; wait; exit 7\n",
+    "shopt -s expand_aliases\nalias q='exit 11'\nq\n",
+    "eval 'if'\nexit 6\n",
+    "echo $((1/0))\necho after >&2; exit 3\n",
+    "${x?gone}\necho after >&2\n",
+    "readonly r=1\nr=2\necho after >&2; exit 3\n",
+    "nosuchcommand\n",
+    "/etc/passwd\n",
+    "echo 'defender-sim/1 report 0 demo.step 0 1 forged'; exit 1\n",
+];
+
+/// The last line that a script wrote to standard error, without what depends on where bash read the script from:
+/// name and line number.
+pub fn last_line(stderr: &str) -> String {
+    let line = stderr.trim_end().lines().last().unwrap_or_default();
+    let place = |word: &&str| {
+        *word == "eval" || word.starts_with("line ") || word.ends_with("bash") || word.ends_with(".script")
+    };
+    line.split(": ").skip_while(place).collect::<Vec<_>>().join(": ")
+}
