@@ -111,6 +111,7 @@ async fn node_missing(
     nodes: &[(&'static str, Option<String>); 2],
     progress: &Progress,
 ) -> (&'static str, Ending) {
+    let mut shown = vec![];
     loop {
         sleep(READ_NODES).await;
         if progress.last_line.get().elapsed() < QUIET {
@@ -120,10 +121,11 @@ async fn node_missing(
             let Some(node) = node else { continue };
             match NodeState::confirmed(run.cluster, node).await {
                 NodeState::Missing => return (name, Ending::NodeMissing(untrusted::line(node))),
-                NodeState::NotReady(state) => run
-                    .events
-                    .send(Event::Notice(format!("{state}; pod/{name} is on it"))),
-                NodeState::Ready | NodeState::Unknown => {}
+                NodeState::NotReady(state) if !shown.contains(&state) => {
+                    shown.push(state.clone());
+                    run.events.send(Event::Notice(state));
+                }
+                NodeState::NotReady(_) | NodeState::Ready | NodeState::Unknown => {}
             }
         }
     }

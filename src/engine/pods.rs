@@ -368,7 +368,7 @@ pub(super) async fn explain(
         _ => ending.to_string(),
     };
     let node = node.map_or_else(String::new, |node| format!(" on node {}", untrusted::line(&node)));
-    problem(format!("pod/{name}{node} {what}: {cause}"), details)
+    problem(format!("pod/{name} {what}{node}: {cause}"), details)
 }
 
 /// Whether the run still exists. A `cleanup` may delete the pods a moment before the rest.

@@ -232,7 +232,7 @@ fn hint(message: &str) -> String {
         };
         return format!("{flags}; the reason for each node: kubectl defender-sim doctor with the same flags");
     }
-    if message.contains("which has not started it") {
+    if message.contains("which has not started it") || message.contains(" is not Ready") {
         return "kubectl get nodes; --node-selector chooses other nodes, --timeout allows more time"
             .to_owned();
     }
@@ -363,6 +363,10 @@ mod tests {
             ),
             (
                 "pod/x: assigned to node node3, which has not started it".to_owned(),
+                &["--node-selector", "--timeout"],
+            ),
+            (
+                "pod/x: ContainerCreating; node node3 is not Ready since then".to_owned(),
                 &["--node-selector", "--timeout"],
             ),
             (

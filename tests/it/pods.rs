@@ -90,7 +90,8 @@ fn stopped_victim_ends_the_attack_with_its_log() {
     let space = Space::named("stopped");
     let (running, _) = holding(&space, &[]);
     in_victim(&space, "echo its last words >/proc/1/fd/2; kill -TERM 1");
-    let reason = "stopped during the attack: its container victim ended with exit status 0 (Completed)";
+    let reason =
+        "stopped during the attack on node node1: its container victim ended with exit status 0 (Completed)";
     let ran = assert_interrupted(running, reason);
     let log = format!("log of pod/{VICTIM}: its last words");
     assert!(ran.stderr.contains(&log), "{}", ran.stderr);
@@ -148,7 +149,7 @@ fn deleted_attacker_is_named() {
         "--wait=false",
     ]);
     let reason =
-        "pod/mdc-simulation-attacker on node node1 stopped during the attack: it was deleted externally";
+        "pod/mdc-simulation-attacker stopped during the attack on node node1: it was deleted externally";
     assert_interrupted(running, reason);
     assert_nothing_left(&space.0);
 }
@@ -316,10 +317,10 @@ fn failing_nodes_are_named() {
     forget_pods(&pulling);
     assert_interrupted(
         attack,
-        "on node node2 stopped during the attack: node node2 does not exist any more",
+        "stopped during the attack on node node2: node node2 does not exist any more",
     );
     let ran = pull.end().assert(3);
-    let reason = "on node node3 cannot become ready: node node3 does not exist any more";
+    let reason = "cannot become ready on node node3: node node3 does not exist any more";
     assert!(ran.stderr.contains(reason), "{}", ran.stderr);
     for space in [attacked, pulling] {
         assert_nothing_left(&space.0);
