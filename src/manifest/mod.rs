@@ -470,7 +470,9 @@ fn victim(plan: &Plan) -> Manifest {
     let container = Container {
         command: Some(vec!["sh".into(), "-c".into()]),
         args: Some(vec![
-            "php-fpm -d auto_prepend_file=/gate/gate.php && exec nginx -g 'daemon off;'".into(),
+            // Without the second setting, a `.user.ini` in the web root could take the gate away.
+            "php-fpm -d auto_prepend_file=/gate/gate.php -d user_ini.filename= && exec nginx -g 'daemon off;'"
+                .into(),
         ]),
         ports: Some(vec![ContainerPort {
             container_port: 80,

@@ -9,7 +9,7 @@ use serde_json::{Value, json as value};
 
 use crate::nasty;
 use crate::range::{
-    IMAGES, Ran, Space, assert_nothing_left, idle_pod, image_with, kubectl, shared, sim, text,
+    IMAGES, Ran, Running, Space, assert_nothing_left, idle_pod, image_with, kubectl, shared, sim, text,
 };
 
 /// A scenario of these steps, each an id and a script, as a file.
@@ -120,7 +120,11 @@ fn forged_reports_prove_nothing() {
         ask(number, &format!("cmd=echo $(base64 -w0 {file})| base64 -d| bash"))
     };
     let (one, two) = (step("001"), step("002"));
-    let read = ask("001", "cmd=cat /gate/run.json");
+    let read = ask("001", "cmd=grep -o secret.* /gate/run.json >&2");
+    let sign = r#"import hmac, re, sys
+number, step, secret = sys.argv[1:]
+token = re.search(r"Step: \S+ (\w+)", open(f"/simulation/key/{number}/.curlrc").read())[1]
+print(hmac.new(secret.encode(), f"{step} {token} 0 1 x".encode(), "sha256").hexdigest()[:32])"#;
     let cases = [
         (
             "invented",
@@ -134,8 +138,12 @@ fn forged_reports_prove_nothing() {
             "secret",
             format!(
                 "{wait}; answer=$({read}); say gate before 403 0
-                 [[ $answer =~ \\\"secret\\\":\\\"([0-9a-f]+) ]] && secret=${{BASH_REMATCH[1]}} && echo STOLEN
-                 for s in one two; do say begin secret.$s; say report ${{secret:-none}} secret.$s 0 1 x; say end secret.$s 0; done
+                 [[ $answer =~ secret\\\":\\\"([0-9a-f]+) ]]
+                 for s in 001-one 002-two; do
+                   say begin secret.${{s#*-}}
+                   say report $(python3 -c '{sign}' ${{s%-*}} secret.${{s#*-}} \"${{BASH_REMATCH[1]}}\") secret.${{s#*-}} 0 1 x
+                   say end secret.${{s#*-}} 0
+                 done
                  say gate after 403 0; say done; sleep 600"
             ),
         ),
@@ -217,6 +225,43 @@ fn direct_steps_with_one_command_are_judged_each_by_its_own_rule() {
     }));
     let ran = run("twice", &file, &[]).assert(4);
     assert_eq!(words(&ran), ["proved", "failed", "proved"], "{ran:#?}");
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn steps_cannot_open_the_gate_with_user_ini() {
+    let _shared = shared();
+    let space = Space::named("userini");
+    let write = "printf 'auto_prepend_file=\\nauto_append_file=\\nopen_basedir=/nonexistent\\n' >/var/www/html/.user.ini
+        echo \"in environments $(env | grep -ci simulation_), in processes $(
+          grep -al 'X-Simulatio[n]' /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | wc -l)\" >&2";
+    let file = scenario("userini", "", &[("one", write), ("two", "sleep 8")]);
+    let path = file.path().to_str().unwrap();
+    let mut running = Running::start(&["run", "-f", path, "-n", &space.0, "-o", "json"]);
+    running.await_line("attacking");
+    running.await_line("userini.one: proved");
+    let ask = "for _ in {1..40}; do curl -s -o /dev/null -w '%{http_code}\\n' 'http://mdc-simulation-victim/ws.php?cmd=id' & done; wait";
+    let curl = [
+        "exec",
+        "mdc-simulation-attacker",
+        "-n",
+        &space.0,
+        "--",
+        "bash",
+        "-c",
+        ask,
+    ];
+    let answers = kubectl(&curl);
+    let ran = running.end().assert(0);
+    ran.assert_proved();
+    let codes: Vec<&str> = answers.lines().collect();
+    assert_eq!(codes, ["403"; 40]);
+    let json = ran.json();
+    assert_eq!(
+        json["scenarios"][0]["steps"][0]["evidence"],
+        "in environments 0, in processes 0"
+    );
+    assert_nothing_left(&space.0);
 }
 
 /// The victim's image with one of its files changed.
