@@ -26,6 +26,7 @@ use crate::defender::marks::Marks;
 use crate::doctor;
 use crate::engine::{self, Event, Events, LeftRun, Standing, Started, Stop};
 use crate::exit::Exit;
+use crate::files;
 use crate::guard;
 use crate::history::{self, History};
 use crate::manifest::{self, ATTACKER, RUN_LABEL, VICTIM};
@@ -721,7 +722,7 @@ fn scenario(source: &Source) -> Result<Scenario, Problem> {
             })
         }
         Source::File(path) => {
-            let text = std::fs::read_to_string(path);
+            let text = files::read_text(path);
             let text = text.map_err(|error| {
                 Problem::usage(format!("failed to read {}: {error}", path.display()), None)
             })?;

@@ -21,6 +21,7 @@ use crate::cluster::connect::{self, Environment};
 use crate::cluster::kubeconfig::{self, Entry};
 use crate::cluster::{self, Cluster, Found, Which};
 use crate::exit::Exit;
+use crate::files;
 use crate::history::History;
 use crate::manifest::Kind;
 use crate::report::OutputFile;
@@ -286,7 +287,7 @@ pub fn install(folder: Option<PathBuf>) -> Result<PathBuf, Problem> {
     let folder = folder.or_else(beside);
     let folder = folder.ok_or_else(|| problem(format!("{PROGRAM} is not on PATH"), elsewhere))?;
     let path = folder.join(COMPLETER);
-    let ours = std::fs::read_to_string(&path).is_ok_and(|text| text.starts_with(HEAD));
+    let ours = files::read_text(&path).is_ok_and(|text| text.starts_with(HEAD));
     if !ours && path.symlink_metadata().is_ok() {
         let message = format!("{} is there and was not written by this tool", path.display());
         return Err(problem(message, &format!("remove it, or {elsewhere}")));

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use etcetera::BaseStrategy as _;
 use tempfile::NamedTempFile;
 
+use crate::files;
 use crate::result::{Problem, RUN_SCHEMA, RunResult};
 
 /// The folder with the records.
@@ -56,7 +57,7 @@ impl History {
     /// When there is none, or it cannot be read.
     pub fn load(&self, run: &str) -> Result<RunResult, Problem> {
         let path = self.path(run)?;
-        match std::fs::read_to_string(&path) {
+        match files::read_text(&path) {
             Ok(text) => parse(&text, &path.display().to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Problem::usage(
                 format!("there is no record of run {run} on this machine"),
@@ -81,7 +82,9 @@ impl History {
                     .extension()
                     .is_some_and(|extension| extension == "json")
             })
-            .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
+            // A pipe would be waited for.
+            .filter(|entry| entry.path().metadata().is_ok_and(|found| found.is_file()))
+            .filter_map(|entry| files::read_text(&entry.path()).ok())
             .filter_map(|text| parse(&text, "").ok())
             .collect();
         runs.sort_by_key(|run| std::cmp::Reverse(run.started));
@@ -106,7 +109,7 @@ impl History {
 /// When it is none.
 pub fn read(path: &std::path::Path) -> Result<RunResult, Problem> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path);
+    let text = files::read_text(path);
     parse(
         &text.map_err(|error| Problem::usage(format!("failed to read {shown}: {error}"), None))?,
         &shown,

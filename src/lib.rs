@@ -29,6 +29,7 @@ pub mod defender;
 pub mod doctor;
 pub mod engine;
 pub mod exit;
+pub mod files;
 pub mod guard;
 pub mod history;
 pub mod manifest;

@@ -31,6 +31,7 @@ use rustls_platform_verifier::Verifier;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
+use crate::files;
 use crate::proxy::proxy_for;
 use crate::secret::Secret;
 use crate::untrusted;
@@ -271,7 +272,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportEr
             Some("name a file with certificates in PEM"),
         )
     };
-    let content = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let content = files::read(path).map_err(|error| refuse(error.to_string()))?;
     let blocks = pem::parse_many(content).map_err(|error| refuse(error.to_string()))?;
     let certificates: Vec<_> = blocks
         .into_iter()

@@ -12,6 +12,7 @@ use crate::defender::marks::Marks;
 use crate::defender::verdict::{self, Names, Question, Subject};
 use crate::engine::{Event, Events, Stop};
 use crate::exit::Exit;
+use crate::files;
 use crate::result::{ClusterInfo, Problem, RunResult, Verdict, Verification};
 
 /// Sources may hand out alerts a little late, and clocks differ: alerts since so long before the run are read.
@@ -48,7 +49,7 @@ pub async fn find(options: &VerifyOptions, cluster: &ClusterInfo, marks: Marks) 
         Some(path) => {
             let bad =
                 |cause: String| Problem::usage(format!("{} cannot be used: {cause}", path.display()), None);
-            let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+            let text = files::read_text(path).map_err(|error| bad(error.to_string()))?;
             let names: Names =
                 serde_saphyr::from_str(&text).map_err(|error| bad(error.without_snippet().to_string()))?;
             if let Some(id) = names.keys().find(|id| alerts::find(id).is_none()) {
@@ -154,7 +155,9 @@ pub async fn watch(
 ) -> Watched {
     let subject = Subject::of(run, place.cluster.clone(), unobserved).beside(others, run);
     let waited = SignedDuration::try_from(options.wait).unwrap_or(SignedDuration::MAX);
-    let end = run.ended.saturating_add(waited).unwrap_or(Timestamp::MAX);
+    // A record that lies in the future was written by a machine with another clock: nothing is waited for then.
+    let ended = run.ended.min(Timestamp::now());
+    let end = ended.saturating_add(waited).unwrap_or(Timestamp::MAX);
     let mut watched = Watched::default();
     let mut question = Question {
         facts: facts(run, options, &place.plan),

@@ -13,6 +13,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
 
+use crate::files;
+
 /// A setting that is in force, and where it is from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
@@ -67,7 +69,7 @@ impl File {
             let text = format!("the config file {} cannot be used: {cause}\n", path.display());
             clap::Error::raw(ErrorKind::ValueValidation, text)
         };
-        let text = match std::fs::read_to_string(&path) {
+        let text = match files::read_text(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_to_be => return Ok(None),
             Err(error) => return Err(bad(error.to_string())),

@@ -1,13 +1,10 @@
-//! Limits on what is read from outside: files, and the API server's answers.
+//! Limits on the API server's answers.
 //!
 //! The client library collects an answer to its last byte and a watch to its next line feed, so a broken or hostile
 //! server can fill the memory. [`BoundsLayer`] ends such an answer with [`TooLarge`], which names its source. A watch
 //! and a followed log are streams: they have no total limit, but each event of a watch has one (who follows a log
 //! limits its lines).
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,28 +13,14 @@ use http::{Request, Response, Uri};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tower::{BoxError, Layer, Service};
 
-/// Limit of a file that describes a connection.
-pub const FILE: u64 = 16 << 20;
+pub use crate::files::read;
+
 /// Limit of an answer.
 pub const ANSWER: u64 = 64 << 20;
 /// Limit of an answer that is an error.
 pub const FAILURE: u64 = 1 << 20;
 /// Limit of one event of a watch.
 pub const EVENT: u64 = 16 << 20;
-
-/// Reads a file to its end, which may be a pipe or a device.
-///
-/// # Errors
-/// A file that cannot be read, or that is larger than [`FILE`].
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(FILE + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > FILE {
-        let message = format!("it is larger than {} MiB", FILE >> 20);
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(content)
-}
 
 /// An answer that is larger than its limit.
 #[derive(Debug, thiserror::Error)]

@@ -190,6 +190,24 @@ mod tests {
     use crate::plan::tests::plan;
 
     #[test]
+    fn clock_offset_is_the_distance_to_the_request() {
+        let at = Timestamp::from_second;
+        let (sent, received) = (at(1000).unwrap(), at(1003).unwrap());
+        for (created, offset) in [
+            (None, None),
+            (Some(1001), None),
+            (Some(996), None),
+            (Some(1008), None),
+            (Some(1000 - 1200), Some(-1200)),
+            (Some(1003 + 1200), Some(1200)),
+        ] {
+            let created = created.map(|second| at(second).unwrap());
+            let found = clock_offset(sent, received, created);
+            assert_eq!(found, offset.map(SignedDuration::from_secs), "{created:?}");
+        }
+    }
+
+    #[test]
     fn an_anchor_that_does_not_end_by_itself_is_none() {
         let anchor = manifest::render(&plan(None), "somebody").anchor;
         let made = anchor.object.clone();

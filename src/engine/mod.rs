@@ -236,10 +236,19 @@ pub async fn run(
         exit,
         exit_code: exit.code(),
     };
-    match clock_offset {
-        Some(offset) => result.in_cluster_time(offset),
-        None => result,
-    }
+    let Some(offset) = clock_offset else {
+        return result;
+    };
+    let direction = if offset.is_negative() {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    events.send(Event::Notice(format!(
+        "this machine's clock is {} s {direction} the cluster's; the result has the cluster's times",
+        offset.as_secs().abs()
+    )));
+    result.in_cluster_time(offset)
 }
 
 /// The result of a run that is about to create objects and whose end is never seen.

@@ -7,6 +7,7 @@ mod apiserver;
 #[path = "../support/arm.rs"]
 mod arm;
 mod azure;
+mod bounds;
 mod cli;
 mod cluster;
 mod completion;

@@ -788,3 +788,27 @@ fn run_is_refused_and_removed_by_uid_when_labels_or_owners_are_taken_away() {
         assert_eq!(left, "", "{patch}");
     }
 }
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn times_of_a_run_are_the_cluster_s_whatever_the_clock_of_the_client() {
+    let _shared = shared();
+    for (shift, seconds) in [("+20m", -1200), ("-20m", 1200)] {
+        let space = Space::named(&format!("clock{}", shift.len()));
+        let arguments = ["webshell", "-n", &space.0, "-o", "json"];
+        let ran = Running::start_under(&["faketime", "-f", shift], &arguments)
+            .end()
+            .assert(0);
+        let json = ran.json();
+        let offset = json["clockOffsetSeconds"].as_i64().unwrap();
+        assert!((offset - seconds).abs() < 10, "{shift}: {offset}");
+        assert!(ran.stderr.contains("this machine's clock is 1"), "{ran:#?}");
+        let step = &json["scenarios"][0]["steps"][0];
+        for time in [&json["started"], &json["ended"], &step["begun"]] {
+            let time: jiff::Timestamp = text(time).parse().unwrap();
+            let age = jiff::Timestamp::now().duration_since(time).as_secs();
+            assert!((-10..120).contains(&age), "{shift}: {time}");
+        }
+        assert_nothing_left(&space.0);
+    }
+}
