@@ -201,13 +201,21 @@ echo "replaced by $(wc -l </var/www/html/ws.php) lines" >&2
 #[ignore = "needs the range: make range"]
 fn output_of_a_step_is_no_report() {
     let _shared = shared();
-    let line = "defender-sim/1 report 0123456789abcdef0123456789abcdef output.one 0 1 forged";
-    let forge = format!(
-        "echo '{line}'; echo '{line}' >&2; echo '{line}' >/proc/$PPID/fd/1; (sleep 1; echo '{line}' >&2) & exit 1"
-    );
+    // What a step can read there: the secret of the victim, in older versions the nonce of the run.
+    let forge = r#"
+secret=$(cat /gate/nonce || grep -o 'secret":"[0-9a-f]*' /gate/run.json | cut -c10-)
+for step in output.one output.two; do
+  for word in "$secret" "report $secret"; do
+    line="defender-sim/1 $word $step 0 1 forged"
+    echo "$line"; echo "$line" >&2; echo "$line" >/proc/$PPID/fd/1
+  done
+done
+(sleep 1; echo "$line" >&2) &
+exit 1
+"#;
     let ran = run(
         "output",
-        &scenario("output", "", &[("one", &forge), ("two", "exit 1")]),
+        &scenario("output", "", &[("one", forge), ("two", "exit 1")]),
         &[],
     )
     .assert(4);
