@@ -243,7 +243,7 @@ where
     BoxCloneSyncService::new(Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector))
 }
 
-fn tunnel<C>(proxy: Uri, connector: C) -> Tunnel<C> {
+pub(crate) fn tunnel<C>(proxy: Uri, connector: C) -> Tunnel<C> {
     let user = proxy
         .authority()
         .and_then(|authority| authority.as_str().rsplit_once('@'))

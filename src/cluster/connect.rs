@@ -1,10 +1,10 @@
 //! How a kubeconfig and flags become a client, as kubectl does it.
 //!
 //! The client library can do this alone, but not as a kubectl user expects: it stops at a missing file in
-//! `KUBECONFIG`, compares `NO_PROXY` with the wrong host, repeats writes, lets a credential plugin ask
-//! questions where nobody can answer, and does not show the plugin's install hint. So its parser and its
-//! `Config` are used, and every decision in between is made here. [`resolve`] reads files and an
-//! [`Environment`] given as a value, and opens no connection; [`client`] makes the client and may run a
+//! `KUBECONFIG`, compares `NO_PROXY` with the wrong host, repeats writes, sends credentials over plain HTTP
+//! (<https://github.com/kube-rs/kube/issues/1593>), and does not show a plugin's install hint. So its types of
+//! entries, its `Config` and its headers are used, and every decision in between is made here. [`resolve`] reads files
+//! and an [`Environment`] given as a value, and opens no connection; [`client`] makes the client and may run a
 //! credential plugin.
 //!
 //! The namespace of a context or of a pod is not read: a run works in the one of `-n`, or in its own, and
@@ -20,13 +20,19 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderValue, Uri, header::USER_AGENT};
-use kube::client::ClientBuilder;
-use kube::config::{AuthInfo, Cluster, ExecAuthCluster, ExecConfig, ExecInteractiveMode, Kubeconfig};
+use kube::client::{ClientBuilder, ConfigExt};
+use kube::config::{AuthInfo, Cluster, ExecAuthCluster, ExecConfig, ExecInteractiveMode};
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, ServerName};
 use secrecy::{ExposeSecret, SecretString};
+use tower::ServiceBuilder;
 
+use super::authenticate::{Authenticate, Connector, Source};
 use super::bounds::{self, BoundsLayer};
-use super::explain::{Cause, Explained, explain};
-use super::kubeconfig::{Chosen, choose, drop_empty, load};
+use super::explain::{Explained, explain, explain_plugin};
+use super::identity;
+use super::kubeconfig::{Chosen, Kubeconfig, choose, load};
+use super::plugin::{self, Credentials, Plugin};
 use super::warnings::WarningsLayer;
 use crate::proxy::{ProxyError, proxy_for, without_credentials};
 use crate::secret::Secret;
@@ -198,8 +204,34 @@ pub enum ConnectError {
         reason: String,
     },
     /// Both a certificate authority and no verification were asked for.
-    #[error("--certificate-authority and --insecure-skip-tls-verify exclude each other")]
+    #[error("a certificate authority and insecure-skip-tls-verify exclude each other")]
     AuthorityAndInsecure,
+    /// A client certificate or its key cannot be used.
+    #[error("the client certificate cannot be used: {reason}")]
+    Identity {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A user whose fields contradict each other or are incomplete.
+    #[error("the user {name:?} of the kubeconfig cannot be used: {reason}")]
+    User {
+        /// The user's name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A login that kubectl no longer has.
+    #[error("the kubeconfig's auth-provider {name:?} is not supported (nor is it by kubectl)")]
+    Provider {
+        /// The name of the provider.
+        name: String,
+    },
+    /// A name that no certificate can be for.
+    #[error("{name:?} cannot be used as the TLS server name")]
+    TlsServerName {
+        /// The name.
+        name: String,
+    },
     /// A token with characters that no header can hold.
     #[error("the token cannot be used: it has a line feed or another character that no token has")]
     Token,
@@ -229,13 +261,8 @@ pub enum ConnectError {
         install_hint: Option<String>,
     },
     /// The plugin ran and gave no credentials.
-    #[error("{command:?}: {}", explained.message)]
-    Plugin {
-        /// The plugin's command.
-        command: String,
-        /// What went wrong, and what to do.
-        explained: Explained,
-    },
+    #[error("{}", .0.message)]
+    Plugin(Explained),
     /// The name that this program gives itself cannot be sent.
     #[error("{agent:?} cannot be sent as the user agent")]
     UserAgent {
@@ -280,12 +307,21 @@ impl ConnectError {
             },
             Self::PluginAsks { command } if is_kubelogin(command) => HINT_KUBELOGIN,
             Self::PluginAsks { .. } => "run it at a terminal, or use a login that asks nothing",
-            Self::Kubeconfig { .. } | Self::File { .. } | Self::Authority { .. } | Self::Token => {
-                "see what kubectl makes of it: kubectl config view"
+            Self::Kubeconfig { .. }
+            | Self::File { .. }
+            | Self::Authority { .. }
+            | Self::User { .. }
+            | Self::Token => "see what kubectl makes of it: kubectl config view",
+            Self::Identity { .. } => "check the certificate entries of: kubectl config view --minify",
+            Self::Provider { name } if name == "azure" => HINT_KUBELOGIN,
+            Self::Provider { name } if name == "gcp" => {
+                "install gke-gcloud-auth-plugin, then: gcloud container clusters get-credentials CLUSTER"
             }
+            Self::Provider { .. } => "use a login with a credential plugin (exec)",
+            Self::TlsServerName { .. } => "use a DNS name or an IP address",
             Self::Server { .. } => "an address looks like https://host:6443",
             Self::AuthorityAndInsecure => "leave one of the two out",
-            Self::Plugin { explained, .. } | Self::Client(explained) => return explained.hint.clone(),
+            Self::Plugin(explained) | Self::Client(explained) => return explained.hint.clone(),
             Self::Proxy(_) => "see kubectl config view --minify, and the variables HTTPS_PROXY and NO_PROXY",
             Self::UserAgent { .. } => return None,
         };
@@ -293,10 +329,10 @@ impl ConnectError {
     }
 }
 
-const HINT_KUBELOGIN: &str =
+pub(super) const HINT_KUBELOGIN: &str =
     "use the Azure CLI's login: az login, then kubelogin convert-kubeconfig -l azurecli";
 
-fn is_kubelogin(command: &str) -> bool {
+pub(super) fn is_kubelogin(command: &str) -> bool {
     let stem = Path::new(command).file_stem().and_then(OsStr::to_str);
     stem.is_some_and(|stem| stem.eq_ignore_ascii_case("kubelogin"))
 }
@@ -348,7 +384,6 @@ pub fn resolve(
             ConnectError::NotConfigured { looked }
         })?,
     };
-    tidy(&mut chosen);
     overrule(options, &mut chosen)?;
     configure(options, environment, chosen)
 }
@@ -392,35 +427,6 @@ fn as_text(what: &'static str, path: &Path) -> Result<String, ConnectError> {
         })
 }
 
-/// Empty values mean "not set", in kubectl; the client library would send an empty token.
-fn tidy(chosen: &mut Chosen) {
-    let Chosen { cluster, user, .. } = chosen;
-    for field in [
-        &mut cluster.server,
-        &mut cluster.certificate_authority,
-        &mut cluster.certificate_authority_data,
-        &mut cluster.proxy_url,
-        &mut cluster.tls_server_name,
-        &mut user.username,
-        &mut user.token_file,
-        &mut user.client_certificate,
-        &mut user.client_certificate_data,
-        &mut user.client_key,
-        &mut user.impersonate,
-        &mut user.impersonate_uid,
-    ] {
-        drop_empty(field);
-    }
-    for field in [&mut user.password, &mut user.token, &mut user.client_key_data] {
-        if field
-            .as_ref()
-            .is_some_and(|secret| secret.expose_secret().trim().is_empty())
-        {
-            *field = None;
-        }
-    }
-}
-
 /// Puts the flags over what was found.
 fn overrule(options: &ConnectOptions, chosen: &mut Chosen) -> Result<(), ConnectError> {
     let Chosen { cluster, user, .. } = chosen;
@@ -439,19 +445,13 @@ fn overrule(options: &ConnectOptions, chosen: &mut Chosen) -> Result<(), Connect
     }
     if options.insecure_skip_tls_verify {
         cluster.insecure_skip_tls_verify = Some(true);
-    }
-    if cluster.insecure_skip_tls_verify == Some(true) {
         cluster.certificate_authority = None;
         cluster.certificate_authority_data = None;
     }
     if let Some(token) = &options.token {
         *user = AuthInfo {
             token: Some(SecretString::from(token.reveal().trim().to_owned())),
-            impersonate: user.impersonate.take(),
-            impersonate_uid: user.impersonate_uid.take(),
-            impersonate_groups: user.impersonate_groups.take(),
-            impersonate_user_extra: user.impersonate_user_extra.take(),
-            ..AuthInfo::default()
+            ..impersonation(user)
         };
     }
     if let Some(path) = &options.client_certificate {
@@ -525,14 +525,28 @@ fn configure(
         return Err(ConnectError::NoServer { cluster });
     };
     let url = address(server)?;
+    let is_plain = url.scheme_str() == Some("http");
     let authority = authority(&cluster)?;
+    if authority.is_some() && cluster.insecure_skip_tls_verify == Some(true) && !is_plain {
+        return Err(ConnectError::AuthorityAndInsecure);
+    }
     let reread = in_cluster && authority.is_some() && options.certificate_authority.is_none();
+    let name = user_name.as_deref().unwrap_or_default();
+    check_user(name, &user)?;
+    if is_plain {
+        // As kubectl does: without TLS no credentials are sent and no plugin runs.
+        user = impersonation(&mut user);
+    }
+    if user.token_file.is_some() && user.username.is_some() {
+        return Err(both_logins(name));
+    }
     credentials(&mut user)?;
     if let Some(exec) = &mut user.exec {
-        prepare_plugin(exec, &cluster, environment)?;
+        prepare_plugin(exec, &cluster, authority.as_deref(), environment)?;
     }
+    let certificates = authority.as_deref().map(certificates).transpose()?;
     let mut config = kube::Config::new(url.clone());
-    config.root_cert = authority;
+    config.root_cert = certificates;
     if reread {
         config.root_cert_file = cluster.certificate_authority.as_ref().map(PathBuf::from);
     }
@@ -597,46 +611,143 @@ fn address(server: &str) -> Result<Uri, ConnectError> {
     Ok(url)
 }
 
-/// The certificates of the authority, or `None` for those that the system trusts.
-fn authority(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ConnectError> {
+/// The PEM text of the authority, or `None` for those that the system trusts.
+fn authority(cluster: &Cluster) -> Result<Option<Vec<u8>>, ConnectError> {
     let refuse = |reason: String| ConnectError::Authority { reason };
-    let (origin, content) = if let Some(data) = &cluster.certificate_authority_data {
-        let packed: String = data.split_ascii_whitespace().collect();
-        let content = BASE64
-            .decode(packed)
-            .map_err(|error| refuse(format!("certificate-authority-data is not base64: {error}")))?;
-        ("certificate-authority-data".to_owned(), content)
-    } else if let Some(path) = &cluster.certificate_authority {
-        (path.clone(), file("certificate authority", Path::new(path))?)
-    } else {
-        return Ok(None);
-    };
-    let entries = pem::parse_many(content).map_err(|error| refuse(format!("{origin}: {error}")))?;
-    let certificates: Vec<Vec<u8>> = entries
-        .into_iter()
-        .filter(|entry| entry.tag() == "CERTIFICATE")
-        .map(pem::Pem::into_contents)
-        .collect();
-    if certificates.is_empty() {
-        return Err(refuse(format!("{origin} holds no certificate")));
+    match (
+        &cluster.certificate_authority_data,
+        &cluster.certificate_authority,
+    ) {
+        (Some(_), Some(_)) => Err(refuse(
+            "certificate-authority and certificate-authority-data exclude each other".to_owned(),
+        )),
+        (Some(data), None) => decoded("certificate-authority-data", data)
+            .map(Some)
+            .map_err(refuse),
+        (None, Some(path)) => {
+            let content = file("certificate authority", Path::new(path))?;
+            if identity::certificates(&content).is_empty() {
+                return Err(refuse(format!("{path} holds no certificate")));
+            }
+            Ok(Some(content))
+        }
+        (None, None) => Ok(None),
     }
-    Ok(Some(certificates))
 }
 
-/// Makes sure of what the client library would panic on or send wrong.
+/// The certificates in the PEM text of an authority.
+fn certificates(authority: &[u8]) -> Result<Vec<Vec<u8>>, ConnectError> {
+    let certificates = identity::certificates(authority);
+    if certificates.is_empty() {
+        let reason = "certificate-authority-data holds no certificate".to_owned();
+        return Err(ConnectError::Authority { reason });
+    }
+    Ok(certificates)
+}
+
+/// Base64 as Go reads it: line breaks do not count.
+fn decoded(field: &str, data: &str) -> Result<Vec<u8>, String> {
+    let packed: String = data.split_ascii_whitespace().collect();
+    BASE64
+        .decode(packed)
+        .map_err(|error| format!("{field} is not base64: {error}"))
+}
+
+/// Whom to act as, without the credentials.
+fn impersonation(user: &mut AuthInfo) -> AuthInfo {
+    AuthInfo {
+        impersonate: user.impersonate.take(),
+        impersonate_uid: user.impersonate_uid.take(),
+        impersonate_groups: user.impersonate_groups.take(),
+        impersonate_user_extra: user.impersonate_user_extra.take(),
+        ..AuthInfo::default()
+    }
+}
+
+/// Refuses a user as kubectl does, instead of guessing which of its credentials are meant.
+fn check_user(name: &str, user: &AuthInfo) -> Result<(), ConnectError> {
+    let refuse = |reason: &str| {
+        Err(ConnectError::User {
+            name: name.to_owned(),
+            reason: reason.to_owned(),
+        })
+    };
+    if user.token.is_some() && (user.username.is_some() || user.password.is_some()) {
+        return Err(both_logins(name));
+    }
+    if user.client_certificate.is_some() && user.client_certificate_data.is_some() {
+        return refuse("client-certificate and client-certificate-data exclude each other");
+    }
+    if user.client_key.is_some() && user.client_key_data.is_some() {
+        return refuse("client-key and client-key-data exclude each other");
+    }
+    let has_certificate = user.client_certificate.is_some() || user.client_certificate_data.is_some();
+    if has_certificate && user.client_key.is_none() && user.client_key_data.is_none() {
+        return refuse("it has a client certificate without its key");
+    }
+    if let Some(exec) = &user.exec {
+        if user.auth_provider.is_some() {
+            return refuse("it has both exec and auth-provider");
+        }
+        if exec.command.is_none() {
+            return refuse("its exec has no command");
+        }
+        match exec.api_version.as_deref() {
+            Some(version) if plugin::VERSIONS.contains(&version) => {}
+            Some(version) => {
+                let versions = plugin::VERSIONS.join(" and ");
+                return refuse(&format!(
+                    "its exec has the apiVersion {version:?} (supported are {versions})"
+                ));
+            }
+            None => return refuse("its exec has no apiVersion"),
+        }
+        if exec.interactive_mode.is_none() && exec.api_version.as_deref() == Some(plugin::VERSIONS[0]) {
+            return refuse("its exec has no interactiveMode");
+        }
+        if exec.env.iter().flatten().any(|entry| !entry.contains_key("name")) {
+            return refuse("its exec has a variable without a name");
+        }
+    }
+    match &user.auth_provider {
+        Some(provider) if provider.name != "oidc" => Err(ConnectError::Provider {
+            name: provider.name.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn both_logins(name: &str) -> ConnectError {
+    ConnectError::User {
+        name: name.to_owned(),
+        reason: "it has both a token and a user name or password".to_owned(),
+    }
+}
+
+/// Leaves the credentials that are used: the token of a file before one beside it, and no plugin beside others.
 fn credentials(user: &mut AuthInfo) -> Result<(), ConnectError> {
-    if let (None, Some(path)) = (&user.token, &user.token_file) {
-        let text =
-            String::from_utf8(file("token file", Path::new(path))?).map_err(|_| ConnectError::Token)?;
-        // The library re-reads the file but does not trim what it reads, so a file that ends in a line feed
-        // is read here, once.
-        if text.trim() != text {
-            user.token = Some(SecretString::from(text.trim().to_owned()));
+    if let Some(path) = &user.token_file {
+        match file("token file", Path::new(path)) {
+            Ok(content) => {
+                let text = String::from_utf8(content).map_err(|_| ConnectError::Token)?;
+                if !text.trim().is_empty() {
+                    user.token = Some(SecretString::from(text.trim().to_owned()));
+                } else if user.token.is_none() {
+                    return Err(ConnectError::Token);
+                }
+            }
+            Err(_) if user.token.is_some() => {}
+            Err(error) => return Err(error),
         }
     }
     if let Some(token) = &user.token {
         let header = HeaderValue::from_str(token.expose_secret());
         header.map_err(|_| ConnectError::Token)?;
+    }
+    let has_key = user.client_key.is_some() || user.client_key_data.is_some();
+    let has_certificate = user.client_certificate.is_some() || user.client_certificate_data.is_some();
+    if user.token.is_some() || user.username.is_some() || (has_certificate && has_key) {
+        user.exec = None;
     }
     Ok(())
 }
@@ -645,6 +756,7 @@ fn credentials(user: &mut AuthInfo) -> Result<(), ConnectError> {
 fn prepare_plugin(
     exec: &mut ExecConfig,
     cluster: &Cluster,
+    authority: Option<&[u8]>,
     environment: &Environment,
 ) -> Result<(), ConnectError> {
     let command = exec.command.clone().unwrap_or_default();
@@ -672,20 +784,128 @@ fn prepare_plugin(
         Some(ExecInteractiveMode::Always) if !environment.stdin_is_terminal => {
             return Err(ConnectError::PluginAsks { command });
         }
-        // The library would let it read from whatever standard input is.
         Some(ExecInteractiveMode::IfAvailable) | None if !environment.stdin_is_terminal => {
             exec.interactive_mode = Some(ExecInteractiveMode::Never);
         }
         _ => {}
     }
     if exec.provide_cluster_info {
-        let described = ExecAuthCluster::try_from(cluster);
-        let described = described.map_err(|error| ConnectError::Authority {
-            reason: error.to_string(),
-        })?;
-        exec.cluster = Some(described);
+        let extensions = cluster.extensions.iter().flatten();
+        exec.cluster = Some(ExecAuthCluster {
+            server: cluster.server.clone(),
+            insecure_skip_tls_verify: cluster.insecure_skip_tls_verify,
+            certificate_authority_data: authority.map(<[u8]>::to_vec),
+            proxy_url: cluster.proxy_url.clone(),
+            tls_server_name: cluster.tls_server_name.clone(),
+            config: extensions
+                .into_iter()
+                .find(|extension| extension.name == "client.authentication.k8s.io/exec")
+                .map(|extension| extension.extension.clone()),
+        });
     }
     Ok(())
+}
+
+/// The credentials to begin with, and where new ones come from. Runs the plugin, if there is one.
+fn initial(user: &AuthInfo) -> Result<(Source, Credentials), ConnectError> {
+    if let Some(exec) = &user.exec {
+        let plugin = Plugin::new(exec);
+        let credentials = plugin
+            .run()
+            .map_err(|error| ConnectError::Plugin(explain_plugin(&error)))?;
+        return Ok((Source::Plugin(Box::new(plugin)), credentials));
+    }
+    let certificate = pem_of(
+        "client certificate",
+        user.client_certificate.as_deref(),
+        user.client_certificate_data.as_deref(),
+    )?;
+    let key_data = user.client_key_data.as_ref().map(ExposeSecret::expose_secret);
+    let key = pem_of("client key", user.client_key.as_deref(), key_data)?;
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(
+            identity::certified_key(&certificate, &key)
+                .map_err(|reason| ConnectError::Identity { reason })?,
+        ),
+        // As with kubectl, a key alone means nothing.
+        _ => None,
+    };
+    let authorization = match (&user.token, &user.username) {
+        (Some(token), _) => Some(plugin::bearer(token.expose_secret()).ok_or(ConnectError::Token)?),
+        (None, Some(name)) => {
+            let password = user.password.as_ref().map_or("", ExposeSecret::expose_secret);
+            let pair = BASE64.encode(format!("{name}:{password}"));
+            let mut header =
+                HeaderValue::from_str(&format!("Basic {pair}")).map_err(|_| ConnectError::Token)?;
+            header.set_sensitive(true);
+            Some(header)
+        }
+        (None, None) => None,
+    };
+    let (source, expires) = match &user.token_file {
+        Some(path) => Source::file(path.into()),
+        None => (Source::Fixed, None),
+    };
+    let credentials = Credentials {
+        authorization,
+        identity,
+        expires,
+    };
+    Ok((source, credentials))
+}
+
+/// The content of a field such as `client-certificate` or `client-certificate-data`.
+fn pem_of(
+    what: &'static str,
+    path: Option<&str>,
+    data: Option<&str>,
+) -> Result<Option<Vec<u8>>, ConnectError> {
+    match (data, path) {
+        (Some(data), _) => {
+            let field = format!("{}-data", what.replace(' ', "-"));
+            let content = decoded(&field, data).map_err(|reason| ConnectError::Identity { reason })?;
+            Ok(Some(content))
+        }
+        (None, Some(path)) => file(what, Path::new(path)).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// How to reach the server of `config`, which has no credentials left: to find its certificate, the library would run
+/// the plugin.
+fn connector(config: &mut kube::Config) -> Result<Connector, ConnectError> {
+    if let Some(certificates) = &mut config.root_cert {
+        // As Go does: one that cannot be read does not spoil the others.
+        let found = certificates.len();
+        certificates.retain(|der| {
+            RootCertStore::empty()
+                .add(CertificateDer::from(der.as_slice()))
+                .is_ok()
+        });
+        if certificates.is_empty() {
+            let reason = "none of its certificates can be read".to_owned();
+            return Err(ConnectError::Authority { reason });
+        }
+        if certificates.len() < found {
+            // The library would read the file again, and refuse it whole.
+            config.root_cert_file = None;
+        }
+    }
+    let server_name = match &config.tls_server_name {
+        None => None,
+        Some(name) => Some(
+            ServerName::try_from(name.clone())
+                .map_err(|_| ConnectError::TlsServerName { name: name.clone() })?,
+        ),
+    };
+    let tls = config.rustls_client_config();
+    Ok(Connector {
+        tls: tls.map_err(|error| ConnectError::Client(explain(&error)))?,
+        server_name,
+        proxy: config.proxy_url.clone(),
+        connect_timeout: config.connect_timeout,
+        write_timeout: config.write_timeout,
+    })
 }
 
 /// Makes the client. It names itself `user_agent` in every request, and passes what the server warns of to
@@ -705,33 +925,20 @@ pub fn client(
         agent: user_agent.to_owned(),
     })?;
     config.headers.push((USER_AGENT, agent));
-    let bounds = BoundsLayer::new(&config.cluster_url);
-    let exec = config.auth_info.exec.clone();
-    let provider = config
-        .auth_info
-        .auth_provider
-        .as_ref()
-        .map(|provider| provider.name.clone());
-    let builder = ClientBuilder::try_from(config).map_err(|error| {
-        let mut explained = explain(&error);
-        if explained.cause != Cause::Auth {
-            return ConnectError::Client(explained);
-        }
-        if provider.as_deref() == Some("azure") {
-            explained.hint = Some(HINT_KUBELOGIN.to_owned());
-        }
-        match exec.and_then(|exec| exec.command) {
-            Some(command) => {
-                if is_kubelogin(&command) {
-                    explained.hint = Some(HINT_KUBELOGIN.to_owned());
-                }
-                ConnectError::Plugin { command, explained }
-            }
-            None => ConnectError::Client(explained),
-        }
-    })?;
-    let builder = builder
-        .with_layer(&bounds)
+    let mut user = std::mem::take(&mut config.auth_info);
+    config.auth_info = impersonation(&mut user);
+    let connector = connector(&mut config)?;
+    let (source, credentials) = initial(&user)?;
+    let refuse = |error: kube::Error| ConnectError::Client(explain(&error));
+    let headers = config.extra_headers_layer().map_err(refuse)?;
+    config.auth_info.auth_provider = user.auth_provider;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().map_err(refuse)?)
+        .layer(headers)
+        .service(Authenticate::new(connector, source, credentials));
+    let builder = ClientBuilder::new(service, config.default_namespace)
+        .with_layer(&BoundsLayer::new(&config.cluster_url))
         .with_layer(&WarningsLayer::new(warnings));
     Ok(builder.build())
 }
@@ -750,7 +957,7 @@ clusters:
 - {name: r, cluster: {server: r.example.test, insecure-skip-tls-verify: true, tls-server-name: inner}}
 users:
 - {name: bob, user: {token: bob-token, as: '', as-groups: []}}
-- {name: ann, user: {username: ann, password: pw, tokenFile: token, client-certificate: sub/ann.crt}}
+- {name: ann, user: {tokenFile: token, client-certificate: sub/ann.crt, client-key: sub/ann.key}}
 contexts:
 - {name: blue, context: {cluster: b, user: bob, namespace: shop}}
 - {name: red, context: {cluster: r, user: ann}}
@@ -842,10 +1049,10 @@ contexts:
             o.context = some("red");
             o.user = some("ann");
             o.token = Some(Secret::new("mine".to_owned()));
-            o.server = some("http://other.example.test:8080/k8s/c-1/");
+            o.server = some("https://other.example.test:8080/k8s/c-1/");
         });
         let (config, target) = resolve(&mixed, &environment).unwrap();
-        assert_eq!(target.server, "http://other.example.test:8080/k8s/c-1");
+        assert_eq!(target.server, "https://other.example.test:8080/k8s/c-1");
         assert_eq!(target.cluster.as_deref(), Some("b"));
         let user = config.auth_info;
         assert_eq!(user.token.unwrap().expose_secret(), "mine");
@@ -1147,7 +1354,7 @@ contexts:
     fn with_plugin(exec: &str) -> (TempDir, Environment) {
         let content = format!(
             "current-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
-             clusters: [{{name: c, cluster: {{server: 'https://x'}}}}]\nusers: [{{name: u, user: {{exec: {{{exec}}}}}}}]\n"
+             clusters: [{{name: c, cluster: {{server: 'https://x'}}}}]\nusers: [{{name: u, user: {{exec: {{apiVersion: client.authentication.k8s.io/v1beta1, {exec}}}}}}}]\n"
         );
         home(&content)
     }
@@ -1213,5 +1420,98 @@ contexts:
                 (result, _) => panic!("{mode} {terminal}: {:?}", result.map(|(_, target)| target)),
             }
         }
+    }
+
+    /// A kubeconfig with every kind of field in it.
+    const RICH: &str = "
+apiVersion: v1
+kind: Config
+current-context: a
+preferences: {}
+clusters:
+- name: a
+  cluster: {server: 'https://127.0.0.1:1/base', certificate-authority-data: QQ==, proxy-url: 'http://127.0.0.1:2', tls-server-name: x, extensions: [{name: client.authentication.k8s.io/exec, extension: {a: [1]}}]}
+- name: b
+  cluster: {server: '127.0.0.1:1', insecure-skip-tls-verify: true}
+users:
+- name: a
+  user: {token: abc, as: jane, as-uid: u, as-groups: [g], as-user-extra: {k: [v]}}
+- name: b
+  user: {username: u, password: p}
+- name: c
+  user: {client-certificate-data: QQ==, client-key-data: QQ==, auth-provider: {name: oidc, config: {id-token: a.b.c, idp-issuer-url: 'https://x'}}}
+- name: d
+  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: 'false', args: [x], env: [{name: N, value: v}], interactiveMode: Never, provideClusterInfo: true, installHint: get it}}
+contexts:
+- name: a
+  context: {cluster: a, user: a, namespace: n}
+";
+
+    /// What replaces pieces of a kubeconfig, to see that no content makes the program panic.
+    const PIECES: [&str; 22] = [
+        "",
+        "null",
+        "~",
+        "''",
+        "[]",
+        "{}",
+        "0",
+        "-1",
+        "1e999",
+        "true",
+        ".nan",
+        "'\u{0}'",
+        "\"\\0\"",
+        "\"\\n\"",
+        "\u{feff}",
+        "\u{202e}",
+        "é",
+        "&x",
+        "*x",
+        "<<",
+        "!!binary x",
+        "https://[::1",
+    ];
+
+    #[tokio::test]
+    async fn no_kubeconfig_makes_the_program_panic() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        let mut contents: Vec<Vec<u8>> = vec![];
+        let words = RICH.split(|c: char| !c.is_ascii_alphanumeric() && !"-./".contains(c));
+        let words: std::collections::BTreeSet<&str> = words.filter(|word| !word.is_empty()).collect();
+        for word in words {
+            contents.extend(PIECES.map(|piece| RICH.replace(word, piece).into_bytes()));
+        }
+        for at in (0..RICH.len()).step_by(7) {
+            contents.push(RICH.as_bytes()[..at].to_vec());
+            contents.push([&RICH.as_bytes()[..at], b"\xff", &RICH.as_bytes()[at..]].concat());
+            let units: Vec<u8> = RICH.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            contents.push([b"\xff\xfe", &units[..at]].concat());
+            contents.push([b"\xfe\xff", &units[..at]].concat());
+        }
+        assert!(contents.len() > 1000);
+        let users = [None, some("b"), some("c"), some("d")];
+        let mut clients = 0;
+        for (number, content) in contents.iter().enumerate() {
+            std::fs::write(&path, content).unwrap();
+            let options = options(|o| {
+                o.kubeconfig = Some(path.clone());
+                o.user = users[number % users.len()].clone();
+                o.cluster = some("b").filter(|_| number % 3 == 0);
+            });
+            let environment = Environment::from_process();
+            // A panic here fails the test, with the content in its message.
+            let connected = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let (config, _) = resolve(&options, &environment)?;
+                client(config, "agent", |_: &str| {}).map(|_| ())
+            }));
+            match connected {
+                Ok(Ok(())) => clients += 1,
+                Ok(Err(error)) => assert!(!error.to_string().is_empty()),
+                Err(panic) => panic!("{panic:?}: {}", String::from_utf8_lossy(content)),
+            }
+        }
+        assert!(clients > 0, "some of them can be used");
     }
 }

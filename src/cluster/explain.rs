@@ -14,6 +14,8 @@ use kube::runtime::watcher;
 use rustls::CertificateError;
 
 use super::bounds::TooLarge;
+use super::connect::{HINT_KUBELOGIN, is_kubelogin};
+use super::plugin::{PluginError, PluginFailure};
 use crate::untrusted;
 
 /// What kind of thing went wrong; the part that code can branch on.
@@ -152,8 +154,11 @@ fn of_chain(error: &kube::Error) -> Explained {
     let has = |text: &str| links.iter().any(|link| link.to_string().starts_with(text));
 
     for link in &links {
+        if let Some(error) = link.downcast_ref::<PluginError>() {
+            return explain_plugin(error);
+        }
         if let Some(error) = link.downcast_ref::<AuthError>() {
-            return of_auth(error);
+            return Explained::new(Cause::Auth, error.to_string(), Some(HINT_LOGIN));
         }
         if let Some(error) = link.downcast_ref::<rustls::Error>() {
             return of_tls(error);
@@ -260,26 +265,22 @@ fn of_tls(error: &rustls::Error) -> Explained {
 const HINT_ISSUER: &str = "name the authority's own certificate (a server's certificate does not do): \
                            --certificate-authority FILE";
 
-fn of_auth(error: &AuthError) -> Explained {
-    let message = match error {
-        AuthError::AuthExecStart(source) => format!("the credential plugin cannot be started: {source}"),
-        // Neither the command (its environment is in there) nor the standard output (a token may be).
-        AuthError::AuthExecRun { out, .. } => {
-            let said = last_lines(&String::from_utf8_lossy(&out.stderr));
-            if said.is_empty() {
-                format!("the credential plugin failed ({})", out.status)
-            } else {
-                format!("the credential plugin failed ({}): {said}", out.status)
-            }
+/// Describes why a credential plugin gave no credentials, with the end of what it printed on standard error.
+#[must_use]
+pub fn explain_plugin(error: &PluginError) -> Explained {
+    let mut message = error.to_string();
+    if let PluginFailure::Failed { stderr, .. } = &error.failure {
+        let said = last_lines(stderr);
+        if !said.is_empty() {
+            message = format!("{message}: {said}");
         }
-        // The parser's error quotes what it read.
-        AuthError::AuthExecParse(_) => {
-            "the credential plugin's answer is not an ExecCredential object".to_owned()
-        }
-        AuthError::ExecPluginFailed => "the credential plugin's answer has no status".to_owned(),
-        other => other.to_string(),
+    }
+    let hint = if is_kubelogin(&error.command) {
+        HINT_KUBELOGIN
+    } else {
+        HINT_LOGIN
     };
-    Explained::new(Cause::Auth, message, Some(HINT_LOGIN))
+    Explained::new(Cause::Auth, message, Some(hint))
 }
 
 /// The end of what a program said, where the reason usually is.
@@ -668,27 +669,24 @@ mod tests {
     fn a_failed_plugin_shows_its_reason_and_no_secret() {
         use std::os::unix::process::ExitStatusExt;
 
-        let output = std::process::Output {
+        let failed = |failure| PluginError {
+            command: "kubelogin".to_owned(),
+            failure,
+        };
+        let error = failed(PluginFailure::Failed {
             status: std::process::ExitStatus::from_raw(256),
-            stdout: b"{\"token\": \"s3cret-out\"}".to_vec(),
             stderr:
-                b"\x1b[31mERROR\x1b[0m: please run az login\nBearer eyJhbGciOiJSUzI1NiIsInR5cCI6.abc.def\n"
-                    .to_vec(),
-        };
-        let error = AuthError::AuthExecRun {
-            cmd: "CLIENT_SECRET=\"s3cret-env\" kubelogin".to_owned(),
-            out: Box::new(output),
-        };
+                "\x1b[31mERROR\x1b[0m: please run az login\nBearer eyJhbGciOiJSUzI1NiIsInR5cCI6.abc.def\n"
+                    .to_owned(),
+        });
+        assert!(explain_plugin(&error).message.contains("please run az login"));
         for error in [
             explain(&kube::Error::Service(Box::new(error))),
-            explain(&kube::Error::Auth(AuthError::ExecPluginFailed)),
+            explain_plugin(&failed(PluginFailure::Nothing)),
         ] {
             assert_eq!(error.cause, Cause::Auth);
             assert!(error.message.starts_with("the credential plugin"), "{error:?}");
-            assert!(
-                !error.message.contains("s3cret") && !error.message.contains("eyJ"),
-                "{error:?}"
-            );
+            assert!(!error.message.contains("eyJ"), "{error:?}");
             assert!(!error.message.contains('\u{1b}'), "{error:?}");
         }
     }

@@ -5,11 +5,15 @@
 //! there is a `--server`. What the other flags put over an entry, and what becomes of it, is for
 //! [`super::connect`].
 
+use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
-use kube::config::{AuthInfo, Cluster, Kubeconfig, KubeconfigError};
+use kube::config::{AuthInfo, Cluster, Context};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
+use super::bounds;
 use super::connect::{ConnectError, ConnectOptions, Environment};
 use crate::untrusted;
 
@@ -22,6 +26,36 @@ pub(super) struct Chosen {
     pub(super) cluster: Cluster,
     pub(super) user: AuthInfo,
     pub(super) in_cluster: bool,
+}
+
+/// A kubeconfig, or several that were merged.
+#[derive(Default)]
+pub(super) struct Kubeconfig {
+    current_context: Option<String>,
+    contexts: Vec<Named<Context>>,
+    clusters: Vec<Named<Cluster>>,
+    users: Vec<Named<AuthInfo>>,
+}
+
+/// An entry, or the reason why it cannot be used: that is an error for whoever chooses it.
+struct Named<T> {
+    name: String,
+    entry: Result<T, ConnectError>,
+}
+
+impl Kubeconfig {
+    /// Adds what `next` has and this one has not.
+    fn merge(mut self, next: Self) -> Self {
+        fn append<T>(known: &mut Vec<Named<T>>, next: Vec<Named<T>>) {
+            let names: HashSet<String> = known.iter().map(|entry| entry.name.clone()).collect();
+            known.extend(next.into_iter().filter(|entry| !names.contains(&entry.name)));
+        }
+        self.current_context = self.current_context.or(next.current_context);
+        append(&mut self.contexts, next.contexts);
+        append(&mut self.clusters, next.clusters);
+        append(&mut self.users, next.users);
+        self
+    }
 }
 
 /// The merged kubeconfig, or `None` if there is no entry in any; and the places looked at.
@@ -58,7 +92,7 @@ pub(super) fn load(
         let state = match read(path)? {
             None => "does not exist",
             Some(kubeconfig) => {
-                merged = merged.merge(kubeconfig).map_err(|error| unusable(path, &error))?;
+                merged = merged.merge(kubeconfig);
                 "has no entries"
             }
         };
@@ -67,7 +101,7 @@ pub(super) fn load(
     let blank = merged.current_context.is_none()
         && merged.contexts.is_empty()
         && merged.clusters.is_empty()
-        && merged.auth_infos.is_empty();
+        && merged.users.is_empty();
     Ok(((!blank).then_some(merged), looked))
 }
 
@@ -93,72 +127,218 @@ pub fn names(
 ) -> Result<Vec<String>, ConnectError> {
     let kubeconfig = load(options, environment)?.0.unwrap_or_default();
     Ok(match entry {
-        Entry::Context => kubeconfig.contexts.into_iter().map(|entry| entry.name).collect(),
-        Entry::Cluster => kubeconfig.clusters.into_iter().map(|entry| entry.name).collect(),
-        Entry::User => kubeconfig
-            .auth_infos
-            .into_iter()
-            .map(|entry| entry.name)
-            .collect(),
+        Entry::Context => names_of(kubeconfig.contexts),
+        Entry::Cluster => names_of(kubeconfig.clusters),
+        Entry::User => names_of(kubeconfig.users),
     })
 }
 
 /// One file, its relative paths resolved against its directory; `None` if it is not there.
+///
+/// The client library could read it, but panics on torn UTF-16, takes the first of two entries with one name, and
+/// refuses the whole file for what client-go accepts in it: absent and null fields
+/// (<https://github.com/kube-rs/kube/issues/1076>), keys that are repeated.
 fn read(path: &Path) -> Result<Option<Kubeconfig>, ConnectError> {
-    match Kubeconfig::read_from(path) {
-        Ok(mut kubeconfig) => {
-            // An empty value must not hide that of the next file.
-            drop_empty(&mut kubeconfig.current_context);
-            Ok(Some(kubeconfig))
-        }
-        Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unusable(path, &error)),
+    let content = match bounds::read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unusable(path, &error.to_string())),
+    };
+    let text = decode(&content).map_err(|reason| unusable(path, reason))?;
+    let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
+        // With its snippet, the parser's error would show lines of the file, and what is in them.
+        .map_err(|error| unusable(path, &error.without_snippet().to_string()))?;
+    // As kubectl does: the first document is the kubeconfig.
+    let document = documents.into_iter().next().unwrap_or_default();
+    parse(document, path).map(Some)
+}
+
+fn unusable(path: &Path, reason: &str) -> ConnectError {
+    ConnectError::Kubeconfig {
+        path: path.to_owned(),
+        reason: untrusted::lines(reason),
     }
 }
 
-fn unusable(path: &Path, error: &KubeconfigError) -> ConnectError {
-    let reason = match error {
-        KubeconfigError::ReadConfig(error, _) => error.to_string(),
-        // With its snippet, the parser's error would show lines of the file, and what is in them.
-        KubeconfigError::Parse(error) => error.without_snippet().to_string(),
-        other => other.to_string(),
+/// The text of a file, which may be UTF-16 as PowerShell writes it.
+fn decode(content: &[u8]) -> Result<String, &'static str> {
+    let utf16 = |unit: fn([u8; 2]) -> u16, content: &[u8]| {
+        let (pairs, rest) = content.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err("it is UTF-16, and its last character is torn");
+        }
+        let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+        String::from_utf16(&units).map_err(|_| "it is not valid UTF-16")
     };
-    ConnectError::Kubeconfig {
-        path: path.to_owned(),
-        reason: untrusted::lines(&reason),
+    match content {
+        [0xFF, 0xFE, rest @ ..] => utf16(u16::from_le_bytes, rest),
+        [0xFE, 0xFF, rest @ ..] => utf16(u16::from_be_bytes, rest),
+        [0xEF, 0xBB, 0xBF, rest @ ..] | rest => {
+            let text = std::str::from_utf8(rest).map_err(|_| "it is not valid UTF-8")?;
+            Ok(text.to_owned())
+        }
+    }
+}
+
+fn parse(mut document: Value, path: &Path) -> Result<Kubeconfig, ConnectError> {
+    without_nulls(&mut document);
+    let mut document = match document {
+        Value::Null => Map::new(),
+        Value::Object(document) => document,
+        _ => return Err(unusable(path, "it is not a kubeconfig")),
+    };
+    for (key, expected) in [("kind", "Config"), ("apiVersion", "v1")] {
+        match document.get(key) {
+            None => {}
+            Some(Value::String(found)) if found.is_empty() || found == expected => {}
+            Some(_) => {
+                let reason = format!("it is not a kubeconfig: its {key} is not {expected}");
+                return Err(unusable(path, &reason));
+            }
+        }
+    }
+    let current_context = match document.remove("current-context") {
+        None => None,
+        // An empty value must not hide that of the next file.
+        Some(Value::String(name)) => Some(name).filter(|name| !name.trim().is_empty()),
+        Some(_) => return Err(unusable(path, "current-context: expected a string")),
+    };
+    Ok(Kubeconfig {
+        current_context,
+        contexts: entries(&mut document, "contexts", "context", path)?,
+        clusters: entries(&mut document, "clusters", "cluster", path)?,
+        users: entries(&mut document, "users", "user", path)?,
+    })
+}
+
+/// The entries of a list such as `users`, whose content has the key `user`.
+fn entries<T: DeserializeOwned>(
+    document: &mut Map<String, Value>,
+    list: &str,
+    key: &str,
+    path: &Path,
+) -> Result<Vec<Named<T>>, ConnectError> {
+    let found = match document.remove(list) {
+        None => Vec::new(),
+        Some(Value::Array(found)) => found,
+        Some(_) => return Err(unusable(path, &format!("{list}: expected a list"))),
+    };
+    let mut names = HashSet::new();
+    let mut entries = Vec::with_capacity(found.len());
+    for (at, entry) in found.into_iter().enumerate() {
+        let Value::Object(mut entry) = entry else {
+            return Err(unusable(path, &format!("{list}[{at}]: expected a mapping")));
+        };
+        let name = match entry.remove("name") {
+            None => String::new(),
+            Some(Value::String(name)) => name,
+            Some(_) => return Err(unusable(path, &format!("{list}[{at}].name: expected a string"))),
+        };
+        if !names.insert(name.clone()) {
+            let reason = format!("{list}: duplicate name {:?}", untrusted::name(&name));
+            return Err(unusable(path, &reason));
+        }
+        let content = entry.remove(key).unwrap_or_else(|| Value::Object(Map::new()));
+        let content = tidy(content, key, path);
+        let entry = serde_path_to_error::deserialize(content).map_err(|error| {
+            let field = format!("{list}[{at}].{key}.{}", error.path());
+            unusable(
+                path,
+                &format!("{field}: {}", without_value(&error.inner().to_string())),
+            )
+        });
+        entries.push(Named { name, entry });
+    }
+    Ok(entries)
+}
+
+/// Removes what is null: client-go reads it as absent.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => {
+            items.retain(|item| !item.is_null());
+            items.iter_mut().for_each(without_nulls);
+        }
+        _ => {}
+    }
+}
+
+/// An entry in the form that the client library reads: without empty texts, which mean "not set", and with the fields
+/// that it cannot do without.
+fn tidy(mut content: Value, key: &str, path: &Path) -> Value {
+    let is_set = |value: &Value| value.as_str().is_none_or(|text| !text.trim().is_empty());
+    let Value::Object(fields) = &mut content else {
+        return content;
+    };
+    fields.retain(|_, value| is_set(value));
+    if let Some(Value::Array(extensions)) = fields.get_mut("extensions") {
+        extensions.retain(|entry| entry["name"].is_string() && !entry["extension"].is_null());
+    }
+    if key == "context" {
+        fields.entry("cluster").or_insert_with(|| "".into());
+    }
+    if let Some(Value::Object(provider)) = fields.get_mut("auth-provider") {
+        provider.entry("name").or_insert_with(|| "".into());
+    }
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let absolute = |value: &mut Value| {
+        let joined = value.as_str().filter(|text| Path::new(text).is_relative());
+        let joined = joined.and_then(|text| directory.join(text).to_str().map(str::to_owned));
+        if let Some(joined) = joined {
+            *value = joined.into();
+        }
+    };
+    for file in [
+        "certificate-authority",
+        "client-certificate",
+        "client-key",
+        "tokenFile",
+    ] {
+        if let Some(value) = fields.get_mut(file) {
+            absolute(value);
+        }
+    }
+    if let Some(Value::Object(exec)) = fields.get_mut("exec") {
+        exec.retain(|_, value| is_set(value));
+        // A command without a separator is looked for on PATH.
+        if let Some(command) = exec.get_mut("command")
+            && command.as_str().is_some_and(|text| text.contains(MAIN_SEPARATOR))
+        {
+            absolute(command);
+        }
+    }
+    content
+}
+
+/// A type error without the value that has the wrong type: it may be a secret.
+fn without_value(error: &str) -> String {
+    match (error.find(['`', '"']), error.rfind(", expected")) {
+        (Some(value), Some(expected)) if value < expected => {
+            format!("{}{}", error[..value].trim_end(), &error[expected..])
+        }
+        _ => error.to_owned(),
     }
 }
 
 /// Finds the context, and by it the cluster and the user.
 pub(super) fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result<Chosen, ConnectError> {
     let Kubeconfig {
-        clusters,
-        auth_infos,
-        contexts,
         current_context,
-        ..
+        contexts,
+        clusters,
+        users,
     } = kubeconfig;
-    let unknown = |kind, name: &str, known| ConnectError::Unknown {
-        kind,
-        name: name.to_owned(),
-        known,
-    };
     let context_name = options.context.clone().or(current_context);
     let context = match &context_name {
-        Some(name) => {
-            let found = contexts.iter().find(|entry| entry.name == *name);
-            let found = found.and_then(|entry| entry.context.clone());
-            Some(found.ok_or_else(|| {
-                unknown(
-                    "context",
-                    name,
-                    contexts.iter().map(|entry| entry.name.clone()).collect(),
-                )
-            })?)
-        }
+        Some(name) => Some(find(contexts, name).map_err(unknown("context", name))??),
         None if options.server.is_some() || options.cluster.is_some() => None,
         None => {
-            let known = contexts.into_iter().map(|entry| entry.name).collect();
+            let known = names_of(contexts);
             return Err(ConnectError::NoCurrentContext { known });
         }
     };
@@ -175,32 +355,29 @@ pub(super) fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result
         .or(of_context)
         .filter(|name| !name.is_empty());
 
-    let cluster = cluster_name.as_ref().and_then(|name| {
-        let found = clusters.iter().find(|entry| entry.name == *name);
-        found.and_then(|entry| entry.cluster.clone())
-    });
-    let cluster = match (cluster, &cluster_name) {
-        (Some(cluster), _) => cluster,
+    let found = match &cluster_name {
+        Some(name) => find(clusters, name),
+        None => Err(names_of(clusters)),
+    };
+    let cluster = match found {
+        Ok(cluster) => cluster?,
         // The flag gives the one thing that is needed of the entry.
-        (None, _) if options.server.is_some() && options.cluster.is_none() => Cluster::default(),
-        (None, name) => {
-            let known = clusters.into_iter().map(|entry| entry.name).collect();
-            return Err(unknown("cluster", name.as_deref().unwrap_or_default(), known));
+        Err(_) if options.server.is_some() && options.cluster.is_none() => Cluster::default(),
+        Err(known) => {
+            return Err(unknown("cluster", cluster_name.as_deref().unwrap_or_default())(
+                known,
+            ));
         }
     };
-    let user = user_name.as_ref().and_then(|name| {
-        let found = auth_infos.iter().find(|entry| entry.name == *name);
-        found.map(|entry| entry.auth_info.clone().unwrap_or_default())
-    });
-    let user = match (user, &options.user) {
-        (Some(user), _) => user,
-        (None, Some(name)) => {
-            let known = auth_infos.into_iter().map(|entry| entry.name).collect();
-            return Err(unknown("user", name, known));
-        }
-        // kubectl connects without credentials when only the context names a user that is not there, and
-        // set-ups with an authenticating proxy rely on it.
-        (None, None) => AuthInfo::default(),
+    let user = match (&user_name, &options.user) {
+        (Some(name), flag) => match find(users, name) {
+            Ok(user) => user?,
+            Err(known) if flag.is_some() => return Err(unknown("user", name)(known)),
+            // kubectl connects without credentials when only the context names a user that is not there, and
+            // set-ups with an authenticating proxy rely on it.
+            Err(_) => AuthInfo::default(),
+        },
+        (None, _) => AuthInfo::default(),
     };
     Ok(Chosen {
         context: context_name,
@@ -212,8 +389,108 @@ pub(super) fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result
     })
 }
 
-pub(super) fn drop_empty(field: &mut Option<String>) {
-    if field.as_ref().is_some_and(|text| text.trim().is_empty()) {
-        *field = None;
+/// The entry with this name, or the names of all.
+fn find<T>(entries: Vec<Named<T>>, name: &str) -> Result<Result<T, ConnectError>, Vec<String>> {
+    let (mut found, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.name == name);
+    match found.pop() {
+        Some(found) => Ok(found.entry),
+        None => Err(names_of(others)),
+    }
+}
+
+fn names_of<T>(entries: Vec<Named<T>>) -> Vec<String> {
+    entries.into_iter().map(|entry| entry.name).collect()
+}
+
+fn unknown(kind: &'static str, name: &str) -> impl FnOnce(Vec<String>) -> ConnectError + use<> {
+    let name = name.to_owned();
+    move |known| ConnectError::Unknown { kind, name, known }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `content` as the file `dir/config`.
+    fn read_content(content: &[u8]) -> Result<Kubeconfig, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        std::fs::write(&path, content).unwrap();
+        match read(&path) {
+            Ok(kubeconfig) => Ok(kubeconfig.unwrap()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn entry_with_a_type_error_is_refused_only_if_it_is_chosen() {
+        let text = "users:\n- {name: bad, user: {token: 12345}}\n- {name: good, user: {token: t}}\n";
+        let kubeconfig = read_content(text.as_bytes()).unwrap();
+        let (bad, good): (Vec<_>, Vec<_>) = kubeconfig.users.into_iter().partition(|user| user.name == "bad");
+        assert!(good[0].entry.is_ok());
+        let error = bad[0].entry.as_ref().unwrap_err().to_string();
+        assert!(
+            error.contains("users[0].user.token: invalid type: integer, expected"),
+            "{error}"
+        );
+        assert!(!error.contains("12345"), "{error}");
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let text = "
+clusters: [{name: c, cluster: {certificate-authority: ca, extensions: [{name: x}, {name: w, extension: {}}]}}]
+users:
+- {name: u, user: {client-certificate: '', client-key: /abs, tokenFile: sub/t, exec: {command: ./p, interactiveMode: ''}}}
+- {name: v, user: {exec: {command: p}}}
+";
+        let kubeconfig = read_content(text.as_bytes()).unwrap();
+        let cluster = kubeconfig.clusters[0].entry.as_ref().unwrap();
+        assert!(cluster.certificate_authority.as_ref().unwrap().ends_with("/ca"));
+        assert_eq!(cluster.extensions.as_ref().unwrap().len(), 1);
+        let user = kubeconfig.users[0].entry.as_ref().unwrap();
+        assert_eq!(user.client_certificate, None);
+        assert_eq!(user.client_key.as_deref(), Some("/abs"));
+        assert!(user.token_file.as_ref().unwrap().starts_with('/'));
+        let exec = user.exec.as_ref().unwrap();
+        assert!(exec.command.as_ref().unwrap().starts_with('/') && exec.interactive_mode.is_none());
+        let other = kubeconfig.users[1].entry.as_ref().unwrap();
+        assert_eq!(other.exec.as_ref().unwrap().command.as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn file_of_another_form_is_refused_in_words() {
+        for (content, reason) in [
+            (&b"\xff\xfea\0b"[..], "its last character is torn"),
+            (b"\xfe\xff\0a\0", "its last character is torn"),
+            (b"\xff\xfe\0\xd8", "not valid UTF-16"),
+            (b"a: \xff", "not valid UTF-8"),
+            (b"text", "it is not a kubeconfig"),
+            (b"[a]", "it is not a kubeconfig"),
+            (b"kind: Pod", "its kind is not Config"),
+            (b"apiVersion: v2", "its apiVersion is not v1"),
+            (b"users: {}", "users: expected a list"),
+            (b"users: [a]", "users[0]: expected a mapping"),
+            (b"users: [{name: 7}]", "users[0].name: expected a string"),
+            (b"users: [{name: a}, {name: a}]", "users: duplicate name \"a\""),
+            (b"contexts: [{context: {}}, {}]", "contexts: duplicate name \"\""),
+            (b"current-context: [x]", "current-context: expected a string"),
+        ] {
+            let Err(error) = read_content(content) else {
+                panic!("{content:?} was read");
+            };
+            assert!(error.contains(reason), "{error}");
+        }
+        for content in [
+            &b""[..],
+            b"# nothing",
+            b"null",
+            b"users: null",
+            b"---\n",
+            b"\xef\xbb\xbf",
+            b"\xff\xfe",
+        ] {
+            assert!(read_content(content).is_ok(), "{content:?}");
+        }
     }
 }

@@ -3,11 +3,14 @@
 //! Every call is bounded, names in its error what it was doing to which object, and changes or removes
 //! only what its caller names with kind, name and UID.
 
+mod authenticate;
 pub mod bounds;
 pub mod connect;
 pub mod explain;
+mod identity;
 pub mod kubeconfig;
 mod others;
+pub mod plugin;
 mod survey;
 pub mod warnings;
 

@@ -55,6 +55,11 @@ fn kubeconfig(cluster: &Value, user: &Value) -> (TempDir, ConnectOptions) {
     (directory, options)
 }
 
+/// A cluster entry for a server with TLS.
+fn insecure(server: &ApiServer) -> Value {
+    json!({"server": server.url(), "insecure-skip-tls-verify": true})
+}
+
 fn connect(options: &ConnectOptions, environment: &Environment) -> Result<kube::Client, ConnectError> {
     let (config, _) = resolve(options, environment)?;
     client(config, AGENT, |_: &str| {})
@@ -70,7 +75,7 @@ async fn ask(client: &kube::Client) -> Result<String, Explained> {
 
 #[tokio::test]
 async fn requests_carry_the_agent_the_token_and_whom_to_act_as() {
-    let server = ApiServer::start(version).await;
+    let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
     let options = ConnectOptions {
         token: Some(defender_sim::secret::Secret::new("t0ken\n".to_owned())),
         impersonate: Some("jane".to_owned()),
@@ -80,6 +85,7 @@ async fn requests_carry_the_agent_the_token_and_whom_to_act_as() {
             ("example.com/team".to_owned(), "red".to_owned()),
             ("example.com/team".to_owned(), "blue".to_owned()),
         ],
+        insecure_skip_tls_verify: true,
         ..to(&server.url())
     };
     ask(&connect(&options, &environment(&[])).unwrap()).await.unwrap();
@@ -277,15 +283,15 @@ fn script(directory: &Path, name: &str, content: &str) -> PathBuf {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_credential_plugin_is_run_without_a_terminal() {
-    let server = ApiServer::start(version).await;
+    let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
     let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "provideClusterInfo": true,
         "interactiveMode": "IfAvailable", "env": [{"name": "WHOSE", "value": "mine"}]});
-    let (directory, options) = kubeconfig(&json!({"server": server.url()}), &json!({"exec": exec}));
+    let (directory, options) = kubeconfig(&insecure(&server), &json!({"exec": exec}));
     // Relative to the kubeconfig, and only content when it knows the cluster and may not ask.
     script(
         directory.path(),
         "plugin",
-        r#"case $KUBERNETES_EXEC_INFO in *'"interactive":false'*'"server":"http://127'*) ;; *) exit 3 ;; esac
+        r#"case $KUBERNETES_EXEC_INFO in *'"server":"https://127'*'"interactive":false'*) ;; *) exit 3 ;; esac
 echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"from-'$WHOSE'"}}'
 "#,
     );
@@ -297,6 +303,7 @@ echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","s
 #[tokio::test]
 async fn a_credential_plugin_that_fails_is_explained_without_its_secrets() {
     let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "./kubelogin", "args": ["get-token"],
+        "interactiveMode": "IfAvailable",
         "env": [{"name": "CLIENT_SECRET", "value": "s3cret"}]});
     let (directory, options) = kubeconfig(&json!({"server": "https://127.0.0.1:1"}), &json!({"exec": exec}));
     let content = "echo '{\"token\": \"s3cret\"}'\necho 'please run az login' >&2\nexit 7\n";
@@ -366,4 +373,217 @@ fn endless_answer_is_an_error_that_names_it() {
     let message = format!("the answer of {server} to GET /version is larger than 64 MiB");
     assert!(stderr.contains(&message), "{stderr}");
     assert_eq!(code, Some(3), "{stderr}");
+}
+
+/// The entry of a user with a plugin that counts its runs in the file `runs`, and the plugin, which runs `content`.
+#[cfg(unix)]
+fn with_plugin(server: &ApiServer, content: &str) -> (TempDir, ConnectOptions) {
+    let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "interactiveMode": "Never"});
+    let (directory, options) = kubeconfig(&insecure(server), &json!({"exec": exec}));
+    let counted = format!("cd \"${{0%/*}}\"; echo run >> runs\n{content}\n");
+    script(directory.path(), "plugin", &counted);
+    (directory, options)
+}
+
+#[cfg(unix)]
+fn runs(directory: &TempDir) -> usize {
+    let runs = std::fs::read_to_string(directory.path().join("runs"));
+    runs.map_or(0, |runs| runs.lines().count())
+}
+
+#[cfg(unix)]
+const CREDENTIAL: &str =
+    r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":"#;
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_plugin_runs_once_for_many_requests_and_again_when_its_token_is_refused() {
+    let valid: Arc<Mutex<String>> = Arc::new(Mutex::new("Bearer 1".to_owned()));
+    let expected = valid.clone();
+    let server = ApiServer::start_tls(&["127.0.0.1"], move |request| {
+        if request.header("authorization") == *expected.lock().unwrap() {
+            version(request)
+        } else {
+            failure(401, "Unauthorized", "Unauthorized")
+        }
+    })
+    .await;
+    let (directory, options) = with_plugin(&server, &numbered(""));
+    let client = connect(&options, &environment(&[])).unwrap();
+    let asked = futures::future::join_all((0..20).map(|_| ask(&client))).await;
+    assert!(asked.iter().all(Result::is_ok), "{asked:?}");
+    assert_eq!(runs(&directory), 1);
+
+    // Revoked: the requests that were refused are repeated with the next token.
+    *valid.lock().unwrap() = "Bearer 2".to_owned();
+    let asked = futures::future::join_all((0..20).map(|_| ask(&client))).await;
+    assert!(asked.iter().all(Result::is_ok), "{asked:?}");
+    assert_eq!(runs(&directory), 2);
+
+    // Every token is refused: that is the answer, after one more.
+    *valid.lock().unwrap() = "none".to_owned();
+    let error = ask(&client).await.unwrap_err();
+    assert_eq!(error.cause, Cause::Unauthorized);
+    assert_eq!(runs(&directory), 3);
+}
+
+/// A plugin's script that prints the number of its run as token, with more fields.
+#[cfg(unix)]
+fn numbered(fields: &str) -> String {
+    format!("echo '{CREDENTIAL}{{\"token\":\"'$(($(wc -l < runs)))'\"{fields}}}}}'")
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_expired_token_is_renewed_before_a_request() {
+    let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
+    let expired = numbered(r#","expirationTimestamp":"2020-01-01T00:00:00Z""#);
+    let (_directory, options) = with_plugin(&server, &expired);
+    let client = connect(&options, &environment(&[])).unwrap();
+    for _ in 0..2 {
+        ask(&client).await.unwrap();
+    }
+    let sent: Vec<String> = server
+        .requests()
+        .iter()
+        .map(|request| request.header("authorization"))
+        .collect();
+    assert_eq!(sent, ["Bearer 2", "Bearer 3"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_plugin_that_prints_without_end_is_ended_and_named() {
+    let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
+    let (_directory, options) = with_plugin(&server, "exec yes");
+    let Err(error) = connect(&options, &environment(&[])) else {
+        panic!("there are no credentials");
+    };
+    let message = error.to_string();
+    assert!(
+        message.starts_with("the credential plugin `")
+            && message.ends_with("/plugin` printed more than 1 MiB"),
+        "{message}"
+    );
+
+    let (_directory, options) = with_plugin(&server, "yes >&2 | head -c 100000000 >&2; exit 7");
+    let flood =
+        "for i in 1 2 3 4 5 6 7 8; do head -c 9999999 /dev/zero >&2; done; echo last words >&2; exit 7";
+    let (_directory2, options2) = with_plugin(&server, flood);
+    drop(options);
+    let Err(error) = connect(&options2, &environment(&[])) else {
+        panic!("there are no credentials");
+    };
+    assert!(
+        error.to_string().ends_with("failed (exit status: 7): last words"),
+        "{error}"
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn credentials_of_a_plugin_that_cannot_be_used_are_errors_in_words() {
+    let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
+    for (status, part) in [
+        (r#"{"token":"a\nb"}"#, "returned a token with a line feed"),
+        (r#"{"token":"\u0000"}"#, "returned a token"),
+        (
+            r#"{"token":""}"#,
+            "returned neither a token nor a client certificate",
+        ),
+        (r#"{"token":7}"#, "not an ExecCredential object"),
+        (r#"{"clientKeyData":"x"}"#, "without its certificate"),
+        (
+            r#"{"clientCertificateData":"x","clientKeyData":"y"}"#,
+            "holds no certificate",
+        ),
+        (
+            r#"{"token":"t","expirationTimestamp":"soon"}"#,
+            "not a time of RFC 3339",
+        ),
+        ("null", "returned neither"),
+        ("7", "not an ExecCredential object"),
+    ] {
+        let (_directory, options) = with_plugin(&server, &format!("cat <<'E'\n{CREDENTIAL}{status}}}\nE"));
+        let Err(error) = connect(&options, &environment(&[])) else {
+            panic!("{status} gave credentials");
+        };
+        assert!(error.to_string().contains(part), "{status}: {error}");
+        assert!(error.hint().is_some());
+    }
+    let trailing = format!("cat <<'E'\n{CREDENTIAL}{{\"token\":\"t\\n\"}}}}\nE");
+    let (_directory, options) = with_plugin(&server, &trailing);
+    ask(&connect(&options, &environment(&[])).unwrap()).await.unwrap();
+    assert_eq!(
+        server.requests().last().unwrap().header("authorization"),
+        "Bearer t"
+    );
+}
+
+#[tokio::test]
+async fn no_credentials_are_sent_without_tls() {
+    let server = ApiServer::start(version).await;
+    for user in [
+        json!({"token": "t"}),
+        json!({"username": "u", "password": "p"}),
+        json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin", "interactiveMode": "Never"}}),
+    ] {
+        let (_directory, options) = kubeconfig(&json!({"server": server.url()}), &user);
+        ask(&connect(&options, &environment(&[])).unwrap()).await.unwrap();
+    }
+    let with_token = ConnectOptions {
+        token: Some(defender_sim::secret::Secret::new("t".to_owned())),
+        impersonate: Some("jane".to_owned()),
+        ..to(&server.url())
+    };
+    ask(&connect(&with_token, &environment(&[])).unwrap())
+        .await
+        .unwrap();
+    let requests = server.requests();
+    assert_eq!(requests.len(), 4);
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.header("authorization").is_empty())
+    );
+    assert_eq!(requests[3].header("impersonate-user"), "jane");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_token_file_is_read_again_when_its_token_is_refused_and_a_pipe_is_read_once() {
+    let server = ApiServer::start_tls(&["127.0.0.1"], |request| {
+        match request.header("authorization").as_str() {
+            "Bearer stale" | "Bearer old" => failure(401, "Unauthorized", "Unauthorized"),
+            _ => version(request),
+        }
+    })
+    .await;
+    let user = json!({"token": "old", "tokenFile": "token"});
+    let (directory, options) = kubeconfig(&insecure(&server), &user);
+    let token = directory.path().join("token");
+    std::fs::write(&token, "first\n").unwrap();
+    let client = connect(&options, &environment(&[])).unwrap();
+    ask(&client).await.unwrap();
+    assert_eq!(server.requests()[0].header("authorization"), "Bearer first");
+    std::fs::write(&token, "stale\n").unwrap();
+    let stale = connect(&options, &environment(&[])).unwrap();
+    std::fs::write(&token, "next\n").unwrap();
+    ask(&stale).await.unwrap();
+    assert_eq!(
+        server.requests().last().unwrap().header("authorization"),
+        "Bearer next"
+    );
+
+    std::fs::remove_file(&token).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&token).status().unwrap();
+    assert!(made.success());
+    let writer = std::thread::spawn({
+        let token = token.clone();
+        move || std::fs::write(token, "stale").unwrap()
+    });
+    let client = connect(&options, &environment(&[])).unwrap();
+    writer.join().unwrap();
+    let error = ask(&client).await.unwrap_err();
+    assert_eq!(error.cause, Cause::Unauthorized, "and it does not hang");
 }

@@ -19,6 +19,7 @@ mod export;
 mod faults;
 mod guarding;
 mod images;
+mod kubectl;
 #[path = "../support/nasty.rs"]
 mod nasty;
 mod ownership;

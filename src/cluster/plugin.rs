@@ -1,0 +1,255 @@
+//! One run of a credential plugin, by the protocol that client-go defines.
+//!
+//! The client library has its own implementation, which runs the plugin up to three times for one client
+//! (<https://github.com/kube-rs/kube/issues/1088>), keeps everything it prints, drops a variable without a value,
+//! and panics on a token with a line feed. Here the plugin runs once each time credentials are needed, and its
+//! output has a limit.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+use http::HeaderValue;
+use jiff::Timestamp;
+use kube::config::{ExecConfig, ExecInteractiveMode};
+use rustls::sign::CertifiedKey;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::identity;
+
+/// Limit of what a plugin prints on standard output.
+const OUTPUT: u64 = 1 << 20;
+/// How much of standard error is kept for the error message: its end.
+const STDERR: usize = 16 << 10;
+
+/// The versions of the protocol that kubectl knows.
+pub(super) const VERSIONS: [&str; 2] = [
+    "client.authentication.k8s.io/v1",
+    "client.authentication.k8s.io/v1beta1",
+];
+
+/// A plugin and how to call it. It has no `Debug`: variables hold secrets.
+#[derive(Clone)]
+pub(super) struct Plugin {
+    command: String,
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+    version: String,
+    is_interactive: bool,
+    info: String,
+}
+
+/// Credentials that a plugin printed.
+pub(super) struct Credentials {
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) identity: Option<Arc<CertifiedKey>>,
+    pub(super) expires: Option<Timestamp>,
+}
+
+/// Why a plugin gave no credentials. Nothing it printed on standard output is kept.
+#[derive(Debug, thiserror::Error)]
+#[error("the credential plugin `{command}` {failure}")]
+pub struct PluginError {
+    /// The plugin's command.
+    pub command: String,
+    /// What went wrong, with the plugin as subject.
+    pub failure: PluginFailure,
+}
+
+/// The part of a [`PluginError`] that follows the plugin's name.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginFailure {
+    /// The operating system does not start or run it.
+    #[error("cannot be run: {0}")]
+    Run(io::Error),
+    /// It prints without an end.
+    #[error("printed more than {} MiB", OUTPUT >> 20)]
+    TooMuch,
+    /// It exited with an error.
+    #[error("failed ({status})")]
+    Failed {
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it printed on standard error.
+        stderr: String,
+    },
+    /// Its output is not an `ExecCredential`.
+    #[error("printed something that is not an ExecCredential object")]
+    NotCredentials,
+    /// It answered in another version.
+    #[error("is configured for {expected} and answered in {found:?}")]
+    Version {
+        /// The version of the kubeconfig.
+        expected: String,
+        /// The version of the answer.
+        found: String,
+    },
+    /// The object has neither a token nor a certificate.
+    #[error("returned neither a token nor a client certificate")]
+    Nothing,
+    /// One half of a certificate and its key.
+    #[error("returned a client certificate without its key, or a key without its certificate")]
+    Half,
+    /// A token that no header can hold.
+    #[error("returned a token with a line feed or another character that no token has")]
+    Token,
+    /// A time that cannot be read.
+    #[error("returned an expirationTimestamp that is not a time of RFC 3339")]
+    Expiration,
+    /// A certificate or a key that cannot be used.
+    #[error("returned a client certificate that cannot be used: {0}")]
+    Identity(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    kind: Option<String>,
+    api_version: Option<String>,
+    status: Option<Status>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    expiration_timestamp: Option<String>,
+    token: Option<String>,
+    client_certificate_data: Option<String>,
+    client_key_data: Option<String>,
+}
+
+impl Plugin {
+    /// `exec` has its command, its version and the cluster that it may know.
+    pub(super) fn new(exec: &ExecConfig) -> Self {
+        let variables = exec.env.iter().flatten().filter_map(|entry| {
+            let value = entry.get("value").cloned().unwrap_or_default();
+            Some((entry.get("name")?.clone(), value))
+        });
+        let version = exec.api_version.clone().unwrap_or_default();
+        let is_interactive = exec.interactive_mode != Some(ExecInteractiveMode::Never);
+        let mut spec = json!({ "interactive": is_interactive });
+        if let Some(cluster) = exec.cluster.as_ref().filter(|_| exec.provide_cluster_info) {
+            spec["cluster"] = json!(cluster);
+            // client-go writes it also where it is absent.
+            spec["cluster"]["config"] = json!(cluster.config);
+        }
+        let info = json!({ "kind": "ExecCredential", "apiVersion": version, "spec": spec });
+        Self {
+            command: exec.command.clone().unwrap_or_default(),
+            arguments: exec.args.clone().unwrap_or_default(),
+            variables: variables.collect(),
+            version,
+            is_interactive,
+            info: info.to_string(),
+        }
+    }
+
+    /// Runs the plugin once and waits for it.
+    pub(super) fn run(&self) -> Result<Credentials, PluginError> {
+        self.output()
+            .and_then(|printed| self.parse(&printed))
+            .map_err(|failure| PluginError {
+                command: self.command.clone(),
+                failure,
+            })
+    }
+
+    fn output(&self) -> Result<Vec<u8>, PluginFailure> {
+        let mut command = Command::new(&self.command);
+        command
+            .args(&self.arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .env("KUBERNETES_EXEC_INFO", &self.info)
+            .stdout(Stdio::piped());
+        if self.is_interactive {
+            command.stdin(Stdio::inherit()).stderr(Stdio::inherit());
+        } else {
+            command.stdin(Stdio::null()).stderr(Stdio::piped());
+        }
+        let mut child = command.spawn().map_err(PluginFailure::Run)?;
+        let stderr = child
+            .stderr
+            .take()
+            .map(|pipe| thread::spawn(move || end_of(pipe)));
+        let mut printed = Vec::new();
+        let read = match child.stdout.take() {
+            Some(pipe) => pipe.take(OUTPUT + 1).read_to_end(&mut printed),
+            None => Ok(0),
+        };
+        if read.is_err() || printed.len() as u64 > OUTPUT {
+            // It may have ended already; in both cases it is not waited for in vain.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(read.map_or_else(PluginFailure::Run, |_| PluginFailure::TooMuch));
+        }
+        let status = child.wait().map_err(PluginFailure::Run)?;
+        let stderr = stderr.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        if !status.success() {
+            return Err(PluginFailure::Failed { status, stderr });
+        }
+        Ok(printed)
+    }
+
+    fn parse(&self, printed: &[u8]) -> Result<Credentials, PluginFailure> {
+        // client-go reads YAML as well; some plugins print it.
+        let answer: serde_json::Value = serde_json::from_slice(printed)
+            .or_else(|_| serde_saphyr::from_slice(printed))
+            .map_err(|_| PluginFailure::NotCredentials)?;
+        let answer = Answer::deserialize(answer).map_err(|_| PluginFailure::NotCredentials)?;
+        let found = answer.api_version.unwrap_or_default();
+        if answer.kind.as_deref() != Some("ExecCredential") {
+            return Err(PluginFailure::NotCredentials);
+        }
+        if found != self.version {
+            let expected = self.version.clone();
+            return Err(PluginFailure::Version { expected, found });
+        }
+        let status = answer.status.ok_or(PluginFailure::Nothing)?;
+        // As in client-go, an empty text is an absent one.
+        let given = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
+        let authorization = given(status.token).map(|token| bearer(&token).ok_or(PluginFailure::Token));
+        let identity = match (
+            given(status.client_certificate_data),
+            given(status.client_key_data),
+        ) {
+            (Some(certificate), Some(key)) => Some(
+                identity::certified_key(certificate.as_bytes(), key.as_bytes())
+                    .map_err(PluginFailure::Identity)?,
+            ),
+            (None, None) => None,
+            _ => return Err(PluginFailure::Half),
+        };
+        if authorization.is_none() && identity.is_none() {
+            return Err(PluginFailure::Nothing);
+        }
+        let expires = given(status.expiration_timestamp).map(|time| time.parse());
+        Ok(Credentials {
+            authorization: authorization.transpose()?,
+            identity,
+            expires: expires.transpose().map_err(|_| PluginFailure::Expiration)?,
+        })
+    }
+}
+
+/// The header for a token, or `None` if a header cannot hold it.
+pub(super) fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Reads to the end and keeps the last part.
+fn end_of(mut pipe: impl Read) -> String {
+    let mut kept = VecDeque::new();
+    let mut chunk = [0; 4096];
+    while let Ok(read @ 1..) = pipe.read(&mut chunk) {
+        kept.extend(&chunk[..read]);
+        let excess = kept.len().saturating_sub(STDERR);
+        kept.drain(..excess);
+    }
+    let kept: Vec<u8> = kept.into();
+    String::from_utf8_lossy(&kept).into_owned()
+}
