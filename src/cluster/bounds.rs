@@ -1,16 +1,20 @@
-//! Limits on the API server's answers.
+//! Limits on the API server's answers, and answers that are not those of an API server.
 //!
 //! The client library collects an answer to its last byte and a watch to its next line feed, so a broken or hostile
 //! server can fill the memory. [`BoundsLayer`] ends such an answer with [`TooLarge`], which names its source. A watch
 //! and a followed log are streams: they have no total limit, but each event of a watch has one (who follows a log
-//! limits its lines).
+//! limits its lines). The library takes any JSON object for a `Status` and follows no redirect, so that the HTTP status
+//! of a proxy's refusal was lost: such answers become a `Status`, or [`NotKubernetes`].
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response, Uri};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
+use serde_json::{Value, json};
 use tower::{BoxError, Layer, Service};
 
 pub use crate::files::read;
@@ -28,6 +32,29 @@ pub const EVENT: u64 = 16 << 20;
 pub struct TooLarge {
     what: String,
     limit: u64,
+}
+
+/// An answer that no API server gives.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKubernetes {
+    /// It leads elsewhere, mostly to a login.
+    #[error("{what} is a redirect (HTTP {status}) to {location:?}, not one of the Kubernetes API")]
+    Redirect {
+        /// Whose answer to what.
+        what: String,
+        /// The status.
+        status: u16,
+        /// The address, without its query.
+        location: String,
+    },
+    /// It is for a browser.
+    #[error("{what} is a web page (HTTP {status}), not one of the Kubernetes API")]
+    Page {
+        /// Whose answer to what.
+        what: String,
+        /// The status.
+        status: u16,
+    },
 }
 
 /// Adds [`Bounds`] to a client's service.
@@ -68,13 +95,16 @@ impl<S, A, B> Service<Request<A>> for Bounds<S>
 where
     S: Service<Request<A>, Response = Response<B>>,
     S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
 {
-    type Response = Response<Bounded<B>>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    type Response = Response<Either<Bounded<B>, Full<Bytes>>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
@@ -94,23 +124,72 @@ where
         );
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let response = answer.await?;
+            let response = answer.await.map_err(Into::into)?;
             let failed = response.status().is_client_error() || response.status().is_server_error();
+            if !failed {
+                check(&what, response.status(), response.headers())?;
+            }
             let limit = match (failed, watched, followed) {
                 (true, ..) => Limit::Total(FAILURE),
                 (false, true, _) => Limit::Line(EVENT),
                 (false, false, true) => Limit::None,
                 (false, false, false) => Limit::Total(ANSWER),
             };
-            Ok(response.map(|inner| Bounded {
+            let response = response.map(|inner| Bounded {
                 inner,
                 what,
                 limit,
                 read: 0,
                 ended: false,
-            }))
+            });
+            if !failed {
+                return Ok(response.map(Either::Left));
+            }
+            let (mut head, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            head.headers.remove(CONTENT_LENGTH);
+            head.headers.remove(TRANSFER_ENCODING);
+            let body = Full::new(as_status(head.status, body));
+            Ok(Response::from_parts(head, Either::Right(body)))
         })
     }
+}
+
+/// Refuses what is for a browser.
+fn check(what: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), NotKubernetes> {
+    let header = |name: HeaderName| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default()
+    };
+    let (what, code) = (what.to_owned(), status.as_u16());
+    if status.is_redirection() {
+        let location = header(LOCATION).split(['?', '#']).next().unwrap_or_default();
+        return Err(NotKubernetes::Redirect {
+            what,
+            status: code,
+            location: location.to_owned(),
+        });
+    }
+    if header(CONTENT_TYPE).starts_with("text/html") {
+        return Err(NotKubernetes::Page { what, status: code });
+    }
+    Ok(())
+}
+
+/// The body of a failure as a `Status` with the code of the answer, unless it is one already.
+fn as_status(code: StatusCode, body: Bytes) -> Bytes {
+    let parsed = serde_json::from_slice::<Value>(&body);
+    if parsed.is_ok_and(|status| status["kind"] == "Status" && status["code"] == code.as_u16()) {
+        return body;
+    }
+    let text = String::from_utf8_lossy(&body);
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "code": code.as_u16(),
+        "reason": code.canonical_reason().unwrap_or_default(),
+        "message": text.trim(),
+    });
+    status.to_string().into()
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -537,9 +537,7 @@ fn configure(
         // As kubectl does: without TLS no credentials are sent and no plugin runs.
         user = impersonation(&mut user);
     }
-    if user.token_file.is_some() && user.username.is_some() {
-        return Err(both_logins(name));
-    }
+    check_login(name, &user)?;
     credentials(&mut user)?;
     if let Some(exec) = &mut user.exec {
         prepare_plugin(exec, &cluster, authority.as_deref(), environment)?;
@@ -692,15 +690,8 @@ fn check_user(name: &str, user: &AuthInfo) -> Result<(), ConnectError> {
         if exec.command.is_none() {
             return refuse("its exec has no command");
         }
-        match exec.api_version.as_deref() {
-            Some(version) if plugin::VERSIONS.contains(&version) => {}
-            Some(version) => {
-                let versions = plugin::VERSIONS.join(" and ");
-                return refuse(&format!(
-                    "its exec has the apiVersion {version:?} (supported are {versions})"
-                ));
-            }
-            None => return refuse("its exec has no apiVersion"),
+        if exec.api_version.is_none() {
+            return refuse("its exec has no apiVersion");
         }
         if exec.interactive_mode.is_none() && exec.api_version.as_deref() == Some(plugin::VERSIONS[0]) {
             return refuse("its exec has no interactiveMode");
@@ -708,6 +699,22 @@ fn check_user(name: &str, user: &AuthInfo) -> Result<(), ConnectError> {
         if exec.env.iter().flatten().any(|entry| !entry.contains_key("name")) {
             return refuse("its exec has a variable without a name");
         }
+    }
+    Ok(())
+}
+
+/// Refuses credentials that cannot be used, where they are.
+fn check_login(name: &str, user: &AuthInfo) -> Result<(), ConnectError> {
+    if user.token_file.is_some() && user.username.is_some() {
+        return Err(both_logins(name));
+    }
+    let version = user.exec.as_ref().and_then(|exec| exec.api_version.as_deref());
+    if let Some(version) = version.filter(|version| !plugin::VERSIONS.contains(version)) {
+        let known = plugin::VERSIONS.join(" and ");
+        return Err(ConnectError::User {
+            name: name.to_owned(),
+            reason: format!("its exec has the apiVersion {version:?} (supported are {known})"),
+        });
     }
     match &user.auth_provider {
         Some(provider) if provider.name != "oidc" => Err(ConnectError::Provider {

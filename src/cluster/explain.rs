@@ -11,9 +11,9 @@ use std::io;
 use kube::client::AuthError;
 use kube::core::Status;
 use kube::runtime::watcher;
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 
-use super::bounds::TooLarge;
+use super::bounds::{NotKubernetes, TooLarge};
 use super::connect::{HINT_KUBELOGIN, is_kubelogin};
 use super::plugin::{PluginError, PluginFailure};
 use crate::untrusted;
@@ -77,6 +77,8 @@ impl Explained {
 const HINT_ADDRESS: &str = "compare the address with the output of: kubectl config view --minify";
 const HINT_PROXY: &str = "check HTTPS_PROXY and NO_PROXY, or proxy-url in: kubectl config view --minify";
 const HINT_NETWORK: &str = "is a VPN or a private network needed? try the same way by: kubectl cluster-info";
+const HINT_NOT_KUBERNETES: &str =
+    "log in again, and compare the address with the output of: kubectl config view --minify";
 const HINT_LOGIN: &str = "log in again, then see who the cluster takes you for: kubectl auth whoami";
 
 /// Says what `error` means. Never fails, never shows a secret.
@@ -166,6 +168,9 @@ fn of_chain(error: &kube::Error) -> Explained {
         if let Some(error) = link.downcast_ref::<TooLarge>() {
             return Explained::new(Cause::TooLarge, error.to_string(), None);
         }
+        if let Some(error) = link.downcast_ref::<NotKubernetes>() {
+            return Explained::new(Cause::Other, error.to_string(), Some(HINT_NOT_KUBERNETES));
+        }
     }
     let proxied = has("tunnel error") || has("SOCKS error");
     let (whom, hint) = if proxied {
@@ -237,6 +242,27 @@ fn of_tls(error: &rustls::Error) -> Explained {
                 format!("the API server's certificate is out of date: {reason}"),
                 "compare this machine's clock with the certificate's dates",
             ),
+            CertificateError::UnsupportedSignatureAlgorithmContext {
+                signature_algorithm_id,
+                ..
+            } => unreachable(
+                format!(
+                    "the API server's certificate is signed with {}, which is not supported",
+                    algorithm(signature_algorithm_id)
+                ),
+                HINT_ALGORITHM,
+            ),
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id,
+                public_key_algorithm_id,
+            } => unreachable(
+                format!(
+                    "the API server's certificate is signed with {} by a key for {}, which is not supported",
+                    algorithm(signature_algorithm_id),
+                    algorithm(public_key_algorithm_id)
+                ),
+                HINT_ALGORITHM,
+            ),
             CertificateError::UnknownIssuer => unreachable(
                 "the API server's certificate is signed by an authority that is not trusted".to_owned(),
                 HINT_ISSUER,
@@ -250,6 +276,12 @@ fn of_tls(error: &rustls::Error) -> Explained {
             "the server does not speak TLS: an HTTP answer came on an HTTPS connection".to_owned(),
             "is the address meant to start with http://, or the port another one? see: kubectl config view --minify",
         ),
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => Explained::new(
+            Cause::Auth,
+            "the API server found no common TLS version, algorithm or certificate (HandshakeFailure); a server \
+             certificate with a P-521 key, for instance, is not supported",
+            Some("see what the server has: openssl s_client -connect HOST:PORT"),
+        ),
         rustls::Error::AlertReceived(alert) => Explained::new(
             Cause::Auth,
             format!("the API server broke off the TLS handshake: {alert:?}"),
@@ -260,6 +292,51 @@ fn of_tls(error: &rustls::Error) -> Explained {
             HINT_ADDRESS,
         ),
     }
+}
+
+const HINT_ALGORITHM: &str = "supported are RSA, Ed25519, and ECDSA on P-256 and P-384 with SHA-256 or SHA-384; \
+                              reach the server by another address or authority, if it has one";
+
+/// The name of the algorithm with this identifier (in DER), or the identifier.
+fn algorithm(id: &[u8]) -> String {
+    const NAMES: [(&str, &[u8]); 13] = [
+        ("ECDSA with SHA-1", &[42, 134, 72, 206, 61, 4, 1]),
+        ("ECDSA with SHA-256", &[42, 134, 72, 206, 61, 4, 3, 2]),
+        ("ECDSA with SHA-384", &[42, 134, 72, 206, 61, 4, 3, 3]),
+        ("ECDSA with SHA-512", &[42, 134, 72, 206, 61, 4, 3, 4]),
+        ("RSA with MD5", &[42, 134, 72, 134, 247, 13, 1, 1, 4]),
+        ("RSA with SHA-1", &[42, 134, 72, 134, 247, 13, 1, 1, 5]),
+        ("RSASSA-PSS", &[42, 134, 72, 134, 247, 13, 1, 1, 10]),
+        ("RSA", &[42, 134, 72, 134, 247, 13, 1, 1, 1]),
+        ("Ed448", &[43, 101, 113]),
+        // Behind the identifier of elliptic curves.
+        (
+            "the curve P-224",
+            &[42, 134, 72, 206, 61, 2, 1, 6, 5, 43, 129, 4, 0, 33],
+        ),
+        (
+            "the curve P-256",
+            &[42, 134, 72, 206, 61, 2, 1, 6, 8, 42, 134, 72, 206, 61, 3, 1, 7],
+        ),
+        (
+            "the curve P-384",
+            &[42, 134, 72, 206, 61, 2, 1, 6, 5, 43, 129, 4, 0, 34],
+        ),
+        (
+            "the curve P-521",
+            &[42, 134, 72, 206, 61, 2, 1, 6, 5, 43, 129, 4, 0, 35],
+        ),
+    ];
+    // The tag and the length of the first identifier.
+    let content = id.get(2..).unwrap_or_default();
+    let name = NAMES
+        .iter()
+        .filter(|(_, known)| content.starts_with(known))
+        .max_by_key(|(_, known)| known.len());
+    name.map_or_else(
+        || format!("the algorithm {id:02x?}"),
+        |(name, _)| (*name).to_owned(),
+    )
 }
 
 const HINT_ISSUER: &str = "name the authority's own certificate (a server's certificate does not do): \
@@ -300,7 +377,7 @@ fn of_status(status: &Status) -> Explained {
     let page = said.starts_with('<') || said.to_ascii_lowercase().contains("<html");
     let message = if page {
         format!(
-            "a web page came back (HTTP {}), not an answer of the Kubernetes API",
+            "got a web page (HTTP {}) instead of an answer of the Kubernetes API",
             status.code
         )
     } else if said.is_empty() {
@@ -344,7 +421,12 @@ fn of_status(status: &Status) -> Explained {
         }
         _ => (Cause::Other, message, None),
     };
-    let hint = if page { Some(HINT_PROXY.to_owned()) } else { hint };
+    // A page with 401 is that of a login.
+    let hint = if page && status.code != 401 {
+        Some(HINT_PROXY.to_owned())
+    } else {
+        hint
+    };
     Explained::new(cause, message, hint.as_deref())
 }
 
@@ -402,7 +484,7 @@ fn can_i(message: &str) -> Option<String> {
 mod tests {
     use super::*;
     use kube::config::{KubeconfigError, LoadDataError};
-    use rustls::{AlertDescription, InvalidMessage};
+    use rustls::InvalidMessage;
 
     /// What a service returns when the layer below `error` is a connection that could not be made.
     #[derive(Debug, thiserror::Error)]
@@ -688,6 +770,36 @@ mod tests {
             assert!(error.message.starts_with("the credential plugin"), "{error:?}");
             assert!(!error.message.contains("eyJ"), "{error:?}");
             assert!(!error.message.contains('\u{1b}'), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn unsupported_algorithm_is_named() {
+        let p521 = vec![6, 7, 42, 134, 72, 206, 61, 2, 1, 6, 5, 43, 129, 4, 0, 35];
+        let ecdsa = |hash| vec![6, 8, 42, 134, 72, 206, 61, 4, 3, hash];
+        let by_key = CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id: ecdsa(2),
+            public_key_algorithm_id: p521,
+        };
+        let by_hash = CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: ecdsa(4),
+            supported_algorithms: vec![],
+        };
+        for (reason, part) in [
+            (
+                by_key,
+                "signed with ECDSA with SHA-256 by a key for the curve P-521, which",
+            ),
+            (by_hash, "signed with ECDSA with SHA-512, which is not supported"),
+        ] {
+            let explained = tls(rustls::Error::InvalidCertificate(reason));
+            assert_eq!(explained.cause, Cause::Unreachable);
+            assert!(explained.message.contains(part), "{explained:?}");
+        }
+        let alert = tls(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure));
+        assert!(alert.message.contains("P-521"), "{alert:?}");
+        for odd in [&[][..], &[6], &[6, 1, 1]] {
+            assert!(algorithm(odd).starts_with("the algorithm ["));
         }
     }
 

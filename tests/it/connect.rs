@@ -587,3 +587,122 @@ async fn a_token_file_is_read_again_when_its_token_is_refused_and_a_pipe_is_read
     let error = ask(&client).await.unwrap_err();
     assert_eq!(error.cause, Cause::Unauthorized, "and it does not hang");
 }
+
+#[tokio::test]
+async fn an_answer_that_is_not_one_of_kubernetes_is_explained_with_its_status() {
+    const PAGE: &str = "<!DOCTYPE html><html><body>Please sign in</body></html>";
+    for (code, header, body, cause, part, hint) in [
+        (
+            401,
+            ("content-type", "application/json"),
+            r#"{"error":"token expired"}"#,
+            Cause::Unauthorized,
+            "token expired",
+            "log in",
+        ),
+        (
+            401,
+            ("content-type", "application/json"),
+            r#"{"type":"error","status":"401","message":"must authenticate"}"#,
+            Cause::Unauthorized,
+            "must authenticate",
+            "log in",
+        ),
+        (
+            401,
+            ("content-type", "application/json"),
+            r#"{"kind":"Status","message":"no code"}"#,
+            Cause::Unauthorized,
+            "no code",
+            "log in",
+        ),
+        (
+            401,
+            ("content-type", "application/json"),
+            "[]",
+            Cause::Unauthorized,
+            "[]",
+            "log in",
+        ),
+        (
+            401,
+            ("content-type", "text/plain"),
+            "",
+            Cause::Unauthorized,
+            "401 Unauthorized",
+            "log in",
+        ),
+        (
+            401,
+            ("content-type", "text/html"),
+            PAGE,
+            Cause::Unauthorized,
+            "web page (HTTP 401)",
+            "log in",
+        ),
+        (
+            403,
+            ("content-type", "text/html"),
+            PAGE,
+            Cause::Forbidden,
+            "web page (HTTP 403)",
+            "HTTPS_PROXY",
+        ),
+        (
+            502,
+            ("content-type", "text/html"),
+            PAGE,
+            Cause::Other,
+            "web page (HTTP 502)",
+            "HTTPS_PROXY",
+        ),
+        (
+            503,
+            ("content-type", "application/json"),
+            r#"{"a":1}"#,
+            Cause::Busy,
+            r#"{"a":1}"#,
+            "",
+        ),
+        (
+            200,
+            ("content-type", "text/html; charset=utf-8"),
+            PAGE,
+            Cause::Other,
+            "is a web page (HTTP 200)",
+            "log in",
+        ),
+        (
+            302,
+            ("location", "https://sso.example.test/login?secret=x"),
+            "",
+            Cause::Other,
+            "is a redirect (HTTP 302) to \"https://sso.example.test/login\"",
+            "log in",
+        ),
+        (
+            307,
+            ("x", "y"),
+            "",
+            Cause::Other,
+            "is a redirect (HTTP 307)",
+            "log in",
+        ),
+    ] {
+        let server = ApiServer::start(move |_| {
+            let response = http::Response::builder().status(code).header(header.0, header.1);
+            response.body(http_body_util::Full::from(body)).unwrap()
+        })
+        .await;
+        let explained = ask(&connect(&to(&server.url()), &environment(&[])).unwrap())
+            .await
+            .unwrap_err();
+        assert_eq!(explained.cause, cause, "{explained:?}");
+        assert!(explained.message.contains(part), "{explained:?}");
+        assert!(
+            explained.hint.unwrap_or_default().contains(hint),
+            "{}",
+            explained.message
+        );
+    }
+}

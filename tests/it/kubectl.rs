@@ -966,3 +966,105 @@ async fn token_with_line_feed_of_a_plugin_is_trimmed_where_kubectl_fails() {
     assert!(ours.connected, "{text}");
     assert_eq!(ours.identities.first().unwrap().authorization, "Bearer abc");
 }
+
+/// OpenSSL's server, with a certificate that it makes.
+struct OddServer {
+    process: std::process::Child,
+    url: String,
+    folder: TempDir,
+}
+
+impl OddServer {
+    /// `curves` are those of the authority and of the server.
+    fn start(curves: [&str; 2], digest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let openssl = |arguments: &str| {
+            let made = Command::new("openssl")
+                .args(arguments.split(' '))
+                .current_dir(folder.path())
+                .output()
+                .unwrap();
+            assert!(made.status.success(), "{arguments}: {made:?}");
+        };
+        let [authority, server] = curves;
+        openssl(&format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:{authority} -nodes -keyout ca.key -out ca.crt -days 9 -subj /CN=ca"
+        ));
+        openssl(&format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:{server} -nodes -keyout key -out crt -days 9 -subj /CN=s \
+             -CA ca.crt -CAkey ca.key {digest} -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=CA:FALSE"
+        ));
+        let mut process = Command::new("openssl")
+            .args([
+                "s_server",
+                "-accept",
+                "127.0.0.1:0",
+                "-cert",
+                "crt",
+                "-key",
+                "key",
+                "-www",
+            ])
+            .current_dir(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(process.stdout.take().unwrap()));
+        let line = lines
+            .map_while(Result::ok)
+            .find(|line| line.starts_with("ACCEPT "));
+        let url = format!("https://{}", line.unwrap().trim_start_matches("ACCEPT "));
+        Self { process, url, folder }
+    }
+}
+
+impl Drop for OddServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs openssl: make range"]
+fn algorithm_that_is_not_supported_is_named() {
+    for (curves, digest, part) in [
+        (
+            ["P-256", "P-256"],
+            "-sha512",
+            "signed with ECDSA with SHA-512, which is not supported",
+        ),
+        (
+            ["P-521", "P-256"],
+            "-sha256",
+            "by a key for the curve P-521, which is not supported",
+        ),
+        (
+            ["P-256", "P-521"],
+            "-sha256",
+            "a server certificate with a P-521 key",
+        ),
+        (["P-384", "P-256"], "-sha256", "is a web page (HTTP 200)"),
+    ] {
+        let server = OddServer::start(curves, digest);
+        let output = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
+            .args([
+                "version",
+                "--server",
+                &server.url,
+                "--certificate-authority",
+                "ca.crt",
+            ])
+            .current_dir(server.folder.path())
+            .env("HOME", server.folder.path())
+            .env_remove("KUBECONFIG")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(part), "{curves:?} {digest}: {stderr}");
+        assert_eq!(output.status.code(), Some(3));
+    }
+}
