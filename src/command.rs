@@ -480,13 +480,11 @@ async fn verify_run(
     let reports = open_all(&asked.reports)?;
     let stop = stop(report, "ended at once".to_owned())?;
     // The cluster may be gone by now; where it is not, it knows best what it is.
-    let marks = match (
-        open(connect, request_timeout, &agent(None), &events),
-        &asked.options.alerts,
-    ) {
-        (Ok((cluster, target, _)), None) if target.server == result.cluster.server => {
-            cluster.marks(marks(&target)).await
-        }
+    let is_known = asked.options.alerts.is_none()
+        && connect::resolve(connect, &Environment::from_process())
+            .is_ok_and(|(_, target)| target.server == result.cluster.server);
+    let marks = match is_known.then(|| open(connect, request_timeout, &agent(None), &events)) {
+        Some(Ok((cluster, target, _))) => cluster.marks(marks(&target)).await,
         _ => Marks::of_kubeconfig(&result.cluster.server, result.cluster.context.as_deref()),
     };
     let find = verify::find(&asked.options, &result.cluster, marks);

@@ -706,3 +706,42 @@ async fn an_answer_that_is_not_one_of_kubernetes_is_explained_with_its_status() 
         );
     }
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn no_plugin_runs_where_no_cluster_is_used() {
+    let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
+    let (directory, _) = with_plugin(&server, "exit 1");
+    let folder = directory.path();
+    let mut record = serde_json::to_value(crate::results::mixed()).unwrap();
+    record["cluster"]["server"] = server.url().into();
+    std::fs::write(folder.join("record.json"), record.to_string()).unwrap();
+    std::fs::write(folder.join("alerts.json"), r#"{"value": []}"#).unwrap();
+    for arguments in [
+        &[
+            "verify",
+            "--record",
+            "record.json",
+            "--alerts",
+            "alerts.json",
+            "--wait",
+            "0s",
+        ][..],
+        &["webshell", "--dry-run"],
+        &["list"],
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
+            .args(arguments)
+            .args(["--kubeconfig", "config"])
+            .current_dir(folder)
+            .env_clear()
+            .env("HOME", folder)
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(runs(&directory), 0, "{arguments:?}: {output:?}");
+        assert_ne!(output.status.code(), Some(2), "{output:?}");
+    }
+    assert!(server.requests().is_empty());
+}
