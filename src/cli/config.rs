@@ -83,9 +83,11 @@ impl File {
                 })
             });
         let values = parsed.map_err(|error| bad(cause(&field, error.without_snippet())))?;
+        // An empty text counts as not set, as with a variable.
         let values = values
             .into_iter()
             .flatten()
+            .filter(|(_, value)| !matches!(value, Value::Text(text) if text.is_empty()))
             .map(|(key, value)| (key, value.texts()))
             .collect();
         Ok(Some(Self { path, values }))

@@ -547,7 +547,7 @@ struct Global {
     /// Do not check the API server's certificate
     #[arg(long, global = true, help_heading = KUBERNETES, hide_short_help = true)]
     insecure_skip_tls_verify: bool,
-    /// Time to wait for a single request, such as 10s; 0 means the default of 30s
+    /// Time to wait for a single request, such as 10s; 0 means no limit [default: 30s]
     #[arg(long, global = true, help_heading = KUBERNETES, value_name = "DURATION", value_parser = values::duration, hide_short_help = true)]
     request_timeout: Option<Duration>,
 }
@@ -763,7 +763,7 @@ fn exit_codes() -> String {
 /// # Errors
 /// clap's own, for usage errors, help and version.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
-    let arguments: Vec<_> = arguments.into_iter().collect();
+    let arguments = without_empty_flags(&command(), arguments);
     let mut command = command().color(color(&arguments));
     if called_by_kubectl(arguments.first()) {
         command = command
@@ -785,6 +785,37 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         None => matches,
     };
     invocation(&matches, &command, file.as_ref())
+}
+
+/// `arguments` without kubectl's flags that have an empty value, as in `--context "$UNSET"`: kubectl takes them as not
+/// given.
+fn without_empty_flags(command: &Command, arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let flags: Vec<String> = command
+        .get_arguments()
+        .filter(|arg| arg.get_help_heading() == Some(KUBERNETES) && arg.get_action().takes_values())
+        .flat_map(|arg| {
+            let long = arg.get_long().map(|name| format!("--{name}"));
+            let short = arg.get_short().map(|name| format!("-{name}"));
+            long.into_iter().chain(short)
+        })
+        .collect();
+    let is_flag = |text: &str| flags.iter().any(|flag| flag == text);
+    let mut kept = Vec::new();
+    let mut arguments = arguments.into_iter().peekable();
+    while let Some(argument) = arguments.next() {
+        let text = argument.to_str().unwrap_or_default();
+        if text == "--" {
+            kept.push(argument);
+            break;
+        }
+        if is_flag(text) && arguments.peek().is_some_and(|value| value.is_empty()) {
+            arguments.next();
+        } else if !text.strip_suffix('=').is_some_and(is_flag) {
+            kept.push(argument);
+        }
+    }
+    kept.extend(arguments);
+    kept
 }
 
 /// A variable that is empty counts as not set.
@@ -983,7 +1014,11 @@ fn invocation(
     };
     Ok(Invocation {
         action,
-        request_timeout: global.request_timeout.filter(|timeout| !timeout.is_zero()),
+        // As with kubectl, 0 means no limit.
+        request_timeout: global.request_timeout.map(|timeout| match timeout {
+            Duration::ZERO => Duration::MAX,
+            timeout => timeout,
+        }),
         namespace: global.namespace.clone(),
         output: Output {
             format: global.output,

@@ -745,3 +745,46 @@ async fn no_plugin_runs_where_no_cluster_is_used() {
     }
     assert!(server.requests().is_empty());
 }
+
+#[test]
+fn kubectl_flag_with_an_empty_value_counts_as_not_given() {
+    let (directory, _) = kubeconfig(&json!({"server": "https://127.0.0.1:1"}), &json!({}));
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
+            .args(arguments)
+            .current_dir(directory.path())
+            .env("HOME", directory.path())
+            .env_remove("KUBECONFIG")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), stdout)
+    };
+    let plan = ["webshell", "--dry-run", "--kubeconfig", "config"];
+    let expected = run(&plan);
+    assert_eq!(expected.0, Some(0), "{expected:?}");
+    for flags in [
+        &["-n", ""][..],
+        &["-n="],
+        &["--namespace="],
+        &["--context", "", "--cluster=", "--user", "", "--server", ""],
+        &[
+            "--certificate-authority",
+            "",
+            "--client-key=",
+            "--request-timeout",
+            "",
+        ],
+        &["--kubeconfig", ""],
+    ] {
+        let (code, stdout) = run(&[&plan[..], flags].concat());
+        assert_eq!(code, Some(0), "{flags:?}");
+        let first = |text: &str| text.lines().take(2).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(first(&stdout), first(&expected.1), "{flags:?}");
+    }
+    // Only kubectl's.
+    for refused in [&["list", "--output", ""][..], &["describe", ""]] {
+        assert_eq!(run(refused).0, Some(2), "{refused:?}");
+    }
+}

@@ -967,6 +967,37 @@ async fn token_with_line_feed_of_a_plugin_is_trimmed_where_kubectl_fails() {
     assert_eq!(ours.identities.first().unwrap().authorization, "Bearer abc");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kubectl: make range"]
+async fn empty_flags_mean_not_given_as_with_kubectl() {
+    let servers = Servers::start().await;
+    let case = Case::new(&servers);
+    case.config(&case.https(), "{token: abc}");
+    for flag in [
+        "--context",
+        "--cluster",
+        "--user",
+        "--server",
+        "--tls-server-name",
+        "--certificate-authority",
+        "--client-certificate",
+        "--client-key",
+        "--token",
+        "--as",
+        "--as-uid",
+        "--namespace",
+    ] {
+        let outcome = case.compare(flag, &[flag, ""]);
+        assert!(outcome.connected, "{flag}");
+        let joined = format!("{flag}=");
+        assert!(case.compare(flag, &[&joined]).connected, "{flag}");
+    }
+    for timeout in ["0", "0s", "5", "5s"] {
+        let flag = format!("--request-timeout={timeout}");
+        assert!(case.compare(&flag, &[&flag]).connected, "{flag}");
+    }
+}
+
 /// OpenSSL's server, with a certificate that it makes.
 struct OddServer {
     process: std::process::Child,

@@ -146,6 +146,14 @@ fn every_setting_is_shown_within_80_columns_and_no_name_is_torn() {
 }
 
 #[test]
+fn empty_value_in_the_config_file_counts_as_not_set() {
+    let home = Home::with(Some("deadline: ''\nattacker-image: \"\"\nlabel: ''\n"));
+    for name in ["deadline", "attacker-image", "label"] {
+        assert_eq!(seen(&home, name, &[], &[]).1, "default", "{name}");
+    }
+}
+
+#[test]
 fn a_config_file_that_cannot_be_used_is_named_with_the_reason() {
     for (config, said) in [
         (
