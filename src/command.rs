@@ -29,6 +29,7 @@ use crate::exit::Exit;
 use crate::files;
 use crate::guard;
 use crate::history::{self, History};
+use crate::kubectl::Kubectl;
 use crate::manifest::{self, ATTACKER, RUN_LABEL, VICTIM};
 use crate::plan::{DEFAULT_NAMESPACE, Options, Plan};
 use crate::report::{self, OutputFile, Report, export, show_events};
@@ -44,11 +45,11 @@ use crate::words::counted;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-impl From<ConnectError> for Problem {
-    fn from(error: ConnectError) -> Self {
+impl Problem {
+    fn of_connection(error: &ConnectError, options: &ConnectOptions) -> Self {
         Problem {
             message: error.to_string(),
-            hint: error.hint(),
+            hint: error.hint().map(|hint| options.kubectl().complete(&hint)),
             details: vec![],
             exit: Exit::NotStarted,
         }
@@ -57,7 +58,7 @@ impl From<ConnectError> for Problem {
 
 /// Does what `invocation` says and prints the outcome.
 pub async fn carry_out(invocation: Invocation) -> Exit {
-    let report = Report::new(invocation.output.clone());
+    let report = Report::new(invocation.output.clone(), invocation.connect.kubectl());
     match act(invocation, &report).await {
         Ok(exit) => exit,
         Err(problem) => {
@@ -88,7 +89,8 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
                     Box::pin(attack(&run, &plan, connection, &agent, report, (events, show))).await
                 }
                 DryRun::Client => {
-                    let (_, target) = connect::resolve(&connect, &Environment::from_process())?;
+                    let target = connect::resolve(&connect, &Environment::from_process());
+                    let (_, target) = target.map_err(|error| Problem::of_connection(&error, &connect))?;
                     let manifests = manifest::render(&plan, "whoever runs it");
                     let objects = manifests.all().map(|manifest| PlannedObject {
                         name: manifest.reference(),
@@ -177,6 +179,10 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             report.images(&options.attacker_image, &options.victim_image);
             Ok(Exit::Ok)
         }
+        Action::Rights(scope, subjects) => {
+            report.rights(&scope, &subjects);
+            Ok(Exit::Ok)
+        }
         Action::Settings(settings) => {
             report.settings(&settings);
             Ok(Exit::Ok)
@@ -244,7 +250,12 @@ async fn cleanup(
         let place = namespace.map_or_else(|| "any namespace".to_owned(), |name| format!("namespace {name}"));
         return Err(Problem {
             message: format!("run {run} has no objects in {place} of {}", info.server),
-            hint: Some("list the runs that have: kubectl defender-sim cleanup --dry-run".to_owned()),
+            hint: Some(format!(
+                "list the runs that have: {}",
+                cluster
+                    .kubectl()
+                    .command(["defender-sim", "cleanup", "--dry-run"])
+            )),
             details: vec![],
             exit: Exit::NotStarted,
         });
@@ -376,7 +387,7 @@ async fn attack(
 ) -> Result<Exit, Problem> {
     let reports = open_all(&run.reports)?;
     let note = run.soc_note.as_deref().map(OutputFile::open).transpose()?;
-    let now = report::cleanup_of(&plan.run.to_string(), &plan.namespace.name, &info);
+    let now = report.cleanup_of(&plan.run.to_string(), &plan.namespace.name, &info);
     let stop = stop(
         report,
         format!("ended at once; the cluster ends the run by its deadline, or now: {now}"),
@@ -470,7 +481,7 @@ async fn verify_run(
                     server: "an unknown cluster".to_owned(),
                     ..ClusterInfo::default()
                 },
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Problem::of_connection(&error, connect)),
             };
             let scenarios: Vec<Scenario> = scenarios.iter().map(scenario).collect::<Result<_, _>>()?;
             let result = unrecorded(scenarios, namespace, (*since, *until), cluster);
@@ -661,7 +672,7 @@ fn write_all(files: Vec<(export::Kind, OutputFile)>, result: &RunResult, report:
 
 /// Prints what can come next on a command line.
 pub fn complete(words: Vec<OsString>) {
-    Report::new(Output::default()).text(&completion::answer(words));
+    Report::new(Output::default(), Kubectl::default()).text(&completion::answer(words));
 }
 
 fn man(folder: Option<&Path>, report: &Report) -> Result<(), Problem> {
@@ -740,13 +751,18 @@ fn open(
     agent: &str,
     events: &Events,
 ) -> Result<Connection, Problem> {
-    let (config, target) = connect::resolve(options, &Environment::from_process())?;
+    let problem = |error| Problem::of_connection(&error, options);
+    let (config, target) = connect::resolve(options, &Environment::from_process()).map_err(problem)?;
     let warnings = events.clone();
     let client = connect::client(config, agent, move |text| {
         warnings.send(Event::Notice(text.to_owned()));
-    })?;
+    });
     let info = info(&target, options);
-    let cluster = Cluster::new(client, request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT));
+    let cluster = Cluster::new(
+        client.map_err(problem)?,
+        request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT),
+    );
+    let cluster = cluster.with_hints(options.kubectl());
     Ok((cluster, target, info))
 }
 

@@ -14,9 +14,9 @@
 //! `doctor` only looks: a plan and a cluster in, a result out. `verify` reads alerts through `azure` until
 //! `defender` has a verdict on each that a result expects; `history` keeps results for later.
 //!
-//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `proxy`, `secret`, `untrusted` and `words`
-//! are pure: they import no client and no runtime, which a test checks. `cluster` is the only place that talks to
-//! Kubernetes, `azure` the only one that talks to Azure, `registry` to image registries; the last two share
+//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `kubectl`, `proxy`, `secret`, `untrusted`
+//! and `words` are pure: they import no client and no runtime, which a test checks. `cluster` is the only place that
+//! talks to Kubernetes, `azure` the only one that talks to Azure, `registry` to image registries; the last two share
 //! `transport`. What comes from there, or from the attacker's log, is cleaned by `untrusted` where it comes in.
 
 pub mod azure;
@@ -32,6 +32,7 @@ pub mod exit;
 pub mod files;
 pub mod guard;
 pub mod history;
+pub mod kubectl;
 pub mod manifest;
 pub mod plan;
 pub mod proxy;

@@ -24,7 +24,8 @@ use crate::cluster::connect::ConnectOptions;
 use crate::defender::facts::Premise;
 use crate::exit::Exit;
 use crate::guard;
-use crate::plan::{DEFAULT_REGISTRY, Fit, Options, Toleration};
+use crate::manifest::rights::{Scope, Subject};
+use crate::plan::{DEFAULT_NAMESPACE, DEFAULT_REGISTRY, Fit, Options, Toleration};
 use crate::scenario::catalogue;
 use crate::secret::Secret;
 use crate::words::paragraphs;
@@ -73,6 +74,8 @@ pub enum Action {
     Report(Recorded, Vec<ReportFile>),
     /// Print the runs that this machine has records of.
     History,
+    /// Print the role that a run needs, bound to these subjects.
+    Rights(Scope, Vec<Subject>),
     /// Print what settings are in force, and where they are from.
     Settings(Vec<Setting>),
     /// Print the JSON Schema of that name.
@@ -410,6 +413,23 @@ enum Fixed {
     },
     /// Print the runs that this machine has records of
     History,
+    /// Print the smallest role that a run needs, and a binding (YAML)
+    #[command(
+        long_about = "Print the smallest role that a run needs, and a binding, for kubectl apply -f -: a \
+                            ClusterRole for runs that create their namespace (-n, or mdc-simulation), or with \
+                            --namespace-scoped a Role for runs in an existing one. No cluster is contacted."
+    )]
+    Rights {
+        /// Scenarios to run [default: all]
+        #[arg(value_name = "SCENARIO", value_parser = ids())]
+        scenarios: Vec<String>,
+        /// Print a Role for runs in the existing namespace of -n
+        #[arg(long, requires = "namespace")]
+        namespace_scoped: bool,
+        /// Bind to user:NAME, group:NAME or serviceaccount:NAMESPACE:NAME; can be repeated
+        #[arg(long, value_name = "SUBJECT")]
+        subject: Vec<Subject>,
+    },
     /// Print the JSON Schema of a file or an output
     Schema {
         /// Of what
@@ -735,6 +755,7 @@ pub fn command() -> Command {
         .mut_subcommand("alerts", |c| c.display_order(903))
         .mut_subcommand("lint", |c| c.display_order(904))
         .mut_subcommand("images", |c| c.display_order(906))
+        .mut_subcommand("rights", |c| c.display_order(906))
         .mut_subcommand("config", |c| c.display_order(907))
         .mut_subcommand("schema", |c| c.display_order(908))
         .mut_subcommand("completion", |c| c.display_order(909))
@@ -916,7 +937,7 @@ fn invocation(
     file: Option<&config::File>,
 ) -> Result<Invocation, clap::Error> {
     let (name, sub) = matches.subcommand().expect("clap requires a subcommand");
-    let global = Global::from_arg_matches(sub)?;
+    let mut global = Global::from_arg_matches(sub)?;
     let action = match name {
         "cleanup" => Action::Cleanup(Cleanup::from_arg_matches(sub)?),
         "version" => Action::Version,
@@ -955,6 +976,21 @@ fn invocation(
                 options,
                 reports: sub.get_many("report").into_iter().flatten().cloned().collect(),
             }))
+        }
+        "rights" => {
+            let namespace = global.namespace.clone();
+            let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+            // A table is of no use to kubectl apply.
+            if sub.value_source("output") == Some(ValueSource::DefaultValue) {
+                global.output = Format::Yaml;
+            }
+            let scope = if sub.get_flag("namespace_scoped") {
+                Scope::Namespace(namespace)
+            } else {
+                Scope::Cluster(namespace)
+            };
+            let subjects = sub.get_many("subject").into_iter().flatten().cloned();
+            Action::Rights(scope, subjects.collect())
         }
         "schema" => Action::Schema(*sub.get_one("name").expect("clap requires a name")),
         "completion" => match sub.get_one("shell") {

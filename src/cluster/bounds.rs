@@ -303,7 +303,8 @@ mod tests {
         });
         let layer = BoundsLayer::new(&Uri::from_static("https://x:6443/"));
         let request = Request::get(path).body(()).unwrap();
-        let response = layer.layer(service).call(request).await.unwrap();
+        let response = layer.layer(service).call(request).await;
+        let response = response.map_err(|error| error.to_string())?;
         let collected = response.into_body().collect().await;
         collected
             .map(|body| body.to_bytes().len())

@@ -34,6 +34,7 @@ use super::identity;
 use super::kubeconfig::{Chosen, Kubeconfig, choose, load};
 use super::plugin::{self, Credentials, Plugin};
 use super::warnings::WarningsLayer;
+use crate::kubectl::Kubectl;
 use crate::proxy::{ProxyError, proxy_for, without_credentials};
 use crate::secret::Secret;
 use crate::untrusted;
@@ -74,6 +75,36 @@ pub struct ConnectOptions {
     pub tls_server_name: Option<String>,
     /// `--insecure-skip-tls-verify`.
     pub insecure_skip_tls_verify: bool,
+}
+
+impl ConnectOptions {
+    /// The commands of hints, with these flags repeated; `--token` is not.
+    #[must_use]
+    pub fn kubectl(&self) -> Kubectl {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let one = [
+            ("kubeconfig", path(&self.kubeconfig)),
+            ("context", self.context.clone()),
+            ("cluster", self.cluster.clone()),
+            ("user", self.user.clone()),
+            ("server", self.server.clone()),
+            ("tls-server-name", self.tls_server_name.clone()),
+            ("certificate-authority", path(&self.certificate_authority)),
+            ("client-certificate", path(&self.client_certificate)),
+            ("client-key", path(&self.client_key)),
+            ("as", self.impersonate.clone()),
+            ("as-uid", self.impersonate_uid.clone()),
+        ];
+        let one = one.into_iter().filter(|(_, value)| value.is_some());
+        let groups = self.impersonate_groups.iter();
+        let groups = groups.map(|group| ("as-group", Some(group.clone())));
+        let extra = self.impersonate_user_extra.iter();
+        let extra = extra.map(|(key, value)| ("as-user-extra", Some(format!("{key}={value}"))));
+        let insecure = self
+            .insecure_skip_tls_verify
+            .then_some(("insecure-skip-tls-verify", None));
+        Kubectl::new(one.chain(groups).chain(extra).chain(insecure))
+    }
 }
 
 /// Where a connection leads, for people to read before anything is done there.
@@ -279,19 +310,18 @@ impl ConnectError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::NoCurrentContext { .. } => "choose one: kubectl config use-context NAME, or --context NAME",
-            Self::Unknown { kind: "context", .. } => "kubectl config get-contexts",
-            Self::Unknown { kind: "cluster", .. } => {
-                "kubectl config get-contexts, or kubectl config get-clusters"
+            Self::NoCurrentContext { .. } => {
+                "name one with --context, or choose one: kubectl config use-context NAME"
             }
-            Self::Unknown { .. } => "kubectl config get-contexts, or kubectl config get-users",
+            Self::Unknown { kind: "context", .. } => "kubectl config get-contexts",
+            Self::Unknown { kind: "cluster", .. } => "kubectl config get-clusters",
+            Self::Unknown { .. } => "kubectl config get-users",
             Self::NotConfigured { .. } | Self::KubeconfigMissing { .. } => {
                 "name a kubeconfig by --kubeconfig or KUBECONFIG; for AKS: az aks get-credentials"
             }
             Self::NoServer { cluster } => {
-                return Some(format!(
-                    "kubectl config set-cluster {cluster:?} --server=https://HOST:PORT"
-                ));
+                let words = ["config", "set-cluster", cluster, "--server=https://HOST:PORT"];
+                return Some(Kubectl::default().command(words));
             }
             Self::ImpersonatesNobody => "name the user as well: --as USER",
             Self::PluginMissing {
@@ -322,7 +352,9 @@ impl ConnectError {
             Self::Server { .. } => "an address looks like https://host:6443",
             Self::AuthorityAndInsecure => "leave one of the two out",
             Self::Plugin(explained) | Self::Client(explained) => return explained.hint.clone(),
-            Self::Proxy(_) => "see kubectl config view --minify, and the variables HTTPS_PROXY and NO_PROXY",
+            Self::Proxy(_) => {
+                "compare the variables HTTPS_PROXY and NO_PROXY with proxy-url in: kubectl config view --minify"
+            }
             Self::UserAgent { .. } => return None,
         };
         Some(text.to_owned())

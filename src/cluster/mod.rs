@@ -35,6 +35,7 @@ use kube::{Client, ResourceExt};
 use crate::defender::marks::Marks;
 use crate::defender::sensor::Cloud;
 use crate::guard::Label;
+use crate::kubectl::Kubectl;
 use crate::manifest::{self, Kind, Manifest, OWNER, RUN_LABEL, Right};
 use explain::{Cause, Explained, explain, explain_watch};
 pub use others::Which;
@@ -149,6 +150,7 @@ pub fn selector(run: Option<&str>) -> String {
 pub struct Cluster {
     client: Client,
     request_timeout: Duration,
+    kubectl: Kubectl,
 }
 
 impl Cluster {
@@ -157,7 +159,19 @@ impl Cluster {
         Self {
             client,
             request_timeout,
+            kubectl: Kubectl::default(),
         }
+    }
+
+    /// Makes hints repeat the connection flags of `kubectl`.
+    #[must_use]
+    pub fn with_hints(self, kubectl: Kubectl) -> Self {
+        Self { kubectl, ..self }
+    }
+
+    /// The commands of hints about this cluster.
+    pub fn kubectl(&self) -> &Kubectl {
+        &self.kubectl
     }
 
     async fn call<T>(
@@ -167,7 +181,14 @@ impl Cluster {
     ) -> Result<T> {
         let explained = match tokio::time::timeout(self.request_timeout, call).await {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => explain(&error),
+            Ok(Err(error)) => {
+                let explained = explain(&error);
+                let hint = explained.hint.as_deref();
+                Explained {
+                    hint: hint.map(|hint| self.kubectl.complete(hint)),
+                    ..explained
+                }
+            }
             Err(_) => Explained {
                 cause: Cause::TimedOut,
                 message: format!("no answer within {} s", self.request_timeout.as_secs()),
@@ -225,12 +246,12 @@ impl Cluster {
             let (api, parameters) = (&api, &parameters);
             async move {
                 let attributes = ResourceAttributes {
-                    group: Some(right.kind.group().to_owned()),
-                    resource: Some(right.kind.plural().to_owned()),
+                    group: Some(right.group.to_owned()),
+                    resource: Some(right.resource.to_owned()),
                     subresource: Some(right.subresource.to_owned()).filter(|s| !s.is_empty()),
                     verb: Some(right.verb.to_owned()),
                     namespace: Some(namespace.to_owned()),
-                    name: (right.kind == Kind::Namespace).then(|| namespace.to_owned()),
+                    name: right.is_on_namespaces().then(|| namespace.to_owned()),
                     ..ResourceAttributes::default()
                 };
                 let review = SelfSubjectAccessReview {

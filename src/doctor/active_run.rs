@@ -8,8 +8,9 @@ pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;
     Ok(match look.anchor().await? {
         None => Finding::ok(format!("none in namespace {name}")),
-        Some(anchor) => Finding::failed(engine::active(anchor, name)).advise(format!(
-            "wait for it, or remove it: kubectl defender-sim cleanup -n {name}"
-        )),
+        Some(anchor) => Finding::failed(engine::active(anchor, name)).suggest(
+            "wait for it, or remove it",
+            ["defender-sim", "cleanup", "-n", name],
+        ),
     })
 }

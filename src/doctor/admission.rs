@@ -46,9 +46,10 @@ fn judge(objects: &[PlannedObject], namespace: &str, absent: bool) -> Finding {
             0 => String::new(),
             more => format!(" (and {})", counted(more, "other object")),
         };
-        return Finding::failed(format!("refused: {first}{more}")).advise(format!(
-            "all verdicts: kubectl defender-sim all -n {namespace} --dry-run=server"
-        ));
+        return Finding::failed(format!("refused: {first}{more}")).suggest(
+            "all verdicts",
+            ["defender-sim", "all", "-n", namespace, "--dry-run=server"],
+        );
     }
     if absent {
         return Finding::not_told(format!(

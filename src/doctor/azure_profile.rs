@@ -21,8 +21,10 @@ fn judge(profile: Option<bool>, there: Option<&[Flavour]>) -> Finding {
     match (profile == Some(true), there) {
         (true, None) => Finding::ok("has the sensor; whether it is in the cluster could not be seen"),
         (true, Some(_)) if add_on => Finding::ok("has the sensor"),
-        (true, Some(_)) => Finding::warning("has the sensor, and the cluster has no add-on")
-            .advise("it takes some minutes to come; see: kubectl get pods -n kube-system"),
+        (true, Some(_)) => Finding::warning("has the sensor, and the cluster has no add-on").suggest(
+            "it takes some minutes to come; see",
+            ["get", "pods", "-n", "kube-system"],
+        ),
         (false, None) => {
             Finding::not_told("has no sensor; whether the cluster has another could not be seen")
         }

@@ -127,9 +127,10 @@ fn never(images: &[Image], nodes: Option<&[Node]>) -> Finding {
     } else {
         return Finding::new(status, told);
     };
-    Finding::warning(told).advise(format!(
-        "--image-pull-policy=Never, and {lacking}; see: kubectl get nodes -o yaml"
-    ))
+    Finding::warning(told).suggest(
+        format!("--image-pull-policy=Never, and {lacking}; see"),
+        ["get", "nodes", "-o", "yaml"],
+    )
 }
 
 fn judge(images: &[Image], presence: &[Presence], options: &Options, nodes: Option<&[Node]>) -> Finding {

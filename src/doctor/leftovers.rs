@@ -55,7 +55,7 @@ fn judge(spaces: &[Found], objects: &[Found]) -> Finding {
         return Finding::ok(format!("nothing{runs}"));
     }
     Finding::warning(format!("{}{runs}", some(&left)))
-        .advise("kubectl defender-sim cleanup; -n limits it to one namespace")
+        .suggest("-n limits it to one namespace", ["defender-sim", "cleanup"])
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ use crate::defender::facts::Facts;
 use crate::defender::marks::Marks;
 use crate::engine::{Event, Events};
 use crate::exit::Exit;
+use crate::kubectl::Kubectl;
 use crate::plan::Plan;
 use crate::result::{CheckResult, CheckStatus, ClusterInfo, DOCTOR_SCHEMA, DoctorResult};
 use crate::untrusted;
@@ -112,6 +113,8 @@ struct Finding {
     status: CheckStatus,
     seen: String,
     advice: Option<String>,
+    /// Words of a kubectl command that follows the advice.
+    command: Vec<String>,
 }
 
 impl Finding {
@@ -120,6 +123,7 @@ impl Finding {
             status,
             seen: seen.into(),
             advice: None,
+            command: vec![],
         }
     }
 
@@ -150,15 +154,37 @@ impl Finding {
         }
     }
 
+    /// Advice that ends with a kubectl command, which is given without its first word and connection flags.
+    fn suggest<'a>(self, advice: impl Into<String>, command: impl IntoIterator<Item = &'a str>) -> Self {
+        Self {
+            command: command.into_iter().map(str::to_owned).collect(),
+            ..self.advise(advice)
+        }
+    }
+
     /// With this id and title; most of it is from the cluster.
-    fn named(self, id: &'static str, title: &'static str) -> CheckResult {
+    fn named(self, id: &'static str, title: &'static str, kubectl: &Kubectl) -> CheckResult {
+        let advice = self.advice.as_deref().map(untrusted::line);
+        let command =
+            (!self.command.is_empty()).then(|| kubectl.command(self.command.iter().map(String::as_str)));
+        let parts = [advice, command].into_iter().flatten();
+        let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
         CheckResult {
             id,
             title,
             status: self.status,
             seen: untrusted::line(&self.seen),
-            advice: self.advice.as_deref().map(untrusted::line),
+            advice: (!parts.is_empty()).then(|| parts.join(": ")),
         }
+    }
+}
+
+#[cfg(test)]
+impl Finding {
+    /// What was found and what is advised, as reports print it.
+    fn text(&self) -> String {
+        let result = self.clone().named("", "", &Kubectl::default());
+        format!("{} {}", result.seen, result.advice.unwrap_or_default())
     }
 }
 
@@ -197,13 +223,14 @@ pub async fn doctor(
     let (reached, version) = reachable::check(&look).await;
     let answers = version.is_some();
     info.version = version;
-    let mut checks = vec![reached.named("reachable", "Cluster")];
+    let kubectl = look.cluster.kubectl();
+    let mut checks = vec![reached.named("reachable", "Cluster", kubectl)];
     if answers {
         let found = CHECKS.map(|(id, title, check)| {
             let look = &look;
             async move {
                 let finding = check(look).await.unwrap_or_else(|unable| unable);
-                finding.named(id, title)
+                finding.named(id, title, kubectl)
             }
         });
         checks.extend(join_all(found).await);
@@ -215,7 +242,7 @@ pub async fn doctor(
             .and_then(|found| Some(found?.0.search.found.as_ref()?.id.clone()));
     } else {
         let untold = || Finding::not_told("the cluster did not answer");
-        checks.extend(CHECKS.map(|(id, title, _)| untold().named(id, title)));
+        checks.extend(CHECKS.map(|(id, title, _)| untold().named(id, title, kubectl)));
     }
     let exit = if checks.iter().any(|check| check.status == CheckStatus::Failed) {
         Exit::NotStarted
@@ -299,9 +326,27 @@ mod tests {
     }
 
     #[test]
+    fn advice_ends_with_its_command() {
+        let kubectl = Kubectl::new([("as", Some("b o b".to_owned()))]);
+        let advice = |finding: Finding| finding.named("x", "y", &kubectl).advice;
+        let finding = || Finding::failed("");
+        let command = ["get", "pods", "-n", "a;b"];
+        assert_eq!(
+            advice(finding().suggest("see", command)).as_deref(),
+            Some("see: kubectl get pods -n 'a;b' --as 'b o b'")
+        );
+        assert_eq!(
+            advice(finding().suggest("", command)).as_deref(),
+            Some("kubectl get pods -n 'a;b' --as 'b o b'")
+        );
+        assert_eq!(advice(finding().suggest("see", [])).as_deref(), Some("see"));
+        assert_eq!(advice(finding()), None);
+    }
+
+    #[test]
     fn what_the_cluster_says_is_cleaned() {
         let finding = Finding::failed("a\u{1b}[2J\nb").advise("password=hunter2");
-        let result = finding.named("x", "y");
+        let result = finding.named("x", "y", &Kubectl::default());
         assert_eq!(result.seen, "a[2J b");
         assert_eq!(result.advice.as_deref(), Some("password=<redacted>"));
     }

@@ -24,23 +24,27 @@ fn judge(name: &str, found: Option<&Found>, given: bool, taken: Option<&Found>) 
         (true, true, _) => Finding::warning(format!(
             "{name}, of an earlier run, is being removed; a run waits a minute for it"
         ))
-        .advise(format!("see what holds it: kubectl get namespace {name} -o yaml")),
-        (true, false, _) => Finding::failed(format!("{name} is being removed"))
-            .advise(format!("wait for it: kubectl wait --for=delete namespace/{name}")),
+        .suggest("see what holds it", ["get", "namespace", name, "-o", "yaml"]),
+        (true, false, _) => Finding::failed(format!("{name} is being removed")).suggest(
+            "wait for it",
+            ["wait", "--for=delete", &format!("namespace/{name}")],
+        ),
         (false, false, _) if !given => {
             Finding::failed(format!("{name} exists and was not made by this tool")).advise(format!(
                 "to use it as it is: -n {name}; it will stay, with everything in it"
             ))
         }
-        (_, ours, Some(taken)) => Finding::failed(format!(
-            "{} exists in namespace {name} and a run needs the name",
-            taken.reference()
-        ))
-        .advise(if ours || taken.is_ours() {
-            format!("kubectl defender-sim cleanup -n {name}")
-        } else {
-            "use another namespace: -n NAMESPACE".to_owned()
-        }),
+        (_, ours, Some(taken)) => {
+            let finding = Finding::failed(format!(
+                "{} exists in namespace {name} and a run needs the name",
+                taken.reference()
+            ));
+            if ours || taken.is_ours() {
+                finding.suggest("", ["defender-sim", "cleanup", "-n", name])
+            } else {
+                finding.advise("use another namespace: -n NAMESPACE")
+            }
+        }
         (_, true, None) => Finding::ok(format!("{name} exists, made by this tool")),
         (_, false, None) => Finding::ok(format!(
             "{name} exists, not made by this tool; a run uses it and leaves it"
@@ -93,7 +97,7 @@ mod tests {
             let space = space.map(|(ours, terminating)| found(Kind::Namespace, ours, terminating));
             let taken = taken.map(pod);
             let finding = judge("n", space.as_ref(), given, taken.as_ref());
-            let text = format!("{} {}", finding.seen, finding.advice.clone().unwrap_or_default());
+            let text = finding.text();
             assert_eq!(finding.status, status, "{finding:?}");
             assert!(text.contains(said), "{said:?} in {finding:?}");
         }

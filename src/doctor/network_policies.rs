@@ -67,9 +67,10 @@ fn judge(plan: &Plan, policies: &[NetworkPolicy], groups: Option<&[String]>) -> 
             "where the network keeps to them, they cut {}{unseen}",
             cut.join(", ")
         ))
-        .advise(format!(
-            "allow it for pods with the label app.kubernetes.io/part-of=mdc-simulation; see: kubectl get networkpolicies -n {name} -o yaml"
-        )),
+        .suggest(
+            "allow it for pods with the label app.kubernetes.io/part-of=mdc-simulation; see",
+            ["get", "networkpolicies", "-n", name, "-o", "yaml"],
+        ),
     }
 }
 

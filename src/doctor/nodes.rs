@@ -83,16 +83,17 @@ impl Refusal {
         matches!(self, Refusal::Cordoned | Refusal::NotReady | Refusal::Taint(_))
     }
 
-    /// What to do about it on `node`.
-    fn advice(&self, node: &str) -> String {
+    /// What to do about it on `node`, and the words of a kubectl command for that.
+    fn advice<'a>(&self, node: &'a str) -> (String, Vec<&'a str>) {
         match self {
-            Refusal::Taint(taint) => format!("to let the pods there: --toleration={taint}"),
-            Refusal::Selector => "compare with: kubectl get nodes --show-labels".to_owned(),
-            Refusal::Cordoned => format!("kubectl uncordon {node}"),
-            Refusal::NotReady => format!("kubectl describe node {node}"),
-            Refusal::NotLinux | Refusal::Architecture => {
-                "add a Linux node of one of these architectures".to_owned()
-            }
+            Refusal::Taint(taint) => (format!("to let the pods there: --toleration={taint}"), vec![]),
+            Refusal::Selector => ("compare with".to_owned(), vec!["get", "nodes", "--show-labels"]),
+            Refusal::Cordoned => (String::new(), vec!["uncordon", node]),
+            Refusal::NotReady => (String::new(), vec!["describe", "node", node]),
+            Refusal::NotLinux | Refusal::Architecture => (
+                "add a Linux node of one of these architectures".to_owned(),
+                vec![],
+            ),
         }
     }
 }
@@ -148,10 +149,8 @@ fn judge(nodes: &[Node]) -> Finding {
         return Finding::not_told("there is no node").advise(format!("add a Linux node; {ON_DEMAND}"));
     };
     let node = nodes.iter().find(|node| node.refusal.as_ref() == Some(*refusal));
-    let (seen, advice) = (
-        format!("none of {all} takes the pods: {refused}"),
-        refusal.advice(node.map_or("NODE", |node| &node.name)),
-    );
+    let seen = format!("none of {all} takes the pods: {refused}");
+    let (advice, command) = refusal.advice(node.map_or("NODE", |node| &node.name));
     // Linux nodes that are only for others leave open whether an autoscaler has some that are not.
     let mut linux = refusals
         .keys()
@@ -159,9 +158,9 @@ fn judge(nodes: &[Node]) -> Finding {
         .peekable();
     let for_others = |refusal: &&Refusal| matches!(refusal, Refusal::Taint(_) | Refusal::Selector);
     if linux.peek().is_some() && linux.all(for_others) {
-        return Finding::not_told(seen).advise(format!("{ON_DEMAND}; else: {advice}"));
+        return Finding::not_told(seen).suggest(format!("{ON_DEMAND}; else: {advice}"), command);
     }
-    Finding::failed(seen).advise(advice)
+    Finding::failed(seen).suggest(advice, command)
 }
 
 #[cfg(test)]
@@ -305,7 +304,7 @@ mod tests {
             let nodes: Vec<Node> = refusals.into_iter().map(of).collect();
             let finding = judge(&nodes);
             assert_eq!(finding.status, status, "{finding:?}");
-            let text = format!("{} {}", finding.seen, finding.advice.unwrap_or_default());
+            let text = finding.text();
             assert!(text.starts_with(said), "{text}");
         }
     }

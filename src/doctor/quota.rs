@@ -41,9 +41,8 @@ fn judge(plan: &Plan, quotas: &[ResourceQuota], ranges: &[LimitRange]) -> Findin
     against.extend(ranges.iter().flat_map(|range| outside(range, &pods)));
     let name = &plan.namespace.name;
     match (against.is_empty(), quotas.len(), ranges.len()) {
-        (false, ..) => Finding::failed(some(&against)).advise(format!(
-            "make room, or see: kubectl describe quota,limits -n {name}"
-        )),
+        (false, ..) => Finding::failed(some(&against))
+            .suggest("make room, or see", ["describe", "quota,limits", "-n", name]),
         (_, 0, 0) => Finding::ok(format!("none in namespace {name}")),
         (_, quotas, ranges) => Finding::ok(format!(
             "room for a run ({}, {})",

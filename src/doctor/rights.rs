@@ -2,30 +2,36 @@
 
 use super::look::Look;
 use super::{Checked, Finding};
-use crate::manifest::{RIGHTS, rights};
+use crate::engine;
+use crate::manifest::rights::{self, NamespaceUse};
 use crate::words::counted;
 
 pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;
-    let (mut missing, may_make) = futures::try_join!(
-        look.cluster.missing_rights(name, &RIGHTS),
-        look.cluster.missing_rights(name, &rights::MAKE_NAMESPACE)
-    )?;
-    // Where it cannot be seen whether the namespace is there, it is taken to be: its check says so.
-    if look.namespace().await.is_ok_and(|found| found.is_none()) {
-        missing.extend(may_make);
-    }
+    let every = rights::of_run(NamespaceUse::Create);
+    let missing = look.cluster.missing_rights(name, &every).await?;
+    // Where it cannot be seen whether the namespace exists, its own check reports why.
+    let namespace_use = engine::namespace_use(&look.namespace().await, look.plan.namespace.given);
+    let missing = engine::needed(&missing, namespace_use);
     Ok(match missing.first() {
-        None => Finding::ok(format!("all {} in namespace {name}", RIGHTS.len())),
-        Some(first) => Finding::failed(format!(
-            "{} missing in namespace {name}: {}",
-            counted(missing.len(), "right"),
-            rights::told(&missing)
-        ))
-        .advise(format!(
-            "ask for them, or name a namespace where you have them with -n; check with: kubectl auth can-i {} {} -n {name}",
-            first.verb,
-            first.resource()
+        None => Finding::ok(format!(
+            "all {} in namespace {name}",
+            rights::of_run(namespace_use).len()
         )),
+        Some(first) => {
+            let user = look.user().await.ok().flatten();
+            Finding::failed(format!(
+                "{} missing in namespace {name}: {}",
+                counted(missing.len(), "right"),
+                rights::grouped(&missing)
+            ))
+            .advise(engine::hint_grant(
+                first,
+                namespace_use,
+                name,
+                user,
+                look.cluster.kubectl(),
+            ))
+        }
     })
 }

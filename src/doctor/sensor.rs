@@ -15,7 +15,7 @@ fn judge(facts: &SensorFacts) -> Finding {
         [] => Finding::failed("none: no DaemonSet has its name or one of its images")
             .advise("turn it on in Defender for Containers, or install its Helm chart; only alerts from the audit log come without it"),
         [Flavour::Other] => Finding::warning(seen)
-            .advise("what it can detect is not known; see: kubectl get daemonsets -A -o wide"),
+            .suggest("what it can detect is not known; see", ["get", "daemonsets", "-A", "-o", "wide"]),
         [_] => Finding::ok(seen),
         [..] => Finding::warning(format!("several: {seen}"))
             .advise("both watch the same nodes; remove the one that is not wanted"),

@@ -27,8 +27,10 @@ fn judge(pods: &[Pods], seen: Result<(&[Node], BTreeSet<String>), ClusterError>)
     let (ready, desired) = (total(|pods| pods.ready), total(|pods| pods.desired));
     let numbers = format!("{ready} of {desired} pods ready");
     if ready == 0 {
-        return Finding::failed(numbers)
-            .advise("see what keeps them: kubectl get pods -A -o wide, and look for microsoft-defender");
+        return Finding::failed(numbers).suggest(
+            "look for microsoft-defender in",
+            ["get", "pods", "-A", "-o", "wide"],
+        );
     }
     let (nodes, watched) = match seen {
         Ok(seen) => seen,

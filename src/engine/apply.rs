@@ -26,9 +26,10 @@ pub(super) async fn apply(
     events: &Events,
 ) -> Result<Anchored, Halt> {
     let namespace = &plan.namespace.name;
+    let complete = |halt: Halt| halt.complete(cluster.kubectl());
     if prepared.make_namespace {
         let (space, _) = cluster.create(&manifests.namespace, namespace).await?;
-        created(&manifests.namespace, &space, None, ledger, events)?;
+        created(&manifests.namespace, &space, None, ledger, events).map_err(complete)?;
     }
     let sent = Timestamp::now();
     let (anchor, answer) = match cluster.create(&manifests.anchor, namespace).await {
@@ -44,8 +45,8 @@ pub(super) async fn apply(
         Err(error) => return Err(error.into()),
     };
     let clock_offset = clock_offset(sent, Timestamp::now(), anchor.created);
-    created(&manifests.anchor, &anchor, None, ledger, events)?;
-    clock(&manifests.anchor, &answer)?;
+    created(&manifests.anchor, &anchor, None, ledger, events).map_err(complete)?;
+    clock(&manifests.anchor, &answer).map_err(complete)?;
     for batch in [&manifests.supporting, &manifests.pods] {
         if stop.requested() {
             return Err(Halt::Stopped);
@@ -55,7 +56,7 @@ pub(super) async fn apply(
             .map(|manifest| manifest.clone().owned_by_anchor(&anchor.uid));
         let applied = owned.map(async |manifest| {
             let object = cluster.apply(&manifest, namespace).await?;
-            created(&manifest, &object, Some(&anchor.uid), ledger, events)
+            created(&manifest, &object, Some(&anchor.uid), ledger, events).map_err(complete)
         });
         // To the end also after an error: an object whose creation is not waited for could not be deleted.
         let results = futures::future::join_all(applied).await;

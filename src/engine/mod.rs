@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use crate::cluster::{Cluster, ClusterError};
 use crate::exit::Exit;
 use crate::guard::Label;
+use crate::kubectl::Kubectl;
 use crate::manifest::{self, ANCHOR, ATTACKER, Kind, Manifest, VICTIM};
 use crate::plan::Plan;
 use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, StepResult};
@@ -37,7 +38,7 @@ use ledger::Ledger;
 
 pub use admit::{admit, admit_all};
 pub use cleanup::{LeftRun, Standing, find_runs, remove_run};
-pub(crate) use prepare::{active, taken};
+pub(crate) use prepare::{active, hint_grant, namespace_use, needed, taken};
 pub use stop::Stop;
 
 /// What happens during a run, for whoever shows it. Steps are named `<scenario>.<step>`, objects
@@ -130,6 +131,19 @@ impl Events {
 enum Halt {
     Problem(Problem),
     Stopped,
+}
+
+impl Halt {
+    /// With the connection flags added to the command that ends the hint.
+    fn complete(self, kubectl: &Kubectl) -> Self {
+        match self {
+            Halt::Problem(problem) => Halt::Problem(Problem {
+                hint: problem.hint.map(|hint| kubectl.complete(&hint)),
+                ..problem
+            }),
+            Halt::Stopped => Halt::Stopped,
+        }
+    }
 }
 
 impl From<ClusterError> for Halt {

@@ -6,7 +6,9 @@ use super::{Event, Events, Halt, Stop};
 use crate::cluster::{Cluster, ClusterError, Found};
 use crate::exit::Exit;
 use crate::guard::Label;
-use crate::manifest::{ANCHOR, ATTACKER, Kind, RIGHTS, Record, Right, VICTIM, rights};
+use crate::kubectl::Kubectl;
+use crate::manifest::rights::{self, NamespaceUse, Subject};
+use crate::manifest::{ANCHOR, ATTACKER, Kind, Record, Right, VICTIM};
 use crate::plan::Plan;
 use crate::result::{ClusterInfo, Problem};
 use crate::untrusted;
@@ -45,13 +47,22 @@ pub(super) async fn look(
     events.send(Event::Waiting("the cluster to answer".into()));
     let name = &plan.namespace.name;
     info.version = Some(cluster.version().await?);
+    let every = rights::of_run(NamespaceUse::Create);
     let (user, missing, mut labels) =
-        tokio::try_join!(cluster.whoami(), cluster.missing_rights(name, &RIGHTS), async {
+        tokio::try_join!(cluster.whoami(), cluster.missing_rights(name, &every), async {
             Ok(cluster.node_labels().await)
         })?;
     info.user = user;
-    may(&missing, name)?;
-    let mut namespace = cluster.get(Kind::Namespace, name, name).await?;
+    let kubectl = cluster.kubectl();
+    let readable = !missing.contains(&rights::GET_NAMESPACE);
+    let mut namespace = if readable {
+        cluster.get(Kind::Namespace, name, name).await?
+    } else {
+        None
+    };
+    let found = if readable { Ok(namespace.as_ref()) } else { Err(()) };
+    let namespace_use = namespace_use(&found, plan.namespace.given);
+    check_rights(&missing, namespace_use, name, info.user.as_deref(), kubectl)?;
     if let Some(going) = namespace.take_if(|found| found.terminating && found.is_ours()) {
         events.send(Event::Waiting(format!(
             "namespace {name} of an earlier run to be gone"
@@ -61,31 +72,25 @@ pub(super) async fn look(
             Err(_) => {
                 return refuse(
                     format!("namespace {name} is still being deleted"),
-                    format!("see what holds it: kubectl get namespace {name} -o yaml"),
+                    format!(
+                        "see what holds it: {}",
+                        kubectl.command(["get", "namespace", name, "-o", "yaml"])
+                    ),
                 );
             }
         }
     }
     match namespace {
-        None => {
-            let missing = cluster.missing_rights(name, &rights::MAKE_NAMESPACE).await?;
-            if let Some(first) = missing.first() {
-                return refuse(
-                    format!(
-                        "namespace {name} does not exist and you may not {} it",
-                        first.verb
-                    ),
-                    "name a namespace you may use with -n NAMESPACE".to_owned(),
-                );
-            }
-            Ok(Prepared {
-                make_namespace: true,
-                labels,
-            })
-        }
+        None => Ok(Prepared {
+            make_namespace: true,
+            labels,
+        }),
         Some(found) if found.terminating => refuse(
             format!("namespace {name} is being removed"),
-            format!("wait for it: kubectl wait --for=delete namespace/{name}"),
+            format!(
+                "wait for it: {}",
+                kubectl.command(["wait", "--for=delete", &format!("namespace/{name}")])
+            ),
         ),
         Some(found) if !found.is_ours() && !plan.namespace.given => refuse(
             format!("namespace {name} exists and was not made by this tool; nothing in it was touched"),
@@ -116,31 +121,86 @@ fn refuse<T>(message: String, hint: String) -> Result<T, Halt> {
     }))
 }
 
-/// Says which rights are missing; a pipeline wants all of them at once.
-fn may(missing: &[Right], namespace: &str) -> Result<(), Halt> {
+/// What a run does with its namespace, by what was found of it. One that cannot be read is taken to exist if the user
+/// named it.
+pub(crate) fn namespace_use<E>(found: &Result<Option<&Found>, E>, given: bool) -> NamespaceUse {
+    match found {
+        Err(_) if given => NamespaceUse::Keep,
+        Err(_) | Ok(None) => NamespaceUse::Create,
+        // By the time of the run it is gone.
+        Ok(Some(found)) if found.is_ours() && found.terminating => NamespaceUse::Create,
+        Ok(Some(found)) if found.is_ours() => NamespaceUse::Delete,
+        Ok(Some(_)) => NamespaceUse::Keep,
+    }
+}
+
+/// Refuses with every right that is missing: a pipeline wants all of them at once.
+fn check_rights(
+    missing: &[Right],
+    namespace_use: NamespaceUse,
+    namespace: &str,
+    user: Option<&str>,
+    kubectl: &Kubectl,
+) -> Result<(), Halt> {
+    let missing = needed(missing, namespace_use);
     let Some(first) = missing.first() else {
         return Ok(());
     };
     refuse(
         format!(
-            "missing rights in namespace {namespace}: {}",
-            rights::told(missing)
+            "missing rights for a run in namespace {namespace}: {}",
+            rights::grouped(&missing)
         ),
-        format!(
-            "ask for them; check with: kubectl auth can-i {} {} -n {namespace}",
-            first.verb,
-            first.resource()
-        ),
+        hint_grant(first, namespace_use, namespace, user, kubectl),
+    )
+}
+
+/// Of `missing`, the rights that a run needs.
+pub(crate) fn needed(missing: &[Right], namespace_use: NamespaceUse) -> Vec<Right> {
+    let rights = rights::of_run(namespace_use).into_iter();
+    rights.filter(|right| missing.contains(right)).collect()
+}
+
+/// How the rights of a run are granted, and how one of them is checked.
+pub(crate) fn hint_grant(
+    missing: &Right,
+    namespace_use: NamespaceUse,
+    namespace: &str,
+    user: Option<&str>,
+    kubectl: &Kubectl,
+) -> String {
+    let subject = user.map(|user| Subject::User(user.to_owned()).to_string());
+    let mut rights = vec!["defender-sim", "rights", "-n", namespace];
+    if namespace_use == NamespaceUse::Keep {
+        rights.push("--namespace-scoped");
+    }
+    rights.extend(["--subject", subject.as_deref().unwrap_or("user:NAME")]);
+    format!(
+        "an administrator grants them: {} | {}; check: {}",
+        Kubectl::default().command(rights),
+        kubectl.without_identity().command(["apply", "-f", "-"]),
+        kubectl.command([
+            "auth",
+            "can-i",
+            missing.verb,
+            &missing.qualified(),
+            "-n",
+            namespace
+        ])
     )
 }
 
 /// Whether the names this run needs are free.
 async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
+    let cleanup = || {
+        let words = ["defender-sim", "cleanup", "-n", namespace];
+        cluster.kubectl().command(words)
+    };
     let anchor = cluster.get(Kind::Job, namespace, ANCHOR).await?;
     if let Some(anchor) = anchor {
         return refuse(
             active(&anchor, namespace),
-            format!("wait for it, or remove it: kubectl defender-sim cleanup -n {namespace}"),
+            format!("wait for it, or remove it: {}", cleanup()),
         );
     }
     match taken(cluster, namespace).await? {
@@ -151,7 +211,7 @@ async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
                 found.reference()
             ),
             if found.is_ours() {
-                format!("kubectl defender-sim cleanup -n {namespace}")
+                cleanup()
             } else {
                 "use another namespace: -n NAMESPACE".into()
             },

@@ -126,7 +126,7 @@ async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Halt> {
             if let State::Hopeless(reason) = state {
                 let message = format!("pod/{name} cannot become ready: {reason}");
                 let details = warnings(cluster, namespace, &uid(name)).await;
-                return Err(problem(message, details, Exit::NotStarted));
+                return Err(problem(message, details, Exit::NotStarted).complete(cluster.kubectl()));
             }
         }
         // The attacker goes where the victim is, so only the victim's trouble tells anything at first.
@@ -156,7 +156,7 @@ async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Halt> {
                     } else if now >= stuck.until || says(NO_NODE_COMES) {
                         let details = warnings(cluster, namespace, &uid(name)).await;
                         let message = format!("pod/{name} cannot be scheduled: {reason}");
-                        return Err(problem(message, details, Exit::NotStarted));
+                        return Err(problem(message, details, Exit::NotStarted).complete(cluster.kubectl()));
                     }
                 }
             }
@@ -172,7 +172,8 @@ async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Halt> {
             } else {
                 shown
             };
-            return Err(problem(timed_out(plan, &what), details, Exit::NotStarted));
+            let problem = problem(timed_out(plan, &what), details, Exit::NotStarted);
+            return Err(problem.complete(cluster.kubectl()));
         }
     }
 }
@@ -230,10 +231,12 @@ fn hint(message: &str) -> String {
             (true, false) => "--toleration lets the pods onto tainted nodes",
             _ => "--node-selector chooses other nodes",
         };
-        return format!("{flags}; the reason for each node: kubectl defender-sim doctor with the same flags");
+        return format!(
+            "{flags}; the reason for each node, with the same flags: kubectl defender-sim doctor"
+        );
     }
     if message.contains("which has not started it") || message.contains(" is not Ready") {
-        return "kubectl get nodes; --node-selector chooses other nodes, --timeout allows more time"
+        return "--node-selector chooses other nodes, --timeout allows more time; see: kubectl get nodes"
             .to_owned();
     }
     "see the reason above; --victim-image, --attacker-image and --timeout change what is waited for"

@@ -37,7 +37,7 @@ use crate::scenario::payload;
 
 pub use kind::Kind;
 pub use ownership::{is_ours, is_run_name, run_of};
-pub use rights::{RIGHTS, Right};
+pub use rights::Right;
 
 /// Label that names this tool. Platform policies rewrite it, so nothing is selected by it: see [`is_ours`].
 pub const OWNER_LABEL: &str = "app.kubernetes.io/managed-by";

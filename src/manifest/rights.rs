@@ -1,92 +1,507 @@
-//! What a run has to be allowed to do in its namespace. Checked before anything is made, and the source of
-//! the documented role.
+//! The rights that a run needs, derived from the kinds that it creates and the calls made for each. A run checks
+//! them before it creates anything, `doctor` reports them, and `kubectl defender-sim rights` prints them as a role.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
-use super::Kind;
+use k8s_openapi::Resource;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::rbac::v1 as rbac;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde_json::Value;
 
-/// One verb on one kind of object.
+use super::{Kind, OWNER};
+use crate::plan::DEFAULT_NAMESPACE;
+
+/// Name of the printed role and of its binding.
+pub const ROLE: &str = "kubectl-defender-sim-run";
+/// Name of the subject in a printed binding for which none was given.
+pub const PLACEHOLDER: &str = "REPLACE-ME";
+
+const NAMESPACES: &str = <core::Namespace as Resource>::URL_PATH_SEGMENT;
+const QUOTAS: &str = <core::ResourceQuota as Resource>::URL_PATH_SEGMENT;
+const EVENTS: &str = <core::Event as Resource>::URL_PATH_SEGMENT;
+const NODES: &str = <core::Node as Resource>::URL_PATH_SEGMENT;
+
+/// One verb on one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Right {
     /// As RBAC has it: `create`, `patch`, ...
     pub verb: &'static str,
-    /// On what.
-    pub kind: Kind,
+    /// The API group; empty for the core group.
+    pub group: &'static str,
+    /// The plural that stands in URLs.
+    pub resource: &'static str,
     /// `log`, or empty for the object itself.
     pub subresource: &'static str,
 }
 
 impl Right {
-    /// What it is about, as `kubectl auth can-i` takes it: `pods`, `pods/log`.
-    pub fn resource(&self) -> String {
+    const fn core(verb: &'static str, resource: &'static str) -> Self {
+        Self {
+            verb,
+            group: "",
+            resource,
+            subresource: "",
+        }
+    }
+
+    fn on(kind: Kind, verb: &'static str) -> Self {
+        Self {
+            group: kind.group(),
+            ..Self::core(verb, kind.plural())
+        }
+    }
+
+    /// Whether the right is on namespaces, which are in no namespace.
+    pub fn is_on_namespaces(&self) -> bool {
+        self.group.is_empty() && self.resource == NAMESPACES
+    }
+
+    /// The resource as rules of RBAC have it: `pods`, `pods/log`.
+    fn in_rule(&self) -> String {
         match self.subresource {
-            "" => self.kind.plural().to_owned(),
-            subresource => format!("{}/{subresource}", self.kind.plural()),
+            "" => self.resource.to_owned(),
+            subresource => format!("{}/{subresource}", self.resource),
+        }
+    }
+
+    /// The resource as `kubectl auth can-i` takes it, with its group: `pods/log`, `jobs.batch`.
+    pub fn qualified(&self) -> String {
+        match self.group {
+            "" => self.in_rule(),
+            group => format!("{}.{group}", self.in_rule()),
         }
     }
 }
 
-/// Rights as a text, by resource: `configmaps (create, patch), pods/log (get)`.
-pub fn told(rights: &[Right]) -> String {
-    let mut verbs: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for right in rights {
-        verbs.entry(right.resource()).or_default().push(right.verb);
+/// What a run does with its namespace, which decides what rights it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamespaceUse {
+    /// Creates it and deletes it.
+    Create,
+    /// Uses one that an earlier run left, and deletes it.
+    Delete,
+    /// Uses one that this tool did not create, and keeps it.
+    Keep,
+}
+
+/// The right to look at the namespace, without which nothing else can be decided.
+pub const GET_NAMESPACE: Right = Right::core("get", NAMESPACES);
+
+/// Rights that a run can do without. What is missing then, in words, is beside each.
+pub const OPTIONAL: [(Right, &str); 3] = [
+    (Right::core("list", EVENTS), "why a pod does not become ready"),
+    (
+        Right::core("list", NODES),
+        "labels of nodes that look like production",
+    ),
+    (Right::core("get", NODES), "why a pod's node went away"),
+];
+
+/// The verbs that are called on objects of a kind which a run creates in its namespace.
+fn verbs(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Pod => &["get", "list", "watch", "create", "patch", "delete"],
+        // Server-side apply that creates an object takes both `patch` and `create`. The anchor is created without
+        // apply, since its name is the lock, and patched with the record of what was created.
+        _ => &["get", "list", "create", "patch", "delete"],
     }
-    let list: Vec<String> = verbs
+}
+
+/// Every right that a run needs.
+pub fn of_run(namespace: NamespaceUse) -> Vec<Right> {
+    let mut rights: Vec<Right> = Kind::NAMESPACED
+        .into_iter()
+        .flat_map(|kind| verbs(kind).iter().map(move |verb| Right::on(kind, verb)))
+        .collect();
+    rights.push(Right {
+        subresource: "log",
+        ..Right::on(Kind::Pod, "get")
+    });
+    rights.push(GET_NAMESPACE);
+    if namespace == NamespaceUse::Create {
+        rights.push(Right::core("create", NAMESPACES));
+    }
+    if namespace != NamespaceUse::Keep {
+        rights.push(Right::core("delete", NAMESPACES));
+        // A quota counts objects of kinds that may not be listed, before the namespace is deleted. Quotas are listed,
+        // since it would count itself.
+        rights.extend(["get", "list", "create", "delete"].map(|verb| Right::core(verb, QUOTAS)));
+    }
+    rights
+}
+
+/// Rights by resource: `configmaps (get, list), pods/log (get)`.
+pub fn grouped(rights: &[Right]) -> String {
+    let list: Vec<String> = by_resource(rights)
         .iter()
         .map(|(resource, verbs)| format!("{resource} ({})", verbs.join(", ")))
         .collect();
     list.join(", ")
 }
 
-const fn right(verb: &'static str, kind: Kind, subresource: &'static str) -> Right {
-    Right {
-        verb,
-        kind,
-        subresource,
+/// The verbs on each resource, by its qualified name.
+pub fn by_resource(rights: &[Right]) -> BTreeMap<String, Vec<&'static str>> {
+    let mut verbs: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for right in rights {
+        verbs.entry(right.qualified()).or_default().push(right.verb);
+    }
+    verbs
+}
+
+/// An identity that a role is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// By the name that the API server authenticates.
+    User(String),
+    /// Every user of this group.
+    Group(String),
+    /// The service account of a namespace, by both names.
+    ServiceAccount(String, String),
+}
+
+impl FromStr for Subject {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, name) = text.split_once(':').unwrap_or_default();
+        let name = Some(name).filter(|name| !name.is_empty());
+        match (kind, name) {
+            ("user", Some(name)) => Ok(Self::User(name.to_owned())),
+            ("group", Some(name)) => Ok(Self::Group(name.to_owned())),
+            ("serviceaccount", Some(name)) => match name.split_once(':') {
+                Some((namespace, name))
+                    if !namespace.is_empty() && !name.is_empty() && !name.contains(':') =>
+                {
+                    Ok(Self::ServiceAccount(namespace.to_owned(), name.to_owned()))
+                }
+                _ => Err("expected serviceaccount:NAMESPACE:NAME".to_owned()),
+            },
+            _ => Err("expected user:NAME, group:NAME or serviceaccount:NAMESPACE:NAME".to_owned()),
+        }
     }
 }
 
-/// What a run needs besides, where its namespace does not exist yet: it is made, and removed afterwards.
-pub const MAKE_NAMESPACE: [Right; 2] = [
-    right("create", Kind::Namespace, ""),
-    right("delete", Kind::Namespace, ""),
-];
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "user:{name}"),
+            Self::Group(name) => write!(f, "group:{name}"),
+            Self::ServiceAccount(namespace, name) => write!(f, "serviceaccount:{namespace}:{name}"),
+        }
+    }
+}
 
-/// Everything a run needs in its namespace. Server-side apply that makes an object takes both `patch` and
-/// `create`; the Job is made by `create` alone, since its name is the lock.
-pub const RIGHTS: [Right; 33] = [
-    right("create", Kind::Job, ""),
-    right("list", Kind::Job, ""),
-    right("delete", Kind::Job, ""),
-    right("get", Kind::Job, ""),
-    right("create", Kind::ServiceAccount, ""),
-    right("patch", Kind::ServiceAccount, ""),
-    right("list", Kind::ServiceAccount, ""),
-    right("delete", Kind::ServiceAccount, ""),
-    right("create", Kind::ConfigMap, ""),
-    right("patch", Kind::ConfigMap, ""),
-    right("list", Kind::ConfigMap, ""),
-    right("delete", Kind::ConfigMap, ""),
-    right("create", Kind::Secret, ""),
-    right("patch", Kind::Secret, ""),
-    right("list", Kind::Secret, ""),
-    right("delete", Kind::Secret, ""),
-    right("create", Kind::NetworkPolicy, ""),
-    right("patch", Kind::NetworkPolicy, ""),
-    right("list", Kind::NetworkPolicy, ""),
-    right("delete", Kind::NetworkPolicy, ""),
-    right("create", Kind::Service, ""),
-    right("patch", Kind::Service, ""),
-    right("list", Kind::Service, ""),
-    right("get", Kind::Service, ""),
-    right("delete", Kind::Service, ""),
-    right("create", Kind::Pod, ""),
-    right("patch", Kind::Pod, ""),
-    right("list", Kind::Pod, ""),
-    right("get", Kind::Pod, ""),
-    right("watch", Kind::Pod, ""),
-    right("delete", Kind::Pod, ""),
-    right("get", Kind::Pod, "log"),
-    right("get", Kind::Namespace, ""),
-];
+impl Subject {
+    fn in_binding(&self) -> rbac::Subject {
+        let group = || Some(<rbac::Role as Resource>::GROUP.to_owned());
+        let subject = |kind: &str, name: &str| rbac::Subject {
+            api_group: group(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            namespace: None,
+        };
+        match self {
+            Self::User(name) => subject("User", name),
+            Self::Group(name) => subject("Group", name),
+            Self::ServiceAccount(namespace, name) => rbac::Subject {
+                api_group: None,
+                namespace: Some(namespace.clone()),
+                ..subject("ServiceAccount", name)
+            },
+        }
+    }
+}
+
+/// Where a role counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everywhere, for runs that create this namespace.
+    Cluster(String),
+    /// In this namespace, which exists and stays.
+    Namespace(String),
+}
+
+impl Scope {
+    /// What is done with the namespace.
+    pub fn namespace_use(&self) -> NamespaceUse {
+        match self {
+            Self::Cluster(_) => NamespaceUse::Create,
+            Self::Namespace(_) => NamespaceUse::Keep,
+        }
+    }
+
+    /// The namespace of the run.
+    pub fn namespace(&self) -> &str {
+        match self {
+            Self::Cluster(namespace) | Self::Namespace(namespace) => namespace,
+        }
+    }
+
+    /// The rights of [`OPTIONAL`] that a role of this scope can grant: nodes are in no namespace.
+    pub fn optional(&self) -> impl Iterator<Item = (Right, &'static str)> {
+        let everywhere = matches!(self, Self::Cluster(_));
+        OPTIONAL
+            .into_iter()
+            .filter(move |(right, _)| everywhere || right.resource != NODES)
+    }
+}
+
+/// A role that allows a run and nothing else, and a binding of it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    api_version: &'static str,
+    kind: &'static str,
+    /// The role, then the binding.
+    pub items: [Value; 2],
+}
+
+impl Grant {
+    /// Grants `subjects` what a run needs in `scope`; a placeholder if there are none.
+    pub fn new(scope: &Scope, subjects: &[Subject]) -> Self {
+        let rules = rules(&of_run(scope.namespace_use()), scope);
+        let placeholder = [Subject::User(PLACEHOLDER.to_owned())];
+        let subjects = if subjects.is_empty() {
+            &placeholder
+        } else {
+            subjects
+        };
+        let subjects = Some(subjects.iter().map(Subject::in_binding).collect());
+        // Roles for several namespaces that runs create are beside each other.
+        let name = match scope {
+            Scope::Cluster(namespace) if namespace != DEFAULT_NAMESPACE => format!("{ROLE}-{namespace}"),
+            _ => ROLE.to_owned(),
+        };
+        let metadata = ObjectMeta {
+            name: Some(name.clone()),
+            namespace: match scope {
+                Scope::Cluster(_) => None,
+                Scope::Namespace(namespace) => Some(namespace.clone()),
+            },
+            // Not the label by which objects of runs are found.
+            labels: Some([("app.kubernetes.io/part-of".to_owned(), OWNER.to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        let role_ref = |kind: &str| rbac::RoleRef {
+            api_group: <rbac::Role as Resource>::GROUP.to_owned(),
+            kind: kind.to_owned(),
+            name: name.clone(),
+        };
+        let items = match scope {
+            Scope::Cluster(_) => [
+                value(&rbac::ClusterRole {
+                    metadata: metadata.clone(),
+                    rules: Some(rules),
+                    aggregation_rule: None,
+                }),
+                value(&rbac::ClusterRoleBinding {
+                    role_ref: role_ref("ClusterRole"),
+                    metadata,
+                    subjects,
+                }),
+            ],
+            Scope::Namespace(_) => [
+                value(&rbac::Role {
+                    metadata: metadata.clone(),
+                    rules: Some(rules),
+                }),
+                value(&rbac::RoleBinding {
+                    role_ref: role_ref("Role"),
+                    metadata,
+                    subjects,
+                }),
+            ],
+        };
+        Self {
+            api_version: "v1",
+            kind: "List",
+            items,
+        }
+    }
+}
+
+fn value(object: &impl Serialize) -> Value {
+    serde_json::to_value(object).expect("a role is always JSON")
+}
+
+/// The rules that grant exactly `rights`: resources of one group with the same verbs share a rule.
+pub fn rules(rights: &[Right], scope: &Scope) -> Vec<rbac::PolicyRule> {
+    let mut verbs: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
+    // A namespace can be named where it exists; the name of one that is created is not known to RBAC.
+    let named = |right: &Right| {
+        right.is_on_namespaces() && right.verb != "create" && matches!(scope, Scope::Cluster(_))
+    };
+    let (by_name, plain): (Vec<&Right>, Vec<&Right>) = rights.iter().partition(|right| named(right));
+    for right in plain {
+        let verbs = verbs.entry((right.group, right.in_rule())).or_default();
+        verbs.push(right.verb.to_owned());
+    }
+    let mut rules: Vec<rbac::PolicyRule> = vec![];
+    for ((group, resource), verbs) in verbs {
+        let alike = rules
+            .iter_mut()
+            .find(|rule| rule.verbs == verbs && rule.api_groups == Some(vec![group.to_owned()]));
+        match alike {
+            Some(rule) => rule.resources.get_or_insert_default().push(resource),
+            None => rules.push(rbac::PolicyRule {
+                api_groups: Some(vec![group.to_owned()]),
+                resources: Some(vec![resource]),
+                verbs,
+                ..rbac::PolicyRule::default()
+            }),
+        }
+    }
+    if !by_name.is_empty() {
+        rules.push(rbac::PolicyRule {
+            api_groups: Some(vec![String::new()]),
+            resources: Some(vec![NAMESPACES.to_owned()]),
+            resource_names: Some(vec![scope.namespace().to_owned()]),
+            verbs: by_name.iter().map(|right| right.verb.to_owned()).collect(),
+            ..rbac::PolicyRule::default()
+        });
+    }
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::manifest;
+    use crate::plan::tests::plan;
+
+    #[test]
+    fn kinds_that_a_run_creates_are_those_with_rights() {
+        let manifests = manifest::render(&plan(None), "someone");
+        let created: BTreeSet<String> = manifests
+            .all()
+            .map(|manifest| Right::on(manifest.kind, "create").qualified())
+            .collect();
+        let rights = of_run(NamespaceUse::Create);
+        let allowed = rights.iter().filter(|right| right.verb == "create");
+        // The quota is temporary, and no object of the run.
+        let allowed: BTreeSet<String> = allowed
+            .map(Right::qualified)
+            .filter(|resource| resource != QUOTAS)
+            .collect();
+        assert_eq!(created, allowed);
+    }
+
+    #[test]
+    fn rights_are_listed_once() {
+        let rights = of_run(NamespaceUse::Create);
+        for (i, right) in rights.iter().enumerate() {
+            assert!(!rights[..i].contains(right), "{right:?}");
+            assert!(
+                !OPTIONAL.iter().any(|(optional, _)| optional == right),
+                "{right:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn kept_namespace_needs_no_right_to_change_it() {
+        let count = |namespace| {
+            let rights = of_run(namespace);
+            let changes = rights
+                .iter()
+                .filter(|right| right.is_on_namespaces() && right.verb != "get");
+            changes.map(|right| right.verb).collect::<Vec<_>>()
+        };
+        assert_eq!(count(NamespaceUse::Create), ["create", "delete"]);
+        assert_eq!(count(NamespaceUse::Delete), ["delete"]);
+        assert_eq!(count(NamespaceUse::Keep), [""; 0]);
+    }
+
+    /// The rights that rules grant, as (group, resource, verb), each once.
+    fn granted(rules: &[rbac::PolicyRule]) -> Vec<(String, String, String)> {
+        let mut granted = vec![];
+        for rule in rules {
+            for group in rule.api_groups.iter().flatten() {
+                for resource in rule.resources.iter().flatten() {
+                    granted.extend(
+                        rule.verbs
+                            .iter()
+                            .map(|verb| (group.clone(), resource.clone(), verb.clone())),
+                    );
+                }
+            }
+        }
+        granted.sort();
+        granted
+    }
+
+    #[test]
+    fn rules_grant_exactly_the_rights() {
+        for scope in [Scope::Cluster("n".into()), Scope::Namespace("n".into())] {
+            let rights = of_run(scope.namespace_use());
+            let mut expected: Vec<_> = rights
+                .iter()
+                .map(|right| (right.group.to_owned(), right.in_rule(), right.verb.to_owned()))
+                .collect();
+            expected.sort();
+            let rules = rules(&rights, &scope);
+            assert_eq!(granted(&rules), expected);
+            for rule in &rules {
+                let on_namespaces = rule.resources == Some(vec![NAMESPACES.to_owned()]);
+                let named = on_namespaces && rule.verbs != ["create"] && matches!(scope, Scope::Cluster(_));
+                assert_eq!(
+                    rule.resource_names,
+                    named.then(|| vec!["n".to_owned()]),
+                    "{rule:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn subjects_are_read_as_they_are_printed() {
+        for text in ["user:bob", "user:a:b", "group:dev", "serviceaccount:ns:name"] {
+            assert_eq!(text.parse::<Subject>().unwrap().to_string(), text);
+        }
+        for wrong in [
+            "",
+            "bob",
+            "user:",
+            "serviceaccount:x",
+            "serviceaccount::x",
+            "serviceaccount:a:b:c",
+            "node:x",
+        ] {
+            assert!(wrong.parse::<Subject>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn binding_names_role_and_subjects() {
+        let account = Subject::ServiceAccount("ci".into(), "bot".into());
+        let grant = Grant::new(&Scope::Namespace("n".into()), &[account]);
+        let [role, binding] = &grant.items;
+        assert_eq!(
+            (&role["kind"], &binding["kind"]),
+            (&"Role".into(), &"RoleBinding".into())
+        );
+        assert_eq!(role["metadata"]["namespace"], "n");
+        assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+        let subject = serde_json::json!({ "kind": "ServiceAccount", "name": "bot", "namespace": "ci" });
+        assert_eq!(binding["subjects"], serde_json::json!([subject]));
+        assert!(
+            role["metadata"]["labels"]
+                .get(super::super::OWNER_LABEL)
+                .is_none()
+        );
+
+        let name = |namespace: &str| {
+            Grant::new(&Scope::Cluster(namespace.into()), &[]).items[0]["metadata"]["name"].clone()
+        };
+        assert_eq!(name(DEFAULT_NAMESPACE), ROLE);
+        assert_eq!(name("other"), "kubectl-defender-sim-run-other");
+        let grant = Grant::new(&Scope::Cluster("n".into()), &[]);
+        assert_eq!(grant.items[1]["subjects"][0]["name"], PLACEHOLDER);
+    }
+}

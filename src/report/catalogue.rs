@@ -6,6 +6,8 @@ use std::fmt::Write;
 use super::table::{self, fill, table};
 use super::{Width, yaml};
 use crate::defender::alerts::Alert;
+use crate::kubectl::Kubectl;
+use crate::manifest::rights::{self, Grant, Scope};
 use crate::manifest::{ATTACKER, GO, Manifests, VICTIM};
 use crate::plan::Plan;
 use crate::result::{Admission, PlanResult, PlannedObject, expectations};
@@ -207,17 +209,67 @@ pub(super) fn not_asked(objects: &[PlannedObject]) -> Vec<String> {
 }
 
 /// Ready for `kubectl apply -f -`, with what a client adds to them said in comments.
-pub(super) fn manifests(manifests: &Manifests, namespace: &str) -> String {
+pub(super) fn manifests(manifests: &Manifests, namespace: &str, kubectl: &Kubectl) -> String {
+    let go = format!("{GO}=yes");
+    let command = kubectl.command(["annotate", "pod", ATTACKER, &go, "-n", namespace]);
     let mut text = format!(
         "# The objects of a run. A run adds to each of them but the first two an owner reference to the Job,\n\
          # which makes Kubernetes remove them by the deadline; applied by hand they stay until deleted, and only\n\
          # the pods end. The attack begins with:\n\
-         #   kubectl annotate pod {ATTACKER} {GO}=yes -n {namespace}\n",
+         #   {command}\n",
     );
     for manifest in manifests.all() {
         let _ = write!(text, "---\n{}", yaml(&manifest.object));
     }
     text
+}
+
+/// Ready for `kubectl apply -f -`, with the optional rules as comments.
+pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
+    let namespace = scope.namespace();
+    let purpose = match scope {
+        Scope::Cluster(_) => format!("that creates namespace {namespace} and deletes it"),
+        Scope::Namespace(_) => format!("in namespace {namespace}, which exists and stays"),
+    };
+    let [role, binding] = grant.items.each_ref().map(yaml);
+    let mut text = format!("# The rights of a run {purpose}.\n---\n{role}");
+    for (right, reason) in scope.optional() {
+        let _ = writeln!(text, "# Optional: {reason}.");
+        // Without the key, which the role has: uncommented, the lines continue its list.
+        let rules = yaml(&BTreeMap::from([("rules", rights::rules(&[right], scope))]));
+        for line in rules.lines().skip(1) {
+            let _ = writeln!(text, "#{line}");
+        }
+    }
+    text + "---\n" + &binding
+}
+
+/// The rights of a run by resource.
+pub(super) fn rights(scope: &Scope, width: Width) -> String {
+    let needed = rights::by_resource(&rights::of_run(scope.namespace_use()));
+    let needed = needed
+        .into_iter()
+        .map(|(resource, verbs)| vec![resource, verbs.join(", "), "required".to_owned()]);
+    let optional = scope.optional().map(|(right, reason)| {
+        vec![
+            right.qualified(),
+            right.verb.to_owned(),
+            format!("optional: {reason}"),
+        ]
+    });
+    table(&["RESOURCE", "VERBS", "NEED"], needed.chain(optional), width)
+}
+
+/// A role or binding as kubectl names it: `role.rbac.authorization.k8s.io/NAME`.
+pub(super) fn reference(object: &serde_json::Value) -> String {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let group = text(&object["apiVersion"]);
+    let group = group.split('/').next().unwrap_or_default();
+    format!(
+        "{}.{group}/{}",
+        text(&object["kind"]).to_lowercase(),
+        text(&object["metadata"]["name"])
+    )
 }
 
 #[cfg(test)]

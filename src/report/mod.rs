@@ -22,7 +22,9 @@ use serde::Serialize;
 use crate::cli::config::Setting;
 use crate::cli::{Color, Detail, Format, Output};
 use crate::defender::alerts::Alert;
+use crate::kubectl::Kubectl;
 use crate::manifest;
+use crate::manifest::rights::{Grant, Scope, Subject};
 use crate::plan::Plan;
 use crate::result::{CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult};
 use crate::scenario::{Outcome, Scenario};
@@ -34,12 +36,13 @@ pub use progress::show_events;
 #[derive(Clone, Debug)]
 pub struct Report {
     output: Output,
+    kubectl: Kubectl,
 }
 
 impl Report {
-    /// Speaks as `output` says.
-    pub fn new(output: Output) -> Self {
-        Self { output }
+    /// Prints as `output` asks; hints repeat the connection flags of `kubectl`.
+    pub fn new(output: Output, kubectl: Kubectl) -> Self {
+        Self { output, kubectl }
     }
 
     fn choice(&self, terminal: bool) -> ColorChoice {
@@ -119,7 +122,7 @@ impl Report {
         }
         let unclean = result.cleanup.as_ref().is_some_and(|cleanup| !cleanup.is_clean());
         if unclean || result.kept_until.is_some() {
-            self.hint(&cleanup_of(&result.run, &result.namespace, &result.cluster));
+            self.hint(&self.cleanup_of(&result.run, &result.namespace, &result.cluster));
         }
     }
 
@@ -136,7 +139,7 @@ impl Report {
             .flatten();
         self.print(result, |_| table::cleanup(result), names.cloned());
         if let Some(run) = result.skipped.first() {
-            let command = cleanup_of(&run.run, &run.namespace, &result.cluster);
+            let command = self.cleanup_of(&run.run, &run.namespace, &result.cluster);
             self.hint(&format!("to remove it all the same: {command}"));
         }
         for problem in &result.cleanup.problems {
@@ -164,7 +167,11 @@ impl Report {
     pub fn plan(&self, result: &PlanResult, plan: &Plan) {
         if self.output.format == Format::Yaml {
             let manifests = manifest::render(plan, "whoever runs it");
-            self.data(&catalogue::manifests(&manifests, &result.namespace));
+            self.data(&catalogue::manifests(
+                &manifests,
+                &result.namespace,
+                &self.kubectl,
+            ));
         } else {
             let names = result.objects.iter().map(|object| object.name.clone());
             self.print(result, |width| catalogue::plan(result, plan, width), names);
@@ -199,6 +206,17 @@ impl Report {
     pub fn alerts(&self, alerts: &[Alert], scenarios: &[Scenario]) {
         let ids = alerts.iter().map(|alert| alert.id.clone());
         self.print(&alerts, |width| catalogue::alerts(alerts, scenarios, width), ids);
+    }
+
+    /// Prints the role that a run needs and its binding; as YAML, as `kubectl apply -f -` takes them.
+    pub fn rights(&self, scope: &Scope, subjects: &[Subject]) {
+        let grant = Grant::new(scope, subjects);
+        if self.output.format == Format::Yaml {
+            self.data(&catalogue::grant(&grant, scope));
+        } else {
+            let names = grant.items.iter().map(catalogue::reference);
+            self.print(&grant, |width| catalogue::rights(scope, width), names);
+        }
     }
 
     /// Prints the images of both pods.
@@ -239,6 +257,12 @@ impl Report {
         if let Some(hint) = &problem.hint {
             self.hint(hint);
         }
+    }
+
+    /// The command that removes a run, from whichever context.
+    pub fn cleanup_of(&self, run: &str, namespace: &str, cluster: &ClusterInfo) -> String {
+        let kubectl = self.kubectl.in_context(cluster.context.as_deref());
+        kubectl.command(["defender-sim", "cleanup", "--run", run, "-n", namespace])
     }
 
     fn hint(&self, hint: &str) {
@@ -282,24 +306,6 @@ fn outcome(outcome: Outcome) -> String {
     paint(outcome.as_str(), style)
 }
 
-/// The command that removes a run, from whichever context.
-pub fn cleanup_of(run: &str, namespace: &str, cluster: &ClusterInfo) -> String {
-    let context = cluster.context.as_ref();
-    let context = context.map(|context| format!(" --context {}", word(context)));
-    let context = context.unwrap_or_default();
-    format!("kubectl defender-sim cleanup --run {run} -n {namespace}{context}")
-}
-
-/// A word of a command line that is to be copied: quoted, where a shell would read something else.
-fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
 fn milliseconds(ms: Option<f64>) -> String {
     match ms {
         None => "-".to_owned(),
@@ -313,12 +319,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_reads_a_word_as_it_is_meant() {
-        let arn = "arn:aws:eks:eu-central-1:111122223333:cluster/a_b";
-        assert_eq!(word(arn), arn);
-        assert_eq!(word("admin@k8s"), "admin@k8s");
-        assert_eq!(word("my cluster"), "'my cluster'");
-        assert_eq!(word("a'b;c"), r"'a'\''b;c'");
-        assert_eq!(word(""), "''");
+    fn names_of_a_record_are_quoted() {
+        let cluster = ClusterInfo {
+            context: Some("my cluster".to_owned()),
+            ..ClusterInfo::default()
+        };
+        let kubectl = Kubectl::new([("context", Some("other".into())), ("as", Some("bob".into()))]);
+        let report = Report::new(Output::default(), kubectl);
+        assert_eq!(
+            report.cleanup_of("r", "x; touch /tmp/pwn #", &cluster),
+            "kubectl defender-sim cleanup --run r -n 'x; touch /tmp/pwn #' --context 'my cluster' --as bob"
+        );
     }
 }

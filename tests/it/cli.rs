@@ -128,6 +128,7 @@ fn every_command() -> Vec<Vec<&'static str>> {
                 "all",
                 "run",
                 "cleanup",
+                "rights",
                 "version",
                 "list",
                 "describe",
@@ -402,7 +403,7 @@ fn a_dry_run_says_everything_and_reaches_nobody() {
         &[&["crypto", "-n", "sim", "-o", "yaml"][..], &server].concat(),
         &[],
     ));
-    let go = "kubectl annotate pod mdc-simulation-attacker defender-sim/go=yes -n sim\n";
+    let go = "kubectl annotate pod mdc-simulation-attacker defender-sim/go=yes -n sim --server https://127.0.0.1:1\n";
     assert!(manifests.contains(go), "{manifests}");
     let named = stdout(&run(&[&["crypto", "-n", "sim"][..], &server].concat(), &[]));
     let stays = "The namespace is used as it is if it exists, and stays; else it is made, and\n   removed afterwards.";

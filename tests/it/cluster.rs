@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json as value};
 
 use crate::range::{
-    Finally, IMAGES, Running, Space, alone, assert_nothing_left, await_that, default_namespace, idle_pod,
-    image, kubectl, left_in, run_inside, shared, sim, state, text, try_kubectl,
+    Finally, IMAGES, Identity, Running, Space, alone, assert_nothing_left, await_that, default_namespace,
+    idle_pod, image, kubectl, left_in, run_inside, shared, sim, sim_as, state, text, try_kubectl,
 };
 
 #[test]
@@ -166,14 +166,10 @@ fn an_image_that_cannot_be_pulled_ends_the_wait() {
     let _shared = shared();
     let space = Space::named("no-image");
     let begun = Instant::now();
-    let ran = sim(&[
-        "recon",
-        "-n",
-        &space.0,
-        "--victim-image",
-        "ghcr.io/tests/none:latest",
-    ])
-    .assert(3);
+    let image = ["--victim-image", "ghcr.io/tests/none:latest"];
+    // Events are read with a right that a run can do without.
+    let arguments = [&["recon", "-n", &space.0], &image[..]].concat();
+    let ran = sim_as(Identity::Admin, &arguments).assert(3);
     assert!(ran.stderr.contains("ImagePullBackOff"), "{}", ran.stderr);
     assert!(
         ran.stderr.contains("Failed: "),
@@ -475,7 +471,7 @@ fn a_second_run_is_refused_in_the_same_namespace_and_works_in_another() {
         let ran = sim(&[&["recon", "-n", n][..], &operator].concat()).assert(3);
         assert!(
             ran.stderr
-                .contains(&format!("run {run} of admin holds namespace {n} until ")),
+                .contains(&format!("run {run} of operator holds namespace {n} until ")),
             "{}",
             ran.stderr
         );
@@ -665,7 +661,7 @@ fn without_rights_nothing_is_made() {
     let ran = sim(&["recon", "-n", &space.0, "--as", "nobody-here"]).assert(3);
     assert!(
         ran.stderr
-            .contains("pods (create, patch, list, get, watch, delete)"),
+            .contains("pods (get, list, watch, create, patch, delete)"),
         "{}",
         ran.stderr
     );

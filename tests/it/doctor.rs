@@ -13,7 +13,8 @@ use crate::apiserver::{Answer, ApiServer, Recorded, failure, json};
 use crate::arm::{FakeArm, FakeCli, Fault, GROUP, SUBSCRIPTION};
 use crate::contract::assert_keeps_to;
 use crate::range::{
-    Finally, Ran, Space, alone, await_that, kubectl, left_in, shared, sim, text, try_kubectl,
+    Finally, Identity, Ran, Space, alone, await_that, kubectl, left_in, shared, sim, sim_as, text,
+    try_kubectl,
 };
 
 /// The ids, in their order.
@@ -94,7 +95,7 @@ fn a_namespace_that_is_there_says_all() {
     let said = Said::ask("recon", &space.0, &[]);
     said.assert("reachable", "ok", "Kubernetes v1.34.");
     said.assert("identity", "ok", "admin");
-    said.assert("rights", "ok", "all 33 in namespace");
+    said.assert("rights", "ok", "all 38 in namespace");
     said.assert("namespace", "ok", "not made by this tool");
     said.assert("admission", "ok", "all 10 objects admitted");
     said.assert("quota", "ok", "none in namespace");
@@ -212,7 +213,7 @@ fn a_namespace_that_is_not_there_is_no_fault() {
     let space = Space::named("doctor-absent");
     let said = Said::ask("webshell", &space.0, &[]);
     said.assert("namespace", "ok", "a run makes it");
-    said.assert("rights", "ok", "all 33");
+    said.assert("rights", "ok", "all 44");
     said.assert("admission", "couldNotTell", "does not exist");
     said.assert("quota", "notApplicable", "does not exist");
     said.assert("network-policies", "notApplicable", "does not exist");
@@ -220,9 +221,9 @@ fn a_namespace_that_is_not_there_is_no_fault() {
 
     // Without a right, each of them is named; where nodes cannot be listed, nothing is said of them.
     let said = Said::ask("webshell", &space.0, &["--as=nobody"]);
-    said.assert("rights", "failed", "33 rights missing");
+    said.assert("rights", "failed", "38 rights missing");
     said.assert("rights", "failed", "namespaces (get), ");
-    said.assert("rights", "failed", "kubectl auth can-i create jobs");
+    said.assert("rights", "failed", "kubectl auth can-i get pods");
     said.assert("identity", "ok", "nobody");
     for id in [
         "namespace",
@@ -275,7 +276,7 @@ fn another_run_and_what_one_left_are_found() {
     let space = Space::named("doctor-busy");
     sim(&["webshell", "-n", &space.0, "--keep"]).assert(0);
     let said = Said::ask("webshell", &space.0, &[]);
-    said.assert("active-run", "failed", " of admin holds namespace ");
+    said.assert("active-run", "failed", " of operator holds namespace ");
     said.assert("namespace", "ok", "made by this tool");
     said.assert("admission", "couldNotTell", "the objects of another run");
     // A warning, where other tests have something elsewhere.
@@ -311,7 +312,7 @@ fn another_run_and_what_one_left_are_found() {
     let said = Said::ask("webshell", &space.0, &[]);
     said.assert("namespace", "failed", "is being removed");
     said.assert("admission", "couldNotTell", "takes nothing");
-    let label = "app.kubernetes.io/managed-by=kubectl-defender-sim";
+    let label = "defender-sim/run=abcdefgh";
     kubectl(&["label", "namespace", &space.0, label]);
     Said::ask("webshell", &space.0, &[]).assert("namespace", "warning", "a run waits a minute");
 }
@@ -502,7 +503,9 @@ fn a_sensor_counts_where_the_pods_of_a_run_are() {
     });
     let image = format!("{}/attacker:latest", crate::range::IMAGES);
     let known = || {
-        let result = sim(&["webshell", "-n", &space.0, "-o", "json"]).assert(0).json();
+        // Sensors are read with rights that a run can do without.
+        let arguments = ["webshell", "-n", &space.0, "-o", "json"];
+        let result = sim_as(Identity::Admin, &arguments).assert(0).json();
         assert_eq!(result["node"], "node1");
         result["facts"]["sensor"].clone()
     };

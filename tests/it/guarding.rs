@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::contract::{assert_keeps_to, documented_scenario};
 use crate::range::{
-    Space, assert_nothing_left, await_that, kubectl, left_in, range_command, shared, sim, sim_unasked,
-    try_kubectl,
+    Identity, Space, assert_nothing_left, await_that, kubectl, left_in, range_command, shared, sim,
+    sim_unasked, try_kubectl,
 };
 
 #[track_caller]
@@ -44,8 +44,9 @@ fn where_nobody_can_be_asked_a_run_takes_yes() {
 fn at_a_terminal(arguments: &str, typed: &str) -> (String, Option<i32>) {
     let (program, variables) = range_command();
     let line = format!(
-        "stty cols 80; {} kubectl defender-sim {arguments}",
-        program.display()
+        "stty cols 80; {} env {} kubectl defender-sim {arguments}",
+        program.display(),
+        Identity::Operator.variable()
     );
     let mut command = Command::new("script");
     command
@@ -158,7 +159,7 @@ fn the_api_server_admits_every_object_and_nothing_is_made() {
     let ran = sim(&dry).assert(0);
     let plan = ran.json();
     assert_keeps_to("plan", &plan);
-    assert_eq!(plan["cluster"]["user"], "admin");
+    assert_eq!(plan["cluster"]["user"], "tenant");
     let verdicts = |plan: &serde_json::Value| -> Vec<(String, String)> {
         let objects = plan["objects"].as_array().unwrap().iter();
         let text = crate::range::text;

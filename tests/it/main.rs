@@ -18,6 +18,7 @@ mod doctor;
 mod export;
 mod faults;
 mod guarding;
+mod hints;
 mod images;
 mod kubectl;
 #[path = "../support/nasty.rs"]
@@ -29,6 +30,7 @@ mod range;
 mod records;
 #[path = "../support/results.rs"]
 mod results;
+mod rights;
 mod settings;
 mod trees;
 mod verify;

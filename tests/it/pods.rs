@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::range::{
-    Finally, Ran, Running, Space, alone, assert_nothing_left, image, kubectl, shared, sim, state, text,
+    Finally, Identity, Ran, Running, Space, alone, assert_nothing_left, image, kubectl, shared, sim, state,
+    text,
 };
 
 /// Proves a step, goes on with one until a file exists in the victim, and has a third.
@@ -43,10 +44,18 @@ fn hold() -> tempfile::NamedTempFile {
 
 /// A run whose second step goes on.
 fn holding(space: &Space, flags: &[&str]) -> (Running, String) {
+    holding_as(None, space, flags)
+}
+
+/// The same as this identity, or else as the one with the rights of a run.
+fn holding_as(identity: Option<Identity>, space: &Space, flags: &[&str]) -> (Running, String) {
     let file = hold();
     let path = file.path().to_str().unwrap();
     let arguments = [&["run", "-f", path, "-n", &space.0, "-o", "json"], flags].concat();
-    let mut running = Running::start(&arguments);
+    let mut running = match identity {
+        Some(identity) => Running::start_as(identity, &arguments),
+        None => Running::start(&arguments),
+    };
     let run = running.run();
     running.await_line("hold.first: proved");
     (running, run)
@@ -305,10 +314,12 @@ fn failing_nodes_are_named() {
 
     // Removed while the attack runs, and while images are pulled.
     let (attacked, pulling) = (Space::named("node-gone"), Space::named("node-pulls"));
-    let (mut attack, _) = holding(&attacked, &[&selector, &toleration]);
+    // Nodes are read with a right that a run can do without.
+    let admin = Identity::Admin;
+    let (mut attack, _) = holding_as(Some(admin), &attacked, &[&selector, &toleration]);
     std::fs::write(&delay, "60").unwrap();
     let [selector, toleration] = on("node3");
-    let mut pull = Running::start(&["recon", "-n", &pulling.0, &selector, &toleration]);
+    let mut pull = Running::start_as(admin, &["recon", "-n", &pulling.0, &selector, &toleration]);
     pull.await_line("ContainerCreating");
     assert!(node(&["remove", "node2"]) && node(&["remove", "node3"]));
     attack.await_line("removing");

@@ -1,6 +1,7 @@
 //! The real cluster of `tests/range`, as tests use it: the real binary through the real kubectl, namespaces
 //! that go with the test, and the locks that keep tests out of each other's way.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -91,18 +92,111 @@ fn inside(program: &str) -> Command {
     command
 }
 
+/// Who a command of this tool runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// May do everything.
+    Admin,
+    /// Has the printed `ClusterRole` for each namespace of [`Space::named`], and no other right.
+    Operator,
+    /// Has the printed `Role` in each namespace of [`Space::new`], and no other right.
+    Tenant,
+}
+
+/// Which namespaces identities have the rights of a run for.
+static GRANTED: Mutex<BTreeMap<String, Identity>> = Mutex::new(BTreeMap::new());
+
+impl Identity {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Tenant => "tenant",
+        }
+    }
+
+    /// The least powerful identity that can do this: that of the namespace for runs, and for the cleanup of one
+    /// namespace. Other commands look at the whole cluster; who names another identity needs a powerful one.
+    fn least(arguments: &[&str]) -> Self {
+        let flag = |names: &[&str]| arguments.iter().any(|word| names.contains(word));
+        let namespace = arguments
+            .windows(2)
+            .find(|pair| pair[0] == "-n")
+            .map(|pair| pair[1]);
+        let run = yes(arguments).is_some() && (arguments[0] != "cleanup" || namespace.is_some());
+        if !run || flag(&["--as", "--kubeconfig", "--token"]) {
+            return Self::Admin;
+        }
+        let granted = GRANTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespace = namespace.unwrap_or("mdc-simulation");
+        granted.get(namespace).copied().unwrap_or(Self::Admin)
+    }
+
+    /// The variable that makes a command in the range run as this identity.
+    pub fn variable(self) -> String {
+        let file = state().join(format!("{}.kubeconfig", self.name()));
+        format!("KUBECONFIG={}", file.display())
+    }
+
+    /// A command in the range as this identity.
+    fn inside(self, program: &str) -> Command {
+        let mut command = inside("env");
+        command.args([&self.variable(), program]);
+        command
+    }
+
+    /// Grants it the rights that `kubectl defender-sim rights` prints for a run in this namespace.
+    fn grant(self, namespace: &str) {
+        let subject = format!("user:{}", self.name());
+        let scope: &[&str] = match self {
+            Self::Tenant => &["--namespace-scoped"],
+            _ => &[],
+        };
+        let arguments = [&["rights", "-n", namespace, "--subject", &subject], scope].concat();
+        apply(&sim_as(Self::Admin, &arguments).assert(0).stdout);
+        let resource = format!("namespaces/{namespace}");
+        let question = [
+            "auth",
+            "can-i",
+            "get",
+            &resource,
+            "-n",
+            namespace,
+            "--as",
+            self.name(),
+        ];
+        await_that("the rights count", Duration::from_secs(20), || {
+            try_kubectl(&question).stdout == "yes\n"
+        });
+        let mut granted = GRANTED.lock().unwrap_or_else(PoisonError::into_inner);
+        granted.insert(namespace.to_owned(), self);
+    }
+}
+
+/// Applies manifests as the administrator.
+pub fn apply(manifests: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), manifests).unwrap();
+    kubectl(&["apply", "-f", file.path().to_str().unwrap()]);
+}
+
 fn ran(command: Command) -> Ran {
     Running::spawn(command).end()
 }
 
-/// `kubectl defender-sim ARGUMENTS`, to its end.
+/// `kubectl defender-sim ARGUMENTS`, to its end, as the least powerful identity that can do it.
 pub fn sim(arguments: &[&str]) -> Ran {
     Running::start(arguments).end()
 }
 
+/// The same as this identity.
+pub fn sim_as(identity: Identity, arguments: &[&str]) -> Ran {
+    Running::start_as(identity, arguments).end()
+}
+
 /// The same, word by word: nobody said yes.
 pub fn sim_unasked(arguments: &[&str]) -> Ran {
-    let mut command = inside("kubectl");
+    let mut command = Identity::least(arguments).inside("kubectl");
     command.arg("defender-sim").args(arguments);
     ran(command)
 }
@@ -234,7 +328,12 @@ pub struct Running {
 impl Running {
     /// `kubectl defender-sim ARGUMENTS`.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut command = inside("kubectl");
+        Self::start_as(Identity::least(arguments), arguments)
+    }
+
+    /// The same as this identity.
+    pub fn start_as(identity: Identity, arguments: &[&str]) -> Self {
+        let mut command = identity.inside("kubectl");
         command.arg("defender-sim").args(arguments).args(yes(arguments));
         Self::spawn(command)
     }
@@ -249,7 +348,7 @@ impl Running {
 
     /// The same without kubectl, which takes a time of its own to start: for runs that are to meet.
     pub fn start_bare(arguments: &[&str]) -> Self {
-        let mut command = inside("kubectl-defender_sim");
+        let mut command = Identity::least(arguments).inside("kubectl-defender_sim");
         command.args(arguments).args(yes(arguments));
         Self::spawn(command)
     }
@@ -412,14 +511,22 @@ pub struct Space(pub String);
 impl Space {
     /// Makes it, with these labels.
     pub fn new(name: &str, labels: &[&str]) -> Self {
-        let space = Self::named(name);
+        let space = Self::of_test(name);
         kubectl(&["create", "namespace", &space.0]);
         kubectl(&[&["label", "namespace", &space.0, "test=defender-sim"], labels].concat());
+        Identity::Tenant.grant(&space.0);
         space
     }
 
-    /// Only the name, for a namespace that the run is to make. No other test run on the range has it.
+    /// Only the name, for a namespace that the run is to make.
     pub fn named(name: &str) -> Self {
+        let space = Self::of_test(name);
+        Identity::Operator.grant(&space.0);
+        space
+    }
+
+    /// No other test run on the range has this name.
+    fn of_test(name: &str) -> Self {
         Self(format!("test-{name}-{}", std::process::id()))
     }
 }
@@ -440,6 +547,10 @@ impl Drop for Space {
             "--ignore-not-found",
             "--wait=false",
         ]);
+        // Of a `ClusterRole`; a `Role` goes with the namespace.
+        let role = format!("kubectl-defender-sim-run-{}", self.0);
+        let kinds = "clusterroles,clusterrolebindings";
+        try_kubectl(&["delete", kinds, &role, "--ignore-not-found", "--wait=false"]);
     }
 }
 
@@ -455,6 +566,7 @@ pub fn default_namespace() -> (Space, MutexGuard<'static, ()>) {
         Duration::from_secs(60),
         || kubectl(&["get", "namespace", "mdc-simulation", "--ignore-not-found"]).is_empty(),
     );
+    Identity::Operator.grant("mdc-simulation");
     (Space("mdc-simulation".into()), guard)
 }
 

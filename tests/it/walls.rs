@@ -104,6 +104,7 @@ fn pure_layers_know_no_client_no_runtime_and_no_world() {
         "result.rs",
         "guard.rs",
         "exit.rs",
+        "kubectl.rs",
         "secret.rs",
         "untrusted.rs",
         "words.rs",
@@ -174,15 +175,19 @@ fn only_azure_talks_to_azure() {
 /// One HTTP stack beside that of the Kubernetes client, for Azure and for registries.
 #[test]
 fn only_transport_speaks_http() {
+    // The Kubernetes client's, which goes through the same proxies.
+    let kubernetes = ["cluster/authenticate.rs", "cluster/bounds.rs"].map(Path::new);
     for (path, code) in sources("") {
-        let transport = path == Path::new("transport.rs");
+        let transport = path == Path::new("transport.rs") || kubernetes.contains(&&*path);
         assert!(
             transport || !code.contains("hyper"),
             "{} names hyper",
             path.display()
         );
         let speaks = path.starts_with("azure") || path == Path::new("registry.rs");
-        let uses = code.contains("crate::transport");
+        let uses = code
+            .replace("crate::transport::tunnel", "")
+            .contains("crate::transport");
         assert!(!uses || speaks, "{} uses the transport", path.display());
     }
 }
@@ -243,4 +248,53 @@ fn each_check_of_the_doctor_is_one_file() {
         files.len() + 2,
         "beside them only mod.rs and look.rs"
     );
+}
+
+/// Commands of hints are quoted and repeat the connection flags of the call, which `Kubectl` does. Hints of the files
+/// that do not know the flags end with their command, which is completed where the error is returned. Help names
+/// commands as they are typed.
+#[test]
+fn commands_of_hints_are_built_in_one_place() {
+    let offline = ["list", "describe", "alerts", "history", "verify", "completion"];
+    for (path, code) in sources("") {
+        let completed = [
+            "cluster/explain.rs",
+            "cluster/connect.rs",
+            "cli/mod.rs",
+            "engine/apply.rs",
+            "kubectl.rs",
+        ];
+        if completed.iter().any(|file| path == Path::new(file)) {
+            continue;
+        }
+        for (start, _) in code.match_indices("kubectl ") {
+            let rest = &code[start + "kubectl ".len()..];
+            let plugin = rest.strip_prefix("defender-sim ");
+            let word = plugin.unwrap_or(rest);
+            let is_offline = plugin.is_some() && offline.iter().any(|command| word.starts_with(command));
+            let commands = [
+                "all",
+                "annotate",
+                "apply",
+                "auth",
+                "cleanup",
+                "cluster-info",
+                "config",
+                "create",
+                "delete",
+                "describe",
+                "doctor",
+                "get",
+                "rights",
+                "uncordon",
+                "wait",
+            ];
+            let is_command = commands.iter().any(|command| {
+                word.strip_prefix(command)
+                    .is_some_and(|rest| rest.starts_with(' '))
+            });
+            let line = rest.lines().next().unwrap_or_default();
+            assert!(is_offline || !is_command, "{}: kubectl {line}", path.display());
+        }
+    }
 }
