@@ -481,6 +481,7 @@ mod tests {
             ("28", Outcome::Failed, "no proof came back: it stopped"),
         ] {
             let mut tracker = Tracker::new(&plan);
+            tracker.line("defender-sim/1 gate before 403 0", &events);
             tracker.line("defender-sim/1 begin recon.read-token", &events);
             assert!(!tracker.depends_on_victim());
             tracker.line(&format!("defender-sim/1 end recon.read-token {curl}"), &events);
