@@ -181,12 +181,22 @@ async fn try_remove(
     seen.remove_all(cluster, &rest, events).await?;
     let mut ours = claim.uids.clone();
     ours.extend(anchor.iter().chain(&rest).map(|object| object.uid.clone()));
-    let why = what_else(cluster, &space.name, claim, &ours).await?;
+    let why = match what_else(cluster, &space.name, claim, &ours).await? {
+        // Whoever deletes it has decided that: to keep it is no longer possible.
+        Some(_) if is_going(cluster, &space).await? => None,
+        why => why,
+    };
     if why.is_none() {
         seen.remove(cluster, &space, events).await?;
     }
     seen.remove_all(cluster, &anchor, events).await?;
     Ok(why.map(|why| format!("{} was kept: {why}", space.reference())))
+}
+
+/// Whether the deletion of a namespace has started.
+async fn is_going(cluster: &Cluster, space: &Found) -> Result<bool, ClusterError> {
+    let now = cluster.get(Kind::Namespace, &space.name, &space.name).await?;
+    Ok(now.is_none_or(|now| now.terminating || now.uid != space.uid))
 }
 
 /// Why a namespace of ours may not be deleted: what it holds besides the run, or that this could not be determined.
