@@ -253,7 +253,12 @@ struct Case<'a> {
 impl Drop for Case<'_> {
     fn drop(&mut self) {
         let differences = self.differences.take();
-        assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+        // A second panic would abort the other tests.
+        assert!(
+            std::thread::panicking() || differences.is_empty(),
+            "{}",
+            differences.join("\n\n")
+        );
     }
 }
 
