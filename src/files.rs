@@ -1,4 +1,4 @@
-//! Bounded reading of the files that a user names: any of them may be a pipe, a device, or far too large.
+//! Bounded reading of the files that a user names: any of them may be a pipe, a device or far too large.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -404,9 +404,9 @@ pub struct SkippedRun {
     pub run: String,
     /// Its namespace.
     pub namespace: String,
-    /// Who started it, if its record says so.
+    /// The user who started it, according to its record.
     pub user: Option<String>,
-    /// When the cluster ends it, if its record says so.
+    /// When the cluster ends it, according to its record.
     pub deadline: Option<jiff::Timestamp>,
     /// Why it was left alone.
     pub reason: String,

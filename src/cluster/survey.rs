@@ -348,7 +348,7 @@ impl Object {
 }
 
 impl Object {
-    /// Whether it is there until somebody deletes it.
+    /// Whether it stays until a user deletes it.
     fn stays(&self) -> bool {
         self.owners.is_empty() && !self.terminating && !self.of_standard_account
     }

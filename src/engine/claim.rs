@@ -57,7 +57,7 @@ impl Claim {
         }
     }
 
-    /// Whoever may create Jobs may write a record, so it counts only for names that a run gives.
+    /// Any user who may create Jobs can write a record, so it counts only for names that a run gives.
     fn add_record(&mut self, record: &Record) {
         for reference in &record.objects {
             let named = Kind::of_reference(reference);

@@ -14,7 +14,7 @@ use crate::result::Cleanup;
 use crate::untrusted;
 
 /// A run without an anchor that created something this recently may be about to create its anchor.
-const STARTING: SignedDuration = SignedDuration::from_mins(1);
+const STARTING: SignedDuration = SignedDuration::from_secs(15);
 
 /// A run of which objects exist.
 #[derive(Clone, Debug)]
@@ -23,9 +23,9 @@ pub struct LeftRun {
     pub run: String,
     /// The namespace of its objects.
     pub namespace: String,
-    /// Who started it, if its record says so.
+    /// The user who started it, according to its record.
     pub user: Option<String>,
-    /// When the cluster ends it, if its record says so.
+    /// When the cluster ends it, according to its record.
     pub deadline: Option<Timestamp>,
     /// Its objects as `kind/name`; the namespace is one of them if the run created it.
     pub objects: Vec<String>,

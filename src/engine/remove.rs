@@ -182,7 +182,7 @@ async fn try_remove(
     let mut ours = claim.uids.clone();
     ours.extend(anchor.iter().chain(&rest).map(|object| object.uid.clone()));
     let why = match what_else(cluster, &space.name, claim, &ours).await? {
-        // Whoever deletes it has decided that: to keep it is no longer possible.
+        // Another client is deleting it, so it cannot be kept.
         Some(_) if is_going(cluster, &space).await? => None,
         why => why,
     };

@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json as value};
 
 use crate::range::{
-    Finally, IMAGES, Identity, Running, Space, alone, assert_nothing_left, await_that, default_namespace,
-    idle_pod, image, kubectl, left_in, run_inside, shared, sim, sim_as, state, text, try_kubectl,
+    Finally, IMAGES, Identity, Ran, Running, Space, alone, assert_nothing_left, await_that,
+    default_namespace, idle_pod, image, kubectl, left_in, run_inside, shared, sim, sim_as, state, text,
+    try_kubectl,
 };
 
 #[test]
@@ -272,10 +273,10 @@ fn a_default_namespace_of_somebody_else_is_not_touched() {
 fn a_namespace_of_ours_that_holds_something_else_is_kept() {
     let _shared = shared();
     let space = Space::named("mixed");
-    let mut running = Running::start(&["recon", "-n", &space.0]);
-    running.await_line("attacking");
-    kubectl(&["create", "configmap", "mine", "-n", &space.0]);
-    let ran = running.end().assert(6);
+    let ran = while_attacking(Identity::Operator, &space.0, || {
+        kubectl(&["create", "configmap", "mine", "-n", &space.0]);
+    })
+    .assert(6);
     assert!(ran.stderr.contains("it holds configmap/mine"), "{}", ran.stderr);
     kubectl(&["get", "configmap", "mine", "-n", &space.0]);
     assert_eq!(left_in(&space.0), [format!("namespace/{}", space.0)]);
@@ -312,12 +313,10 @@ fn what_is_served_in_an_old_version_only_is_seen_too() {
         ]
         .concat(),
     );
-    let mut running = Running::start(&["webshell", "-n", &space.0]);
-    running.await_line("attacking");
     let object =
         value!({ "apiVersion": "sim.example.org/v1alpha1", "kind": "Old", "metadata": { "name": "mine" } });
-    apply(&space.0, &object.to_string());
-    let ran = running.end().assert(6);
+    // Who may not list the kind cannot name the object.
+    let ran = while_attacking(Identity::Admin, &space.0, || apply(&space.0, &object.to_string())).assert(6);
     assert!(ran.stderr.contains("it holds old/mine"), "{}", ran.stderr);
     kubectl(&["get", "olds.sim.example.org", "mine", "-n", &space.0]);
 }
@@ -436,6 +435,25 @@ steps:
   proof: it went on
 alerts: []
 ";
+
+/// Does something while a run of an identity attacks, and lets the run end then.
+pub fn while_attacking(identity: Identity, namespace: &str, act: impl FnOnce()) -> Ran {
+    let file = hold();
+    let arguments = ["run", "-f", file.path().to_str().unwrap(), "-n", namespace];
+    let mut running = Running::start_as(identity, &arguments);
+    running.await_line("attacking");
+    act();
+    kubectl(&[
+        "exec",
+        "mdc-simulation-victim",
+        "-n",
+        namespace,
+        "--",
+        "touch",
+        "/tmp/go",
+    ]);
+    running.end()
+}
 
 /// A scenario whose first step lasts until `/tmp/go` exists in the victim.
 pub fn hold() -> tempfile::NamedTempFile {

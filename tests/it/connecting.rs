@@ -213,7 +213,10 @@ fn in_a_pod_the_pods_own_account_is_used() {
         &space.0,
     ]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
-    assert!(ran.stderr.contains("missing rights in namespace"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("missing rights for a run in namespace"),
+        "{ran:?}"
+    );
 }
 
 /// A way to the API server that breaks when it is told to.

@@ -191,7 +191,7 @@ fn the_api_server_admits_every_object_and_nothing_is_made() {
         .filter(|(_, v)| v == "refused")
         .map(|(name, _)| name)
         .collect();
-    assert_eq!(refused.len(), 3, "both pods and the secret: {refused:?}");
+    assert_eq!(refused.len(), 4, "both pods and both secrets: {refused:?}");
     assert!(
         ran.stdout.contains("violates PodSecurity") && ran.stdout.contains("exceeded quota"),
         "{}",

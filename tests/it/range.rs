@@ -25,7 +25,9 @@ static KINDS: LazyLock<String> = LazyLock::new(|| {
         "-o",
         "name",
     ]);
-    names.lines().collect::<Vec<_>>().join(",")
+    // A test defines kinds for a while, and they are gone when they are asked for.
+    let lasting = names.lines().filter(|name| !name.ends_with(".sim.example.org"));
+    lasting.collect::<Vec<_>>().join(",")
 });
 
 /// What a command said.
