@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use super::{Event, Run};
-use crate::manifest::{ANCHOR, Kind};
+use crate::manifest::{ANCHOR, Kind, REMOVED};
 use crate::untrusted;
 
 /// Whether the anchor exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Anchor {
     Present,
-    /// It was deleted or replaced, is being deleted, or its namespace is.
+    /// It was deleted or replaced, is being deleted, or its namespace is; or `cleanup` removes the run.
     Gone,
     /// It could not be read.
     Unknown,
@@ -32,7 +32,9 @@ pub(super) async fn check(run: &Run<'_>) -> Anchor {
         Err(_) => Anchor::Unknown,
         Ok(None) => Anchor::Gone,
         Ok(Some((found, _)))
-            if found.terminating || run.ledger.uid(Kind::Job, ANCHOR) != Some(found.uid.clone()) =>
+            if found.terminating
+                || found.annotations.contains_key(REMOVED)
+                || run.ledger.uid(Kind::Job, ANCHOR) != Some(found.uid.clone()) =>
         {
             Anchor::Gone
         }

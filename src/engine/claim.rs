@@ -17,7 +17,7 @@ pub(super) struct Claim {
     /// UIDs of objects that it created, the namespace included if it did.
     pub uids: HashSet<String>,
     /// UID of the anchor, which owns the other objects.
-    anchor: Option<String>,
+    pub anchor: Option<String>,
 }
 
 impl Claim {

@@ -9,7 +9,7 @@ use super::claim::Claim;
 use super::{Events, remove};
 use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError, Found, Which, selector};
-use crate::manifest::{ANCHOR, Kind, Record};
+use crate::manifest::{ANCHOR, Kind, Record, removed_patch};
 use crate::result::Cleanup;
 use crate::untrusted;
 
@@ -160,6 +160,11 @@ fn run_of(anchor: &Found) -> Option<String> {
 
 /// Removes a run; objects are named with their namespace.
 pub async fn remove_run(cluster: &Cluster, run: &LeftRun, events: &Events) -> Cleanup {
+    if let Some(anchor) = &run.claim.anchor {
+        // Tells the process that runs it why its pods go. The anchor itself goes last.
+        let patch = removed_patch(anchor);
+        let _ = cluster.patch(Kind::Job, &run.namespace, ANCHOR, &patch).await;
+    }
     let mut cleanup = remove::remove(cluster, &run.namespace, &run.claim, events).await;
     for reference in cleanup.removed.iter_mut().chain(&mut cleanup.left) {
         *reference = format!("{}: {reference}", run.namespace);

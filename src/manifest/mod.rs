@@ -47,6 +47,8 @@ pub const OWNER: &str = "kubectl-defender-sim";
 pub const RUN_LABEL: &str = "defender-sim/run";
 /// Annotation of the anchor that holds the record of the run.
 pub const RECORD: &str = "defender-sim/record";
+/// Annotation that `cleanup` gives to the anchor of a run before it deletes the run's objects.
+pub const REMOVED: &str = "defender-sim/removed";
 /// Annotation of the attacker that lets the attack begin.
 pub const GO: &str = "defender-sim/go";
 /// Name of the Job that owns a run. One name, so that a namespace holds one run at a time.
@@ -718,6 +720,12 @@ fn secret_volume(name: &str, secret: String, items: Option<Vec<KeyToPath>>) -> V
 /// of an annotation only when it changes. `uid` is that of the attacker's pod.
 pub fn go_patch(plan: &Plan, uid: &str, attempt: u32) -> Value {
     let annotations = serde_json::json!({ GO: format!("{}-{attempt}", plan.run) });
+    serde_json::json!({ "metadata": { "uid": uid, "annotations": annotations } })
+}
+
+/// Notes in an anchor with this UID that `cleanup` removes the run.
+pub fn removed_patch(uid: &str) -> Value {
+    let annotations = serde_json::json!({ REMOVED: "true" });
     serde_json::json!({ "metadata": { "uid": uid, "annotations": annotations } })
 }
 
