@@ -326,7 +326,7 @@ async fn a_slow_answer_is_not_waited_for() {
         ..azure.options(&cli.environment())
     })
     .unwrap();
-    let answer = Duration::from_secs(20);
+    let answer = Duration::from_secs(8);
     azure.fault(Fault::Slow(answer));
     let begun = Instant::now();
     let error = refused(&arm).await;
