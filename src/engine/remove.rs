@@ -178,18 +178,23 @@ async fn try_remove(
     };
     // The anchor is the lock of the namespace: it is held until no other run can start there any more.
     let (anchor, rest): (Vec<Found>, Vec<Found>) = objects.into_iter().partition(|o| o.kind == Kind::Job);
-    seen.remove_all(cluster, &rest, events).await?;
     let mut ours = claim.uids.clone();
     ours.extend(anchor.iter().chain(&rest).map(|object| object.uid.clone()));
-    let why = match what_else(cluster, &space.name, claim, &ours).await? {
-        // Another client is deleting it, so it cannot be kept.
-        Some(_) if is_going(cluster, &space).await? => None,
-        why => why,
+    let in_order = async {
+        let why = match what_else(cluster, &space.name, claim, &ours).await? {
+            // Another client is deleting it, so it cannot be kept.
+            Some(_) if is_going(cluster, &space).await? => None,
+            why => why,
+        };
+        if why.is_none() {
+            seen.remove(cluster, &space, events).await?;
+        }
+        seen.remove_all(cluster, &anchor, events).await?;
+        Ok(why)
     };
-    if why.is_none() {
-        seen.remove(cluster, &space, events).await?;
-    }
-    seen.remove_all(cluster, &anchor, events).await?;
+    let (why, rest_gone) = futures::join!(in_order, seen.remove_all(cluster, &rest, events));
+    rest_gone?;
+    let why = why?;
     Ok(why.map(|why| format!("{} was kept: {why}", space.reference())))
 }
 
