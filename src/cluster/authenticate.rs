@@ -30,8 +30,8 @@ use tokio::sync::{Mutex, oneshot};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
-use super::bounds;
 use super::plugin::{Credentials, Plugin, PluginError, bearer};
+use crate::files;
 use crate::transport::tunnel;
 
 /// How long a token from a file is used before the file is read again, as in client-go.
@@ -169,7 +169,7 @@ impl Shared {
                     // Reading a pipe again would wait for a writer that has ended. A file that is gone leaves the
                     // token that was read last: https://github.com/kubernetes/kubernetes/issues/68164
                     if path.is_file()
-                        && let Some(token) = bounds::read(path).ok().and_then(|text| token_of(&text))
+                        && let Some(token) = files::read(path).ok().and_then(|text| token_of(&text))
                     {
                         state.replace(Some(token), None, &self.connector);
                     }

@@ -17,8 +17,6 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use serde_json::{Value, json};
 use tower::{BoxError, Layer, Service};
 
-pub use crate::files::read;
-
 /// Limit of an answer.
 pub const ANSWER: u64 = 64 << 20;
 /// Limit of an answer that is an error.

@@ -28,12 +28,13 @@ use secrecy::{ExposeSecret, SecretString};
 use tower::ServiceBuilder;
 
 use super::authenticate::{Authenticate, Connector, Source};
-use super::bounds::{self, BoundsLayer};
+use super::bounds::BoundsLayer;
 use super::explain::{Explained, explain, explain_plugin};
 use super::identity;
 use super::kubeconfig::{Chosen, Kubeconfig, choose, load};
 use super::plugin::{self, Credentials, Plugin};
 use super::warnings::WarningsLayer;
+use crate::files;
 use crate::kubectl::Kubectl;
 use crate::proxy::{ProxyError, proxy_for, without_credentials};
 use crate::secret::Secret;
@@ -531,7 +532,7 @@ fn encoded(what: &'static str, path: &Path) -> Result<String, ConnectError> {
 }
 
 fn file(what: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
-    bounds::read(path).map_err(|source| ConnectError::File {
+    files::read(path).map_err(|source| ConnectError::File {
         what,
         path: path.to_owned(),
         source,

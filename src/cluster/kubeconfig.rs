@@ -13,8 +13,8 @@ use kube::config::{AuthInfo, Cluster, Context};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::bounds;
 use super::connect::{ConnectError, ConnectOptions, Environment};
+use crate::files;
 use crate::untrusted;
 
 /// The entries that a connection is made of, before and after the flags.
@@ -139,7 +139,7 @@ pub fn names(
 /// refuses the whole file for what client-go accepts in it: absent and null fields
 /// (<https://github.com/kube-rs/kube/issues/1076>), keys that are repeated.
 fn read(path: &Path) -> Result<Option<Kubeconfig>, ConnectError> {
-    let content = match bounds::read(path) {
+    let content = match files::read(path) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unusable(path, &error.to_string())),

@@ -38,13 +38,6 @@ pub struct Survey {
     pub unavailable: Vec<String>,
 }
 
-impl Survey {
-    /// Whether the namespace is known to hold nothing else.
-    pub fn is_empty(&self) -> bool {
-        self.foreign.is_empty() && self.forbidden.is_empty() && self.unavailable.is_empty()
-    }
-}
-
 /// A kind that may not be listed, as `kubectl` names it: `certificates.cert-manager.io`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unlisted(String);

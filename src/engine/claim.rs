@@ -98,6 +98,12 @@ impl Claim {
     }
 }
 
+/// The run that an anchor holds a namespace for: by its label, or by its record if the label is gone.
+pub(super) fn holder(anchor: &Found) -> Option<String> {
+    let recorded = || Record::of_annotations(&anchor.annotations).map(|record| record.run);
+    anchor.run().map(str::to_owned).or_else(recorded)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

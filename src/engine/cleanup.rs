@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::{OptionFuture, try_join_all};
 use jiff::{SignedDuration, Timestamp};
 
-use super::claim::Claim;
+use super::claim::{Claim, holder};
 use super::{Events, remove};
 use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError, Found, Which, selector};
@@ -96,7 +96,7 @@ pub async fn find_runs(
 
     let anchors: BTreeMap<String, (String, Found)> = anchors
         .into_iter()
-        .filter_map(|anchor| Some((anchor.namespace.clone()?, (run_of(&anchor)?, anchor))))
+        .filter_map(|anchor| Some((anchor.namespace.clone()?, (holder(&anchor)?, anchor))))
         .collect();
     let mut runs: BTreeSet<(String, String)> = BTreeSet::new();
     runs.extend(
@@ -150,12 +150,6 @@ async fn read_namespace(cluster: &Cluster, name: &str) -> Result<Option<Found>, 
         Err(error) if error.explained.cause == Cause::Forbidden => Ok(None),
         space => space,
     }
-}
-
-/// The run that an anchor holds a namespace for: by its label, or by its record if the label is gone.
-fn run_of(anchor: &Found) -> Option<String> {
-    let recorded = || Record::of_annotations(&anchor.annotations).map(|record| record.run);
-    anchor.run().map(str::to_owned).or_else(recorded)
 }
 
 /// Removes a run; objects are named with their namespace.

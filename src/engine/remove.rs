@@ -8,11 +8,11 @@ use backon::{ExponentialBuilder, Retryable};
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::claim::Claim;
+use super::claim::{self, Claim};
 use super::pods::NodeState;
 use super::{Event, Events};
 use crate::cluster::{Cluster, ClusterError, Found};
-use crate::manifest::{ANCHOR, Kind, Record};
+use crate::manifest::{ANCHOR, Kind};
 use crate::result::Cleanup;
 use crate::untrusted;
 
@@ -131,10 +131,7 @@ async fn removable(cluster: &Cluster, namespace: &str, claim: &Claim) -> Result<
         cluster.get(Kind::Namespace, namespace, namespace),
         cluster.get(Kind::Job, namespace, ANCHOR)
     )?;
-    let holder = anchor.and_then(|anchor| {
-        let recorded = Record::of_annotations(&anchor.annotations).map(|record| record.run);
-        anchor.run().map(str::to_owned).or(recorded)
-    });
+    let holder = anchor.as_ref().and_then(claim::holder);
     let goes = |space: &Found| match &holder {
         Some(holder) => *holder == claim.run && (space.is_ours() || claim.uids.contains(&space.uid)),
         None => claim.covers(space),
