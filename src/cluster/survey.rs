@@ -3,7 +3,7 @@
 //! The survey covers every kind that the API server serves, to the last page. What it cannot see it names:
 //! nothing is taken for empty because it could not be listed.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -23,8 +23,10 @@ use crate::untrusted;
 
 /// Prefix of the `ResourceQuota` that counts objects; the run id follows.
 const COUNT: &str = "mdc-simulation-count-";
-/// How long the quota controller may take to count.
-const COUNTING: Duration = Duration::from_secs(10);
+/// How long objects that are counted may take to go: what our objects own follows them.
+const COUNTING: Duration = Duration::from_secs(15);
+/// How long the quota controller may take to count them once.
+const COUNTING_ONCE: Duration = Duration::from_secs(3);
 
 /// What a namespace holds besides the objects of runs and what Kubernetes puts into every namespace.
 #[derive(Debug, Default)]
@@ -183,10 +185,27 @@ impl Cluster {
         Ok(kinds)
     }
 
-    /// Counts the objects of kinds that may not be listed, by a `ResourceQuota` that limits nothing: the quota controller
-    /// counts what it is asked to. A kind is missing from the answer if it was not counted in time. The quota is
-    /// deleted again.
+    /// Counts the objects of kinds that may not be listed, until there are none or the time is over. A kind is missing
+    /// from the answer if it was not counted in time.
     pub async fn count(
+        &self,
+        namespace: &str,
+        run: &str,
+        kinds: &[Unlisted],
+    ) -> Result<BTreeMap<String, u64>> {
+        let end = Instant::now() + COUNTING;
+        loop {
+            let counts = self.count_once(namespace, run, kinds).await?;
+            let settled = counts.len() == kinds.len() && counts.values().all(|count| *count == 0);
+            if settled || Instant::now() >= end {
+                return Ok(counts);
+            }
+        }
+    }
+
+    /// Counts by a `ResourceQuota` that limits nothing: the quota controller counts everything at once when it sees a
+    /// new one, and only later what has gone since. The quota is deleted again.
+    async fn count_once(
         &self,
         namespace: &str,
         run: &str,
@@ -194,8 +213,7 @@ impl Cluster {
     ) -> Result<BTreeMap<String, u64>> {
         let api = Api::<ResourceQuota>::namespaced(self.client.clone(), namespace);
         let name = format!("{COUNT}{run}");
-        let keys: BTreeSet<String> = kinds.iter().map(|kind| format!("count/{kind}")).collect();
-        let unlimited = |key: &String| (key.clone(), Quantity("1000000000".to_owned()));
+        let unlimited = |kind: &Unlisted| (format!("count/{kind}"), Quantity("1000000000".to_owned()));
         let quota = ResourceQuota {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
@@ -203,7 +221,7 @@ impl Cluster {
                 ..ObjectMeta::default()
             },
             spec: Some(ResourceQuotaSpec {
-                hard: Some(keys.iter().map(unlimited).collect()),
+                hard: Some(kinds.iter().map(unlimited).collect()),
                 ..ResourceQuotaSpec::default()
             }),
             ..ResourceQuota::default()
@@ -220,7 +238,7 @@ impl Cluster {
             Err(error) if error.explained.cause == Cause::AlreadyExists => {}
             other => drop(other?),
         }
-        let end = Instant::now() + COUNTING;
+        let end = Instant::now() + COUNTING_ONCE;
         let counted = loop {
             let quota = self
                 .call(|| format!("get resourcequota/{name}"), api.get(&name))
@@ -232,7 +250,7 @@ impl Cluster {
                     Some((key.strip_prefix("count/")?.to_owned(), count.0.parse().ok()?))
                 })
                 .collect();
-            let settled = counts.len() == keys.len() && counts.values().all(|count| *count == 0);
+            let settled = counts.len() == kinds.len() && counts.values().all(|count| *count == 0);
             if settled || Instant::now() >= end {
                 break counts;
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use futures::future::join_all;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::claim::{self, Claim};
@@ -177,8 +178,9 @@ async fn try_remove(
     let (anchor, rest): (Vec<Found>, Vec<Found>) = objects.into_iter().partition(|o| o.kind == Kind::Job);
     let mut ours = claim.uids.clone();
     ours.extend(anchor.iter().chain(&rest).map(|object| object.uid.clone()));
+    let (removing, rest_is_gone) = oneshot::channel::<()>();
     let in_order = async {
-        let why = match what_else(cluster, &space.name, claim, &ours).await? {
+        let why = match what_else(cluster, &space.name, claim, &ours, rest_is_gone).await? {
             // Another client is deleting it, so it cannot be kept.
             Some(_) if is_going(cluster, &space).await? => None,
             why => why,
@@ -189,8 +191,13 @@ async fn try_remove(
         seen.remove_all(cluster, &anchor, events).await?;
         Ok(why)
     };
-    let (why, rest_gone) = futures::join!(in_order, seen.remove_all(cluster, &rest, events));
-    rest_gone?;
+    let remove_rest = async {
+        let removed = seen.remove_all(cluster, &rest, events).await;
+        drop(removing);
+        removed
+    };
+    let (why, removed) = futures::join!(in_order, remove_rest);
+    removed?;
     let why = why?;
     Ok(why.map(|why| format!("{} was kept: {why}", space.reference())))
 }
@@ -202,11 +209,13 @@ async fn is_going(cluster: &Cluster, space: &Found) -> Result<bool, ClusterError
 }
 
 /// Why a namespace of ours may not be deleted: what it holds besides the run, or that this could not be determined.
+/// `rest_is_gone` ends when the objects of the run are gone.
 async fn what_else(
     cluster: &Cluster,
     namespace: &str,
     claim: &Claim,
     ours: &HashSet<String>,
+    rest_is_gone: oneshot::Receiver<()>,
 ) -> Result<Option<String>, ClusterError> {
     let end = Instant::now() + SETTLING;
     let survey = loop {
@@ -234,7 +243,8 @@ async fn what_else(
     if survey.forbidden.is_empty() {
         return Ok(None);
     }
-    // Kinds that may not be listed are counted instead.
+    // Kinds that may not be listed are counted instead, once what our own objects own can go too.
+    let _ = rest_is_gone.await;
     let counts = match cluster.count(namespace, &claim.run, &survey.forbidden).await {
         Ok(counts) => counts,
         Err(error) if !error.is_final() => return Err(error),
