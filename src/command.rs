@@ -23,6 +23,7 @@ use crate::completion;
 use crate::consent::{confirm, consent, system_namespace};
 use crate::defender::alerts;
 use crate::defender::marks::Marks;
+use crate::defender::verdict;
 use crate::doctor;
 use crate::engine::{self, Event, Events, LeftRun, Standing, Started, Stop};
 use crate::exit::Exit;
@@ -36,7 +37,7 @@ use crate::report::{self, OutputFile, Report, export, show_events};
 use crate::result::{
     self, Admission, AlertExpectation, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, NOTE_SCHEMA, Note,
     PLAN_SCHEMA, PlanResult, PlannedObject, PlannedStep, Problem, RUN_SCHEMA, RunResult, ScenarioResult,
-    SkippedRun, Verification, expectations,
+    SkippedRun, UNKNOWN_RUN, Verification, expectations,
 };
 use crate::scenario::{Scenario, catalogue};
 use crate::schema;
@@ -416,13 +417,30 @@ async fn attack(
         keep_record(&engine::unfinished(plan, started), &events);
         Ok(())
     };
-    let mut sensing = None;
-    let attack = Box::pin(engine::run(&cluster, plan, info, consent, &stop, &events));
-    // What is seen of the sensor meanwhile; the run does not wait for it.
     let azure = run.verify.as_ref().map(|options| options.azure.options());
-    let azure = (azure.unwrap_or_default(), marks(&target));
+    let sense = doctor::Sensing::of(&cluster, plan, (azure.unwrap_or_default(), marks(&target)));
+    let mut sensing = None;
+    let mut sense = Some(Box::pin(sense));
+    if let Some((options, place)) = &place
+        && let Some(sense) = sense.take()
+    {
+        let look = async {
+            let sensing = sense.await;
+            let facts = match &sensing {
+                Some(sensing) => sensing.facts(None).await,
+                None => None,
+            };
+            verify::require_sensor(facts, options, place)?;
+            Ok(sensing)
+        };
+        sensing = unless_stopped(&stop, look).await?;
+    }
+    let attack = Box::pin(engine::run(&cluster, plan, info, consent, &stop, &events));
+    // What is seen of the sensor meanwhile; a run that does not verify does not wait for it.
     let gather = async {
-        sensing = doctor::Sensing::of(&cluster, plan, azure).await;
+        if let Some(sense) = sense {
+            sensing = sense.await;
+        }
         std::future::pending().await
     };
     let mut result = tokio::select! {
@@ -435,6 +453,7 @@ async fn attack(
             () = stop.wait() => None,
         };
     }
+    verdict::rule_out(&mut result);
     let attacked = result.cleanup.is_some() || result.kept_until.is_some();
     if attacked {
         keep_record(&result, &events);
@@ -581,7 +600,8 @@ async fn look(
 
 /// What a look for alerts means for the process.
 fn judged(result: &RunResult, stop: &Stop) -> Exit {
-    let missing = result.verification.as_ref().is_some_and(Verification::is_wrong);
+    let failure = |verification: &Verification| verification.failure.is_some();
+    let missing = result.verification.as_ref().is_some_and(failure);
     let base = if stop.requested() { stop.exit() } else { Exit::Ok };
     match &result.unread {
         Some(problem) => base.worse(problem.exit),
@@ -607,7 +627,7 @@ fn unrecorded(
     RunResult {
         schema: RUN_SCHEMA.into(),
         version: VERSION.into(),
-        run: "unknown".to_owned(),
+        run: UNKNOWN_RUN.to_owned(),
         cluster,
         namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
         node: None,

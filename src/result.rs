@@ -24,6 +24,9 @@ pub const DOCTOR_SCHEMA: &str = "defender-sim/doctor/v1";
 /// Schema of [`Note`] in JSON.
 pub const NOTE_SCHEMA: &str = "defender-sim/note/v1";
 
+/// The [`RunResult::run`] of alerts that are looked for by time and place alone.
+pub const UNKNOWN_RUN: &str = "unknown";
+
 /// One run from start to verified end.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -33,7 +36,7 @@ pub struct RunResult {
     pub schema: Cow<'static, str>,
     /// Version of this tool.
     pub version: Cow<'static, str>,
-    /// Names the run.
+    /// Names the run; [`UNKNOWN_RUN`] if alerts are looked for without the record of one.
     pub run: String,
     /// Which cluster it ran in.
     pub cluster: ClusterInfo,
@@ -70,6 +73,16 @@ pub struct RunResult {
 }
 
 impl RunResult {
+    /// Whether this is a run with an ID, and not a look for alerts by time and place alone.
+    pub fn is_identified(&self) -> bool {
+        self.run != UNKNOWN_RUN
+    }
+
+    /// Every step of every scenario, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &StepResult> {
+        self.scenarios.iter().flat_map(|scenario| &scenario.steps)
+    }
+
     /// The same result with every time moved by `offset`, from this machine's clock to the cluster's: alerts carry
     /// the times of nodes and of Azure, and neither follows a wrong clock of a laptop.
     #[must_use]
@@ -165,6 +178,11 @@ pub struct StepResult {
 }
 
 impl StepResult {
+    /// Whether it was sent to the victim, whatever became of it.
+    pub fn has_run(&self) -> bool {
+        self.begun.is_some() || self.outcome == Outcome::Proved
+    }
+
     /// Reason and evidence as one text, as far as there are any.
     pub fn said(&self) -> String {
         let parts: Vec<&str> = self
@@ -193,6 +211,9 @@ pub struct AlertExpectation {
     pub step: Option<String>,
     /// True where it may come but its absence says nothing.
     pub optional: bool,
+    /// Why it cannot be raised for this run, if that is known.
+    #[serde(default)]
+    pub not_expected: Option<String>,
 }
 
 /// What is known of the alerts that a scenario ought to raise.
@@ -208,6 +229,7 @@ pub fn expectations(expected: &[ExpectedAlert]) -> Vec<AlertExpectation> {
             needs: alert.needs.clone(),
             step: expected.step.clone(),
             optional: expected.optional,
+            not_expected: None,
         })
         .collect()
 }
@@ -243,6 +265,27 @@ pub struct Verification {
     pub alerts: Vec<AlertVerdict>,
     /// Further alerts of the same pods.
     pub additional: Vec<RaisedAlert>,
+    /// Alerts that may be of the run: what decides that cannot be read.
+    #[serde(default)]
+    pub unattributed: Vec<UnattributedAlert>,
+    /// What was known of the cluster and is contradicted by an alert that was raised.
+    #[serde(default)]
+    pub contradictions: Vec<String>,
+    /// Why the alerts do not pass, if they do not.
+    #[serde(default)]
+    pub failure: Option<String>,
+}
+
+/// An alert that may be of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UnattributedAlert {
+    /// Its id at the source; empty if it has none.
+    pub id: String,
+    /// Its display name, as the source has it.
+    pub name: String,
+    /// What of it cannot be read.
+    pub reason: String,
 }
 
 /// Whether an expected alert was raised.
@@ -290,12 +333,6 @@ impl Verification {
             .filter(|alert| alert.verdict == verdict)
             .count()
     }
-
-    /// Whether an alert that was to come did not, or not in time; or whether one came where none was to.
-    pub fn is_wrong(&self) -> bool {
-        let missing = |alert: &AlertVerdict| alert.late || alert.verdict == Verdict::NotRaised;
-        self.alerts.iter().any(missing) || (self.alerts.is_empty() && !self.additional.is_empty())
-    }
 }
 
 impl Verdict {
@@ -306,7 +343,7 @@ impl Verdict {
             Verdict::NotRaised => "not raised",
             Verdict::Waiting => "waiting",
             Verdict::NotExpected => "not expected here",
-            Verdict::CouldNotTell => "could not tell",
+            Verdict::CouldNotTell => "unknown",
         }
     }
 }

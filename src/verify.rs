@@ -4,19 +4,26 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::azure::{AzureCluster, AzureError, AzureOptions, Cause, Located, LoginKind, Source, locate, plan};
+use crate::azure::{
+    Answer, AzureCluster, AzureError, AzureOptions, Cause, Located, LoginKind, Saved, Source, locate, plan,
+};
 use crate::cli::{AlertSource, VerifyOptions};
 use crate::defender::alerts;
+use crate::defender::attribution::Subject;
 use crate::defender::facts::{Fact, Facts};
 use crate::defender::marks::Marks;
-use crate::defender::verdict::{self, Names, Question, Subject};
+use crate::defender::verdict::{self, Found, Names, Question};
 use crate::engine::{Event, Events, Stop};
 use crate::exit::Exit;
 use crate::files;
 use crate::result::{ClusterInfo, Problem, RunResult, Verdict, Verification};
+use crate::words::counted;
 
 /// Sources may hand out alerts a little late, and clocks differ: alerts since so long before the run are read.
 const EARLIER: SignedDuration = SignedDuration::from_hours(1);
+
+/// Time after a run in which alerts may still be raised, unless `--wait` says otherwise.
+pub const DEFAULT_WAIT: SignedDuration = SignedDuration::from_mins(90);
 
 impl From<AzureError> for Problem {
     fn from(error: AzureError) -> Self {
@@ -65,7 +72,7 @@ pub async fn find(options: &VerifyOptions, cluster: &ClusterInfo, marks: Marks) 
     if let Some(path) = &options.alerts {
         let cluster = known.map(|id| id.parse::<AzureCluster>()).transpose()?;
         return Ok(Place {
-            source: Source::File(path.clone()),
+            source: Source::Saved(Saved::from(path.as_path())),
             cluster: cluster.iter().flat_map(called).collect(),
             names,
             plan: Fact::Unknown("alerts are read from a file".to_owned()),
@@ -123,13 +130,57 @@ impl Place {
         self.cluster.first().cloned()
     }
 
-    /// Reads once and keeps nothing, so that what is in the way is known before a run.
+    /// Reads once and keeps nothing, so that an obstacle is known before a run. A pipe can be read only once, and is
+    /// left for later.
     ///
     /// # Errors
     /// Whatever keeps alerts from being read.
     pub async fn try_out(&self) -> Result<(), Problem> {
-        self.source.alerts(Timestamp::now(), |_| false).await?;
+        if matches!(&self.source, Source::Saved(saved) if !saved.is_plain()) {
+            return Ok(());
+        }
+        self.source.alerts(Timestamp::now(), drop).await?;
         Ok(())
+    }
+
+    /// Whether the source is worth reading again: a file only if asked to wait for it.
+    fn can_change(&self, options: &VerifyOptions) -> bool {
+        match &self.source {
+            Source::Saved(saved) => options.wait.is_some() && saved.is_plain(),
+            Source::Alerts(..) | Source::Graph(..) => true,
+        }
+    }
+
+    /// Why an answer says nothing about the run, if it is the last before `end`.
+    fn partial(&self, answer: Answer, end: Timestamp) -> Option<String> {
+        if !answer.whole {
+            return Some("the alerts read are a page that others follow".to_owned());
+        }
+        let Source::Saved(saved) = &self.source else {
+            return None;
+        };
+        let of = saved.changed().unwrap_or_else(Timestamp::now);
+        (of < end)
+            .then(|| format!("the alerts read are of {of:.0}, and more may have been raised until {end:.0}"))
+    }
+
+    /// A saved list without an alert may be anything: it proves nothing.
+    fn refuse_empty(&self, answer: Answer) -> Option<Problem> {
+        let Source::Saved(saved) = &self.source else {
+            return None;
+        };
+        let others = match answer.others {
+            0 => "it contains no alerts".to_owned(),
+            others => format!("it contains no alerts, but {}", counted(others, "other item")),
+        };
+        let hint = "save them with: az rest --url \"/subscriptions/ID/providers/Microsoft.Security/alerts?\
+                    api-version=2022-01-01\" > alerts.json";
+        (answer.alerts == 0).then(|| Problem {
+            message: format!("failed to read the alerts in {saved}: {others}"),
+            hint: Some(hint.to_owned()),
+            details: vec![],
+            exit: Exit::AlertMissing,
+        })
     }
 }
 
@@ -154,52 +205,61 @@ pub async fn watch(
     mut seen: impl FnMut(&Verification),
 ) -> Watched {
     let subject = Subject::of(run, place.cluster.clone(), unobserved).beside(others, run);
-    let waited = SignedDuration::try_from(options.wait).unwrap_or(SignedDuration::MAX);
+    let waited = options.wait.map_or(DEFAULT_WAIT, |wait| {
+        SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)
+    });
     // A record that lies in the future was written by a machine with another clock: nothing is waited for then.
     let ended = run.ended.min(Timestamp::now());
     let end = ended.saturating_add(waited).unwrap_or(Timestamp::MAX);
+    let can_change = place.can_change(options);
     let mut watched = Watched::default();
     let mut question = Question {
         facts: facts(run, options, &place.plan),
         names: place.names.clone(),
-        waiting: true,
-        partial: None,
         slowest: options
             .max_time_to_detect
             .and_then(|slowest| slowest.try_into().ok()),
         unobserved,
+        required: options.require_alerts.unwrap_or_default(),
+        ..Question::default()
     };
     loop {
         let looked = Timestamp::now();
         let mut pause = options.interval;
-        question.waiting = looked < end;
-        let stale = place.source.as_of().filter(|of| !question.waiting && *of < end);
+        question.waiting = can_change && looked < end;
+        let mut found = Found::default();
+        let read = place
+            .source
+            .alerts(subject.from - EARLIER, |alert| found.add(alert, &subject));
         let read = tokio::select! {
-            read = place.source.alerts(subject.from - EARLIER, |alert| subject.may_concern(alert)) => read,
+            read = read => read,
             () = stop.wait() => return watched,
         };
         match read {
-            Ok((fired, whole)) => {
-                question.partial = if whole {
-                    stale.map(|of| format!("the alerts read are of {of:.0}, and more may have come later"))
-                } else {
-                    Some("the alerts read are a page that others follow".to_owned())
-                };
+            Ok(answer) => {
+                let partial = place.partial(answer, end).filter(|_| !question.waiting);
+                question.partial = partial;
+                let empty = place.refuse_empty(answer);
+                if let Some(problem) = empty.filter(|_| !question.waiting) {
+                    watched.unread = Some(problem);
+                    return watched;
+                }
                 let source = place.source.to_string();
-                let verification = verdict::judge(run, &fired, &subject, &question, source, looked);
+                let verification = verdict::judge(run, &found, &subject, &question, source, looked);
                 seen(&verification);
                 let waiting = verification.count(Verdict::Waiting);
                 events.send(Event::Alerts {
                     raised: verification.count(Verdict::Raised),
                     waiting,
+                    until: end,
                 });
                 // Where nothing is to come, the whole time has to pass without it.
                 let quiet = verification.alerts.is_empty() && verification.additional.is_empty();
                 watched.last = Some(verification);
-                if waiting == 0 && !(quiet && looked < end) {
+                if waiting == 0 && !(quiet && question.waiting) {
                     // No verdict says it where nothing is expected.
                     watched.unread = question.partial.filter(|_| quiet).map(|reason| Problem {
-                        message: format!("whether an alert came could not be told: {reason}"),
+                        message: format!("whether an alert was raised is unknown: {reason}"),
                         hint: None,
                         details: vec![],
                         exit: Exit::AlertMissing,
@@ -207,7 +267,7 @@ pub async fn watch(
                     return watched;
                 }
             }
-            Err(error) if looked >= end || !passing(error.explained.cause, watched.last.is_none()) => {
+            Err(error) if !question.waiting || !passing(error.explained.cause, watched.last.is_none()) => {
                 watched.unread = Some(error.into());
                 return watched;
             }
@@ -236,7 +296,31 @@ fn passing(cause: Cause, first: bool) -> bool {
 
 /// What is known: by the cluster when it ran, by Azure now, and by the user, who knows best.
 fn facts(run: &RunResult, options: &VerifyOptions, plan: &Fact) -> Facts {
-    let mut facts = run.facts.clone().unwrap_or_default();
+    assumed(run.facts.clone().unwrap_or_default(), options, plan)
+}
+
+/// Refuses a run whose alerts cannot be raised, by what is known of the cluster before it.
+///
+/// # Errors
+/// If there is no sensor, or the plan is off, and no `--assume` overrules that.
+pub fn require_sensor(seen: Option<Facts>, options: &VerifyOptions, place: &Place) -> Result<(), Problem> {
+    let facts = assumed(seen.unwrap_or_default(), options, &place.plan);
+    for (name, fact) in [("plan", &facts.plan), ("sensor", &facts.sensor)] {
+        if let Fact::No(reason) = fact {
+            return Err(Problem {
+                message: format!("no alert can be raised: {reason}; nothing was created"),
+                hint: Some(format!(
+                    "see what is missing: kubectl defender-sim doctor; to run all the same: --assume {name}=yes"
+                )),
+                details: vec![],
+                exit: Exit::NotStarted,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn assumed(mut facts: Facts, options: &VerifyOptions, plan: &Fact) -> Facts {
     facts.plan = plan.clone();
     for &(premise, is) in &options.assume {
         facts.assume(premise, is);

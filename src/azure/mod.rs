@@ -19,6 +19,7 @@ mod login;
 mod page;
 mod posture;
 mod resource;
+mod saved;
 mod sdk;
 mod source;
 
@@ -37,7 +38,8 @@ pub use posture::{
     suppression_rules,
 };
 pub use resource::{AzureCluster, ClusterHints, ClusterKind, Search, find_cluster};
-pub use source::{MAX_FILE, Scope, Source};
+pub use saved::{MAX_FILE, Saved};
+pub use source::{Answer, Scope, Source};
 
 /// What kind of thing went wrong; the part that code can branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

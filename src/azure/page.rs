@@ -1,8 +1,11 @@
 //! A list in JSON, read item by item, so that neither a page of the API nor a file has to be held as a tree.
+//!
+//! The list is an array, or an array in `value` (Azure's APIs and PowerShell), `data` (Resource Graph) or `records`
+//! (Azure Monitor); or a table, `columns` and `rows`, in `data` (Resource Graph) or `tables` (Log Analytics), whose
+//! rows become objects.
 
 use std::fmt;
 
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::{Map, Value};
@@ -16,7 +19,10 @@ pub(super) struct Page {
     pub listed: bool,
 }
 
-/// Reads one JSON value: an array, or an object with an array in `value` or `data`. Hands over each item.
+/// Reads one JSON value and hands over each item of its list.
+///
+/// # Errors
+/// Those of the parser; a value that is neither an object nor an array.
 pub(super) fn read<'de, D: Deserializer<'de>>(
     from: D,
     item: &mut dyn FnMut(Value),
@@ -56,48 +62,143 @@ impl<'de> Visitor<'de> for Top<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Page, A::Error> {
         let mut page = Page::default();
+        let mut columns: Vec<Column> = vec![];
         while let Some(key) = entries.next_key::<String>()? {
-            if key == "value" || key == "data" {
-                match entries.next_value_seed(List(self.0))? {
-                    Some(other) => drop(page.rest.insert(key, other)),
-                    None => page.listed = true,
+            match key.to_ascii_lowercase().as_str() {
+                "value" | "data" | "records" => {
+                    if let Some(below) = entries.next_value_seed(Below(self.0))? {
+                        page.listed |= below.listed;
+                        if !below.listed {
+                            page.rest.insert(key, below.rest.into());
+                        }
+                    } else {
+                        page.rest.insert(key, Value::Null);
+                    }
                 }
-            } else {
-                page.rest.insert(key, entries.next_value()?);
+                "tables" => page.listed |= entries.next_value_seed(Tables(self.0))?,
+                "columns" => columns = entries.next_value()?,
+                "rows" if !columns.is_empty() => {
+                    entries.next_value_seed(Rows(self.0, &columns))?;
+                    page.listed = true;
+                }
+                _ => drop(page.rest.insert(key, entries.next_value()?)),
             }
         }
         Ok(page)
     }
 }
 
-/// What is in `value` or `data`: a list, or another object (Resource Graph has its tables there).
-struct List<'a>(&'a mut dyn FnMut(Value));
+/// What may be a list or hold one: `None` for anything else.
+struct Below<'a>(&'a mut dyn FnMut(Value));
 
-impl<'de> DeserializeSeed<'de> for List<'_> {
-    type Value = Option<Value>;
+impl<'de> DeserializeSeed<'de> for Below<'_> {
+    type Value = Option<Page>;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<Value>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<Page>, D::Error> {
         from.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for List<'_> {
-    type Value = Option<Value>;
+impl<'de> Visitor<'de> for Below<'_> {
+    type Value = Option<Page>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array or an object")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Option<Value>, A::Error> {
-        Top(self.0).visit_seq(items).map(|_| None)
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Option<Page>, A::Error> {
+        Top(self.0).visit_seq(items).map(Some)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Option<Value>, A::Error> {
-        Value::deserialize(MapAccessDeserializer::new(entries)).map(Some)
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Option<Page>, A::Error> {
+        Top(self.0).visit_map(entries).map(Some)
     }
 
     /// An empty list may be written as `null`.
-    fn visit_unit<E: de::Error>(self) -> Result<Option<Value>, E> {
+    fn visit_unit<E: de::Error>(self) -> Result<Option<Page>, E> {
+        Ok(Some(Page {
+            listed: true,
+            ..Page::default()
+        }))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Option<Page>, E> {
         Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Option<Page>, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Option<Page>, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Option<Page>, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Option<Page>, E> {
+        Ok(None)
+    }
+}
+
+/// A column of a table.
+#[derive(Deserialize)]
+struct Column {
+    name: String,
+}
+
+/// Tables of Log Analytics; returns whether there was one.
+struct Tables<'a>(&'a mut dyn FnMut(Value));
+
+impl<'de> DeserializeSeed<'de> for Tables<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tables<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tables")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tables: A) -> Result<bool, A::Error> {
+        let mut listed = false;
+        while let Some(table) = tables.next_element_seed(Below(self.0))? {
+            listed |= table.is_some_and(|page| page.listed);
+        }
+        Ok(listed)
+    }
+}
+
+/// Rows of a table, each an array with a value for each column.
+struct Rows<'a>(&'a mut dyn FnMut(Value), &'a [Column]);
+
+impl<'de> DeserializeSeed<'de> for Rows<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Rows<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the rows of a table")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
+        while let Some(row) = rows.next_element::<Vec<Value>>()? {
+            let names = self.1.iter().map(|column| column.name.clone());
+            (self.0)(Value::Object(names.zip(row).collect()));
+        }
+        Ok(())
     }
 }

@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use crate::azure::{AzureOptions, Cloud, LoginKind};
 use crate::cluster::connect::ConnectOptions;
 use crate::defender::facts::Premise;
+use crate::defender::verdict::Required;
 use crate::exit::Exit;
 use crate::guard;
 use crate::manifest::rights::{Scope, Subject};
@@ -186,9 +187,14 @@ pub enum Recorded {
 /// Where Defender's alerts are read, and how long.
 #[derive(Clone, Debug, Args)]
 pub struct VerifyOptions {
-    /// Time after a run in which alerts may still come
-    #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::duration, default_value = "90m", env = "DEFENDER_SIM_WAIT", hide_env = true, hide_short_help = true)]
-    pub wait: Duration,
+    /// Time after a run in which alerts may still be raised [default: 90m]; a file given with --alerts is read
+    /// again until then only if this is given
+    #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::duration, env = "DEFENDER_SIM_WAIT", hide_env = true, hide_short_help = true)]
+    pub wait: Option<Duration>,
+    /// How many of the expected alerts have to be raised: all, none or a number [default: at least one, and none may
+    /// be known to be missing]
+    #[arg(long, help_heading = VERIFY, value_name = "NUMBER", env = "DEFENDER_SIM_REQUIRE_ALERTS", hide_env = true, hide_short_help = true)]
+    pub require_alerts: Option<Required>,
     /// How often alerts are read meanwhile
     #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::interval, default_value = "60s", env = "DEFENDER_SIM_INTERVAL", hide_env = true, hide_short_help = true)]
     pub interval: Duration,
@@ -202,7 +208,7 @@ pub struct VerifyOptions {
     /// File with further names of alerts (YAML): alert id, list of names
     #[arg(long, help_heading = VERIFY, value_name = "FILE", env = "DEFENDER_SIM_ALERT_NAMES", hide_env = true, hide_short_help = true)]
     pub alert_names: Option<PathBuf>,
-    /// Read alerts from a file: a list of the API, rows of Resource Graph, an export
+    /// Read alerts from a file, or - for standard input: saved from the API, Resource Graph, a workspace or an export
     #[arg(long, help_heading = VERIFY, value_name = "FILE", hide_short_help = true)]
     pub alerts: Option<PathBuf>,
     /// Where in Azure alerts are read
@@ -387,11 +393,11 @@ enum Fixed {
         /// Record of a run in a file, as --report json=FILE writes it
         #[arg(long, value_name = "FILE", conflicts_with = "run")]
         record: Option<PathBuf>,
-        /// A run without a record: it began at this time; with -n and --scenario
-        #[arg(long, value_name = "TIME", value_parser = values::timestamp, conflicts_with_all = ["run", "record"], requires_all = ["until", "scenario"])]
+        /// A run without a record: it started at this time, or so long ago; with -n and --scenario
+        #[arg(long, value_name = "TIME|DURATION", value_parser = values::time, conflicts_with_all = ["run", "record"], requires = "scenario")]
         since: Option<Timestamp>,
-        /// A run without a record: it ended at this time
-        #[arg(long, value_name = "TIME", value_parser = values::timestamp, requires = "since")]
+        /// A run without a record: it ended at this time, or so long ago [default: now]
+        #[arg(long, value_name = "TIME|DURATION", value_parser = values::time, requires = "since")]
         until: Option<Timestamp>,
         /// A run without a record: what ran; can be repeated
         #[arg(long, value_name = "SCENARIO", value_parser = ids(), requires = "since")]
@@ -954,8 +960,8 @@ fn invocation(
         ),
         "verify" => {
             let options = VerifyOptions::from_arg_matches(sub)?;
-            let of = match (sub.get_one("since"), sub.get_one("until")) {
-                (Some(&since), Some(&until)) => Of::Window {
+            let of = match sub.get_one("since") {
+                Some(&since) => Of::Window {
                     scenarios: sub
                         .get_many("scenario")
                         .into_iter()
@@ -964,9 +970,9 @@ fn invocation(
                         .map(Source::BuiltIn)
                         .collect(),
                     since,
-                    until,
+                    until: sub.get_one("until").copied().unwrap_or_else(Timestamp::now),
                 },
-                _ => Of::Run(recorded(
+                None => Of::Run(recorded(
                     sub.get_one::<String>("run"),
                     sub.get_one::<PathBuf>("record"),
                 )),

@@ -126,9 +126,15 @@ pub(super) fn login(text: &str) -> Result<LoginKind, String> {
     })
 }
 
-pub(super) fn timestamp(text: &str) -> Result<Timestamp, String> {
-    text.parse()
-        .map_err(|_| "expected a time such as 2026-05-04T10:00:00Z".to_owned())
+/// A time, or how long ago it was.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let ago = duration(text)
+        .ok()
+        .and_then(|ago| Timestamp::now().checked_sub(ago).ok());
+    ago.ok_or_else(|| "expected a time such as 2026-05-04T10:00:00Z, or how long ago, such as 30m".to_owned())
 }
 
 pub(super) fn report_file(text: &str) -> Result<ReportFile, String> {

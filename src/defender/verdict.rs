@@ -1,168 +1,57 @@
 //! What the alerts that were raised say about a run: a verdict on each alert that was expected, and the
-//! further alerts of the same pods.
+//! further alerts of the same pods. Which alerts are of the run is decided in [`super::attribution`].
 //!
-//! An alert is the run's if its time overlaps the run's, if it names the run's namespace where it names any,
-//! if it names the cluster where the cluster is known, and if it names the run's pods or service account;
-//! an expected one needs to name no more than the namespace. It is an expected one by its type, where that is
-//! public, or by its display name, in whatever spelling.
+//! A raised alert is an expected one by its type, where that is public, or by its display name, in whatever spelling.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
-use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use jiff::{SignedDuration, Timestamp};
 
 use super::alerts::{self, Alert, Condition};
+use super::attribution::{Relation, Subject};
 use super::facts::{Fact, Facts};
-use super::fired::FiredAlert;
-use crate::manifest::{ATTACKER, VICTIM};
+use super::fired::{About, FiredAlert};
 use crate::result::{
-    AlertVerdict, RaisedAlert, RunResult, ScenarioResult, StepResult, Verdict, Verification,
+    AlertVerdict, RaisedAlert, RunResult, ScenarioResult, StepResult, UnattributedAlert, Verdict,
+    Verification,
 };
 use crate::scenario::Outcome;
+use crate::words::counted;
 
 /// The alert that any step raises, by the way in which it is sent.
 const DELIVERY: &str = "web-shell";
 
-/// Clocks of this machine and of the nodes may differ by so much.
-const MARGIN_SECONDS: i64 = 120;
-
-/// What an alert has to name to be of a run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Subject {
-    /// Names or ids of the cluster in the cloud; none where it is not known, and then any cluster will do.
-    pub cluster: Vec<String>,
-    /// The run's namespace.
-    pub namespace: String,
-    /// The run's id, which is part of the name of its service account; none where no run was observed, and then
-    /// the account of any run will do.
-    pub run: Option<String>,
-    /// Not before.
-    pub from: Timestamp,
-    /// Not after.
-    pub until: Timestamp,
-    /// When the run itself began.
-    started: Timestamp,
-}
-
-impl Subject {
-    /// The subject that a run is; of one that was not observed, only place and time are known.
-    pub fn of(run: &RunResult, cluster: Vec<String>, unobserved: bool) -> Self {
-        Self {
-            cluster,
-            namespace: run.namespace.clone(),
-            run: (!unobserved).then(|| run.run.clone()),
-            from: run.started - MARGIN_SECONDS.seconds(),
-            until: run.ended + MARGIN_SECONDS.seconds(),
-            started: run.started,
-        }
-    }
-
-    /// The same beside other runs, whose alerts are not this one's: pods are called alike in all of them.
-    #[must_use]
-    pub fn beside(mut self, others: &[RunResult], run: &RunResult) -> Self {
-        let near = others.iter().filter(|other| {
-            other.run != run.run
-                && other.namespace == run.namespace
-                && other.cluster.server == run.cluster.server
-        });
-        for other in near {
-            if other.ended <= run.started {
-                self.from = self.from.max(other.ended);
-            } else if other.started >= run.ended {
-                self.until = self.until.min(other.started);
-            }
-        }
-        self
-    }
-
-    /// Whether an alert may be of this run, and whether it names its pods.
-    fn concerns(&self, alert: &FiredAlert) -> Option<Naming> {
-        if alert.is_incident || alert.is_sample {
-            return None;
-        }
-        let begun = alert.start.or(alert.end).or(alert.generated)?;
-        let ended = alert.end.or(alert.start).or(alert.generated)?.max(begun);
-        if begun > self.until || ended < self.from {
-            return None;
-        }
-        // What ended and was raised before the run began is not about it, whatever the clocks of nodes say. One that
-        // goes on may be, even if it was raised earlier: alerts that repeat may be told as one.
-        if ended < self.started && alert.generated.is_some_and(|generated| generated < self.started) {
-            return None;
-        }
-        if !alert.namespaces.is_empty() && !alert.namespaces.contains(&self.namespace.to_lowercase()) {
-            return None;
-        }
-        let named = |name: &str| {
-            alert
-                .mentions
-                .iter()
-                .any(|text| mentions(text, &name.to_lowercase()))
-        };
-        if !self.cluster.is_empty() && !self.cluster.iter().any(|name| names_cluster(alert, name)) {
-            return None;
-        }
-        let ours = |pod: &String| pod == VICTIM || pod == ATTACKER;
-        if !alert.pods.is_empty() && !alert.pods.iter().any(ours) {
-            return None;
-        }
-        let accounts: Vec<&String> = alert
-            .mentions
-            .iter()
-            .filter(|text| text.contains(ACCOUNT))
-            .collect();
-        let own = self.run.as_ref().map(|run| format!("{ACCOUNT}{run}"));
-        let of_account = accounts
-            .iter()
-            .any(|text| own.as_ref().is_none_or(|own| mentions(text, own)));
-        if !accounts.is_empty() && !of_account {
-            return None;
-        }
-        if of_account || [VICTIM, ATTACKER].into_iter().any(named) {
-            Some(Naming::Pods)
-        } else if alert.namespaces.contains(&self.namespace.to_lowercase()) {
-            Some(Naming::Namespace)
-        } else {
-            None
-        }
-    }
-
-    /// Whether an alert is worth keeping while many are read.
-    pub fn may_concern(&self, alert: &FiredAlert) -> bool {
-        self.concerns(alert).is_some()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Naming {
-    Pods,
-    Namespace,
-}
-
-/// What the names of service accounts begin with; a run's id follows.
-const ACCOUNT: &str = "mdc-simulation-pods-";
-
-/// Whether an alert names a cluster: by its id, or by its name as a whole text or at the end of an id.
-fn names_cluster(alert: &FiredAlert, cluster: &str) -> bool {
-    let cluster = cluster.to_lowercase();
-    alert.mentions.iter().any(|text| {
-        let below = text
-            .strip_prefix(&cluster)
-            .is_some_and(|rest| rest.starts_with('/'));
-        *text == cluster || text.rsplit('/').next() == Some(&cluster) || below
-    })
-}
-
-/// Whether `name` stands in `text` as a whole: not as a part of a longer name.
-fn mentions(text: &str, name: &str) -> bool {
-    let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    text.match_indices(name).any(|(at, found)| {
-        !text[..at].chars().next_back().is_some_and(inside)
-            && !text[at + found.len()..].chars().next().is_some_and(inside)
-    })
-}
-
 /// Further names of alerts, by id in the catalogue.
 pub type Names = BTreeMap<String, Vec<String>>;
+
+/// How many of the expected alerts have to be raised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Required {
+    /// At least one, and none may be known to be missing.
+    #[default]
+    NoneMissing,
+    /// So many.
+    AtLeast(usize),
+    /// All but those that may stay away.
+    All,
+}
+
+/// `all`, `none`, or a number.
+impl FromStr for Required {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            "none" => Ok(Self::AtLeast(0)),
+            _ => text
+                .parse()
+                .map(Self::AtLeast)
+                .map_err(|_| "expected all, none or a number".to_owned()),
+        }
+    }
+}
 
 /// What is asked of the alerts of a run.
 #[derive(Clone, Debug, Default)]
@@ -179,41 +68,73 @@ pub struct Question {
     pub unobserved: bool,
     /// An alert that takes longer counts as one that did not come in time.
     pub slowest: Option<SignedDuration>,
+    /// How many alerts have to be raised.
+    pub required: Required,
 }
 
-/// Judges `run` by the alerts that were read from `source` at the time `looked`.
+/// The alerts of a source that are, or may be, of a run.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Those of the run, and whether each names its pods.
+    attributed: Vec<(FiredAlert, bool)>,
+    /// Those that may be of the run, and why that is unknown.
+    unknown: Vec<(FiredAlert, String)>,
+}
+
+impl Found {
+    /// Keeps an alert if it is, or may be, of the run that `subject` describes.
+    pub fn add(&mut self, mut alert: FiredAlert, subject: &Subject) {
+        let Some(relation) = subject.relation(&alert) else {
+            return;
+        };
+        // Most of an alert's size, and not needed any more.
+        alert.about = About::default();
+        match relation {
+            Relation::Pods => self.attributed.push((alert, true)),
+            Relation::Namespace => self.attributed.push((alert, false)),
+            Relation::Unknown(reason) => self.unknown.push((alert, reason)),
+        }
+    }
+}
+
+/// Judges `run` by the alerts that were found in `source` at the time `looked`.
 pub fn judge(
     run: &RunResult,
-    fired: &[FiredAlert],
+    found: &Found,
     subject: &Subject,
     question: &Question,
     source: String,
     looked: Timestamp,
 ) -> Verification {
-    let ours: Vec<(&FiredAlert, Naming)> = fired
-        .iter()
-        .filter_map(|alert| Some((alert, subject.concerns(alert)?)))
-        .collect();
+    let expected = expected(run);
     let mut used = BTreeSet::new();
+    let mut first = |(alert, scenarios): &(&'static Alert, Vec<&ScenarioResult>)| {
+        let matching = found.matching(alert, &question.names);
+        used.extend(matching.iter().copied());
+        let fired = matching.first().map(|index| &found.attributed[*index].0);
+        fired.map(|fired| raised(fired, first_step(scenarios, &alert.id)))
+    };
+    let raised_ones: Vec<Option<RaisedAlert>> = expected.iter().map(&mut first).collect();
+    let mut facts = question.facts.clone();
+    let there = expected
+        .iter()
+        .zip(&raised_ones)
+        .filter(|(_, raised)| raised.is_some());
+    let contradictions = correct(&mut facts, there.map(|((alert, _), _)| *alert));
     let mut verdicts = vec![];
-    for (expected, scenarios) in expected(run) {
-        let mut matching: Vec<&FiredAlert> = ours
-            .iter()
-            .map(|(alert, _)| *alert)
-            .filter(|alert| is(alert, expected, &question.names))
-            .collect();
-        matching.sort_by_key(|alert| alert.generated);
-        used.extend(matching.iter().map(|alert| alert.id.clone()));
-        let raised = matching
-            .first()
-            .map(|alert| raised(alert, first_step(&scenarios, &expected.id)));
+    for ((alert, scenarios), raised) in expected.iter().zip(raised_ones) {
         let (verdict, reason) = match &raised {
             Some(raised) => (Verdict::Raised, late(raised, question.slowest)),
-            None => missing(expected, &scenarios, question),
+            None => match missing(alert, scenarios, &facts, question) {
+                (Verdict::Waiting, reason) => (Verdict::Waiting, reason),
+                judged => found
+                    .candidate(alert, &question.names)
+                    .map_or(judged, |reason| (Verdict::CouldNotTell, Some(reason))),
+            },
         };
         verdicts.push(AlertVerdict {
-            id: expected.id.clone(),
-            name: expected.name.clone(),
+            id: alert.id.clone(),
+            name: alert.name.clone(),
             scenarios: scenarios.iter().map(|scenario| scenario.id.clone()).collect(),
             late: raised.is_some() && reason.is_some(),
             verdict,
@@ -221,21 +142,159 @@ pub fn judge(
             raised,
         });
     }
-    // Where nothing is expected, whatever names the namespace is one too many.
-    let counts = |naming: Naming| naming == Naming::Pods || verdicts.is_empty();
-    let additional = ours
-        .iter()
-        .filter(|(alert, naming)| counts(*naming) && !used.contains(&alert.id))
-        .map(|(alert, _)| raised(alert, None))
-        .collect();
-    Verification {
+    let mut verification = Verification {
         source,
         looked,
         from: subject.from,
         until: subject.until,
+        additional: found.additional(&used, verdicts.is_empty()),
         alerts: verdicts,
-        additional,
+        unattributed: found.unattributed(),
+        contradictions,
+        failure: None,
+    };
+    let optional = expected
+        .iter()
+        .filter(|(alert, scenarios)| is_optional(alert, scenarios));
+    verification.failure = failure(&verification, optional.count(), &facts, question.required);
+    verification
+}
+
+impl Found {
+    /// Indices of the run's alerts that are the expected one, the first that was raised in front.
+    fn matching(&self, expected: &Alert, names: &Names) -> Vec<usize> {
+        let attributed = self.attributed.iter().enumerate();
+        let mut matching: Vec<usize> = attributed
+            .filter(|(_, (fired, _))| is_expected(fired, expected, names))
+            .map(|(index, _)| index)
+            .collect();
+        matching.sort_by_key(|index| self.attributed[*index].0.generated);
+        matching
     }
+
+    /// Why an expected alert may be among those that may be of the run.
+    fn candidate(&self, expected: &Alert, names: &Names) -> Option<String> {
+        let may_be = |fired: &FiredAlert| fired.name.is_none() || is_expected(fired, expected, names);
+        let nameless = self.attributed.iter().map(|(fired, _)| fired);
+        let mut nameless = nameless.filter(|fired| fired.name.is_none());
+        let candidate = self.unknown.iter().find(|(fired, _)| may_be(fired));
+        candidate
+            .map(|(fired, reason)| format!("{} may be it: {reason}", fired.label()))
+            .or_else(|| {
+                nameless
+                    .next()
+                    .map(|fired| format!("{} may be it", fired.label()))
+            })
+    }
+
+    /// Alerts of the same pods that are not expected; with `strict`, also those that name the namespace only.
+    fn additional(&self, used: &BTreeSet<usize>, strict: bool) -> Vec<RaisedAlert> {
+        // An export repeats an alert each time it changes.
+        let mut ids: BTreeSet<&str> = used
+            .iter()
+            .map(|index| self.attributed[*index].0.id.as_str())
+            .collect();
+        let attributed = self.attributed.iter().enumerate();
+        attributed
+            .filter(|(index, (_, names_pods))| (*names_pods || strict) && !used.contains(index))
+            .filter(|(_, (fired, _))| fired.id.is_empty() || ids.insert(&fired.id))
+            .map(|(_, (fired, _))| raised(fired, None))
+            .collect()
+    }
+
+    fn unattributed(&self) -> Vec<UnattributedAlert> {
+        let unknown = self.unknown.iter();
+        unknown
+            .map(|(fired, reason)| UnattributedAlert {
+                id: fired.id.clone(),
+                name: fired.label(),
+                reason: reason.clone(),
+            })
+            .collect()
+    }
+}
+
+/// Corrects facts that raised alerts contradict. Returns each contradiction as a sentence.
+fn correct<'a>(facts: &mut Facts, raised: impl Iterator<Item = &'a Alert>) -> Vec<String> {
+    let mut contradictions = vec![];
+    for alert in raised {
+        let mut correct_one = |fact: &mut Fact| {
+            if let Fact::No(reason) = fact {
+                contradictions.push(format!("{reason}, but {:?} was raised", alert.name));
+                *fact = Fact::Yes;
+            }
+        };
+        correct_one(&mut facts.plan);
+        if alert.condition != Some(Condition::AuditLog) {
+            correct_one(&mut facts.sensor);
+        }
+        if let Some(fact) = alert
+            .condition
+            .and_then(|condition| facts.conditions.get_mut(&condition))
+        {
+            correct_one(fact);
+        }
+    }
+    contradictions
+}
+
+/// Why the alerts do not pass, if they do not.
+fn failure(
+    verification: &Verification,
+    optional: usize,
+    facts: &Facts,
+    required: Required,
+) -> Option<String> {
+    let alerts = &verification.alerts;
+    if alerts.is_empty() {
+        return baseline_failure(verification, facts);
+    }
+    if verification.count(Verdict::Waiting) > 0 {
+        return None;
+    }
+    let in_time = |alert: &&AlertVerdict| alert.verdict == Verdict::Raised && !alert.late;
+    let raised = alerts.iter().filter(in_time).count();
+    let is_missing = |alert: &AlertVerdict| alert.late || alert.verdict == Verdict::NotRaised;
+    let fails = match required {
+        Required::NoneMissing => alerts.iter().any(is_missing) || (raised == 0 && optional < alerts.len()),
+        Required::AtLeast(number) => raised < number,
+        Required::All => raised < alerts.len() - optional,
+    };
+    let mut reasons: Vec<Option<&str>> = alerts
+        .iter()
+        .filter(|alert| !in_time(alert))
+        .map(|alert| alert.reason.as_deref())
+        .collect();
+    reasons.dedup();
+    let reason = match reasons[..] {
+        [Some(reason)] => format!(": {reason}"),
+        _ => String::new(),
+    };
+    let expected = counted(alerts.len(), "expected alert");
+    let verb = if alerts.len() == 1 { "was" } else { "were" };
+    fails.then(|| format!("{raised} of {expected} {verb} raised{reason}"))
+}
+
+/// The same where no alert is expected.
+fn baseline_failure(verification: &Verification, facts: &Facts) -> Option<String> {
+    let names = |names: Vec<&str>| names.join(", ");
+    if !verification.additional.is_empty() {
+        let raised = verification.additional.iter().map(|alert| alert.name.as_str());
+        return Some(format!(
+            "no alert was expected, but raised: {}",
+            names(raised.collect())
+        ));
+    }
+    if let Some(alert) = verification.unattributed.first() {
+        return Some(format!("{} may be of this run: {}", alert.name, alert.reason));
+    }
+    let absent = [&facts.plan, &facts.sensor]
+        .into_iter()
+        .find_map(|fact| match fact {
+            Fact::No(reason) => Some(reason),
+            _ => None,
+        });
+    absent.map(|reason| format!("no alert could be raised: {reason}"))
 }
 
 /// Each expected alert once, with the scenarios that expect it.
@@ -253,7 +312,7 @@ fn expected(run: &RunResult) -> Vec<(&'static Alert, Vec<&ScenarioResult>)> {
 }
 
 /// Whether a raised alert is the one that the catalogue calls `expected`.
-fn is(alert: &FiredAlert, expected: &Alert, names: &Names) -> bool {
+fn is_expected(alert: &FiredAlert, expected: &Alert, names: &Names) -> bool {
     let same_type = alert
         .alert_type
         .as_ref()
@@ -264,8 +323,8 @@ fn is(alert: &FiredAlert, expected: &Alert, names: &Names) -> bool {
         .chain(&expected.spellings)
         .chain(&expected.localized)
         .chain(further);
-    let name = normalised(&alert.name);
-    same_type || known.any(|known| normalised(known) == name)
+    let name = alert.name.as_deref().map(normalised);
+    same_type || name.is_some_and(|name| known.any(|known| normalised(known) == name))
 }
 
 /// A display name without what differs between Microsoft's own pages: case, a full stop, quotation marks,
@@ -309,7 +368,7 @@ fn raised(alert: &FiredAlert, begun: Option<Timestamp>) -> RaisedAlert {
         .filter(|seconds| *seconds >= 0.0);
     RaisedAlert {
         id: alert.id.clone(),
-        name: alert.name.clone(),
+        name: alert.label(),
         severity: alert.severity.clone(),
         status: alert.status.clone(),
         generated: alert.generated,
@@ -330,55 +389,95 @@ fn late(raised: &RaisedAlert, slowest: Option<SignedDuration>) -> Option<String>
         .then(|| format!("too late: after {seconds:.0} s, not within {slowest:#}"))
 }
 
-/// The verdict on an alert that was not raised.
-fn missing(
-    expected: &Alert,
-    scenarios: &[&ScenarioResult],
-    question: &Question,
-) -> (Verdict, Option<String>) {
-    // Whether a step was proved that it is raised for, whether all of a scenario's were, and which were not.
-    let (mut any, mut whole, mut unproved) = (false, false, vec![]);
-    for scenario in scenarios {
-        let before = unproved.len();
-        for step in steps(scenario, &expected.id) {
-            if step.outcome == Outcome::Proved {
-                any = true;
-            } else {
-                unproved.push(format!("{}.{}", scenario.id, step.id));
-            }
-        }
-        whole |= unproved.len() == before;
-    }
-    let unproved = unproved.join(", ");
-    if !question.unobserved && !any {
-        return (Verdict::NotExpected, Some(format!("not proved: {unproved}")));
-    }
-    let audited = expected.condition == Some(Condition::AuditLog);
-    let needed = [&question.facts.plan]
-        .into_iter()
-        .chain(Some(&question.facts.sensor).filter(|_| !audited));
-    for fact in needed {
-        if let Fact::No(reason) = fact {
-            return (Verdict::NotExpected, Some(reason.clone()));
-        }
-    }
-    let unknown = Fact::Unknown("it is not known whether this cluster has it".to_owned());
-    let condition = expected
-        .condition
-        .map(|condition| question.facts.conditions.get(&condition).unwrap_or(&unknown));
-    if let Some(Fact::No(reason)) = condition {
-        return (Verdict::NotExpected, Some(reason.clone()));
-    }
-    if question.waiting {
-        return (Verdict::Waiting, None);
-    }
-    let optional = |scenario: &&ScenarioResult| {
+/// Whether an alert may stay away in every scenario that names it.
+fn is_optional(expected: &Alert, scenarios: &[&ScenarioResult]) -> bool {
+    scenarios.iter().all(|scenario| {
         scenario
             .alerts
             .iter()
             .any(|alert| alert.id == expected.id && alert.optional)
-    };
-    if scenarios.iter().all(optional) {
+    })
+}
+
+/// What became of the steps that an alert is raised for.
+struct Coverage {
+    /// Whether one was proved.
+    any: bool,
+    /// Whether all of a scenario were.
+    whole: bool,
+    /// Those that were not.
+    unproved: String,
+}
+
+impl Coverage {
+    fn of(expected: &Alert, scenarios: &[&ScenarioResult]) -> Self {
+        let (mut any, mut whole, mut unproved) = (false, false, vec![]);
+        for scenario in scenarios {
+            let before = unproved.len();
+            for step in steps(scenario, &expected.id) {
+                if step.outcome == Outcome::Proved {
+                    any = true;
+                } else {
+                    unproved.push(format!("{}.{}", scenario.id, step.id));
+                }
+            }
+            whole |= unproved.len() == before;
+        }
+        Self {
+            any,
+            whole,
+            unproved: unproved.join(", "),
+        }
+    }
+}
+
+/// Why an alert cannot be raised, if that is known: no step was proved, or something it needs is absent.
+fn impossible(expected: &Alert, coverage: Option<&Coverage>, facts: &Facts) -> Option<String> {
+    if let Some(coverage) = coverage.filter(|coverage| !coverage.any) {
+        return Some(format!("not proved: {}", coverage.unproved));
+    }
+    let audited = expected.condition == Some(Condition::AuditLog);
+    let sensor = Some(&facts.sensor).filter(|_| !audited);
+    let condition = expected
+        .condition
+        .and_then(|condition| facts.conditions.get(&condition));
+    let needed = [Some(&facts.plan), sensor, condition];
+    needed.into_iter().flatten().find_map(|fact| match fact {
+        Fact::No(reason) => Some(reason.clone()),
+        _ => None,
+    })
+}
+
+/// Says of each alert that the run expects whether what is known rules it out, and why.
+pub fn rule_out(run: &mut RunResult) {
+    let facts = run.facts.clone().unwrap_or_default();
+    let reasons: BTreeMap<String, String> = expected(run)
+        .into_iter()
+        .filter_map(|(alert, scenarios)| {
+            let coverage = Coverage::of(alert, &scenarios);
+            Some((alert.id.clone(), impossible(alert, Some(&coverage), &facts)?))
+        })
+        .collect();
+    for alert in run.scenarios.iter_mut().flat_map(|scenario| &mut scenario.alerts) {
+        alert.not_expected = reasons.get(&alert.id).cloned();
+    }
+}
+
+/// The verdict on an alert that was not raised.
+fn missing(
+    expected: &Alert,
+    scenarios: &[&ScenarioResult],
+    facts: &Facts,
+    question: &Question,
+) -> (Verdict, Option<String>) {
+    let coverage = Some(Coverage::of(expected, scenarios)).filter(|_| !question.unobserved);
+    if let Some(reason) = impossible(expected, coverage.as_ref(), facts) {
+        return (Verdict::NotExpected, Some(reason));
+    }
+    if question.waiting {
+        return (Verdict::Waiting, None);
+    }
+    if is_optional(expected, scenarios) {
         return (
             Verdict::NotExpected,
             Some("it may stay away: its absence says nothing".to_owned()),
@@ -387,15 +486,23 @@ fn missing(
     if question.partial.is_some() {
         return (Verdict::CouldNotTell, question.partial.clone());
     }
+    let unknown = Fact::Unknown("it is not known whether this cluster has it".to_owned());
+    let condition = expected
+        .condition
+        .map(|condition| facts.conditions.get(&condition).unwrap_or(&unknown));
     if let Some(Fact::Unknown(reason)) = condition {
         let needs = expected.needs.as_deref().unwrap_or_default();
         return (Verdict::CouldNotTell, Some(format!("it needs {needs}; {reason}")));
     }
-    if !question.unobserved && expected.id != DELIVERY && !whole {
-        let reason = format!("which steps it takes is not public, and not proved were: {unproved}");
+    if let Some(coverage) = coverage.filter(|coverage| expected.id != DELIVERY && !coverage.whole) {
+        let reason = format!(
+            "which steps it takes is not public, and not proved were: {}",
+            coverage.unproved
+        );
         return (Verdict::CouldNotTell, Some(reason));
     }
-    let unknown = [("plan", &question.facts.plan), ("sensor", &question.facts.sensor)];
+    let audited = expected.condition == Some(Condition::AuditLog);
+    let unknown = [("plan", &facts.plan), ("sensor", &facts.sensor)];
     let unknown = unknown.into_iter().filter_map(|(what, fact)| match fact {
         Fact::Unknown(reason) if !(audited && what == "sensor") => Some(format!("{what} ({reason})")),
         _ => None,
@@ -407,7 +514,7 @@ fn missing(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fired::{read, tests::raised as fired};
+    use super::super::fired::tests::{parse, raised as fired};
     use super::*;
     use crate::result::{AlertExpectation, expectations};
     use crate::scenario::catalogue;
@@ -433,21 +540,33 @@ mod tests {
         .unwrap()
     }
 
+    fn found(fired: &[Value], subject: &Subject) -> Found {
+        let mut found = Found::default();
+        for value in fired {
+            found.add(parse(value), subject);
+        }
+        found
+    }
+
+    fn judge_all(run: &RunResult, fired: &[Value], subject: &Subject, question: &Question) -> Verification {
+        let looked = at("2026-05-04T11:00:00Z");
+        judge(
+            run,
+            &found(fired, subject),
+            subject,
+            question,
+            "test".into(),
+            looked,
+        )
+    }
+
     fn verdicts(
         run: &RunResult,
         fired: &[Value],
         question: &Question,
     ) -> BTreeMap<String, (Verdict, Option<String>)> {
-        let fired: Vec<FiredAlert> = fired.iter().flat_map(read).collect();
         let subject = Subject::of(run, vec!["aks-test".to_owned()], question.unobserved);
-        let verification = judge(
-            run,
-            &fired,
-            &subject,
-            question,
-            "test".into(),
-            at("2026-05-04T11:00:00Z"),
-        );
+        let verification = judge_all(run, fired, &subject, question);
         verification
             .alerts
             .into_iter()
@@ -470,7 +589,7 @@ mod tests {
                 "entities",
                 json!([{"type": "K8s-namespace", "name": "other"}, {"type": "K8s-pod", "name": "mdc-simulation-victim"}]),
             ),
-            ("entities", json!([])),
+            ("entities", json!([{"type": "azure-resource"}])),
             ("isIncident", json!(true)),
             (
                 "alertDisplayName",
@@ -702,44 +821,37 @@ mod tests {
     #[test]
     fn time_to_detect_and_the_gate_on_it() {
         let alert = fired("Possible Web Shell activity detected", "2026-05-04T10:00:30Z");
-        let alerts = read(&alert);
         let run = run("recon");
         let subject = Subject::of(&run, vec![], false);
         let judged = |slowest: i64| {
             let question = Question {
                 slowest: Some(SignedDuration::from_mins(slowest)),
+                required: Required::AtLeast(1),
                 ..Question::default()
             };
-            let mut verification = judge(
-                &run,
-                &alerts,
-                &subject,
-                &question,
-                String::new(),
-                at("2026-05-04T11:00:00Z"),
-            );
-            verification
-                .alerts
-                .retain(|alert| alert.verdict == Verdict::Raised);
-            verification
+            judge_all(&run, std::slice::from_ref(&alert), &subject, &question)
         };
+        let web_shell = |verification: &Verification| verification.alerts[0].clone();
         let in_time = judged(31);
         assert_eq!(
-            in_time.alerts[0].raised.as_ref().unwrap().seconds_to_detect,
+            web_shell(&in_time).raised.unwrap().seconds_to_detect,
             Some(1850.5)
         );
-        assert!(!in_time.is_wrong());
+        assert_eq!(in_time.failure, None);
         let late = judged(30);
         assert_eq!(
-            late.alerts[0].reason.as_deref(),
+            web_shell(&late).reason.as_deref(),
             Some("too late: after 1850 s, not within 30m")
         );
-        assert!(late.is_wrong());
+        assert_eq!(
+            late.failure.as_deref(),
+            Some("0 of 4 expected alerts were raised")
+        );
     }
 
     #[test]
     fn runs_that_follow_each_other_do_not_share_alerts() {
-        let alert = read(&fired(
+        let alert = parse(&fired(
             "Possible Web Shell activity detected",
             "2026-05-04T10:00:30Z",
         ));
@@ -752,7 +864,8 @@ mod tests {
         let may = |run: &RunResult, others: &[RunResult]| {
             Subject::of(run, vec![], false)
                 .beside(others, run)
-                .may_concern(&alert[0])
+                .relation(&alert)
+                .is_some()
         };
         assert!(may(&first, &both) && !may(&second, &both));
         assert!(may(&second, &[]), "clocks differ: by itself it may be its own");
@@ -763,40 +876,253 @@ mod tests {
 
     #[test]
     fn further_alerts_of_the_same_pods_are_additional() {
-        let run = run("recon");
-        let other = read(&fired(
-            "Suspicious PHP execution detected",
-            "2026-05-04T10:00:30Z",
-        ));
+        let mut run = run("recon");
+        let other = fired("Suspicious PHP execution detected", "2026-05-04T10:00:30Z");
         let mut namespace_only = fired("Something else", "2026-05-04T10:00:30Z");
+        namespace_only["id"] = "/other".into();
         namespace_only["properties"]["entities"] =
             json!([{"type": "K8s-namespace", "name": "mdc-simulation"}]);
-        let fired: Vec<FiredAlert> = other.into_iter().chain(read(&namespace_only)).collect();
+        let fired = [other.clone(), other, namespace_only];
         let subject = Subject::of(&run, vec![], false);
-        let found = judge(
-            &run,
-            &fired,
-            &subject,
-            &Question::default(),
-            String::new(),
-            at("2026-05-04T11:00:00Z"),
-        );
+        let found = judge_all(&run, &fired, &subject, &Question::default());
         let names: Vec<&str> = found.additional.iter().map(|alert| alert.name.as_str()).collect();
         assert_eq!(names, ["Suspicious PHP execution detected"]);
-        let mut baseline = run;
-        baseline.scenarios[0].alerts.clear();
-        let found = judge(
-            &baseline,
-            &fired,
-            &subject,
-            &Question::default(),
-            String::new(),
-            at("2026-05-04T11:00:00Z"),
-        );
+        run.scenarios[0].alerts.clear();
+        let found = judge_all(&run, &fired, &subject, &Question::default());
         assert_eq!(
             found.additional.len(),
             2,
             "where nothing may come, both are too many"
+        );
+        let failure = "no alert was expected, but raised: Suspicious PHP execution detected, Something else";
+        assert_eq!(found.failure.as_deref(), Some(failure));
+    }
+
+    /// Changes of an alert of the run after which nobody can say whether it is the run's.
+    fn unknowns() -> Vec<(&'static str, Value, &'static str)> {
+        vec![
+            (
+                "startTimeUtc",
+                json!("soon"),
+                "its startTimeUtc \"soon\" cannot be read",
+            ),
+            (
+                "endTimeUtc",
+                json!("/Date(x)/"),
+                "its endTimeUtc \"/Date(x)/\" cannot be read",
+            ),
+            (
+                "timeGeneratedUtc",
+                json!("4/5/2026"),
+                "its timeGeneratedUtc \"4/5/2026\" cannot be read",
+            ),
+            (
+                "entities",
+                json!(["@{type=K8s-namespace}"]),
+                "its entities cannot be read",
+            ),
+            (
+                "entities",
+                json!("System.Object[]"),
+                "its entities cannot be read",
+            ),
+            ("entities", json!(null), "it has no entities"),
+            ("resources", json!(null), "it names no resource"),
+        ]
+    }
+
+    fn changed(property: &str, value: &Value) -> Value {
+        let mut alert = fired("Possible Web Shell activity detected", "2026-05-04T10:00:30Z");
+        if property == "resources" {
+            alert["properties"]["resourceIdentifiers"] = json!(null);
+            alert["properties"]["compromisedEntity"] = json!(null);
+        } else {
+            alert["properties"][property] = value.clone();
+        }
+        alert
+    }
+
+    #[test]
+    fn alert_that_cannot_be_attributed_makes_the_verdict_unknown() {
+        for (property, value, reason) in unknowns() {
+            let alert = changed(property, &value);
+            let (verdict, said) =
+                verdicts(&run("recon"), &[alert], &Question::default())["web-shell"].clone();
+            let said = said.unwrap_or_default();
+            assert_eq!(verdict, Verdict::CouldNotTell, "{property}: {said}");
+            assert!(said.contains(reason), "{reason} in {said}");
+        }
+        // Without a start and an end, only the time it was raised is left.
+        let mut bare = changed("startTimeUtc", &json!(null));
+        bare["properties"]["endTimeUtc"] = json!(null);
+        for (generated, verdict) in [
+            ("2026-05-04T10:31:00Z", Verdict::CouldNotTell),
+            ("2026-05-04T09:31:00Z", Verdict::NotRaised),
+            ("2026-05-06T10:31:00Z", Verdict::NotRaised),
+        ] {
+            bare["properties"]["timeGeneratedUtc"] = generated.into();
+            let found = verdicts(&run("recon"), std::slice::from_ref(&bare), &Question::default());
+            assert_eq!(found["web-shell"].0, verdict, "{generated}");
+        }
+        // No name: it may be any of them.
+        let nameless = changed("alertDisplayName", &json!(null));
+        let found = verdicts(&run("recon"), &[nameless], &Question::default());
+        assert_eq!(found["web-shell"].0, Verdict::CouldNotTell);
+        assert_eq!(found["network-scan"].0, Verdict::CouldNotTell);
+    }
+
+    #[test]
+    fn alert_is_ruled_out_by_what_can_be_read_of_it() {
+        for (property, value) in [
+            ("compromisedEntity", json!("elsewhere")),
+            ("endTimeUtc", json!("2026-05-04T08:00:00Z")),
+            ("entities", json!([{"type": "K8s-namespace", "name": "shop"}])),
+            ("alertType", json!("VM_WebShell")),
+        ] {
+            let mut alert = changed("startTimeUtc", &json!("soon"));
+            if property == "alertType" {
+                alert["properties"]["entities"] = json!(null);
+                alert["properties"]["extendedProperties"] = json!(null);
+            }
+            if property == "compromisedEntity" {
+                alert["properties"]["resourceIdentifiers"] = json!([]);
+            }
+            alert["properties"][property] = value;
+            let found = verdicts(&run("recon"), &[alert], &Question::default());
+            assert_eq!(found["web-shell"].0, Verdict::NotRaised, "{property}");
+        }
+    }
+
+    #[test]
+    fn baseline_passes_only_with_evidence() {
+        let mut run = run("recon");
+        run.scenarios[0].alerts.clear();
+        let subject = Subject::of(&run, vec!["aks-test".to_owned()], false);
+        let judged = |fired: &[Value], facts: Facts| {
+            let question = Question {
+                facts,
+                ..Question::default()
+            };
+            judge_all(&run, fired, &subject, &question).failure
+        };
+        assert_eq!(judged(&[], Facts::default()), None);
+        for (property, value, reason) in unknowns() {
+            let failure = judged(&[changed(property, &value)], Facts::default()).unwrap_or_default();
+            assert!(failure.contains(reason), "{reason} in {failure:?}");
+        }
+        let blind = Facts {
+            sensor: Fact::No("there is no sensor".into()),
+            ..Facts::default()
+        };
+        let failure = judged(&[], blind);
+        assert_eq!(
+            failure.as_deref(),
+            Some("no alert could be raised: there is no sensor")
+        );
+    }
+
+    #[test]
+    fn alerts_about_the_cleanup_are_not_of_the_run() {
+        let mut run = run("recon");
+        run.scenarios[0].alerts.clear();
+        let subject = Subject::of(&run, vec![], false);
+        for account in [
+            "namespace-controller",
+            "system:serviceaccount:kube-system:namespace-controller",
+        ] {
+            let mut alert = fired("Kubernetes events deleted", "2026-05-04T10:00:50Z");
+            let entities = alert["properties"]["entities"].as_array_mut().unwrap();
+            entities.push(json!({"type": "K8s-serviceaccount", "name": account}));
+            let found = judge_all(&run, &[alert], &subject, &Question::default());
+            assert_eq!((found.additional.len(), found.failure), (0, None), "{account}");
+        }
+    }
+
+    #[test]
+    fn nothing_raised_is_a_failure_whatever_the_reason() {
+        let blind = Facts {
+            sensor: Fact::No("there is no sensor".into()),
+            ..Facts::default()
+        };
+        let failure = |fired: &[Value], facts: &Facts, required: Required| {
+            let run = run("lateral-mov");
+            let subject = Subject::of(&run, vec![], false);
+            let question = Question {
+                facts: facts.clone(),
+                required,
+                ..Question::default()
+            };
+            judge_all(&run, fired, &subject, &question).failure
+        };
+        let total = expected(&run("lateral-mov")).len();
+        let nothing = |reason: &str| Some(format!("0 of {total} expected alerts were raised{reason}"));
+        let default = Required::NoneMissing;
+        assert_eq!(failure(&[], &blind, default), nothing(": there is no sensor"));
+        assert!(failure(&[], &Facts::default(), default).is_some());
+        let one = [fired(
+            "Possible Web Shell activity detected",
+            "2026-05-04T10:00:30Z",
+        )];
+        for (required, fails) in [("none", false), ("1", false), ("2", true), ("all", true)] {
+            let found = failure(&one, &Facts::default(), required.parse().unwrap());
+            assert_eq!(found.is_some(), fails, "{required}: {found:?}");
+        }
+        assert!("few".parse::<Required>().is_err());
+        assert_eq!(failure(&[], &blind, Required::AtLeast(0)), None);
+    }
+
+    #[test]
+    fn raised_alert_contradicts_an_absent_sensor() {
+        let blind = Facts {
+            plan: Fact::No("the plan is off".into()),
+            sensor: Fact::No("there is no sensor".into()),
+            ..Facts::default()
+        };
+        let run = run("recon");
+        let subject = Subject::of(&run, vec![], false);
+        let question = Question {
+            facts: blind,
+            ..Question::default()
+        };
+        let one = [fired(
+            "Possible Web Shell activity detected",
+            "2026-05-04T10:00:30Z",
+        )];
+        let found = judge_all(&run, &one, &subject, &question);
+        assert_eq!(
+            found.contradictions,
+            [
+                "the plan is off, but \"Possible Web Shell activity detected\" was raised",
+                "there is no sensor, but \"Possible Web Shell activity detected\" was raised",
+            ]
+        );
+        let scan = found
+            .alerts
+            .iter()
+            .find(|alert| alert.id == "network-scan")
+            .unwrap();
+        assert_eq!(scan.verdict, Verdict::NotRaised);
+    }
+
+    #[test]
+    fn alerts_that_cannot_be_raised_are_named_before_anyone_looks() {
+        let mut recon = run("recon");
+        recon.scenarios[0].steps[2].outcome = Outcome::Failed;
+        recon.facts = Some(Facts {
+            sensor: Fact::No("there is no sensor".into()),
+            ..Facts::default()
+        });
+        rule_out(&mut recon);
+        let reasons: BTreeMap<&str, Option<&str>> = recon.scenarios[0]
+            .alerts
+            .iter()
+            .map(|alert| (alert.id.as_str(), alert.not_expected.as_deref()))
+            .collect();
+        assert_eq!(reasons["web-shell"], Some("there is no sensor"));
+        assert_eq!(reasons["network-scan"], Some("not proved: recon.scan-services"));
+        assert_eq!(
+            reasons["service-account-operation"], None,
+            "the audit log needs none"
         );
     }
 }

@@ -73,6 +73,8 @@ pub enum Event {
         raised: usize,
         /// May come.
         waiting: usize,
+        /// Until when they may.
+        until: Timestamp,
     },
     /// Something worth saying that changes nothing, such as a warning of the API server.
     Notice(String),

@@ -34,9 +34,9 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
 /// What the exit code of a result means, in the words of the documentation. Where alerts were looked for,
 /// success may be `verify`'s: that says nothing of the run.
 pub(super) fn meaning(result: &RunResult) -> &'static str {
-    let verified = |verification: &Verification| !verification.is_wrong();
+    let verified = |verification: &Verification| verification.failure.is_none();
     if result.exit == Exit::Ok && result.verification.as_ref().is_some_and(verified) {
-        return "no alert is known to be missing, and none came that must not";
+        return "the alerts pass: none is known to be missing or unexpected";
     }
     let listed = Exit::ALL.into_iter().find(|(listed, _)| *listed == result.exit);
     listed.expect("every exit code is listed").1

@@ -121,7 +121,7 @@ fn verdict(alert: &AlertVerdict) -> &'static str {
         Verdict::NotRaised => "❌ not raised",
         Verdict::Waiting => "⏳ waiting",
         Verdict::NotExpected => "➖ not expected here",
-        Verdict::CouldNotTell => "❔ could not tell",
+        Verdict::CouldNotTell => "❔ unknown",
     }
 }
 
@@ -243,10 +243,11 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
         seen.verification = fixture::verified().verification;
         let verification = seen.verification.as_mut().unwrap();
         verification.alerts.truncate(1);
+        verification.failure = None;
         (seen.exit, seen.exit_code) = (Exit::Ok, 0);
         assert_eq!(
             last(&seen),
-            "**Exit code 0:** no alert is known to be missing, and none came that must not."
+            "**Exit code 0:** the alerts pass: none is known to be missing or unexpected."
         );
         seen.unread = fixture::not_started().problem;
         let text = render(&seen);
@@ -293,7 +294,7 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
 | The missing alert | ❌ not raised | - |  |  |
 | The open alert | ⏳ waiting | - |  |  |
 | The absent alert | ➖ not expected here | - |  | not proved: one.fetch |
-| The drift alert | ❔ could not tell | - |  | it needs a drift policy |
+| The drift alert | ❔ unknown | - |  | it needs a drift policy |
 | The late alert | ⏰ raised too late | 40 min | High | too late: after 2400 s, not within 30m |
 
 | Further alert of the same pods | Severity |

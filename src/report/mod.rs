@@ -11,6 +11,7 @@ mod junit;
 mod markdown;
 mod navigator;
 mod progress;
+mod reasons;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -26,7 +27,9 @@ use crate::kubectl::Kubectl;
 use crate::manifest;
 use crate::manifest::rights::{Grant, Scope, Subject};
 use crate::plan::Plan;
-use crate::result::{CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult};
+use crate::result::{
+    CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult, Verdict, Verification,
+};
 use crate::scenario::{Outcome, Scenario};
 
 pub use files::OutputFile;
@@ -110,12 +113,16 @@ impl Report {
                 table::run(result, width)
             }
         };
-        self.print(result, table, [format!("run/{}", result.run)]);
+        let name = result.is_identified().then(|| format!("run/{}", result.run));
+        self.print(result, table, name);
         if let Some(problem) = &result.problem {
             self.problem(problem);
         }
         if let Some(problem) = &result.unread {
             self.problem(problem);
+        }
+        if let Some(verification) = &result.verification {
+            self.verification(verification, result);
         }
         for problem in result.cleanup.iter().flat_map(|cleanup| &cleanup.problems) {
             self.note(&format!("{}: {problem}", paint("error", RED)));
@@ -123,6 +130,41 @@ impl Report {
         let unclean = result.cleanup.as_ref().is_some_and(|cleanup| !cleanup.is_clean());
         if unclean || result.kept_until.is_some() {
             self.hint(&self.cleanup_of(&result.run, &result.namespace, &result.cluster));
+        }
+        self.suggest_verify(result);
+    }
+
+    /// Prints what people have to know of the alerts beside the verdicts, and the next command.
+    fn verification(&self, verification: &Verification, result: &RunResult) {
+        for contradiction in &verification.contradictions {
+            self.note(&format!("{}: {contradiction}", paint("warning", YELLOW)));
+        }
+        let kubectl = self.kubectl.in_context(result.cluster.context.as_deref());
+        if let Some(failure) = &verification.failure {
+            self.note(&format!("{}: {failure}", paint("error", RED)));
+            if verification.count(Verdict::Raised) == 0 {
+                let doctor = kubectl.command(["defender-sim", "doctor"]);
+                self.hint(&format!("check what alerts need with: {doctor}"));
+            }
+        }
+        if verification.count(Verdict::Waiting) > 0 && result.is_identified() {
+            let verify = kubectl.command(["defender-sim", "verify", &result.run]);
+            self.hint(&format!("continue with: {verify}"));
+        }
+    }
+
+    /// Names the command that looks for the alerts of a run.
+    fn suggest_verify(&self, result: &RunResult) {
+        let mut alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
+        let is_expected = alerts.any(|alert| alert.not_expected.is_none());
+        let has_attacked = result.steps().any(|step| step.outcome == Outcome::Proved);
+        if is_expected && has_attacked && result.verification.is_none() && result.unread.is_none() {
+            let kubectl = self.kubectl.in_context(result.cluster.context.as_deref());
+            let verify = kubectl.command(["defender-sim", "verify", &result.run]);
+            self.notice(&format!(
+                "{}: alerts are usually raised within 5 to 90 minutes; check them with: {verify}",
+                paint("hint", CYAN)
+            ));
         }
     }
 

@@ -197,11 +197,15 @@ impl Progress {
             Event::Removed(object) => {
                 self.detail(&format!("{object} deleted"), &format!("removing {object}"));
             }
-            Event::Alerts { raised, waiting } => {
+            Event::Alerts {
+                raised,
+                waiting,
+                until,
+            } => {
                 let raised = format!("{} raised", counted(raised, "expected alert"));
                 match waiting {
                     0 => self.line(&raised),
-                    _ => self.either(&format!("{raised}, waiting for {waiting}")),
+                    _ => self.either(&format!("{raised}, waiting for {waiting} until {until:.0}")),
                 }
             }
             Event::Notice(text) => {

@@ -8,11 +8,11 @@ use tabled::settings::{Padding, Style};
 use textwrap::core::display_width;
 use textwrap::{Options, WordSeparator, WordSplitter};
 
+use super::reasons::{Reasons, any_ran, proved};
 use super::{GREEN, RED, Width, YELLOW, milliseconds, outcome, paint};
 use crate::cli::config::Setting;
-use crate::defender::facts::{Fact, Facts};
 use crate::result::{
-    AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, StepResult, Verdict, Verification,
+    AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, Verdict, Verification,
 };
 use crate::scenario::Outcome;
 use crate::words::counted;
@@ -80,17 +80,21 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         .collect()
 }
 
-/// The alerts to expect, each once.
+/// The alerts to expect, each once, and those that cannot be raised.
 pub(super) fn expected(alerts: &[AlertExpectation], width: Width) -> String {
     if alerts.is_empty() {
         return "No alert is expected.\n".to_owned();
     }
     let mut seen = BTreeSet::new();
-    let rows = alerts.iter().filter(|alert| seen.insert(&alert.id)).map(|alert| {
-        let optional = alert.optional.then(|| "nothing, but may stay away".to_owned());
+    let (expected, excluded): (Vec<_>, Vec<_>) = alerts
+        .iter()
+        .filter(|alert| seen.insert(&alert.id))
+        .partition(|alert| alert.not_expected.is_none());
+    let rows = expected.iter().map(|alert| {
+        let optional = alert.optional.then(|| "none (optional)".to_owned());
         let mut row = vec![
             alert.name.clone(),
-            alert.severity.clone().unwrap_or_else(|| "unknown".into()),
+            alert.severity.clone().unwrap_or_else(|| "-".into()),
             alert.needs.clone().or(optional).unwrap_or_default(),
         ];
         if width == Width::Wide {
@@ -98,31 +102,78 @@ pub(super) fn expected(alerts: &[AlertExpectation], width: Width) -> String {
         }
         row
     });
-    let mut header = vec!["ALERTS TO EXPECT", "SEVERITY", "NEEDS"];
+    let mut header = vec!["EXPECTED ALERTS", "SEVERITY", "NEEDS"];
     if width == Width::Wide {
         header.insert(0, "ID");
     }
-    table(&header, rows, width)
+    let mut parts = vec![];
+    if !expected.is_empty() {
+        parts.push(table(&header, rows, width));
+    }
+    let rows = excluded
+        .iter()
+        .map(|alert| vec![alert.name.clone(), alert.not_expected.clone().unwrap_or_default()]);
+    if !excluded.is_empty() {
+        parts.push(table(&["ALERTS NOT EXPECTED", "REASON"], rows, width));
+    }
+    parts.join("\n")
 }
 
 pub(super) fn run(result: &RunResult, width: Width) -> String {
-    // The problem is shown once, below the table.
-    let not_run = result
-        .problem
-        .as_ref()
-        .map(|problem| format!("not run: {}", problem.message));
-    let evidence = |step: &StepResult| match &step.reason {
-        Some(reason) if step.evidence.is_none() && Some(reason) == not_run.as_ref() => "not run".to_owned(),
-        _ => step.said(),
-    };
-    let evidence = &evidence;
-    let steps = result.scenarios.iter().flat_map(|scenario| {
-        scenario.steps.iter().map(move |step| {
+    let mut text = String::new();
+    if any_ran(result) {
+        text += &steps(result, width);
+        text.push('\n');
+    }
+    let (proved, all) = proved(result);
+    if let Some(verification) = &result.verification {
+        let _ = writeln!(text, "{}", verdicts(verification, width));
+    } else if proved > 0 {
+        let alerts = result
+            .scenarios
+            .iter()
+            .flat_map(|scenario| scenario.alerts.clone());
+        let _ = writeln!(text, "{}", expected(&alerts.collect::<Vec<_>>(), width));
+    }
+    let _ = writeln!(text, "{}", fill(&summary(result, (proved, all)), ""));
+    if let Some(cleanup) = &result.cleanup {
+        let _ = writeln!(text, "{}", fill(&clean(cleanup), ""));
+    }
+    if let Some(until) = result.kept_until {
+        let kept = format!("Kept for inspection until about {until:.0}.");
+        let _ = writeln!(text, "{}", fill(&kept, ""));
+    }
+    text
+}
+
+/// What ran where and when, and how much of it was proved.
+fn summary(result: &RunResult, (proved, all): (usize, usize)) -> String {
+    let seconds = (result.ended - result.started)
+        .total(jiff::Unit::Second)
+        .unwrap_or_default();
+    let place = format!("in namespace {} of {}", result.namespace, result.cluster);
+    let time = format!("{:.0} to {:.0}", result.started, result.ended);
+    if result.is_identified() {
+        let steps = counted(all, "step");
+        format!(
+            "Run {} {place}: {proved} of {steps} proved in {seconds:.1} s, {time}.",
+            result.run
+        )
+    } else {
+        format!("Alerts {place}, {time}.")
+    }
+}
+
+fn steps(result: &RunResult, width: Width) -> String {
+    let reasons = Reasons::of(result);
+    let rows = result.scenarios.iter().flat_map(|scenario| {
+        scenario.steps.iter().map(|step| {
+            let evidence = reasons.of_step(step).into_iter().chain(step.evidence.clone());
             let mut row = vec![
                 format!("{}.{}", scenario.id, step.id),
                 outcome(step.outcome),
                 milliseconds(step.duration_ms),
-                evidence(step),
+                evidence.collect::<Vec<_>>().join("; "),
             ];
             if width == Width::Wide {
                 let status = step
@@ -137,35 +188,9 @@ pub(super) fn run(result: &RunResult, width: Width) -> String {
     if width == Width::Wide {
         header.splice(3..3, ["STATUS", "TECHNIQUES"]);
     }
-    let mut text = table(&header, steps, width);
-    let all = result.scenarios.iter().flat_map(|scenario| &scenario.steps);
-    let proved = all.clone().filter(|step| step.outcome == Outcome::Proved).count();
-    if let Some(verification) = &result.verification {
-        let _ = write!(text, "\n{}", verdicts(verification, result.facts.as_ref(), width));
-    } else if proved > 0 {
-        let alerts = result
-            .scenarios
-            .iter()
-            .flat_map(|scenario| scenario.alerts.clone());
-        let _ = write!(text, "\n{}", expected(&alerts.collect::<Vec<_>>(), width));
-    }
-    let last = format!(
-        "Run {} in namespace {} of {}: {proved} of {} proved in {:.1} s.",
-        result.run,
-        result.namespace,
-        result.cluster,
-        counted(all.count(), "step"),
-        (result.ended - result.started)
-            .total(jiff::Unit::Second)
-            .unwrap_or_default()
-    );
-    let _ = writeln!(text, "\n{}", fill(&last, ""));
-    if let Some(cleanup) = &result.cleanup {
-        let _ = writeln!(text, "{}", fill(&clean(cleanup), ""));
-    }
-    if let Some(until) = result.kept_until {
-        let kept = format!("Kept for a look; the cluster ends and removes it at about {until:.0}.");
-        let _ = writeln!(text, "{}", fill(&kept, ""));
+    let mut text = table(&header, rows, width);
+    for note in reasons.notes() {
+        let _ = writeln!(text, "{}", fill(&note, "    "));
     }
     text
 }
@@ -184,7 +209,7 @@ pub(super) fn history(runs: &[RunResult], width: Width) -> String {
             .map(|scenario| scenario.id.as_str())
             .collect();
         let (alerts, slowest) = match &run.verification {
-            None => ("not looked for".to_owned(), None),
+            None => ("-".to_owned(), None),
             Some(verification) => {
                 let raised = verification
                     .alerts
@@ -247,7 +272,7 @@ pub(super) fn settings(settings: &[Setting], width: Width) -> String {
 }
 
 /// The verdict on each expected alert, and what else was raised.
-fn verdicts(verification: &Verification, facts: Option<&Facts>, width: Width) -> String {
+fn verdicts(verification: &Verification, width: Width) -> String {
     let rows = verification.alerts.iter().map(|alert| {
         let raised = alert.raised.as_ref();
         let status = raised
@@ -261,11 +286,8 @@ fn verdicts(verification: &Verification, facts: Option<&Facts>, width: Width) ->
             notes.join("; "),
         ];
         if width == Width::Wide {
-            row.push(
-                raised
-                    .and_then(|raised| raised.severity.clone())
-                    .unwrap_or_default(),
-            );
+            let severity = raised.and_then(|raised| raised.severity.clone());
+            row.push(severity.unwrap_or_default());
             row.push(raised.and_then(|raised| raised.link.clone()).unwrap_or_default());
         }
         row
@@ -275,23 +297,31 @@ fn verdicts(verification: &Verification, facts: Option<&Facts>, width: Width) ->
         header.extend(["SEVERITY", "LINK"]);
     }
     let nothing = verification.alerts.is_empty();
-    let mut text = String::new();
+    let mut parts = vec![];
     if !nothing {
-        text = table(&header, rows, width);
-        text.push('\n');
+        parts.push(table(&header, rows, width));
     }
     let further = verification.additional.iter().map(|alert| {
         vec![
             alert.name.clone(),
-            alert.severity.clone().unwrap_or_else(|| "unknown".into()),
+            alert.severity.clone().unwrap_or_else(|| "-".into()),
         ]
     });
     if !verification.additional.is_empty() {
-        let _ = writeln!(
-            text,
-            "{}",
-            table(&["FURTHER ALERTS OF THE SAME PODS", "SEVERITY"], further, width)
-        );
+        parts.push(table(
+            &["OTHER ALERTS FROM THESE PODS", "SEVERITY"],
+            further,
+            width,
+        ));
+    }
+    let unknown = verification.unattributed.iter();
+    let unknown = unknown.map(|alert| vec![alert.name.clone(), alert.reason.clone()]);
+    if !verification.unattributed.is_empty() {
+        parts.push(table(
+            &["ALERTS THAT MAY BE OF THIS RUN", "UNKNOWN BECAUSE"],
+            unknown,
+            width,
+        ));
     }
     let count = match (nothing, verification.additional.len()) {
         (false, _) => format!(
@@ -303,11 +333,8 @@ fn verdicts(verification: &Verification, facts: Option<&Facts>, width: Width) ->
         (true, more) => format!("No alert was expected, and {more} raised"),
     };
     let looked = format!("as of {:.0} in {}.", verification.looked, verification.source);
-    let _ = writeln!(text, "{}", fill(&format!("{count}, {looked}"), ""));
-    if let (true, Some(Fact::No(reason))) = (nothing, facts.map(|facts| &facts.sensor)) {
-        let _ = writeln!(text, "{}", fill(&format!("That proves little: {reason}."), ""));
-    }
-    text
+    parts.push(format!("{}\n", fill(&format!("{count}, {looked}"), "")));
+    parts.join("\n")
 }
 
 fn verdict(alert: &AlertVerdict) -> String {
@@ -406,7 +433,7 @@ mod tests {
     #[test]
     fn a_late_alert_is_told_in_words_too() {
         let verification = fixture::verified().verification.unwrap();
-        let text = verdicts(&verification, None, Width::Wide);
+        let text = verdicts(&verification, Width::Wide);
         assert!(text.contains(&paint("raised late", RED)), "{text}");
         assert!(text.contains("2 of 6 expected alerts raised"), "{text}");
     }

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use defender_sim::azure::{
-    Arm, ArmOptions, AzureCluster, AzureError, AzureOptions, Call, Cause, ClusterFacts, ClusterHints,
-    ClusterKind, Environment, LoginKind, LoginOptions, Right, Scope, Source, SuppressionRule,
+    Answer, Arm, ArmOptions, AzureCluster, AzureError, AzureOptions, Call, Cause, ClusterFacts, ClusterHints,
+    ClusterKind, Environment, LoginKind, LoginOptions, Right, Saved, Scope, Source, SuppressionRule,
     alerts_readable, cluster_facts, find_cluster, plan, suppression_rules,
 };
-use defender_sim::defender::fired;
+use defender_sim::defender::fired::FiredAlert;
 use defender_sim::defender::marks::Marks;
 use defender_sim::defender::sensor::Cloud;
 use jiff::Timestamp;
@@ -42,8 +42,8 @@ fn since() -> Timestamp {
 async fn names(source: &Source) -> Result<Vec<String>, AzureError> {
     let mut names = vec![];
     source
-        .each(since(), |alert| {
-            names.push(alert["name"].as_str().unwrap().to_owned());
+        .alerts(since(), |alert| {
+            names.push(alert.id.rsplit('/').next().unwrap().to_owned());
         })
         .await?;
     Ok(names)
@@ -135,17 +135,6 @@ async fn an_alert_that_comes_late_is_in_the_next_look() {
             assert_eq!(names(&source).await.unwrap(), expected(count));
         }
     }
-}
-
-#[tokio::test]
-async fn what_is_kept_is_what_the_reader_of_alerts_sees() {
-    let (azure, _cli, arm) = ready().await;
-    azure.with(|state| (state.alerts, state.page) = (alerts(5), 2));
-    let wanted = |alert: &fired::FiredAlert| alert.name.ends_with('3');
-    let mut seen: Vec<_> = (0..5).flat_map(|number| fired::read(&alert(number))).collect();
-    seen.retain(wanted);
-    let source = Source::Alerts(arm, scope());
-    assert_eq!(source.alerts(since(), wanted).await.unwrap(), (seen, true));
 }
 
 fn throttled(headers: &[(&'static str, &str)]) -> Fault {
@@ -577,7 +566,32 @@ async fn no_token_is_in_any_text() {
 fn write(folder: &Path, content: &str) -> Source {
     let path = folder.join("alerts.json");
     std::fs::write(&path, content).unwrap();
-    Source::File(path)
+    Source::Saved(Saved::File(path))
+}
+
+/// The alerts in a file, and what else is said of it.
+async fn read(source: &Source) -> Result<(Vec<FiredAlert>, Answer), AzureError> {
+    let mut alerts = vec![];
+    let answer = source.alerts(since(), |alert| alerts.push(alert)).await?;
+    Ok((alerts, answer))
+}
+
+fn parsed(alerts: &[Value]) -> Vec<FiredAlert> {
+    alerts
+        .iter()
+        .map(|alert| FiredAlert::parse(alert).unwrap())
+        .collect()
+}
+
+/// Rows of a table, as Log Analytics and Resource Graph have them.
+fn tabular(alerts: &[Value]) -> Value {
+    let names: Vec<&String> = alerts[0].as_object().unwrap().keys().collect();
+    let columns: Vec<Value> = names
+        .iter()
+        .map(|name| json!({"name": name, "type": "string"}))
+        .collect();
+    let row = |alert: &Value| names.iter().map(|name| alert[*name].clone()).collect::<Value>();
+    json!({"name": "PrimaryResult", "columns": columns, "rows": alerts.iter().map(row).collect::<Value>()})
 }
 
 #[tokio::test]
@@ -586,24 +600,28 @@ async fn files_are_read_in_every_form() {
     let both = [alert(0), alert(1)];
     let lines = format!("{}\n{}\n", both[0], both[1]);
     let export = [exported(&both[0]), exported(&both[1])];
+    let other = json!({"type": "Microsoft.Security/assessments", "properties": {"displayName": "x"}});
     for (content, expected) in [
-        (json!({"value": both, "nextLink": ""}).to_string(), both.to_vec()),
+        (json!({"value": both, "nextLink": ""}).to_string(), &both[..]),
         (
             json!({"count": 2, "data": both, "skip_token": null, "resultTruncated": "false"}).to_string(),
-            both.to_vec(),
+            &both,
         ),
-        (json!(both).to_string(), both.to_vec()),
-        (format!("\u{feff}{}", json!(both)), both.to_vec()),
-        (json!(export).to_string(), export.to_vec()),
-        (lines.clone(), both.to_vec()),
-        (format!("{}\r\n{}", export[0], export[1]), export.to_vec()),
-        (both[0].to_string(), both[..1].to_vec()),
-        (
-            format!("{}\n{}", json!([both[0]]), json!([both[1]])),
-            both.to_vec(),
-        ),
-        (json!({"value": null}).to_string(), vec![]),
-        ("[]".to_owned(), vec![]),
+        (json!({"Data": both, "SkipToken": null}).to_string(), &both),
+        (json!({"value": both, "Count": 2}).to_string(), &both),
+        (json!({"records": export}).to_string(), &export),
+        (json!({"tables": [tabular(&export)]}).to_string(), &export),
+        (json!({"count": 2, "data": tabular(&both)}).to_string(), &both),
+        (json!(both).to_string(), &both),
+        (format!("\u{feff}{}", json!(both)), &both),
+        (json!(export).to_string(), &export),
+        (lines.clone(), &both),
+        (format!("{}\r\n{}", export[0], export[1]), &export),
+        (both[0].to_string(), &both[..1]),
+        (format!("{}\n{}", json!([both[0]]), json!([both[1]])), &both),
+        // What is no alert is left out where there is one, in any order and any form.
+        (json!([other, both[0], both[1]]).to_string(), &both),
+        (format!("{other}\n{}\n{other}\n{}", both[0], both[1]), &both),
         // One page after the other, to the last.
         (
             format!(
@@ -611,14 +629,23 @@ async fn files_are_read_in_every_form() {
                 json!({"value": [both[0]], "nextLink": "x"}),
                 json!({"value": [both[1]]})
             ),
-            both.to_vec(),
+            &both,
         ),
     ] {
-        let mut items = vec![];
         let source = write(folder.path(), &content);
-        let whole = source.each(since(), |item| items.push(item)).await;
-        assert!(whole.unwrap(), "{content:.80}");
-        assert_eq!(items, expected, "{content:.80}");
+        let (alerts, answer) = read(&source).await.unwrap();
+        assert!(answer.whole, "{content:.80}");
+        assert_eq!(alerts, parsed(expected), "{content:.80}");
+        // The same as Windows PowerShell writes it.
+        let Source::Saved(Saved::File(path)) = &source else {
+            unreachable!()
+        };
+        let text = format!("\u{feff}{}", content.trim_start_matches('\u{feff}'));
+        for encode in [u16::to_le_bytes, u16::to_be_bytes as fn(u16) -> [u8; 2]] {
+            let bytes: Vec<u8> = text.encode_utf16().flat_map(encode).collect();
+            std::fs::write(path, bytes).unwrap();
+            assert_eq!(read(&source).await.unwrap().0, alerts, "{content:.80}");
+        }
     }
     for page in [
         json!({"value": both, "nextLink": "x"}),
@@ -627,50 +654,57 @@ async fn files_are_read_in_every_form() {
         json!({"data": both, "resultTruncated": "true"}),
         json!({"value": [], "nextLink": "x"}),
     ] {
-        let whole = write(folder.path(), &page.to_string()).each(since(), drop).await;
-        assert!(!whole.unwrap(), "{page:.80}");
+        let (_, answer) = read(&write(folder.path(), &page.to_string())).await.unwrap();
+        assert!(!answer.whole, "{page:.80}");
     }
+    for (content, others) in [
+        (json!([]), 0),
+        (json!({"value": null}), 0),
+        (json!({}), 0),
+        (json!({"count": 1, "data": {"columns": [], "rows": []}}), 1),
+        (
+            json!({"tables": [{"name": "PrimaryResult", "columns": [], "rows": []}]}),
+            0,
+        ),
+        (json!([{"id": "a row", "name": "secret"}]), 1),
+        (json!([other, other]), 2),
+    ] {
+        let (alerts, answer) = read(&write(folder.path(), &content.to_string())).await.unwrap();
+        assert_eq!((alerts, answer.others), (vec![], others), "{content}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_read_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = format!("{}\n{}\n", alert(0), alert(1));
     for (content, part) in [
         (String::new(), "ends too early"),
         ("secret".to_owned(), "not JSON"),
         ("\"secret\"".to_owned(), "neither an object nor an array"),
         (lines[..lines.len() - 9].to_owned(), "ends too early"),
         (
-            json!({"value": "secret"}).to_string(),
-            "neither an object nor an array",
-        ),
-        (
-            json!({"count": 1, "data": {"columns": [], "rows": []}}).to_string(),
-            "something else than alerts",
-        ),
-        (
-            json!({"tables": [{"name": "PrimaryResult", "rows": []}]}).to_string(),
-            "something else than alerts",
-        ),
-        (
             json!({"error": {"code": "secret"}}).to_string(),
-            "something else than alerts",
+            "a request that failed",
         ),
         (
-            format!("{}\n{}", json!({"value": both}), json!({"error": {}})),
-            "something else than alerts",
+            format!("{lines}{}", json!({"error": {}})),
+            "a request that failed",
         ),
-        (
-            json!([{"id": "a row", "name": "secret"}]).to_string(),
-            "something else than alerts",
-        ),
-        ("{}".to_owned(), "something else than alerts"),
     ] {
-        let error = write(folder.path(), &content)
-            .each(since(), drop)
-            .await
-            .unwrap_err();
+        let error = read(&write(folder.path(), &content)).await.unwrap_err();
         let told = format!("{error} {error:?}");
         assert!(
             told.contains(part) && told.contains("alerts.json"),
             "{part} in {told}"
         );
         assert!(!told.contains("secret"), "{told}");
+    }
+    let path = folder.path().join("torn");
+    for torn in [&b"\xff\xfe["[..], b"\xff\xfe\x00\xd8", b"\xfe\xff\xdc\x00"] {
+        std::fs::write(&path, torn).unwrap();
+        let error = read(&Source::Saved(Saved::File(path.clone()))).await.unwrap_err();
+        assert!(error.to_string().contains("not valid UTF-16"), "{error}");
     }
     let large = folder.path().join("large");
     std::fs::File::create(&large)
@@ -682,7 +716,7 @@ async fn files_are_read_in_every_form() {
         (folder.path().to_owned(), "directory"),
         (folder.path().join("absent"), "No such file"),
     ] {
-        let error = Source::File(path).each(since(), drop).await.unwrap_err();
+        let error = read(&Source::Saved(Saved::File(path))).await.unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
     }
 }
@@ -699,7 +733,7 @@ async fn ten_thousand_alerts_alone() {
     };
     let (form, place) = form.split_once(' ').unwrap();
     let source = if form == "file" {
-        Source::File(place.into())
+        Source::Saved(Saved::File(place.into()))
     } else {
         let arm = Arm::new(ArmOptions {
             cloud: place.parse().unwrap(),
@@ -714,16 +748,13 @@ async fn ten_thousand_alerts_alone() {
         }
     };
     let begun = Instant::now();
-    let (mut count, mut bytes) = (0, 0);
-    source
-        .each(since(), |alert| {
-            count += 1;
-            bytes += fired::read(&alert).len() + alert["properties"].as_object().unwrap().len();
-        })
+    let mut mentions = 0;
+    let answer = source
+        .alerts(since(), |alert| mentions += alert.about.mentions.len())
         .await
         .unwrap();
-    let took = begun.elapsed().as_millis();
-    assert!(bytes > count);
+    let (took, count) = (begun.elapsed().as_millis(), answer.alerts);
+    assert!(mentions > count);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
     let peak = line.split_whitespace().nth(1).unwrap();

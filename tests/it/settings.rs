@@ -49,7 +49,7 @@ impl Home {
 }
 
 /// A value for each setting that is not its default, twice.
-const VALUES: [(&str, [&str; 2]); 27] = [
+const VALUES: [(&str, [&str; 2]); 28] = [
     ("alert-names", ["a.yaml", "b.yaml"]),
     ("alerts-source", ["graph", "api"]),
     ("annotation", ["a=1", "b=2"]),
@@ -70,6 +70,7 @@ const VALUES: [(&str, [&str; 2]); 27] = [
     ("node-selector", ["pool=a", "pool=b"]),
     ("output", ["yaml", "json"]),
     ("production-words", ["haupt", "principal"]),
+    ("require-alerts", ["all", "2"]),
     ("resource-id", ["/a", "/b"]),
     ("service-account-annotation", ["id=a", "id=b"]),
     ("subscription", ["a", "b"]),

@@ -88,6 +88,13 @@ pub fn alert(name: &str) -> Value {
     }})
 }
 
+/// An alert of something else: a list without any alert is refused.
+pub fn unrelated() -> Value {
+    let mut other = alert("Suspicious PHP execution detected");
+    other["properties"]["entities"] = json!([{"type": "K8s-namespace", "name": "shop"}]);
+    other
+}
+
 pub const RECON: [&str; 4] = [
     "Possible Web Shell activity detected",
     "Suspicious Kubernetes service account operation detected",
@@ -212,11 +219,8 @@ fn a_run_is_verified_without_a_record_or_by_that_of_another_machine() {
         verdicts(&result).iter().all(|(_, verdict)| verdict == "raised"),
         "{result:#}"
     );
-    assert!(
-        machine
-            .said(&["verify", "--since", "2026-05-04T10:00:00Z"], 2)
-            .contains("--until")
-    );
+    let without = machine.said(&["verify", "--since", "2026-05-04T10:00:00Z"], 2);
+    assert!(without.contains("--scenario"), "{without}");
     let elsewhere = [
         &window[..],
         &["--alerts", &all, "--server", "https://127.0.0.1:1", "-n", "other"],
@@ -229,7 +233,7 @@ fn a_run_is_verified_without_a_record_or_by_that_of_another_machine() {
 fn conditions_names_and_reports_are_what_the_user_says() {
     let machine = Machine::new();
     machine.record(&recon());
-    let none = machine.file("none.json", &json!([]));
+    let none = machine.file("none.json", &json!([unrelated()]));
     let said = |assume: &str, code| {
         let result = machine.json(
             &["verify", "--alerts", &none, "--assume", assume, "-o", "json"],
@@ -373,7 +377,7 @@ fn what_cannot_be_meant_is_refused() {
     let machine = Machine::new();
     machine.record(&recon());
     let names = machine.file("names.json", &json!({"webshell": ["x"]}));
-    let none = machine.file("none.json", &json!([]));
+    let none = machine.file("none.json", &json!([unrelated()]));
     let window = [
         "--since",
         "2026-05-04T10:01:00Z",
@@ -413,7 +417,7 @@ fn what_cannot_be_meant_is_refused() {
     std::thread::sleep(Duration::from_millis(1100));
     let result = machine.json(
         &["verify", "fresh", "--alerts", &none, "--wait=1s", "-o", "json"],
-        0,
+        5,
     );
     assert!(
         verdicts(&result)
@@ -425,7 +429,167 @@ fn what_cannot_be_meant_is_refused() {
     run.scenarios[0].alerts.clear();
     machine.record(&run);
     let said = machine.said(&["verify", "fresh", "--alerts", &none, "--wait=1s"], 5);
-    assert!(said.contains("whether an alert came could not be told"), "{said}");
+    assert!(said.contains("whether an alert was raised is unknown"), "{said}");
+}
+
+/// A saved list and what becomes of a run's alerts, and of a baseline's, by it.
+#[test]
+fn files_that_prove_nothing_pass_nothing() {
+    let machine = Machine::new();
+    machine.record(&recon());
+    let mut baseline = recon();
+    baseline.run = "baseline".into();
+    baseline.scenarios[0].alerts.clear();
+    machine.record(&baseline);
+    let changed = |property: &str, value: Value| {
+        let mut alert = alert(RECON[0]);
+        alert["properties"][property] = value;
+        json!([alert])
+    };
+    let other = json!([{"type": "Microsoft.Security/assessments", "properties": {"displayName": "x"}}]);
+    for (name, content, part) in [
+        ("empty", json!([]), "it contains no alerts"),
+        ("page", json!({"value": []}), "it contains no alerts"),
+        ("other", other, "it contains no alerts, but 1 other item"),
+        (
+            "time",
+            changed("startTimeUtc", json!("5/4/2026 10:00:30")),
+            "its startTimeUtc \"5/4/2026 10:00:30\" cannot be read",
+        ),
+        (
+            "place",
+            changed("entities", json!("System.Object[]")),
+            "its entities cannot be read",
+        ),
+    ] {
+        let file = machine.file(&format!("{name}.json"), &content);
+        for run in ["abcdefgh", "baseline"] {
+            let assume = "--assume=plan=yes,sensor=yes";
+            let arguments = ["verify", run, "--alerts", &file, assume];
+            let said = machine.said(&[&arguments[..], &["-o", "wide"]].concat(), 5);
+            assert!(said.contains(part), "{name}: {run}: {part} in {said}");
+            let result = machine.json(&[&arguments[..], &["-o", "json"]].concat(), 5);
+            let first = &result["verification"]["alerts"][0]["verdict"];
+            assert!(
+                first.is_null() || first == "couldNotTell",
+                "{name}: {run}: {result:#}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fewer_alerts_may_be_required() {
+    let machine = Machine::new();
+    machine.record(&recon());
+    let two = machine.file("two.json", &json!([alert(RECON[0]), alert(RECON[2])]));
+    for (required, code) in [("none", 0), ("1", 0), ("2", 0), ("3", 5), ("all", 5)] {
+        let said = machine.said(&["verify", "--alerts", &two, "--require-alerts", required], code);
+        let failure = "error: 2 of 4 expected alerts were raised";
+        assert_eq!(said.contains(failure), code == 5, "{required}: {said}");
+    }
+    let said = machine.said(&["verify", "--alerts", &two, "--require-alerts", "most"], 2);
+    assert!(said.contains("expected all, none or a number"), "{said}");
+}
+
+#[test]
+fn nothing_raised_for_lack_of_a_sensor_is_5_and_a_failed_test() {
+    let machine = Machine::new();
+    machine.record(&recon());
+    let none = machine.file("none.json", &json!([unrelated()]));
+    let path = machine.0.path().join("junit.xml");
+    let junit = format!("--report=junit={}", path.display());
+    let assume = "--assume=sensor=no,audit-log=no";
+    let said = machine.said(&["verify", "--alerts", &none, assume, &junit], 5);
+    for part in [
+        "error: 0 of 4 expected alerts were raised: --assume",
+        "kubectl defender-sim doctor",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let xml = std::fs::read_to_string(path).unwrap();
+    assert!(
+        xml.contains(r#"<failure type="alerts" message="0 of 4 expected alerts were raised"#),
+        "{xml}"
+    );
+    // Evidence beats absence.
+    let one = machine.file("one.json", &json!([alert(RECON[0])]));
+    let said = machine.said(&["verify", "--alerts", &one, "--assume=sensor=no"], 5);
+    let contradiction = format!("is not so here, but \"{}\" was raised", RECON[0]);
+    assert!(said.contains(&contradiction), "{said}");
+}
+
+#[test]
+fn alerts_are_read_from_standard_input_and_once() {
+    let machine = Machine::new();
+    // Of a run that has just ended, more alerts may come: a pipe is not waited for.
+    let mut run = recon();
+    run.ended = jiff::Timestamp::now();
+    machine.record(&run);
+    let ongoing = RECON.map(|name| {
+        let mut alert = alert(name);
+        alert["properties"]["endTimeUtc"] = "2099-01-01T00:00:00Z".into();
+        alert
+    });
+    let verify = |alerts: &[Value]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
+        command
+            .args(["verify", "--alerts", "-", "-o", "json"])
+            .env_clear();
+        command
+            .env("XDG_STATE_HOME", machine.0.path())
+            .env("HOME", "/nonexistent");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, json!(alerts).to_string().as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), verdicts(&result))
+    };
+    let (code, found) = verify(&ongoing);
+    assert_eq!(code, Some(0));
+    assert!(found.iter().all(|(_, verdict)| verdict == "raised"), "{found:?}");
+    let (code, found) = verify(&ongoing[..1]);
+    assert_eq!(code, Some(0), "more may come");
+    assert!(
+        found[1..].iter().all(|(_, verdict)| verdict == "couldNotTell"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn window_without_a_record_invents_no_run() {
+    let machine = Machine::new();
+    let recent = |name: &str| {
+        let mut alert = alert(name);
+        let now = jiff::Timestamp::now().to_string();
+        alert["properties"]["startTimeUtc"] = now.as_str().into();
+        alert["properties"]["timeGeneratedUtc"] = now.as_str().into();
+        alert["properties"]["endTimeUtc"] = now.into();
+        alert
+    };
+    let all = machine.file("all.json", &json!(RECON.map(recent)));
+    let window = [
+        "verify",
+        "--since=30m",
+        "--scenario=recon",
+        "--alerts",
+        &all,
+        "-n",
+        "mdc-simulation",
+    ];
+    let said = machine.said(&[&window[..], &["--server=https://127.0.0.1:1"]].concat(), 0);
+    assert!(said.contains("4 of 4 expected alerts raised"), "{said}");
+    for part in ["Run unknown", "STEP", "steps proved"] {
+        assert!(!said.contains(part), "{part} in {said}");
+    }
+    let named = machine.said(
+        &[&window[..], &["--server=https://127.0.0.1:1", "-o=name"]].concat(),
+        0,
+    );
+    assert!(!named.contains("run/"), "{named}");
 }
 
 #[test]
@@ -505,7 +669,7 @@ fn the_baseline_runs_nothing_and_must_raise_nothing() {
     let _shared = crate::range::shared();
     let space = crate::range::Space::named("baseline");
     let machine = Machine::new();
-    let none = machine.file("none.json", &json!([]));
+    let none = machine.file("none.json", &json!([unrelated()]));
     // Not of before the end of the wait, as it would be here.
     let later = std::time::SystemTime::now() + Duration::from_secs(3600);
     let file = std::fs::File::options().write(true).open(&none).unwrap();
@@ -520,9 +684,18 @@ fn the_baseline_runs_nothing_and_must_raise_nothing() {
         "json",
         "--alerts",
     ];
-    // Whether there is a sensor takes rights that a run does not need.
+    // Whether there is a sensor takes rights that a run does not need. There is none, so no alert could be raised.
     let arguments = [&["recon", "--baseline"], &verify[..], &[&none]].concat();
-    let ran = sim_as(Identity::Admin, &arguments).assert(0);
+    let refused = sim_as(Identity::Admin, &arguments).assert(3);
+    for part in [
+        "no alert can be raised: there is no Defender sensor",
+        "--assume sensor=yes",
+    ] {
+        assert!(refused.stderr.contains(part), "{part} in {refused:#?}");
+    }
+    crate::range::assert_nothing_left(&space.0);
+    let assumed = [&arguments[..], &["--assume=sensor=yes"]].concat();
+    let ran = sim_as(Identity::Admin, &assumed).assert(0);
     assert_eq!(ran.outcomes(), [("visit".to_owned(), "proved".to_owned())]);
     let waited = |key: &str| {
         ran.json()[key]
@@ -544,13 +717,11 @@ fn the_baseline_runs_nothing_and_must_raise_nothing() {
     crate::range::sim(&[&["recon", "--baseline"], &verify[..], &[&one]].concat()).assert(5);
     // For people: what it says, and what it is worth where there is no sensor.
     let run = crate::range::text(&ran.json()["run"]);
-    let again = crate::range::sim(&["verify", &run, "--wait=1s", "--alerts", &none]).assert(0);
-    for part in [
-        "No alert was expected, and none was raised, as of",
-        "That proves little: there is no Defender",
-    ] {
-        assert!(again.stdout.contains(part), "{part} in {again:#?}");
-    }
+    let again = crate::range::sim(&["verify", &run, "--wait=1s", "--alerts", &none]).assert(5);
+    let count = "No alert was expected, and none was raised, as of";
+    assert!(again.stdout.contains(count), "{again:#?}");
+    let failure = "error: no alert could be raised: there is no Defender sensor";
+    assert!(again.stderr.contains(failure), "{again:#?}");
     crate::range::assert_nothing_left(&space.0);
 }
 

@@ -47,6 +47,7 @@ pub fn mixed() -> RunResult {
         needs: severity.is_none().then(|| "a sensor".into()),
         step: None,
         optional: false,
+        not_expected: None,
     };
     let scenario = |id: &str, steps, alerts| ScenarioResult {
         id: id.into(),
@@ -141,6 +142,9 @@ pub fn verified() -> RunResult {
             late,
         ],
         additional: vec![raised("One more", "Active")],
+        unattributed: vec![],
+        contradictions: vec![],
+        failure: Some("1 of 6 expected alerts were raised".into()),
     });
     result.exit = Exit::AlertMissing;
     result.exit_code = result.exit.code();

@@ -1,0 +1,55 @@
+//! Reasons that several steps share: each is printed once, below the steps.
+
+use crate::result::{RunResult, StepResult};
+use crate::scenario::Outcome;
+
+/// The reasons that are printed below the steps, in their order.
+pub(super) struct Reasons<'a> {
+    shared: Vec<&'a str>,
+    problem: Option<String>,
+}
+
+impl<'a> Reasons<'a> {
+    pub(super) fn of(result: &'a RunResult) -> Self {
+        let reasons: Vec<&str> = result.steps().filter_map(|step| step.reason.as_deref()).collect();
+        // What kept the run from continuing is printed for all of it.
+        let problem = result.problem.as_ref();
+        let problem = problem.map(|problem| format!("not run: {}", problem.message));
+        let mut shared = vec![];
+        for (index, reason) in reasons.iter().enumerate() {
+            let is_repeated = reasons[..index].contains(reason) && !shared.contains(reason);
+            if is_repeated && Some(*reason) != problem.as_deref() {
+                shared.push(*reason);
+            }
+        }
+        Self { shared, problem }
+    }
+
+    /// The reason of a step, or where it is printed.
+    pub(super) fn of_step(&self, step: &StepResult) -> Option<String> {
+        let reason = step.reason.as_deref()?;
+        let word = if step.has_run() { "" } else { "not run " };
+        if Some(reason) == self.problem.as_deref() {
+            return Some("not run".to_owned());
+        }
+        let number = self.shared.iter().position(|shared| *shared == reason);
+        Some(number.map_or_else(|| reason.to_owned(), |number| format!("{word}({})", number + 1)))
+    }
+
+    /// The shared reasons, each with its number.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        let numbered = self.shared.iter().enumerate();
+        numbered.map(|(number, reason)| format!("({}) {reason}", number + 1))
+    }
+}
+
+/// Whether there is a step whose line says more than that it was not run.
+pub(super) fn any_ran(result: &RunResult) -> bool {
+    result.steps().any(StepResult::has_run)
+}
+
+/// How many steps were proved, of how many.
+pub(super) fn proved(result: &RunResult) -> (usize, usize) {
+    let is_proved = |step: &&StepResult| step.outcome == Outcome::Proved;
+    (result.steps().filter(is_proved).count(), result.steps().count())
+}
