@@ -173,7 +173,14 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             Ok(write_all(files, &result, report))
         }
         Action::History => {
-            report.history(&History::of_user()?.all());
+            let is_asked_for = |run: &RunResult| {
+                let matches = |given: Option<&String>, of: Option<&String>| given.is_none() || given == of;
+                matches(namespace.as_ref(), Some(&run.namespace))
+                    && matches(connect.context.as_ref(), run.cluster.context.as_ref())
+            };
+            let mut runs = History::of_user()?.all();
+            runs.retain(is_asked_for);
+            report.history(&runs);
             Ok(Exit::Ok)
         }
         Action::Images(options) => {
@@ -184,7 +191,12 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             report.rights(&scope, &subjects);
             Ok(Exit::Ok)
         }
-        Action::Settings(settings) => {
+        Action::Settings(settings, file) => {
+            report.notice(&match file {
+                Some(path) if path.exists() => format!("file: {}", path.display()),
+                Some(path) => format!("file: {} (does not exist)", path.display()),
+                None => "file: none, for lack of a home directory".to_owned(),
+            });
             report.settings(&settings);
             Ok(Exit::Ok)
         }

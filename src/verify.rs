@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::azure::{
-    Answer, AzureCluster, AzureError, AzureOptions, Cause, Located, LoginKind, Saved, Source, locate, plan,
+    Answer, AzureCluster, AzureError, AzureOptions, Cause, HOW_TO_SAVE, Located, LoginKind, Saved, Source,
+    locate, plan,
 };
 use crate::cli::{AlertSource, VerifyOptions};
 use crate::defender::alerts;
@@ -173,11 +174,9 @@ impl Place {
             0 => "it contains no alerts".to_owned(),
             others => format!("it contains no alerts, but {}", counted(others, "other item")),
         };
-        let hint = "save them with: az rest --url \"/subscriptions/ID/providers/Microsoft.Security/alerts?\
-                    api-version=2022-01-01\" > alerts.json";
         (answer.alerts == 0).then(|| Problem {
             message: format!("failed to read the alerts in {saved}: {others}"),
-            hint: Some(hint.to_owned()),
+            hint: Some(HOW_TO_SAVE.to_owned()),
             details: vec![],
             exit: Exit::AlertMissing,
         })

@@ -38,7 +38,7 @@ pub use posture::{
     suppression_rules,
 };
 pub use resource::{AzureCluster, ClusterHints, ClusterKind, Search, find_cluster};
-pub use saved::{MAX_FILE, Saved};
+pub use saved::{HOW_TO_SAVE, MAX_FILE, Saved};
 pub use source::{Answer, Scope, Source};
 
 /// What kind of thing went wrong; the part that code can branch on.

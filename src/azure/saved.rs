@@ -16,6 +16,10 @@ use crate::defender::fired::FiredAlert;
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 256 << 20;
 
+/// A command that saves alerts in a form that is read. The portal's CSV lacks what they are about.
+pub const HOW_TO_SAVE: &str = "save them as JSON, not CSV: az rest --url \
+                               \"/subscriptions/ID/providers/Microsoft.Security/alerts?api-version=2022-01-01\" > alerts.json";
+
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 16;
 
@@ -72,7 +76,9 @@ impl Saved {
     /// If it does not exist, is too large, is not JSON, or holds the answer to a failed request.
     pub fn read(&self, mut each: impl FnMut(FiredAlert)) -> Result<Answer> {
         let refuse = |message: String| {
-            Explained::new(Cause::Unreadable, message).doing(format!("read the alerts in {self}"))
+            Explained::new(Cause::Unreadable, message)
+                .hint(HOW_TO_SAVE)
+                .doing(format!("read the alerts in {self}"))
         };
         let reader = self.open().map_err(|error| refuse(error.to_string()))?;
         let mut answer = Answer {

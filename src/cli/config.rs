@@ -168,7 +168,8 @@ fn cause(field: &str, error: &serde_saphyr::Error) -> String {
     }
 }
 
-fn default_path() -> Option<PathBuf> {
+/// The config file of the user; `None` without a home directory.
+pub(super) fn default_path() -> Option<PathBuf> {
     let folders = etcetera::choose_base_strategy().ok()?;
     Some(folders.config_dir().join("defender-sim").join("config.yaml"))
 }

@@ -77,8 +77,8 @@ pub enum Action {
     History,
     /// Print the role that a run needs, bound to these subjects.
     Rights(Scope, Vec<Subject>),
-    /// Print what settings are in force, and where they are from.
-    Settings(Vec<Setting>),
+    /// Print what settings are in force, and where they are from; and the path of the config file.
+    Settings(Vec<Setting>, Option<PathBuf>),
     /// Print the JSON Schema of that name.
     Schema(Schema),
     /// Print the completion script of a shell.
@@ -1026,7 +1026,8 @@ fn invocation(
                 .find_subcommand("config")
                 .and_then(|c| c.find_subcommand("view"));
             let commands = [command, view.expect("it was parsed")];
-            Action::Settings(config::settings(&commands, seen, file))
+            let path = global.config.clone().or_else(config::default_path);
+            Action::Settings(config::settings(&commands, seen, file), path)
         }
         name => {
             let run = RunArgs::from_arg_matches(sub)?;

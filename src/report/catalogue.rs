@@ -102,7 +102,7 @@ pub(super) fn alerts(alerts: &[Alert], scenarios: &[Scenario], width: Width) -> 
         let all = raised.len() == scenarios.len();
         let mut row = vec![
             alert.name.clone(),
-            alert.severity.clone().unwrap_or_else(|| "unknown".into()),
+            alert.severity.clone().unwrap_or_else(|| "-".into()),
             alert.tactics.join(" "),
             if all {
                 "every one".to_owned()

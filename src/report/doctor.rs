@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::table::{fill, table};
 use super::{GREEN, RED, Width, YELLOW, paint};
-use crate::result::{CheckStatus, DoctorResult};
+use crate::result::{CheckResult, CheckStatus, DoctorResult};
 
 /// Room for an id, and for what a check came to.
 const CHECK: usize = 16;
@@ -15,7 +15,7 @@ fn word(status: CheckStatus) -> &'static str {
         CheckStatus::Ok => "ok",
         CheckStatus::Warning => "warning",
         CheckStatus::Failed => "failed",
-        CheckStatus::CouldNotTell => "could not tell",
+        CheckStatus::CouldNotTell => "unknown",
         CheckStatus::NotApplicable => "not applicable",
     }
 }
@@ -74,17 +74,41 @@ pub(super) fn doctor(result: &DoctorResult, wide: Width) -> String {
     text
 }
 
-/// A line for each check, wrapped beside its result, and below it what to do.
+/// A line for each check, what needs attention first, and below it what to do. Checks that found the same are one line.
 fn checks(result: &DoctorResult) -> String {
     let mut text = format!("{:CHECK$}  {:RESULT$}  SEEN\n", "CHECK", "RESULT");
     let below = " ".repeat(CHECK + RESULT + 4);
-    for check in &result.checks {
+    let mut checks: Vec<&CheckResult> = result.checks.iter().collect();
+    checks.sort_by_key(|check| urgency(check.status));
+    while let Some(check) = checks.first().copied() {
+        let is_same = |other: &&CheckResult| {
+            (other.status, &other.seen, &other.advice) == (check.status, &check.seen, &check.advice)
+        };
+        let same: Vec<&str> = checks
+            .iter()
+            .filter(|other| is_same(other))
+            .skip(1)
+            .map(|other| other.id)
+            .collect();
         let status = painted(check.status, &format!("{:RESULT$}", word(check.status)));
         let first = format!("{:CHECK$}  {status}  ", check.id);
         let _ = writeln!(text, "{}", fill(&format!("{first}{}", check.seen), &below));
-        if let Some(advice) = &check.advice {
-            let _ = writeln!(text, "{}", fill(&format!("    {advice}"), "    "));
+        let also = (!same.is_empty()).then(|| format!("the same: {}", same.join(", ")));
+        for more in also.iter().chain(&check.advice) {
+            let _ = writeln!(text, "{}", fill(&format!("{below}{more}"), &below));
         }
+        checks.retain(|other| !is_same(other));
     }
     text
+}
+
+/// Rank of a result: what needs attention comes first.
+fn urgency(status: CheckStatus) -> u8 {
+    match status {
+        CheckStatus::Failed => 0,
+        CheckStatus::Warning => 1,
+        CheckStatus::CouldNotTell => 2,
+        CheckStatus::Ok => 3,
+        CheckStatus::NotApplicable => 4,
+    }
 }

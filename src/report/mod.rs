@@ -24,8 +24,8 @@ use crate::cli::config::Setting;
 use crate::cli::{Color, Detail, Format, Output};
 use crate::defender::alerts::Alert;
 use crate::kubectl::Kubectl;
-use crate::manifest;
 use crate::manifest::rights::{Grant, Scope, Subject};
+use crate::manifest::{self, VICTIM};
 use crate::plan::Plan;
 use crate::result::{
     CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult, Verdict, Verification,
@@ -130,6 +130,14 @@ impl Report {
         let unclean = result.cleanup.as_ref().is_some_and(|cleanup| !cleanup.is_clean());
         if unclean || result.kept_until.is_some() {
             self.hint(&self.cleanup_of(&result.run, &result.namespace, &result.cluster));
+        }
+        if result.kept_until.is_some() {
+            let kubectl = self.kubectl.in_context(result.cluster.context.as_deref());
+            let exec = kubectl.command(["exec", "-it", "-n", &result.namespace, VICTIM]);
+            self.notice(&format!(
+                "{}: to look around: {exec} -- bash",
+                paint("hint", CYAN)
+            ));
         }
         self.suggest_verify(result);
     }
@@ -351,7 +359,8 @@ fn outcome(outcome: Outcome) -> String {
 fn milliseconds(ms: Option<f64>) -> String {
     match ms {
         None => "-".to_owned(),
-        Some(ms) if ms < 1000.0 => format!("{ms:.0} ms"),
+        Some(ms) if ms < 0.5 => "<1 ms".to_owned(),
+        Some(ms) if ms < 999.5 => format!("{ms:.0} ms"),
         Some(ms) => format!("{:.1} s", ms / 1000.0),
     }
 }

@@ -181,6 +181,7 @@ impl Progress {
                     "pods ready after {:.1} s, attacking",
                     self.begun.elapsed().as_secs_f64()
                 ));
+                self.busy("attacking");
             }
             Event::StepBegun(step) => self.detail(&format!("{step} begun"), &step),
             Event::StepEnded(step, result) => {

@@ -14,7 +14,7 @@ use crate::cli::config::Setting;
 use crate::result::{
     AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, Verdict, Verification,
 };
-use crate::scenario::Outcome;
+use crate::scenario::catalogue;
 use crate::words::counted;
 
 const DEFAULT_WIDTH: usize = 80;
@@ -195,65 +195,85 @@ fn steps(result: &RunResult, width: Width) -> String {
     text
 }
 
-/// A line for each run, with the time that the slowest of its alerts took.
+/// A line for each run.
 pub(super) fn history(runs: &[RunResult], width: Width) -> String {
     let rows = runs.iter().map(|run| {
-        let steps = run.scenarios.iter().flat_map(|scenario| &scenario.steps);
-        let proved = steps
-            .clone()
-            .filter(|step| step.outcome == Outcome::Proved)
-            .count();
-        let scenarios: Vec<&str> = run
-            .scenarios
-            .iter()
-            .map(|scenario| scenario.id.as_str())
-            .collect();
-        let (alerts, slowest) = match &run.verification {
-            None => ("-".to_owned(), None),
-            Some(verification) => {
-                let raised = verification
-                    .alerts
-                    .iter()
-                    .filter_map(|alert| alert.raised.as_ref());
-                let slowest = raised
-                    .clone()
-                    .filter_map(|raised| raised.seconds_to_detect)
-                    .reduce(f64::max);
-                (
-                    format!("{} of {}", raised.count(), verification.alerts.len()),
-                    slowest,
-                )
-            }
-        };
+        let (proved, steps) = proved(run);
+        let cluster = run.cluster.context.as_ref().unwrap_or(&run.cluster.server);
+        let alerts = run.verification.as_ref().map(|verification| {
+            let raised = verification.count(Verdict::Raised);
+            format!("{raised} of {}", verification.alerts.len())
+        });
         let mut row = vec![
             run.run.clone(),
             run.started.strftime("%Y-%m-%dT%H:%MZ").to_string(),
-            scenarios.join(" "),
-            format!("{proved} of {}", steps.count()),
-            alerts,
-            seconds(slowest),
+            cluster.clone(),
+            scenarios(run),
+            format!("{proved} of {steps}"),
+            alerts.unwrap_or_else(|| "-".to_owned()),
+            run.exit_code.to_string(),
         ];
         if width == Width::Wide {
-            row.push(
-                run.cluster
-                    .context
-                    .clone()
-                    .unwrap_or_else(|| run.cluster.server.clone()),
-            );
             row.push(run.namespace.clone());
+            row.push(seconds(Some(
+                (run.ended - run.started)
+                    .total(jiff::Unit::Second)
+                    .unwrap_or_default(),
+            )));
+            row.push(seconds(slowest(run)));
         }
         row
     });
-    let mut header = vec!["RUN", "STARTED", "SCENARIOS", "PROVED", "ALERTS", "SLOWEST"];
+    let mut header = vec![
+        "RUN",
+        "STARTED",
+        "CLUSTER",
+        "SCENARIOS",
+        "PROVED",
+        "ALERTS",
+        "EXIT",
+    ];
     if width == Width::Wide {
-        header.extend(["CLUSTER", "NAMESPACE"]);
+        header.extend(["NAMESPACE", "DURATION", "SLOWEST ALERT"]);
     }
     table(&header, rows, width)
 }
 
-/// A line for each setting.
+/// Ids of a run's scenarios, or the command that runs all of them.
+fn scenarios(run: &RunResult) -> String {
+    let ids: Vec<&str> = run
+        .scenarios
+        .iter()
+        .map(|scenario| scenario.id.as_str())
+        .collect();
+    let all: Vec<&str> = catalogue::attacks()
+        .map(|scenario| scenario.id.as_str())
+        .collect();
+    if ids == all {
+        "all".to_owned()
+    } else {
+        ids.join(" ")
+    }
+}
+
+/// Seconds that the slowest of a run's alerts took.
+fn slowest(run: &RunResult) -> Option<f64> {
+    let alerts = run
+        .verification
+        .iter()
+        .flat_map(|verification| &verification.alerts);
+    let raised = alerts.filter_map(|alert| alert.raised.as_ref());
+    raised
+        .filter_map(|raised| raised.seconds_to_detect)
+        .reduce(f64::max)
+}
+
+/// A line for each setting that has a value; every one if it may be wide.
 pub(super) fn settings(settings: &[Setting], width: Width) -> String {
-    let rows = settings.iter().map(|setting| {
+    let shown = settings
+        .iter()
+        .filter(|setting| width == Width::Wide || !setting.value.is_empty());
+    let rows = shown.map(|setting| {
         let mut row = vec![
             setting.name.clone(),
             setting.value.clone(),

@@ -289,8 +289,7 @@ fn pods_that_are_kept_go_by_the_deadline_or_by_cleanup() {
 
     let ran = sim(&["webshell", "-n", &space.0, "--keep", "--deadline=20s"]).assert(0);
     assert!(
-        ran.stdout
-            .contains("Kept for a look; the cluster ends and removes it at about 2"),
+        ran.stdout.contains("Kept for inspection until about 2"),
         "{}",
         ran.stdout
     );

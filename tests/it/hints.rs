@@ -282,7 +282,7 @@ fn namespace_and_context_of_a_record_are_quoted() {
     machine.record(&run);
     let stderr = machine.said(&["report", &run.run, "--as", "b o b"], 0);
     let commands = commands(&stderr);
-    let expected = [
+    let cleanup = [
         "defender-sim",
         "cleanup",
         "--run",
@@ -294,7 +294,11 @@ fn namespace_and_context_of_a_record_are_quoted() {
         "--as",
         "b o b",
     ];
-    assert_eq!(commands, [expected.map(str::to_owned)], "{stderr}");
+    let flags = ["--context", HOSTILE, "--as", "b o b"];
+    let look = ["exec", "-it", "-n", HOSTILE, "mdc-simulation-victim"];
+    let look = [&look[..], &flags, &["--", "bash"]].concat();
+    let verify = [&["defender-sim", "verify", &run.run], &flags[..]].concat();
+    assert_eq!(commands, [cleanup.to_vec(), look, verify], "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,6 +74,10 @@ impl World {
                 deleted.push(path);
                 return json(200, &value!({ "kind": "Status", "status": "Success" }));
             }
+            if request.method == Method::POST {
+                let created = format!("{path}/mdc-simulation-count-abcdefgh");
+                deleted.retain(|path| *path != created);
+            }
             if deleted.contains(&path) {
                 return failure(404, "NotFound", "not found");
             }

@@ -155,7 +155,7 @@ fn every_expected_alert_raised_is_0_and_one_missing_is_5() {
     let result = machine.json(&["verify", "--alerts", &some, "-o", "json"], 5);
     let history = machine.said(&["history"], 0);
     assert!(
-        history.contains("abcdefgh  2026-05-04T10:00Z  recon") && history.contains("1 of 4"),
+        history.contains("abcdefgh  2026-05-04T10:00Z  prod     recon") && history.contains("1 of 4"),
         "{history}"
     );
     let report = machine.json(&["report", "abcdefgh", "-o", "json"], 0);
