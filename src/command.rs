@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 
 use crate::cli::values::ReportFile;
 use crate::cli::{
-    self, Action, Cleanup, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify, VerifyOptions,
+    self, Action, Answer, Cleanup, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify,
+    VerifyOptions,
 };
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Environment, Target};
 use crate::cluster::explain::Cause;
@@ -60,13 +61,22 @@ impl Problem {
 /// Does what `invocation` says and prints the outcome.
 pub async fn carry_out(invocation: Invocation) -> Exit {
     let report = Report::new(invocation.output.clone(), invocation.connect.kubectl());
-    match act(invocation, &report).await {
-        Ok(exit) => exit,
-        Err(problem) => {
-            report.problem(&problem);
-            problem.exit
-        }
-    }
+    let exit = act(invocation, &report).await.unwrap_or_else(|problem| {
+        report.problem(&problem);
+        problem.exit
+    });
+    report.finish(exit)
+}
+
+/// Prints the answer to a command line that asks for nothing else, or that cannot be used.
+pub fn answer(answer: &Answer) -> Exit {
+    let output = Output {
+        color: answer.color,
+        ..Output::default()
+    };
+    let report = Report::new(output, Kubectl::default());
+    report.answer(answer);
+    report.finish(answer.exit)
 }
 
 async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
@@ -703,8 +713,10 @@ fn write_all(files: Vec<(export::Kind, OutputFile)>, result: &RunResult, report:
 }
 
 /// Prints what can come next on a command line.
-pub fn complete(words: Vec<OsString>) {
-    Report::new(Output::default(), Kubectl::default()).text(&completion::answer(words));
+pub fn complete(words: Vec<OsString>) -> Exit {
+    let report = Report::new(Output::default(), Kubectl::default());
+    report.text(&completion::answer(words));
+    report.finish(Exit::Ok)
 }
 
 fn man(folder: Option<&Path>, report: &Report) -> Result<(), Problem> {
@@ -717,13 +729,9 @@ fn man(folder: Option<&Path>, report: &Report) -> Result<(), Problem> {
         report.text(&String::from_utf8_lossy(&page));
         return Ok(());
     };
-    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));
-    written.map_err(|error| {
-        Problem::usage(
-            format!("failed to write manual pages into {}: {error}", folder.display()),
-            None,
-        )
-    })
+    let what = format!("manual pages into {}", folder.display());
+    std::fs::create_dir_all(folder).map_err(|error| report::unwritable(&what, &error))?;
+    clap_mangen::generate_to(command, folder).map_err(|error| report::unwritten(&what, &error))
 }
 
 fn agent(plan: Option<&Plan>) -> String {

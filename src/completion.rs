@@ -293,7 +293,10 @@ pub fn install(folder: Option<PathBuf>) -> Result<PathBuf, Problem> {
         return Err(problem(message, &format!("remove it, or {elsewhere}")));
     }
     let written = OutputFile::program(&path).and_then(|file| file.write(&format!("{HEAD}{CALL}")));
-    written.map_err(|error| problem(error.message, elsewhere))?;
+    written.map_err(|problem| Problem {
+        hint: Some(elsewhere.to_owned()),
+        ..problem
+    })?;
     Ok(path)
 }
 

@@ -1,7 +1,8 @@
 //! Exit codes: the part of the result that a pipeline reads.
 //!
 //! One enum so that every command agrees. When several apply, [`Exit::worse`] decides: something left
-//! behind outweighs a step without proof, which outweighs an alert that did not come.
+//! behind outweighs a step without proof, which outweighs an alert that did not come; output that could not be written
+//! weighs least.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub enum Exit {
     AlertMissing,
     /// Something of a run is left in the cluster, or its removal could not be verified.
     LeftBehind,
+    /// A result or a report could not be written.
+    Unwritten,
     /// The terminal was closed (128 + SIGHUP, as in shells); a run cleans up first.
     HungUp,
     /// Stopped by Ctrl-C (128 + SIGINT); a run cleans up first.
@@ -35,7 +38,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every code, in ascending order, with the sentence the documentation prints for it.
-    pub const ALL: [(Exit, &'static str); 10] = [
+    pub const ALL: [(Exit, &'static str); 11] = [
         (
             Exit::Ok,
             "success: every step was proved or skipped and the cluster is clean",
@@ -55,6 +58,7 @@ impl Exit {
             Exit::LeftBehind,
             "objects were left behind, or cleanup could not be verified",
         ),
+        (Exit::Unwritten, "a result or report could not be written"),
         (Exit::HungUp, "the terminal was closed"),
         (Exit::Interrupted, "interrupted"),
         (Exit::Terminated, "terminated"),
@@ -70,6 +74,7 @@ impl Exit {
             Exit::NotProved => 4,
             Exit::AlertMissing => 5,
             Exit::LeftBehind => 6,
+            Exit::Unwritten => 7,
             Exit::HungUp => 129,
             Exit::Interrupted => 130,
             Exit::Terminated => 143,
@@ -96,15 +101,17 @@ impl Exit {
     fn weight(self) -> u8 {
         match self {
             Exit::Ok => 0,
-            Exit::AlertMissing => 1,
-            Exit::NotProved => 2,
-            Exit::NotStarted => 3,
-            Exit::HungUp => 4,
-            Exit::Terminated => 5,
-            Exit::Interrupted => 6,
-            Exit::Usage => 7,
-            Exit::LeftBehind => 8,
-            Exit::Bug => 9,
+            // A full disk hides no other outcome.
+            Exit::Unwritten => 1,
+            Exit::AlertMissing => 2,
+            Exit::NotProved => 3,
+            Exit::NotStarted => 4,
+            Exit::HungUp => 5,
+            Exit::Terminated => 6,
+            Exit::Interrupted => 7,
+            Exit::Usage => 8,
+            Exit::LeftBehind => 9,
+            Exit::Bug => 10,
         }
     }
 }
@@ -122,7 +129,15 @@ mod tests {
     #[test]
     fn every_code_is_listed_once_in_ascending_order() {
         let codes: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 129, 130, 143]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 129, 130, 143]);
+    }
+
+    #[test]
+    fn unwritten_output_hides_no_other_outcome() {
+        for (exit, _) in Exit::ALL {
+            let expected = if exit == Exit::Ok { Exit::Unwritten } else { exit };
+            assert_eq!(exit.worse(Exit::Unwritten), expected);
+        }
     }
 
     #[test]

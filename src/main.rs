@@ -8,20 +8,11 @@ use defender_sim::{cli, command, completion};
 
 fn main() -> ExitCode {
     if let Some(words) = completion::asked(std::env::args_os()) {
-        command::complete(words);
-        return Exit::Ok.into();
+        return command::complete(words).into();
     }
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
-        Err(answer) => {
-            // Help and version are answers, not errors; a closed pipe is no reason to complain.
-            let _ = answer.print();
-            return if answer.use_stderr() {
-                Exit::Usage.into()
-            } else {
-                Exit::Ok.into()
-            };
-        }
+        Err(answer) => return command::answer(&answer).into(),
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Exit::Bug.into();

@@ -13,8 +13,8 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{
-    Arg, ArgAction, ArgMatches, Args, ColorChoice, Command, CommandFactory as _, FromArgMatches as _, Parser,
-    Subcommand, ValueEnum, value_parser,
+    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    ValueEnum, value_parser,
 };
 use clap_complete::Shell;
 use jiff::Timestamp;
@@ -784,14 +784,33 @@ fn exit_codes() -> String {
     format!("Exit codes:\n{}", lines.join("\n"))
 }
 
+/// The answer to a command line that asks for help or the version, or that cannot be used.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What to print.
+    pub text: String,
+    /// Whether to use colour.
+    pub color: Color,
+    /// [`Exit::Ok`] for help and version, [`Exit::Usage`] for errors.
+    pub exit: Exit,
+}
+
 /// Parses the arguments of the process; the first is the program, whose name decides how help and errors
 /// call it.
 ///
 /// # Errors
-/// clap's own, for usage errors, help and version.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+/// The answer, for usage errors, help and version.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Answer> {
     let arguments = without_empty_flags(&command(), arguments);
-    let mut command = command().color(color(&arguments));
+    try_parse(&arguments).map_err(|error| Answer {
+        text: error.render().ansi().to_string(),
+        color: color(&arguments),
+        exit: if error.use_stderr() { Exit::Usage } else { Exit::Ok },
+    })
+}
+
+fn try_parse(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
+    let mut command = command();
     if called_by_kubectl(arguments.first()) {
         command = command
             .bin_name("kubectl defender-sim")
@@ -799,8 +818,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     }
     // Twice: what the file says are defaults for the second time. Parsing leaves a command that cannot be
     // changed any more, so the first time is a copy's.
-    let matches = with_variables(command.clone()).try_get_matches_from(&arguments);
-    let matches = matches.map_err(|error| blame_variable(error, &command, &arguments))?;
+    let matches = with_variables(command.clone()).try_get_matches_from(arguments);
+    let matches = matches.map_err(|error| blame_variable(error, &command, arguments))?;
     let named = matches.get_one::<PathBuf>("config").cloned();
     let file = config::File::read(named.as_deref())?;
     let matches = match &file {
@@ -893,9 +912,8 @@ fn variable_of(command: &Command, named: &str) -> Option<String> {
     variable.or_else(|| command.get_subcommands().find_map(|sub| variable_of(sub, named)))
 }
 
-/// Whether clap, which prints help and errors of its own, may use colour; as far as that can be told before
-/// the line is parsed.
-fn color(arguments: &[OsString]) -> ColorChoice {
+/// Whether to use colour for an answer, as far as a line that was not parsed tells.
+fn color(arguments: &[OsString]) -> Color {
     let mut words = arguments.iter().map(|word| word.to_string_lossy());
     let mut asked = std::env::var("DEFENDER_SIM_COLOR").ok();
     while let Some(word) = words.next() {
@@ -906,9 +924,9 @@ fn color(arguments: &[OsString]) -> ColorChoice {
         }
     }
     match asked.as_deref() {
-        Some("always") => ColorChoice::Always,
-        Some("never") => ColorChoice::Never,
-        _ => ColorChoice::Auto,
+        Some("always") => Color::Always,
+        Some("never") => Color::Never,
+        _ => Color::Auto,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Files that are written beside the output. Each is opened before anything else happens, so that a folder
 //! that is not there is no surprise after the run, and gets its name only when it is complete.
 
-use std::io::Write;
+use std::fmt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -42,7 +43,7 @@ impl OutputFile {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
         let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
-        let file = file.map_err(|error| problem(path, &error))?;
+        let file = file.map_err(|error| unwritable(path.display(), &error))?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -56,20 +57,42 @@ impl OutputFile {
     pub fn write(mut self, text: &str) -> Result<(), Problem> {
         let written = self.file.write_all(text.as_bytes());
         let kept = written.and_then(|()| Ok(self.file.persist(&self.path)?));
-        kept.map(|_| ()).map_err(|error| problem(&self.path, &error))
+        kept.map(|_| ())
+            .map_err(|error| unwritten(self.path.display(), &error))
     }
 }
 
-fn problem(path: &Path, error: &std::io::Error) -> Problem {
-    // What is behind it is the name of the file that is written first, which nobody knows.
-    let text = error.to_string();
-    let cause = text.split(" at path \"").next().unwrap_or_default();
+/// The problem that `what` cannot be written, found before anything else happened.
+pub fn unwritable(what: impl fmt::Display, error: &io::Error) -> Problem {
     Problem {
-        message: format!("failed to write {}: {cause}", path.display()),
+        exit: Exit::Usage,
+        ..unwritten(what, error)
+    }
+}
+
+/// The problem that `what` could not be written.
+pub fn unwritten(what: impl fmt::Display, error: &io::Error) -> Problem {
+    Problem {
+        message: format!("failed to write {what}: {}", cause(error)),
         hint: None,
         details: vec![],
-        exit: Exit::Usage,
+        exit: Exit::Unwritten,
     }
+}
+
+/// The reason in the form of messages: without the number that the standard library adds, and the name of a
+/// temporary file.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = [" at path \"", " (os error "]
+        .iter()
+        .filter_map(|end| text.find(end))
+        .min();
+    let mut text = text[..end.unwrap_or(text.len())].to_owned();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -92,10 +115,7 @@ mod tests {
         );
         let path = folder.path().join("no/report");
         let problem = OutputFile::open(&path).unwrap_err();
-        let cause = "No such file or directory (os error 2)";
-        assert_eq!(
-            problem.message,
-            format!("failed to write {}: {cause}", path.display())
-        );
+        let expected = format!("failed to write {}: no such file or directory", path.display());
+        assert_eq!((problem.message, problem.exit), (expected, Exit::Usage));
     }
 }

@@ -15,14 +15,16 @@ mod reasons;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::cli::config::Setting;
-use crate::cli::{Color, Detail, Format, Output};
+use crate::cli::{Answer, Color, Detail, Format, Output};
 use crate::defender::alerts::Alert;
+use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::manifest::rights::{Grant, Scope, Subject};
 use crate::manifest::{self, VICTIM};
@@ -32,7 +34,7 @@ use crate::result::{
 };
 use crate::scenario::{Outcome, Scenario};
 
-pub use files::OutputFile;
+pub use files::{OutputFile, unwritable, unwritten};
 pub use progress::show_events;
 
 /// Where a run of this program says things, and how.
@@ -40,12 +42,18 @@ pub use progress::show_events;
 pub struct Report {
     output: Output,
     kubectl: Kubectl,
+    /// Why standard output could not be written, the first time.
+    unwritten: Arc<OnceLock<io::Error>>,
 }
 
 impl Report {
     /// Prints as `output` asks; hints repeat the connection flags of `kubectl`.
     pub fn new(output: Output, kubectl: Kubectl) -> Self {
-        Self { output, kubectl }
+        Self {
+            output,
+            kubectl,
+            unwritten: Arc::default(),
+        }
     }
 
     fn choice(&self, terminal: bool) -> ColorChoice {
@@ -57,11 +65,38 @@ impl Report {
         }
     }
 
-    /// Writes data. A reader that went away (`| head`) is no error of ours.
+    /// Writes data to standard output. [`Report::finish`] reports a failure.
     fn data(&self, text: &str) {
+        if let Err(error) = self.write_stdout(text) {
+            let _ = self.unwritten.set(error);
+        }
+    }
+
+    fn write_stdout(&self, text: &str) -> io::Result<()> {
         let stdout = io::stdout();
         let mut stream = AutoStream::new(stdout.lock(), self.choice(io::stdout().is_terminal()));
-        let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+        match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+            // A reader that has enough, as in `| head`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
+    }
+
+    /// Reports that standard output could not be written, if so. Returns the exit code of the process.
+    pub fn finish(&self, exit: Exit) -> Exit {
+        let Some(error) = self.unwritten.get() else {
+            return exit;
+        };
+        self.problem(&unwritten("standard output", error));
+        exit.worse(Exit::Unwritten)
+    }
+
+    /// Prints what the parser of the command line answers: help or the version as data, an error as such.
+    pub fn answer(&self, answer: &Answer) {
+        match answer.exit {
+            Exit::Ok => self.data(&answer.text),
+            _ => self.note(answer.text.trim_end()),
+        }
     }
 
     /// Writes a question for people, the cursor behind it.

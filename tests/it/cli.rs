@@ -1,5 +1,6 @@
 //! The command line without a cluster: usage, help, and every way not to reach one.
 
+use std::cmp::Ordering;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -303,6 +304,18 @@ fn the_readme_agrees_with_the_code() {
         let row = format!("| {} | {meaning} |", exit.code());
         assert!(readme.contains(&row), "README.md lacks: {row}");
     }
+    let mut codes = Exit::ALL.map(|(exit, _)| exit);
+    codes.sort_by(|a, b| {
+        if a.worse(*b) == *a {
+            Ordering::Less
+        } else {
+            Ordering::Greater
+        }
+    });
+    let failures = codes.iter().filter(|exit| **exit != Exit::Ok);
+    let order: Vec<String> = failures.map(|exit| exit.code().to_string()).collect();
+    let sentence = format!("the first of {} is returned", order.join(", "));
+    assert!(readme.contains(&sentence), "README.md lacks: {sentence}");
     assert!(readme.contains("Not affiliated with Microsoft"));
 }
 

@@ -23,6 +23,7 @@ mod images;
 mod kubectl;
 #[path = "../support/nasty.rs"]
 mod nasty;
+mod output;
 mod ownership;
 mod pods;
 mod proofs;

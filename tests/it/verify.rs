@@ -28,11 +28,15 @@ impl Machine {
         path.to_str().unwrap().to_owned()
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
         command.args(arguments).env_clear().env("HOME", "/nonexistent");
         command.env("XDG_STATE_HOME", self.0.path()).stdin(Stdio::null());
-        command.output().unwrap()
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
     }
 
     #[track_caller]
