@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
-use crate::cli::values::ReportFile;
 use crate::cli::{
     self, Action, Answer, Cleanup, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify,
     VerifyOptions,
@@ -34,7 +33,7 @@ use crate::history::{self, History};
 use crate::kubectl::Kubectl;
 use crate::manifest::{self, ATTACKER, RUN_LABEL, VICTIM};
 use crate::plan::{DEFAULT_NAMESPACE, Options, Plan};
-use crate::report::{self, OutputFile, Report, export, show_events};
+use crate::report::{self, Report, show_events};
 use crate::result::{
     self, Admission, AlertExpectation, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, NOTE_SCHEMA, Note,
     PLAN_SCHEMA, PlanResult, PlannedObject, PlannedStep, Problem, RUN_SCHEMA, RunResult, ScenarioResult,
@@ -178,9 +177,9 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
         }
         Action::Report(of, reports) => {
             let result = record(&of, namespace.as_deref())?;
-            let files = open_all(&reports)?;
+            let files = report.open_files(&reports, None)?;
             report.run(&result);
-            Ok(write_all(files, &result, report))
+            Ok(report.write_reports(&files, &result))
         }
         Action::History => {
             let is_asked_for = |run: &RunResult| {
@@ -219,7 +218,7 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             Ok(Exit::Ok)
         }
         Action::InstallCompletion(folder) => {
-            let path = completion::install(folder)?;
+            let path = completion::install(folder, report)?;
             report.notice(&format!("wrote {}", path.display()));
             report.notice(if completion::is_found() {
                 "check it: kubectl __complete defender-sim \"\""
@@ -408,8 +407,7 @@ async fn attack(
     report: &Report,
     (events, show): (Events, JoinHandle<()>),
 ) -> Result<Exit, Problem> {
-    let reports = open_all(&run.reports)?;
-    let note = run.soc_note.as_deref().map(OutputFile::open).transpose()?;
+    let files = report.open_files(&run.reports, run.soc_note.as_deref())?;
     let now = report.cleanup_of(&plan.run.to_string(), &plan.namespace.name, &info);
     let stop = stop(
         report,
@@ -432,9 +430,10 @@ async fn attack(
     };
     let consent = async |started: &Started| {
         consent(run, plan, &target, started, &events).await?;
-        note.map_or(Ok(()), |file| {
-            file.write(&report::json(&soc_note(plan, started, agent)))
-        })?;
+        if let Some(file) = &files.note {
+            let note = report::json(&soc_note(plan, started, agent));
+            file.write(&note, report).map_err(not_started)?;
+        }
         // Kept if this process does not live to write the result.
         keep_record(&engine::unfinished(plan, started), &events);
         Ok(())
@@ -492,7 +491,7 @@ async fn attack(
     drop((events, cluster));
     let _ = show.await;
     report.run(&result);
-    Ok(result.exit.worse(write_all(reports, &result, report)))
+    Ok(result.exit.worse(report.write_reports(&files, &result)))
 }
 
 /// Looks for the alerts of a run that has ended.
@@ -529,7 +528,7 @@ async fn verify_run(
             (result, Known::Window)
         }
     };
-    let reports = open_all(&asked.reports)?;
+    let files = report.open_files(&asked.reports, None)?;
     let stop = stop(report, "ended at once".to_owned())?;
     // The cluster may be gone by now; where it is not, it knows best what it is.
     let is_known = asked.options.alerts.is_none()
@@ -549,7 +548,7 @@ async fn verify_run(
     drop(events);
     let _ = show.await;
     report.run(&result);
-    Ok(exit.worse(write_all(reports, &result, report)))
+    Ok(exit.worse(report.write_reports(&files, &result)))
 }
 
 /// Does it, unless it is stopped before it is done.
@@ -571,7 +570,7 @@ async fn unless_stopped<T>(
 /// What was in the way before anything was made.
 fn not_started(problem: Problem) -> Problem {
     let exit = match problem.exit {
-        Exit::AlertMissing => Exit::NotStarted,
+        Exit::AlertMissing | Exit::Unwritten => Exit::NotStarted,
         other => other,
     };
     Problem { exit, ..problem }
@@ -692,24 +691,6 @@ fn keep_record(result: &RunResult, events: &Events) {
     if let Err(problem) = History::of_user().and_then(|history| history.save(result)) {
         events.send(Event::Notice(problem.message));
     }
-}
-
-fn open_all(files: &[ReportFile]) -> Result<Vec<(export::Kind, OutputFile)>, Problem> {
-    let files = files.iter();
-    files
-        .map(|file| Ok((file.kind, OutputFile::open(&file.path)?)))
-        .collect()
-}
-
-/// Writes each, whatever becomes of the others; what went wrong is said, and becomes the exit code.
-fn write_all(files: Vec<(export::Kind, OutputFile)>, result: &RunResult, report: &Report) -> Exit {
-    let written = files
-        .into_iter()
-        .map(|(kind, file)| file.write(&export::render(kind, result)));
-    written.filter_map(Result::err).fold(Exit::Ok, |exit, problem| {
-        report.problem(&problem);
-        exit.worse(problem.exit)
-    })
 }
 
 /// Prints what can come next on a command line.

@@ -24,7 +24,7 @@ use crate::exit::Exit;
 use crate::files;
 use crate::history::History;
 use crate::manifest::Kind;
-use crate::report::OutputFile;
+use crate::report::{OutputFile, Report};
 use crate::result::{Problem, RunResult};
 use crate::scenario::catalogue;
 use crate::untrusted;
@@ -268,7 +268,7 @@ pub fn is_found() -> bool {
 ///
 /// # Errors
 /// When there is no such folder, it cannot be written to, or somebody else's file is in the way.
-pub fn install(folder: Option<PathBuf>) -> Result<PathBuf, Problem> {
+pub fn install(folder: Option<PathBuf>, report: &Report) -> Result<PathBuf, Problem> {
     let problem = |message: String, hint: &str| Problem {
         message,
         hint: Some(hint.to_owned()),
@@ -292,7 +292,7 @@ pub fn install(folder: Option<PathBuf>) -> Result<PathBuf, Problem> {
         let message = format!("{} is there and was not written by this tool", path.display());
         return Err(problem(message, &format!("remove it, or {elsewhere}")));
     }
-    let written = OutputFile::program(&path).and_then(|file| file.write(&format!("{HEAD}{CALL}")));
+    let written = OutputFile::program(&path).and_then(|file| file.write(&format!("{HEAD}{CALL}"), report));
     written.map_err(|problem| Problem {
         hint: Some(elsewhere.to_owned()),
         ..problem

@@ -402,7 +402,8 @@ enum Fixed {
         /// A run without a record: what ran; can be repeated
         #[arg(long, value_name = "SCENARIO", value_parser = ids(), requires = "since")]
         scenario: Vec<String>,
-        /// Write a report: junit=, json=, markdown= or navigator=FILE; can be repeated
+        /// Write a report: junit=, json=, markdown= or navigator=FILE, - for standard output; can be
+        /// repeated
         #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
         report: Vec<ReportFile>,
         #[command(flatten)]
@@ -413,7 +414,8 @@ enum Fixed {
         /// The run; the last one, unless named
         #[arg(value_name = "RUN")]
         run: Option<String>,
-        /// Write a report: junit=, json=, markdown= or navigator=FILE; can be repeated
+        /// Write a report: junit=, json=, markdown= or navigator=FILE, - for standard output; can be
+        /// repeated
         #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
         report: Vec<ReportFile>,
     },
@@ -610,7 +612,8 @@ struct RunArgs {
     /// Leave the pods for a look, until the deadline
     #[arg(long)]
     keep: bool,
-    /// Write a report: junit=, json=, markdown= or navigator=FILE; can be repeated
+    /// Write a report: junit=, json=, markdown= or navigator=FILE, - for standard output; can be
+    /// repeated
     #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
     report: Vec<ReportFile>,
     /// Write a note for the SOC before anything is made (JSON): run id, time, pods, alerts

@@ -143,7 +143,7 @@ pub(super) fn report_file(text: &str) -> Result<ReportFile, String> {
     let kind = match kind {
         "junit" => export::Kind::Junit,
         "json" => export::Kind::Json,
-        "markdown" => export::Kind::Markdown,
+        "markdown" | "md" => export::Kind::Markdown,
         "navigator" => export::Kind::Navigator,
         _ => return Err(kinds.to_owned()),
     };
@@ -228,6 +228,7 @@ mod tests {
     fn report_files() {
         let file = report_file("junit=a=b.xml").unwrap();
         assert_eq!((file.kind, file.path), (export::Kind::Junit, "a=b.xml".into()));
+        assert_eq!(report_file("md=a"), report_file("markdown=a"));
         for wrong in ["junit", "junit=", "html=x", "x.xml"] {
             assert!(report_file(wrong).is_err(), "{wrong}");
         }

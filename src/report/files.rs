@@ -1,65 +1,260 @@
-//! Files that are written beside the output. Each is opened before anything else happens, so that a folder
-//! that is not there is no surprise after the run, and gets its name only when it is complete.
+//! Files that are written beside the output. Each is checked before anything else happens, so that a missing folder
+//! is no surprise after the run, and written when its text is complete.
+//!
+//! | file                                            | written                                             |
+//! |-------------------------------------------------|-----------------------------------------------------|
+//! | new or plain                                    | beside it, then renamed: nobody reads half of it    |
+//! | plain, but a new file could not stand in for it | in place                                            |
+//! | device, FIFO, open descriptor                   | through; it is never replaced                       |
+//! | job summary of GitHub Actions, as Markdown      | appended                                            |
+//! | `-`, or the file that standard output is        | by [`Report`], like all data                        |
+//!
+//! A new file cannot stand in for one that has hard links or another owner, or whose folder takes no new file.
+//! Symbolic links are followed.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
+use super::Report;
+use super::export::{self, Kind};
+use super::target::{self, Target, folder};
+use crate::cli::Format;
+use crate::cli::values::ReportFile;
 use crate::exit::Exit;
-use crate::result::Problem;
+use crate::result::{Problem, RunResult};
+
+/// Time in which the reader of a FIFO has to open it.
+const READER_BOUND: Duration = Duration::from_secs(10);
+/// Variable that names the file with the Markdown summary of a job of GitHub Actions.
+const JOB_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
 /// A file to be written.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
-    file: NamedTempFile,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "only Unix has modes"))]
+    mode: u32,
+    append: bool,
+}
+
+/// The files that a command writes beside its output.
+#[derive(Debug)]
+pub struct Files {
+    /// Reports of the result.
+    pub reports: Vec<(Kind, OutputFile)>,
+    /// The note for the SOC.
+    pub note: Option<OutputFile>,
 }
 
 impl OutputFile {
-    /// Makes sure that the file can be written.
+    /// Checks that the file can be written. Nothing is changed, and a FIFO is not opened.
     ///
     /// # Errors
-    /// When its folder does not exist or cannot be written to.
+    /// If its folder does not exist, or it cannot be written.
     pub fn open(path: &Path) -> Result<Self, Problem> {
         Self::with_mode(path, 0o666)
     }
 
-    /// The same for a file that is to be run.
+    /// Checks that a file which is to be executable can be written.
     ///
     /// # Errors
-    /// When its folder does not exist or cannot be written to.
+    /// Those of [`OutputFile::open`].
     pub fn program(path: &Path) -> Result<Self, Problem> {
         Self::with_mode(path, 0o777)
     }
 
-    #[cfg_attr(not(unix), expect(unused_variables, reason = "only Unix has modes"))]
     fn with_mode(path: &Path, mode: u32) -> Result<Self, Problem> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has permissions to set"))]
-        let mut builder = tempfile::Builder::new();
-        // Those of a file that is made in the usual way; the system's mask still applies.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-        let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
-        let file = file.map_err(|error| unwritable(path.display(), &error))?;
-        Ok(Self {
+        let file = Self {
             path: path.to_owned(),
-            file,
-        })
+            mode,
+            append: false,
+        };
+        file.check().map_err(|error| unwritable(&file, &error))?;
+        Ok(file)
     }
 
-    /// Writes it, in place of one that may be there.
+    fn check(&self) -> io::Result<()> {
+        match Target::of(&self.path)? {
+            Target::New(path) => self.beside(&path).map(drop),
+            Target::Plain(path, _) => OpenOptions::new().write(true).open(path).map(drop),
+            Target::Stdout | Target::Stderr | Target::Stream(..) => Ok(()),
+        }
+    }
+
+    /// Writes the file; `report` writes to standard output and standard error.
     ///
     /// # Errors
-    /// When the system refuses.
-    pub fn write(mut self, text: &str) -> Result<(), Problem> {
-        let written = self.file.write_all(text.as_bytes());
-        let kept = written.and_then(|()| Ok(self.file.persist(&self.path)?));
-        kept.map(|_| ())
-            .map_err(|error| unwritten(self.path.display(), &error))
+    /// If the system refuses, or nothing reads a FIFO.
+    pub fn write(&self, text: &str, report: &Report) -> Result<(), Problem> {
+        self.write_to_target(text, report)
+            .map_err(|error| unwritten(self, &error))
     }
+
+    fn write_to_target(&self, text: &str, report: &Report) -> io::Result<()> {
+        match Target::of(&self.path)? {
+            Target::Stdout => report.write_stdout(text),
+            Target::Stderr => report.write_stderr(text),
+            Target::Stream(path, _) => {
+                unless_left(open_stream(path, READER_BOUND)?.write_all(text.as_bytes()))
+            }
+            Target::New(path) | Target::Plain(path, _) if self.append => append(&path, text),
+            Target::New(path) => {
+                let mut file = self.beside(&path)?;
+                file.write_all(text.as_bytes())?;
+                file.persist(&path)?;
+                Ok(())
+            }
+            Target::Plain(path, old) => {
+                if !self.replace(&path, &old, text)? {
+                    let mut file = OpenOptions::new().write(true).truncate(true).open(&path)?;
+                    file.write_all(text.as_bytes())?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Replaces a plain file by a new one. Returns `false` if the new one could not stand in for it.
+    fn replace(&self, path: &Path, old: &Metadata, text: &str) -> io::Result<bool> {
+        let Ok(mut file) = self.beside(path) else {
+            return Ok(false);
+        };
+        if !target::is_replaceable(old, file.as_file())? {
+            return Ok(false);
+        }
+        file.write_all(text.as_bytes())?;
+        file.as_file().set_permissions(self.permissions(old))?;
+        // Fails for a file that is a mount point, as in a container.
+        Ok(file.persist(path).is_ok())
+    }
+
+    /// A temporary file in the folder of `path`.
+    fn beside(&self, path: &Path) -> io::Result<NamedTempFile> {
+        #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has permissions to set"))]
+        let mut builder = tempfile::Builder::new();
+        // As of a file that is created in the usual way: the system's mask still applies.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(self.mode));
+        builder.tempfile_in(folder(path))
+    }
+
+    /// The permissions of the old file, executable if this is a program.
+    fn permissions(&self, old: &Metadata) -> Permissions {
+        #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
+        let mut permissions = old.permissions();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            permissions.set_mode(permissions.mode() | (self.mode & 0o111));
+        }
+        permissions
+    }
+}
+
+impl fmt::Display for OutputFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path == Path::new(target::STDOUT) {
+            f.write_str("standard output")
+        } else {
+            self.path.display().fmt(f)
+        }
+    }
+}
+
+/// Opens a device or a FIFO, the latter when its reader does, and for no longer than `bound`.
+fn open_stream(path: PathBuf, bound: Duration) -> io::Result<File> {
+    let (sender, opened) = mpsc::channel();
+    std::thread::spawn(move || sender.send(OpenOptions::new().append(true).open(path)));
+    opened.recv_timeout(bound).unwrap_or_else(|_| {
+        let message = format!("nothing opened it for reading within {} s", bound.as_secs());
+        Err(io::Error::new(ErrorKind::TimedOut, message))
+    })
+}
+
+/// Adds a text to the end of a plain file, in a paragraph of its own.
+fn append(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    let break_before = if file.metadata()?.len() > 0 { "\n" } else { "" };
+    file.write_all(format!("{break_before}{text}").as_bytes())
+}
+
+/// A reader that has enough, as in `| head`, is no failure.
+pub(super) fn unless_left(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    })
+}
+
+impl Report {
+    /// Checks the files that a command is to write: its reports and the note for the SOC.
+    ///
+    /// # Errors
+    /// If one of them cannot be written, two are the same, or standard output is one and has data for programs.
+    pub fn open_files(&self, reports: &[ReportFile], note: Option<&Path>) -> Result<Files, Problem> {
+        let open = |report: &ReportFile| -> Result<_, Problem> {
+            let file = OutputFile::open(&report.path)?;
+            let append = report.kind == Kind::Markdown && is_job_summary(&report.path);
+            Ok((report.kind, OutputFile { append, ..file }))
+        };
+        let files = Files {
+            reports: reports.iter().map(open).collect::<Result<_, _>>()?,
+            note: note.map(OutputFile::open).transpose()?,
+        };
+        self.check_together(&files)?;
+        Ok(files)
+    }
+
+    fn check_together(&self, files: &Files) -> Result<(), Problem> {
+        let mut seen: Vec<(&OutputFile, Target)> = vec![];
+        for file in files.reports.iter().map(|(_, file)| file).chain(&files.note) {
+            let target = Target::of(&file.path).map_err(|error| unwritable(file, &error))?;
+            let is_for_people = matches!(self.output.format, Format::Table | Format::Wide);
+            if matches!(target, Target::Stdout) && !is_for_people {
+                let message = format!("{file} has the result already, in the form that -o names");
+                return Err(Problem::usage(message, Some("write the report to a file")));
+            }
+            if let Some((other, _)) = seen.iter().find(|(_, known)| known.is_same(&target)) {
+                let message = format!("two reports would go to one file: {other} and {file}");
+                return Err(Problem::usage(message, None));
+            }
+            seen.push((file, target));
+        }
+        Ok(())
+    }
+
+    /// Writes each report, whatever becomes of the others. Reports what fails, and returns what it means for the
+    /// process.
+    pub fn write_reports(&self, files: &Files, result: &RunResult) -> Exit {
+        let mut exit = Exit::Ok;
+        for (kind, file) in &files.reports {
+            match file.write(&export::render(*kind, result), self) {
+                Ok(()) if file.append => self.notice(&format!("appended to the job summary {file}")),
+                Ok(()) => {}
+                Err(problem) => {
+                    self.problem(&problem);
+                    exit = exit.worse(problem.exit);
+                }
+            }
+        }
+        exit
+    }
+}
+
+/// Whether `path` is the job summary of the GitHub Actions job that this process is part of.
+fn is_job_summary(path: &Path) -> bool {
+    let summary = std::env::var_os(JOB_SUMMARY).filter(|summary| !summary.is_empty());
+    let target = |path: &Path| Target::of(path).ok();
+    let summary = summary.and_then(|summary| target(Path::new(&summary)));
+    summary
+        .zip(target(path))
+        .is_some_and(|(summary, path)| summary.is_same(&path))
 }
 
 /// The problem that `what` cannot be written, found before anything else happened.
@@ -95,27 +290,169 @@ fn cause(error: &io::Error) -> String {
     text
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::process::Command;
+
     use super::*;
+    use crate::kubectl::Kubectl;
+
+    fn write(path: &Path, text: &str) -> Result<(), Problem> {
+        let report = Report::new(crate::cli::Output::default(), Kubectl::default());
+        OutputFile::open(path)?.write(text, &report)
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn mkfifo(path: &Path) {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
 
     #[test]
-    fn a_file_is_there_only_when_it_is_complete() {
+    fn file_has_its_name_only_when_it_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report");
         let file = OutputFile::open(&path).unwrap();
-        assert!(!path.exists());
-        file.write("text").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
-        drop(OutputFile::open(&path).unwrap());
-        assert_eq!(
-            std::fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "nothing else is left"
-        );
-        let path = folder.path().join("no/report");
-        let problem = OutputFile::open(&path).unwrap_err();
-        let expected = format!("failed to write {}: no such file or directory", path.display());
-        assert_eq!((problem.message, problem.exit), (expected, Exit::Usage));
+        assert_eq!(names(folder.path()), Vec::<String>::new());
+        drop(file);
+        write(&path, "text").unwrap();
+        write(&path, "shorter").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "shorter");
+        assert_eq!(names(folder.path()), ["report"]);
+    }
+
+    #[test]
+    fn symbolic_link_stays_and_its_target_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("sub")).unwrap();
+        fs::write(at("sub/old"), "old").unwrap();
+        for (link, to, target) in [
+            ("link", "sub/old", "sub/old"),
+            ("chain", "link", "sub/old"),
+            ("dangling", "sub/new", "sub/new"),
+            ("sub/up", "../fresh", "fresh"),
+            ("dangling-chain", "sub/further", "last"),
+        ] {
+            symlink(to, at(link)).unwrap();
+            if link == "dangling-chain" {
+                symlink("../last", at(to)).unwrap();
+            }
+            write(&at(link), link).unwrap();
+            assert_eq!(fs::read_link(at(link)).unwrap(), Path::new(to));
+            assert_eq!(fs::read_to_string(at(target)).unwrap(), link);
+            assert!(!at(target).is_symlink(), "{link}");
+        }
+    }
+
+    #[test]
+    fn existing_file_keeps_its_mode_and_its_hard_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, further) = (folder.path().join("report"), folder.path().join("further"));
+        for mode in [0o600, 0o640, 0o664, 0o755] {
+            fs::write(&path, "a longer old text").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            write(&path, "new").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        }
+        fs::hard_link(&path, &further).unwrap();
+        write(&path, "newer").unwrap();
+        assert_eq!(fs::read_to_string(&further).unwrap(), "newer");
+        assert_eq!(names(folder.path()), ["further", "report"]);
+    }
+
+    #[test]
+    fn program_becomes_executable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        let report = Report::new(crate::cli::Output::default(), Kubectl::default());
+        for old in [None, Some(0o644)] {
+            if let Some(mode) = old {
+                fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            }
+            OutputFile::program(&path)
+                .unwrap()
+                .write("text", &report)
+                .unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o100, 0o100);
+        }
+    }
+
+    /// The name of a thread is in a writable file of a folder in which nobody can create one.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn file_of_a_folder_that_takes_no_new_file_is_written_in_place() {
+        let path = Path::new("/proc/thread-self/comm");
+        write(path, "written").unwrap();
+        assert_eq!(fs::read_to_string(path).unwrap(), "written\n");
+    }
+
+    #[test]
+    fn fifo_is_written_through_and_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (fifo, link) = (folder.path().join("fifo"), folder.path().join("link"));
+        mkfifo(&fifo);
+        symlink("fifo", &link).unwrap();
+        for path in [&fifo, &link] {
+            let file = OutputFile::open(path).unwrap();
+            let fifo = fifo.clone();
+            let reader = std::thread::spawn(move || fs::read_to_string(fifo).unwrap());
+            let report = Report::new(crate::cli::Output::default(), Kubectl::default());
+            file.write("through", &report).unwrap();
+            assert_eq!(reader.join().unwrap(), "through");
+        }
+        assert_eq!(names(folder.path()), ["fifo", "link"]);
+        assert!(link.is_symlink());
+        assert!(!fs::metadata(&fifo).unwrap().is_file());
+    }
+
+    #[test]
+    fn fifo_without_a_reader_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        mkfifo(&fifo);
+        let error = open_stream(fifo, Duration::ZERO).unwrap_err();
+        assert_eq!(error.to_string(), "nothing opened it for reading within 0 s");
+    }
+
+    #[test]
+    fn unwritable_file_is_found_before_anything_happens() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("plain"), "text").unwrap();
+        symlink("no/report", at("dangling")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        let before = names(folder.path());
+        for (name, cause) in [
+            ("no/report", "no such file or directory"),
+            ("dangling", "no such file or directory"),
+            ("loop", "too many levels of symbolic links"),
+            ("plain/report", "not a directory"),
+            ("", "is a directory"),
+            ("new/", "is a directory"),
+            ("plain/", "not a directory"),
+            ("socket", "it is a socket"),
+            (&"x".repeat(300), "file name too long"),
+        ] {
+            let problem = OutputFile::open(&at(name)).unwrap_err();
+            let expected = format!("failed to write {}: {cause}", at(name).display());
+            assert_eq!((problem.message, problem.exit), (expected, Exit::Usage));
+        }
+        for name in ["", "..", "/"] {
+            assert!(OutputFile::open(Path::new(name)).is_err(), "{name:?}");
+        }
+        assert_eq!(names(folder.path()), before);
+        assert_eq!(fs::read_to_string(at("plain")).unwrap(), "text");
     }
 }

@@ -13,6 +13,7 @@ mod navigator;
 mod progress;
 mod reasons;
 mod table;
+mod target;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
@@ -34,7 +35,7 @@ use crate::result::{
 };
 use crate::scenario::{Outcome, Scenario};
 
-pub use files::{OutputFile, unwritable, unwritten};
+pub use files::{Files, OutputFile, unwritable, unwritten};
 pub use progress::show_events;
 
 /// Where a run of this program says things, and how.
@@ -75,11 +76,13 @@ impl Report {
     fn write_stdout(&self, text: &str) -> io::Result<()> {
         let stdout = io::stdout();
         let mut stream = AutoStream::new(stdout.lock(), self.choice(io::stdout().is_terminal()));
-        match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
-            // A reader that has enough, as in `| head`.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written,
-        }
+        files::unless_left(stream.write_all(text.as_bytes()).and_then(|()| stream.flush()))
+    }
+
+    fn write_stderr(&self, text: &str) -> io::Result<()> {
+        let stderr = io::stderr();
+        let mut stream = AutoStream::new(stderr.lock(), self.choice(io::stderr().is_terminal()));
+        files::unless_left(stream.write_all(text.as_bytes()).and_then(|()| stream.flush()))
     }
 
     /// Reports that standard output could not be written, if so. Returns the exit code of the process.
@@ -101,16 +104,13 @@ impl Report {
 
     /// Writes a question for people, the cursor behind it.
     fn prompt(&self, text: &str) {
-        let stderr = io::stderr();
-        let mut stream = AutoStream::new(stderr.lock(), self.choice(io::stderr().is_terminal()));
-        let _ = write!(stream, "{text}").and_then(|()| stream.flush());
+        // If standard error takes nothing, nobody can be told.
+        let _ = self.write_stderr(text);
     }
 
     /// Writes a line for people.
     pub fn note(&self, text: &str) {
-        let stderr = io::stderr();
-        let mut stream = AutoStream::new(stderr.lock(), self.choice(io::stderr().is_terminal()));
-        let _ = writeln!(stream, "{text}");
+        let _ = self.write_stderr(&format!("{text}\n"));
     }
 
     /// Writes a line that whoever wants it quiet does without.

@@ -2,7 +2,8 @@
 //! terminal.
 
 use std::fs::File;
-use std::process::{Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
 
@@ -83,4 +84,204 @@ fn reader_that_has_enough_is_no_error() {
         assert_eq!(output.status.code(), Some(code), "{line}: {said}");
         assert!(!said.contains("failed to write"), "{line}: {said}");
     });
+}
+
+/// A machine with one record, a folder for reports, and what they hold.
+struct Desk(Machine);
+
+impl Desk {
+    fn new() -> Self {
+        let machine = Machine::new();
+        machine.record(&recon());
+        Self(machine)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.0.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Runs a line of a shell in the folder, in which `$P` is the program, and returns what it wrote to both streams.
+    #[track_caller]
+    fn shell(&self, line: &str, code: i32) -> (String, String) {
+        let program = self.0.command(&[]);
+        let variables = program
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let mut shell = Command::new("bash");
+        shell
+            .args(["-c", line])
+            .current_dir(self.0.0.path())
+            .stdin(Stdio::null());
+        shell.env_clear().envs(variables).env("P", program.get_program());
+        shell.env("PATH", std::env::var_os("PATH").unwrap());
+        let output = shell.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{line}: {stdout}{stderr}");
+        (stdout, stderr)
+    }
+}
+
+/// Each kind of report, and what it begins with.
+const KINDS: [(&str, &str); 5] = [
+    ("junit", "<?xml"),
+    ("json", "{\n"),
+    ("markdown", "## "),
+    ("md", "## "),
+    ("navigator", "{\n"),
+];
+
+#[test]
+fn report_on_standard_output_follows_the_table_under_every_name() {
+    let desk = Desk::new();
+    std::os::unix::fs::symlink("/proc/self/fd/1", desk.path("link")).unwrap();
+    let (table, _) = desk.shell("$P report", 0);
+    for (kind, begin) in KINDS {
+        let (report, _) = desk.shell(&format!("$P report -q --report {kind}=file && cat file"), 0);
+        let report = report.strip_prefix(&table).unwrap();
+        assert!(report.starts_with(begin), "{report}");
+        for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"] {
+            let line = format!("$P report --report {kind}={name}");
+            let both = format!("{table}{report}");
+            assert_eq!(desk.shell(&line, 0), (both.clone(), String::new()), "{line}");
+            desk.shell(&format!("{line} >out"), 0);
+            assert_eq!(desk.read("out"), both, "{line}");
+            desk.shell(&format!("(echo first; {line}; echo last) >out"), 0);
+            assert_eq!(desk.read("out"), format!("first\n{both}last\n"), "{line}");
+        }
+        // A file that standard output already goes to.
+        desk.shell(&format!("$P report --report {kind}=out >out"), 0);
+        assert_eq!(desk.read("out"), format!("{table}{report}"));
+        let line = format!("$P report --report {kind}=/dev/stderr");
+        assert_eq!(desk.shell(&line, 0), (table.clone(), report.to_owned()));
+        desk.shell(&format!("$P report --report {kind}=/dev/fd/3 3>out"), 0);
+        assert_eq!(desk.read("out"), report);
+        desk.shell(
+            &format!("$P report --report {kind}=/dev/fd/3 3> >(cat >out); wait $!"),
+            0,
+        );
+        assert_eq!(desk.read("out"), report);
+    }
+}
+
+#[test]
+fn files_that_do_not_fit_together_are_2_and_change_nothing() {
+    let desk = Desk::new();
+    desk.shell("echo old >old; ln -s old link; ln old further; mkfifo fifo", 0);
+    let taken = "standard output has the result already";
+    let same = "two reports would go to one file";
+    for (arguments, part) in [
+        ("-o json --report junit=-", taken),
+        ("-o yaml --report junit=-", taken),
+        ("-o name --report junit=-", taken),
+        (
+            "-o json --report junit=/dev/stdout",
+            "/dev/stdout has the result already",
+        ),
+        ("--report junit=- --report json=-", same),
+        ("--report junit=- --report json=/dev/stdout", same),
+        ("--report junit=/dev/stderr --report json=/dev/stderr", same),
+        ("--report junit=new --report json=new", "one file: new and new"),
+        ("--report md=new --report json=./new", same),
+        ("--report junit=new --report json=$PWD/new", same),
+        ("--report junit=old --report json=link", same),
+        ("--report junit=old --report json=further", same),
+        ("--report json=old --report json=old", same),
+        ("--report junit=fifo --report json=fifo", same),
+        (
+            "--report json=new --report junit=no/such",
+            "failed to write no/such: no such file",
+        ),
+    ] {
+        let (stdout, stderr) = desk.shell(&format!("$P report {arguments}"), 2);
+        assert!(stderr.contains(part), "{arguments}: {stderr}");
+        assert_eq!(stdout, "", "{arguments}");
+    }
+    for note in [
+        "--soc-note new --report json=new",
+        "--soc-note - -o json",
+        "--soc-note - --report md=-",
+    ] {
+        desk.shell(&format!("$P recon --server https://127.0.0.1:1 --yes {note}"), 2);
+    }
+    assert_eq!(desk.read("old"), "old\n");
+    assert!(!desk.path("new").exists());
+    desk.shell("$P report --report junit=/dev/null --report json=/dev/null", 0);
+}
+
+#[test]
+fn report_that_cannot_be_written_at_the_end_is_7_and_keeps_the_old_one() {
+    let desk = Desk::new();
+    desk.0.file("none.json", &json!([]));
+    desk.shell("echo old >old", 0);
+    // No file may grow any more, and that is an error, not a signal.
+    let limited = "trap '' XFSZ; ulimit -f 0; exec $P";
+    let missing = "verify --alerts none.json --wait 0s --assume plan=yes,sensor=yes";
+    for (arguments, code) in [("report", 7), (missing, 5)] {
+        for name in ["old", "new"] {
+            let line = format!("{limited} {arguments} --report json={name} --report md=/dev/stderr");
+            let (stdout, stderr) = desk.shell(&line, code);
+            assert!(stdout.contains("Run abcdefgh"), "{stdout}");
+            let message = format!("error: failed to write {name}: file too large\n");
+            assert!(stderr.contains(&message), "{stderr}");
+            assert!(
+                stderr.contains("## Attack simulation"),
+                "the other report: {stderr}"
+            );
+        }
+    }
+    assert_eq!(desk.read("old"), "old\n");
+    let folder = desk.0.0.path();
+    let names = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names
+        .filter(|name| name.to_string_lossy().starts_with(".tmp"))
+        .collect();
+    assert!(left.is_empty() && !desk.path("new").exists(), "{left:?}");
+}
+
+#[test]
+fn markdown_is_appended_to_the_job_summary() {
+    let desk = Desk::new();
+    let (report, _) = desk.shell("$P report -q --report md=plain >/dev/null && cat plain", 0);
+    desk.shell("ln -s summary link", 0);
+    for name in ["summary", "./summary", "$PWD/summary", "link"] {
+        for named in ["summary", "$PWD/summary", "link"] {
+            let line = format!("GITHUB_STEP_SUMMARY={named} $P report --report md={name}");
+            desk.shell("echo earlier >summary", 0);
+            let (_, stderr) = desk.shell(&line, 0);
+            assert!(stderr.starts_with("appended to the job summary "), "{stderr}");
+            assert_eq!(desk.read("summary"), format!("earlier\n\n{report}"), "{line}");
+        }
+    }
+    desk.shell(
+        "rm summary; GITHUB_STEP_SUMMARY=summary $P report --report md=link",
+        0,
+    );
+    assert_eq!(desk.read("summary"), report);
+    for (line, expected) in [
+        (
+            "GITHUB_STEP_SUMMARY=other $P report --report md=summary",
+            report.as_str(),
+        ),
+        ("GITHUB_STEP_SUMMARY= $P report --report md=summary", &report),
+        ("$P report --report md=summary", &report),
+    ] {
+        desk.shell("echo earlier >summary", 0);
+        assert_eq!(desk.shell(line, 0).1, "", "{line}");
+        assert_eq!(desk.read("summary"), expected, "{line}");
+    }
+    desk.shell(
+        "echo earlier >summary; GITHUB_STEP_SUMMARY=summary $P report --report json=summary",
+        0,
+    );
+    assert!(
+        desk.read("summary").starts_with("{\n"),
+        "only Markdown is appended"
+    );
 }
