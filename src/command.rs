@@ -187,9 +187,9 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
                 matches(namespace.as_ref(), Some(&run.namespace))
                     && matches(connect.context.as_ref(), run.cluster.context.as_ref())
             };
-            let mut runs = History::of_user()?.all();
-            runs.retain(is_asked_for);
-            report.history(&runs);
+            let mut records = History::of_user()?.all()?;
+            records.runs.retain(is_asked_for);
+            report.history(&records);
             Ok(Exit::Ok)
         }
         Action::Images(options) => {
@@ -605,8 +605,9 @@ async fn look(
     (result.verification, result.unread) = (None, None);
     let mut recorded = result.clone();
     let others = History::of_user()
-        .map(|history| history.all())
-        .unwrap_or_default();
+        .and_then(|history| history.all())
+        .unwrap_or_default()
+        .runs;
     let seen = |verification: &Verification| {
         if known == Known::RunHere {
             recorded.verification = Some(verification.clone());
@@ -672,17 +673,7 @@ fn record(of: &Recorded, namespace: Option<&str>) -> Result<RunResult, Problem> 
     match of {
         Recorded::File(path) => history::read(path),
         Recorded::Run(run) => History::of_user()?.load(run),
-        Recorded::Last => {
-            let all = History::of_user()?.all();
-            let here = |run: &RunResult| namespace.is_none_or(|namespace| run.namespace == namespace);
-            all.into_iter().find(here).ok_or_else(|| {
-                let place = namespace.map_or(String::new(), |namespace| format!(" in namespace {namespace}"));
-                let message = format!("there is no record of a run{place} on this machine");
-                let hint = "kubectl defender-sim verify takes a file with --record, or --since, --until, -n and \
-                            --scenario";
-                Problem::usage(message, Some(hint))
-            })
-        }
+        Recorded::Last => History::of_user()?.last(namespace),
     }
 }
 

@@ -190,7 +190,7 @@ fn namespaces(line: &Line) -> Option<Vec<CompletionCandidate>> {
 
 /// Those that this machine has records of.
 fn recorded() -> Option<Vec<CompletionCandidate>> {
-    let runs = History::of_user().ok()?.all();
+    let runs = History::of_user().ok()?.all().ok()?.runs;
     let run = |run: RunResult| {
         let scenarios: Vec<String> = run.scenarios.into_iter().map(|scenario| scenario.id).collect();
         let help = format!("{} at {:.0}", scenarios.join(" "), run.started);

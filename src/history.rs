@@ -3,14 +3,18 @@
 //!
 //! One file a run, the result as JSON, in the user's state folder (`XDG_STATE_HOME`). A result holds no secret.
 
+use std::cmp::Reverse;
+use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::files;
 use crate::result::{Problem, RUN_SCHEMA, RunResult};
+use crate::{files, untrusted, words};
 
 /// The folder with the records.
 #[derive(Clone, Debug)]
@@ -39,7 +43,7 @@ impl History {
     /// # Errors
     /// When the system refuses.
     pub fn save(&self, run: &RunResult) -> Result<(), Problem> {
-        let path = self.path(&run.run)?;
+        let path = self.0.join(format!("{}.json", run.run));
         let write = || {
             std::fs::create_dir_all(&self.0)?;
             let mut file = NamedTempFile::new_in(&self.0)?;
@@ -48,93 +52,208 @@ impl History {
             file.persist(&path)?;
             Ok::<_, io::Error>(())
         };
-        write().map_err(|error| Problem::usage(format!("failed to write {}: {error}", path.display()), None))
+        write().map_err(|error| {
+            let cause = words::cause(&error);
+            Problem::usage(format!("failed to write {}: {cause}", path.display()), None)
+        })
     }
 
-    /// The record of a run.
+    /// The record of a run, by its id, also in the form `run/ID`, or by the beginning of an id that no other run has.
     ///
     /// # Errors
-    /// When there is none, or it cannot be read.
-    pub fn load(&self, run: &str) -> Result<RunResult, Problem> {
-        let path = self.path(run)?;
-        match files::read_text(&path) {
-            Ok(text) => parse(&text, &path.display().to_string()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Problem::usage(
-                format!("there is no record of run {run} on this machine"),
-                Some(
-                    "kubectl defender-sim history lists them; verify --record names a file of another machine",
-                ),
-            )),
-            Err(error) => Err(Problem::usage(
-                format!("failed to read {}: {error}", path.display()),
-                None,
-            )),
+    /// If there is none, several are meant, or it cannot be read.
+    pub fn load(&self, wanted: &str) -> Result<RunResult, Problem> {
+        let list = "kubectl defender-sim history";
+        let wanted = wanted.strip_prefix("run/").unwrap_or(wanted);
+        if !is_id(wanted) {
+            return Err(Problem::usage(format!("{wanted:?} is not a run ID"), Some(list)));
         }
-    }
-
-    /// Every record that can be read, the newest first.
-    pub fn all(&self) -> Vec<RunResult> {
-        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
-        let mut runs: Vec<RunResult> = entries
-            .filter(|entry| {
-                entry
-                    .path()
-                    .extension()
-                    .is_some_and(|extension| extension == "json")
-            })
-            // A pipe would be waited for.
-            .filter(|entry| entry.path().metadata().is_ok_and(|found| found.is_file()))
-            .filter_map(|entry| files::read_text(&entry.path()).ok())
-            .filter_map(|text| parse(&text, "").ok())
+        let paths = self.paths()?;
+        let mut ids: Vec<&str> = paths
+            .iter()
+            .filter_map(|path| path.file_stem()?.to_str())
             .collect();
-        runs.sort_by_key(|run| std::cmp::Reverse(run.started));
-        runs
+        if ids.contains(&wanted) {
+            ids = vec![wanted];
+        } else {
+            ids.retain(|id| id.starts_with(wanted));
+        }
+        match ids[..] {
+            [id] => read_plain(&self.0.join(format!("{id}.json")))
+                .map_err(|message| Problem::usage(message, None)),
+            [] => {
+                let message = format!("there is no record of run {wanted} on this machine");
+                let hint = "kubectl defender-sim history lists them; verify --record names a file of another machine";
+                Err(Problem::usage(message, Some(hint)))
+            }
+            _ => {
+                ids.sort_unstable();
+                let ids = words::first_few(&ids);
+                let message = format!("several runs begin with {wanted}: {ids}");
+                Err(Problem::usage(message, Some(list)))
+            }
+        }
     }
 
-    fn path(&self, run: &str) -> Result<PathBuf, Problem> {
-        if is_id(run) {
-            Ok(self.0.join(format!("{run}.json")))
-        } else {
-            Err(Problem::usage(
-                format!("{run:?} is no id of a run"),
-                Some("kubectl defender-sim history"),
-            ))
+    /// The record of the last run, of those in `namespace` if that is given.
+    ///
+    /// # Errors
+    /// If there is none, or a record that cannot be read may be newer.
+    pub fn last(&self, namespace: Option<&str>) -> Result<RunResult, Problem> {
+        let records = self.all()?;
+        let is_here = |run: &RunResult| namespace.is_none_or(|namespace| run.namespace == namespace);
+        let last = records.runs.into_iter().find(is_here);
+        let newer = |record: &Unreadable| last.as_ref().is_none_or(|last| record.may_be_newer(last));
+        let newer: Vec<Unreadable> = records.unreadable.into_iter().filter(newer).collect();
+        if !newer.is_empty() {
+            let run = last.as_ref().map_or("RUN", |last| &last.run);
+            let hint = format!(
+                "name a run, as in: kubectl defender-sim report {run}; kubectl defender-sim history lists them"
+            );
+            return Err(Problem {
+                details: newer.into_iter().map(|record| record.message).collect(),
+                ..Problem::usage("cannot tell which run was the last".to_owned(), Some(&hint))
+            });
         }
+        last.ok_or_else(|| {
+            let place = namespace.map_or(String::new(), |namespace| format!(" in namespace {namespace}"));
+            let message = format!("there is no record of a run{place} on this machine");
+            let hint = "kubectl defender-sim verify takes a file with --record, or --since, --until, -n and \
+                        --scenario";
+            Problem::usage(message, Some(hint))
+        })
+    }
+
+    /// Every record.
+    ///
+    /// # Errors
+    /// If the folder is there and cannot be read.
+    pub fn all(&self) -> Result<Records, Problem> {
+        let mut records = Records::default();
+        for path in self.paths()? {
+            match read_plain(&path) {
+                Ok(run) => records.runs.push(run),
+                Err(message) => records.unreadable.push(Unreadable::new(&path, message)),
+            }
+        }
+        records.runs.sort_by_key(|run| Reverse(run.started));
+        records.unreadable.sort_by_key(|record| Reverse(record.modified));
+        Ok(records)
+    }
+
+    fn paths(&self) -> Result<Vec<PathBuf>, Problem> {
+        let entries = match std::fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+            entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
+        };
+        let entries = entries.map_err(|error| Problem::usage(unread(&self.0, &error), None))?;
+        let paths = entries.into_iter().map(|entry| entry.path());
+        Ok(paths
+            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+            .collect())
+    }
+}
+
+/// The records of this machine.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// Those that can be read, the newest first.
+    pub runs: Vec<RunResult>,
+    /// Those that cannot, the last modified first.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A file that ought to be a record.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The file, and what is wrong with it.
+    pub message: String,
+    /// When it was last modified, if that is known.
+    pub modified: Option<Timestamp>,
+}
+
+impl Unreadable {
+    fn new(path: &Path, message: String) -> Self {
+        let modified = path.symlink_metadata().and_then(|found| found.modified());
+        Self {
+            message,
+            modified: modified.ok().and_then(|time| Timestamp::try_from(time).ok()),
+        }
+    }
+
+    /// Whether it may be the record of a run that started after `run`. It is never modified before its run starts.
+    fn may_be_newer(&self, run: &RunResult) -> bool {
+        // Times of a record are the cluster's; the file's is this machine's.
+        let offset = SignedDuration::from_secs(run.clock_offset_seconds.unwrap_or_default());
+        let started = run.started.saturating_sub(offset);
+        !matches!((self.modified, started), (Some(modified), Ok(started)) if modified < started)
     }
 }
 
 /// Reads a record from a file, such as one that `--report json=` wrote on another machine.
 ///
 /// # Errors
-/// When it is none.
-pub fn read(path: &std::path::Path) -> Result<RunResult, Problem> {
-    let shown = path.display().to_string();
-    let text = files::read_text(path);
-    parse(
-        &text.map_err(|error| Problem::usage(format!("failed to read {shown}: {error}"), None))?,
-        &shown,
-    )
+/// If it is not a record.
+pub fn read(path: &Path) -> Result<RunResult, Problem> {
+    let hint = "a record is what -o json or --report json=FILE of a run gives";
+    read_any(path).map_err(|message| Problem::usage(message, Some(hint)))
 }
 
-fn parse(text: &str, path: &str) -> Result<RunResult, Problem> {
-    let parsed: Result<RunResult, _> = serde_json::from_str(text);
-    let refuse = |reason: &str| {
-        Problem::usage(
-            format!("{path} is no record of a run: {reason}"),
-            Some("a record is what -o json or --report json=FILE of a run gives"),
-        )
-    };
-    let run = parsed.map_err(|error| refuse(&error.to_string()))?;
-    if run.schema != RUN_SCHEMA {
-        return Err(refuse(&format!(
-            "its schema is {:?}, not {RUN_SCHEMA}",
-            run.schema
-        )));
+/// Reads a record of the folder. A pipe in there would be waited for.
+fn read_plain(path: &Path) -> Result<RunResult, String> {
+    match path.metadata() {
+        Ok(found) if !found.is_file() => Err(format!("{} is not a plain file", path.display())),
+        Ok(_) => read_any(path),
+        Err(error) => Err(unread(path, &error)),
     }
+}
+
+fn read_any(path: &Path) -> Result<RunResult, String> {
+    let text = files::read_text(path).map_err(|error| unread(path, &error))?;
+    parse(&text, &path.display().to_string())
+}
+
+fn unread(path: &Path, error: &io::Error) -> String {
+    format!("failed to read {}: {}", path.display(), words::cause(error))
+}
+
+fn parse(text: &str, path: &str) -> Result<RunResult, String> {
+    let refuse = |reason: &dyn Display| format!("{path} is not a record of a run: {reason}");
+    let mut value: Value = serde_json::from_str(text).map_err(|error| refuse(&error))?;
+    clean(&mut value);
+    let schema = value["schema"].as_str().unwrap_or_default();
+    if let (Some((kind, version)), Some((ours, our_version))) = (versioned(schema), versioned(RUN_SCHEMA))
+        && kind == ours
+        && version > our_version
+    {
+        return Err(format!(
+            "{path} was written by a newer version of this tool: its schema is {schema:?}, not {RUN_SCHEMA}"
+        ));
+    }
+    if value.is_object() && schema != RUN_SCHEMA {
+        return Err(refuse(&format!("its schema is {schema:?}, not {RUN_SCHEMA}")));
+    }
+    let run: RunResult = serde_json::from_value(value).map_err(|error| refuse(&error))?;
     if !is_id(&run.run) {
-        return Err(refuse(&format!("{:?} is no id of a run", run.run)));
+        return Err(refuse(&format!("{:?} is not a run ID", run.run)));
     }
     Ok(run)
+}
+
+/// A schema without its version, and that: `("defender-sim/run", 1)`.
+fn versioned(schema: &str) -> Option<(&str, u32)> {
+    let (kind, version) = schema.rsplit_once("/v")?;
+    Some((kind, version.parse().ok()?))
+}
+
+/// Takes out of every text what cannot be seen: a record may be from anywhere.
+fn clean(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = untrusted::text(text),
+        Value::Array(values) => values.iter_mut().for_each(clean),
+        Value::Object(fields) => fields.values_mut().for_each(clean),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Letters and digits, as it becomes the name of a file and a word on a command line.
@@ -147,49 +266,200 @@ mod tests {
     use super::*;
     use crate::report::fixture;
 
-    #[test]
-    fn a_record_is_read_back_as_it_was() {
+    fn folder() -> (tempfile::TempDir, History) {
         let folder = tempfile::tempdir().unwrap();
         let history = History(folder.path().join("runs"));
-        assert!(history.all().is_empty());
-        let (mut one, mut other) = (fixture::verified(), fixture::mixed());
-        one.run = "one".into();
-        other.run = "other".into();
-        other.started += jiff::SignedDuration::from_hours(1);
+        (folder, history)
+    }
+
+    /// A run with this id that started so many hours later than others.
+    fn run(id: &str, hours: i64) -> RunResult {
+        let mut run = fixture::verified();
+        run.run = id.into();
+        run.started += SignedDuration::from_hours(hours);
+        run
+    }
+
+    fn ids(history: &History) -> Vec<String> {
+        let runs = history.all().unwrap().runs;
+        runs.into_iter().map(|run| run.run).collect()
+    }
+
+    #[test]
+    fn record_is_read_back_as_it_was() {
+        let (_folder, history) = folder();
+        assert!(history.all().unwrap().runs.is_empty());
+        let (one, other) = (run("one", 0), run("other", 1));
         history.save(&one).unwrap();
         history.save(&other).unwrap();
         let json = |run: &RunResult| serde_json::to_value(run).unwrap();
         assert_eq!(json(&history.load("one").unwrap()), json(&one));
-        let ids: Vec<String> = history.all().into_iter().map(|run| run.run).collect();
-        assert_eq!(ids, ["other", "one"]);
-        // A file of somebody else is no record.
-        std::fs::write(history.0.join("x.json"), "{}").unwrap();
-        assert_eq!(history.all().len(), 2);
-        assert!(
-            history
-                .load("x")
-                .unwrap_err()
-                .message
-                .contains("is no record of a run")
-        );
-        assert!(
-            history
-                .load("nope")
-                .unwrap_err()
-                .message
-                .contains("no record of run nope")
-        );
-        assert!(
-            history
-                .load("../etc")
-                .unwrap_err()
-                .message
-                .contains("is no id of a run")
-        );
+        assert_eq!(ids(&history), ["other", "one"]);
         assert_eq!(
             std::fs::read_dir(&history.0).unwrap().count(),
-            3,
+            2,
             "nothing else is left"
         );
+    }
+
+    #[test]
+    fn run_is_named_by_its_id_or_the_beginning_of_it() {
+        let (_folder, history) = folder();
+        for id in ["5y55zncm", "5y5", "5z", "a1", "a2", "a3", "a4", "a5", "a6"] {
+            history.save(&run(id, 0)).unwrap();
+        }
+        for (wanted, found) in [
+            ("5y55zncm", "5y55zncm"),
+            ("5y55", "5y55zncm"),
+            ("run/5y55", "5y55zncm"),
+            ("run/5y55zncm", "5y55zncm"),
+            ("5y5", "5y5"),
+            ("5z", "5z"),
+        ] {
+            assert_eq!(history.load(wanted).unwrap().run, found, "{wanted}");
+        }
+        for (wanted, message) in [
+            ("5", "several runs begin with 5: 5y5, 5y55zncm, 5z"),
+            ("run/5y", "several runs begin with 5y: 5y5, 5y55zncm"),
+            ("a", "several runs begin with a: a1, a2, a3, a4, a5 and 1 more"),
+            ("nope", "there is no record of run nope on this machine"),
+            ("", "\"\" is not a run ID"),
+            ("run/", "\"\" is not a run ID"),
+            ("../etc", "\"../etc\" is not a run ID"),
+            ("5Y5", "\"5Y5\" is not a run ID"),
+        ] {
+            let problem = history.load(wanted).unwrap_err();
+            assert_eq!(
+                (problem.message.as_str(), problem.hint.is_some()),
+                (message, true)
+            );
+        }
+    }
+
+    #[test]
+    fn text_of_a_record_has_nothing_unseen() {
+        let mut hostile = run("one", 0);
+        let text = "a\u{1b}]0;x\u{7}\u{202e}b\u{9b}2J\r\nsecond\u{7f}";
+        hostile.namespace = text.into();
+        hostile.cluster.server = text.into();
+        hostile.scenarios[0].steps[0].evidence = Some(text.into());
+        hostile.verification.as_mut().unwrap().alerts[0].name = text.into();
+        let read = parse(&serde_json::to_string(&hostile).unwrap(), "x").unwrap();
+        let clean = "a]0;xb2J\nsecond";
+        assert_eq!(read.namespace, clean);
+        assert_eq!(read.cluster.server, clean);
+        assert_eq!(read.scenarios[0].steps[0].evidence.as_deref(), Some(clean));
+        assert_eq!(read.verification.unwrap().alerts[0].name, clean);
+    }
+
+    #[test]
+    fn what_is_not_a_record_is_named() {
+        let (_folder, history) = folder();
+        let good = serde_json::to_value(run("one", 0)).unwrap();
+        let with = |field: &str, value: Value| {
+            let mut record = good.clone();
+            record[field] = value;
+            record.to_string()
+        };
+        let newer = "was written by a newer version of this tool: its schema is \"defender-sim/run/v";
+        for (text, part) in [
+            (String::new(), "is not a record of a run: EOF"),
+            (
+                good.to_string()[..100].to_owned(),
+                "is not a record of a run: EOF",
+            ),
+            ("{}".to_owned(), "its schema is \"\", not defender-sim/run/v1"),
+            ("[]".to_owned(), "is not a record of a run: invalid"),
+            ("7".to_owned(), "is not a record of a run: invalid"),
+            (with("schema", "defender-sim/run/v2".into()), newer),
+            (with("schema", "defender-sim/run/v10".into()), newer),
+            (with("schema", "defender-sim/run/v0".into()), "its schema is"),
+            (with("schema", "defender-sim/plan/v2".into()), "is not a record"),
+            (with("schema", 2.into()), "is not a record"),
+            (with("run", "../../x".into()), "\"../../x\" is not a run ID"),
+            (with("started", "soon".into()), "is not a record"),
+            (with("exit", "\u{1b}[2J".into()), "unknown variant `[2J`"),
+        ] {
+            std::fs::create_dir_all(&history.0).unwrap();
+            let path = history.0.join("x.json");
+            std::fs::write(&path, text).unwrap();
+            let path = path.display().to_string();
+            let all = history.all().unwrap();
+            let said = [
+                read(Path::new(&path)).unwrap_err().message,
+                history.load("x").unwrap_err().message,
+                all.unreadable[0].message.clone(),
+            ];
+            assert!(all.runs.is_empty(), "{part}");
+            for message in said {
+                assert!(
+                    message.contains(part) && message.contains(&path),
+                    "{part} in {message}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn unreadable_record_never_makes_an_older_run_the_last() {
+        let now = Timestamp::now();
+        let at = |hours: i64| now + SignedDuration::from_hours(hours);
+        for (modified, offset, is_last_known) in [
+            (at(0), None, false),
+            (at(-1), None, false),
+            (at(-3), None, true),
+            // The cluster's clock is ahead: here, the run started three hours ago, or five.
+            (at(-3), Some(2 * 3600), false),
+            (at(-5), Some(2 * 3600), true),
+        ] {
+            let (_folder, history) = folder();
+            let mut older = run("older", 0);
+            (older.started, older.clock_offset_seconds) = (at(-2), offset);
+            history.save(&older).unwrap();
+            let torn = history.0.join("torn.json");
+            let file = std::fs::File::create(&torn).unwrap();
+            file.set_modified(modified.into()).unwrap();
+            let last = history.last(None);
+            assert_eq!(last.is_ok(), is_last_known, "{modified} {offset:?}");
+            if let Err(problem) = last {
+                assert!(problem.details[0].contains(&torn.display().to_string()));
+                assert!(
+                    problem
+                        .hint
+                        .unwrap()
+                        .contains("kubectl defender-sim report older")
+                );
+            }
+            assert_eq!(history.load("older").unwrap().run, "older");
+            assert_eq!(ids(&history), ["older"]);
+        }
+    }
+
+    #[test]
+    fn unreadable_record_alone_is_named() {
+        let (_folder, history) = folder();
+        std::fs::create_dir_all(history.0.join("folder.json")).unwrap();
+        for namespace in [None, Some("sim")] {
+            let problem = history.last(namespace).unwrap_err();
+            assert_eq!(problem.message, "cannot tell which run was the last");
+            assert!(problem.details[0].ends_with("folder.json is not a plain file"));
+        }
+    }
+
+    #[test]
+    fn folder_that_cannot_be_read_is_not_an_empty_one() {
+        let (folder, history) = folder();
+        std::fs::write(folder.path().join("runs"), "").unwrap();
+        for problem in [
+            history.all().unwrap_err(),
+            history.last(None).unwrap_err(),
+            history.load("x").unwrap_err(),
+        ] {
+            assert!(
+                problem.message.ends_with("runs: not a directory"),
+                "{}",
+                problem.message
+            );
+        }
     }
 }

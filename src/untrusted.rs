@@ -13,6 +13,7 @@
 //! | function  | line breaks   | secrets     | for                                              |
 //! |-----------|---------------|-------------|--------------------------------------------------|
 //! | [`name`]  | become spaces | left alone  | names that the user gave, in a kubeconfig         |
+//! | [`text`]  | kept          | left alone  | texts of a record, which were masked once         |
 //! | [`line`]  | become spaces | masked      | what has to stay in one line: evidence, events    |
 //! | [`lines`] | kept          | masked      | messages: of the API server, of a plugin          |
 
@@ -64,6 +65,12 @@ const LONG: usize = 32;
 #[must_use]
 pub fn name(text: &str) -> String {
     visible(text, ' ')
+}
+
+/// The visible part of `text` with its line breaks. Nothing is masked.
+#[must_use]
+pub fn text(text: &str) -> String {
+    visible(text, '\n')
 }
 
 /// The visible part of `text` in one line, without secrets.

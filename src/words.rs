@@ -1,5 +1,7 @@
 //! Words for people that more than one layer needs.
 
+use std::io;
+
 /// A number of things in words that agree with it: `1 node`, `2 nodes`.
 pub fn counted(number: usize, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -14,6 +16,32 @@ pub fn paragraphs(text: &str) -> String {
         .map(lines)
         .collect::<Vec<_>>()
         .join("\n\n")
+}
+
+/// The first few names, and how many more there are: `a, b and 3 more`.
+pub fn first_few(names: &[impl AsRef<str>]) -> String {
+    const SHOWN: usize = 5;
+    let (shown, more) = names.split_at(names.len().min(SHOWN));
+    let shown: Vec<&str> = shown.iter().map(AsRef::as_ref).collect();
+    match more.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// The cause of an error of the operating system as messages have it, without the number that the standard library
+/// adds and the name of a temporary file: `no space left on device`.
+pub fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = [" at path \"", " (os error "]
+        .iter()
+        .filter_map(|end| text.find(end))
+        .min();
+    let mut text = text[..end.unwrap_or(text.len())].to_owned();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -31,5 +59,25 @@ mod tests {
     #[test]
     fn the_lines_of_a_paragraph_are_joined() {
         assert_eq!(paragraphs("a\n  b\n\nc\nd\n"), "a b\n\nc d");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names = ["1", "2", "3", "4", "5", "6", "7"];
+        assert_eq!(first_few(&names), "1, 2, 3, 4, 5 and 2 more");
+        assert_eq!(first_few(&names[..5]), "1, 2, 3, 4, 5");
+        assert_eq!(first_few(&names[..0]), "");
+    }
+
+    #[test]
+    fn cause_is_without_number_and_temporary_file() {
+        for (error, expected) in [
+            (io::Error::from_raw_os_error(2), "no such file or directory"),
+            (io::Error::other("Too far at path \"/tmp/x\""), "too far"),
+            (io::ErrorKind::IsADirectory.into(), "is a directory"),
+            (io::Error::other(""), ""),
+        ] {
+            assert_eq!(cause(&error), expected);
+        }
     }
 }

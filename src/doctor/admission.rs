@@ -2,10 +2,10 @@
 //! and policies have their say.
 
 use super::look::Look;
-use super::{Checked, Finding, some};
+use super::{Checked, Finding};
 use crate::engine;
 use crate::result::{Admission, PlannedObject};
-use crate::words::counted;
+use crate::words::{counted, first_few};
 
 pub(super) async fn check(look: &Look) -> Checked {
     let name = &look.plan.namespace.name;
@@ -70,7 +70,7 @@ fn judge(objects: &[PlannedObject], namespace: &str, absent: bool) -> Finding {
             counted(objects.len() - 1, "object")
         ));
     }
-    Finding::not_told(some(&untold))
+    Finding::not_told(first_few(&untold))
 }
 
 #[cfg(test)]

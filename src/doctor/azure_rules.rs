@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::look::Look;
-use super::{Checked, Finding, some};
+use super::{Checked, Finding};
 use crate::azure::{SuppressionRule, suppression_rules};
 use crate::defender::alerts::{self, Alert};
 use crate::scenario::Scenario;
-use crate::words::counted;
+use crate::words::{counted, first_few};
 
 pub(super) async fn check(look: &Look) -> Checked {
     let (located, scope) = look.scope().await?;
@@ -48,8 +48,8 @@ fn judge(scenarios: &[Scenario], rules: &[SuppressionRule], now: Timestamp) -> F
         }
     }
     let finding = match (hiding.is_empty(), unclear.is_empty()) {
-        (false, _) => Finding::warning(format!("dismiss expected alerts: {}", some(&hiding))),
-        (true, false) => Finding::not_told(format!("may dismiss expected alerts: {}", some(&unclear))),
+        (false, _) => Finding::warning(format!("dismiss expected alerts: {}", first_few(&hiding))),
+        (true, false) => Finding::not_told(format!("may dismiss expected alerts: {}", first_few(&unclear))),
         (true, true) if active == 0 => return Finding::ok("none in force"),
         (true, true) => return Finding::ok(format!("{}, for other alerts", counted(active, "rule"))),
     };

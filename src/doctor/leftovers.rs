@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::look::Look;
-use super::{Checked, Finding, some};
+use super::{Checked, Finding};
 use crate::cluster::{Found, Which, selector};
 use crate::manifest::{ANCHOR, Kind};
-use crate::words::counted;
+use crate::words::{counted, first_few};
 
 pub(super) async fn check(look: &Look) -> Checked {
     let labels = selector(None);
@@ -54,7 +54,7 @@ fn judge(spaces: &[Found], objects: &[Found]) -> Finding {
     if left.is_empty() {
         return Finding::ok(format!("nothing{runs}"));
     }
-    Finding::warning(format!("{}{runs}", some(&left)))
+    Finding::warning(format!("{}{runs}", first_few(&left)))
         .suggest("-n limits it to one namespace", ["defender-sim", "cleanup"])
 }
 

@@ -292,16 +292,6 @@ impl Sensing {
     }
 }
 
-/// The first few, and how many more there are: `a, b and 3 more`.
-fn some(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let (shown, more) = names.split_at(names.len().min(SHOWN));
-    match more.len() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,14 +305,6 @@ mod tests {
             ids.iter().all(|id| id.len() <= 16),
             "the table has room for 16: {ids:?}"
         );
-    }
-
-    #[test]
-    fn long_lists_are_cut() {
-        let names: Vec<String> = (1..=7).map(|number| number.to_string()).collect();
-        assert_eq!(some(&names), "1, 2, 3, 4, 5 and 2 more");
-        assert_eq!(some(&names[..5]), "1, 2, 3, 4, 5");
-        assert_eq!(some(&[]), "");
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Taint;
 
 use super::look::{Look, Node};
-use super::{Checked, Finding, some};
+use super::{Checked, Finding};
 use crate::plan::{Fit, Toleration};
-use crate::words::counted;
+use crate::words::{counted, first_few};
 
 /// Architectures that the victim asks for.
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
@@ -126,7 +126,7 @@ fn judge(nodes: &[Node]) -> Finding {
         .iter()
         .map(|(refusal, number)| format!("{number} {refusal}"))
         .collect();
-    let refused = some(&refused);
+    let refused = first_few(&refused);
     let all = counted(nodes.len(), "node");
     if usable > 0 {
         let architectures: Vec<String> = architectures

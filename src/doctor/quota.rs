@@ -6,10 +6,10 @@ use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, Pod, ResourceQuota,
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::look::Look;
-use super::{Checked, Finding, some};
+use super::{Checked, Finding};
 use crate::manifest::{self, Kind, Manifest};
 use crate::plan::Plan;
-use crate::words::counted;
+use crate::words::{counted, first_few};
 
 type Quantities = BTreeMap<String, Quantity>;
 
@@ -41,7 +41,7 @@ fn judge(plan: &Plan, quotas: &[ResourceQuota], ranges: &[LimitRange]) -> Findin
     against.extend(ranges.iter().flat_map(|range| outside(range, &pods)));
     let name = &plan.namespace.name;
     match (against.is_empty(), quotas.len(), ranges.len()) {
-        (false, ..) => Finding::failed(some(&against))
+        (false, ..) => Finding::failed(first_few(&against))
             .suggest("make room, or see", ["describe", "quota,limits", "-n", name]),
         (_, 0, 0) => Finding::ok(format!("none in namespace {name}")),
         (_, quotas, ranges) => Finding::ok(format!(

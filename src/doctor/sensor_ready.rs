@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::look::{Look, Node, Pods};
-use super::{Checked, Finding, some};
+use super::{Checked, Finding};
 use crate::cluster::ClusterError;
-use crate::words::counted;
+use crate::words::{counted, first_few};
 
 pub(super) async fn check(look: &Look) -> Checked {
     let sensors = look.sensors().await?;
@@ -63,7 +63,7 @@ fn judge(pods: &[Pods], seen: Result<(&[Node], BTreeSet<String>), ClusterError>)
         }
         some_of => Finding::warning(format!(
             "{numbers}; none on {some_of} of {of} that take the pods of a run: {}",
-            some(&bare)
+            first_few(&bare)
         ))
         .advise(
             "keep the pods away from them with --node-selector, or see why the sensor's are not ready there",

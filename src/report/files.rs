@@ -28,6 +28,7 @@ use crate::cli::Format;
 use crate::cli::values::ReportFile;
 use crate::exit::Exit;
 use crate::result::{Problem, RunResult};
+use crate::words;
 
 /// Time in which the reader of a FIFO has to open it.
 const READER_BOUND: Duration = Duration::from_secs(10);
@@ -268,26 +269,11 @@ pub fn unwritable(what: impl fmt::Display, error: &io::Error) -> Problem {
 /// The problem that `what` could not be written.
 pub fn unwritten(what: impl fmt::Display, error: &io::Error) -> Problem {
     Problem {
-        message: format!("failed to write {what}: {}", cause(error)),
+        message: format!("failed to write {what}: {}", words::cause(error)),
         hint: None,
         details: vec![],
         exit: Exit::Unwritten,
     }
-}
-
-/// The reason in the form of messages: without the number that the standard library adds, and the name of a
-/// temporary file.
-fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    let end = [" at path \"", " (os error "]
-        .iter()
-        .filter_map(|end| text.find(end))
-        .min();
-    let mut text = text[..end.unwrap_or(text.len())].to_owned();
-    if let Some(first) = text.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    text
 }
 
 #[cfg(all(test, unix))]

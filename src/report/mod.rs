@@ -26,6 +26,7 @@ use crate::cli::config::Setting;
 use crate::cli::{Answer, Color, Detail, Format, Output};
 use crate::defender::alerts::Alert;
 use crate::exit::Exit;
+use crate::history::Records;
 use crate::kubectl::Kubectl;
 use crate::manifest::rights::{Grant, Scope, Subject};
 use crate::manifest::{self, VICTIM};
@@ -211,10 +212,14 @@ impl Report {
         }
     }
 
-    /// Prints the runs that there are records of.
-    pub fn history(&self, runs: &[RunResult]) {
+    /// Prints the runs that there are records of, and names the records that cannot be read.
+    pub fn history(&self, records: &Records) {
+        let runs = &records.runs;
         let ids = runs.iter().map(|run| run.run.clone());
-        self.print(&runs, |width| table::history(runs, width), ids);
+        self.print(runs, |width| table::history(runs, width), ids);
+        for record in &records.unreadable {
+            self.note(&format!("warning: {}", record.message));
+        }
     }
 
     /// Prints what a clean-up was found to have done.

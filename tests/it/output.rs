@@ -182,6 +182,10 @@ fn files_that_do_not_fit_together_are_2_and_change_nothing() {
             "-o json --report junit=/dev/stdout",
             "/dev/stdout has the result already",
         ),
+        (
+            "-o json --report junit=/dev/stdout >/dev/null",
+            "/dev/stdout has the result already",
+        ),
         ("--report junit=- --report json=-", same),
         ("--report junit=- --report json=/dev/stdout", same),
         ("--report junit=/dev/stderr --report json=/dev/stderr", same),

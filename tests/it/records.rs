@@ -1,5 +1,7 @@
 //! Records of runs: which one is meant, whose they are, and what becomes of an answer that cannot be written.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::verify::{Machine, RECON, alert, recon};
@@ -39,7 +41,7 @@ fn a_record_from_elsewhere_has_to_be_one_and_is_not_kept() {
     assert_eq!(machine.json(&["history", "-o", "json"], 0), json!([]));
     for (field, value, part) in [
         ("schema", "defender-sim/run/v9", "its schema is"),
-        ("run", "../../x", "is no id of a run"),
+        ("run", "../../x", "is not a run ID"),
     ] {
         let mut record = record.clone();
         record[field] = value.into();
@@ -89,4 +91,96 @@ fn why_alerts_were_not_read_is_part_of_every_answer() {
     assert_eq!(result["verification"], Value::Null);
     let written: Value = serde_json::from_slice(&std::fs::read(&written).unwrap()).unwrap();
     assert_eq!(written["unread"], result["unread"]);
+}
+
+/// What can be wrong with a file among the records, and how it is named.
+#[test]
+fn record_that_cannot_be_read_is_named_and_no_other_run_becomes_the_last() {
+    for (make, part) in [
+        (
+            "head -c 100 $R/abcdefgh.json >$R/newer.json",
+            "newer.json is not a record of a run: EOF",
+        ),
+        (": >$R/newer.json", "newer.json is not a record of a run: EOF"),
+        (
+            "sed s,run/v1,run/v2, $R/abcdefgh.json >$R/newer.json",
+            "newer.json was written by a newer version of this tool",
+        ),
+        ("mkfifo $R/newer.json", "newer.json is not a plain file"),
+        ("mkdir $R/newer.json", "newer.json is not a plain file"),
+        ("ln -s nowhere $R/newer.json", "newer.json: no such file"),
+        (
+            "truncate -s 500M $R/newer.json",
+            "newer.json: it is larger than 16 MiB",
+        ),
+        ("printf '\\377' >$R/newer.json", "newer.json: invalid utf-8"),
+    ] {
+        let machine = Machine::new();
+        machine.record(&recon());
+        let all = machine.file("all.json", &json!(RECON.map(alert)));
+        let folder = machine.0.path().join("defender-sim/runs");
+        let made = Command::new("sh").args(["-c", make]).env("R", &folder).status();
+        assert!(made.unwrap().success(), "{make}");
+        let hint = "kubectl defender-sim report abcdefgh";
+        for arguments in [
+            &["report"][..],
+            &["verify", "--alerts", &all],
+            &["report", "-n", "mdc-simulation"],
+        ] {
+            let said = machine.said(arguments, 2);
+            assert!(said.contains(part) && said.contains(hint), "{make}: {said}");
+            assert!(!said.contains("Run abcdefgh"), "{make}: {said}");
+        }
+        assert!(machine.said(&["report", "newer"], 2).contains(part), "{make}");
+        for arguments in [
+            &["report", "abcdefgh"][..],
+            &["verify", "abcdefgh", "--alerts", &all],
+        ] {
+            assert!(machine.said(arguments, 0).contains("Run abcdefgh"), "{make}");
+        }
+        let history = machine.run(&["history", "-o", "name"]);
+        assert_eq!(history.status.code(), Some(0), "{make}");
+        assert_eq!(history.stdout, b"abcdefgh\n", "{make}");
+        let said = String::from_utf8(history.stderr).unwrap();
+        assert!(
+            said.starts_with("warning: ") && said.contains(part),
+            "{make}: {said}"
+        );
+    }
+}
+
+#[test]
+fn run_is_named_by_what_other_commands_print_and_by_its_beginning() {
+    let machine = Machine::new();
+    let all = machine.file("all.json", &json!(RECON.map(alert)));
+    for id in ["abcdefgh", "abxyz234", "zzzzzzzz"] {
+        let mut run = recon();
+        run.run = id.into();
+        machine.record(&run);
+    }
+    for (wanted, found) in [
+        ("abc", "abcdefgh"),
+        ("run/zzzzzzzz", "zzzzzzzz"),
+        ("run/abx", "abxyz234"),
+    ] {
+        for arguments in [&["report", wanted][..], &["verify", wanted, "--alerts", &all]] {
+            assert!(
+                machine.said(arguments, 0).contains(&format!("Run {found} ")),
+                "{arguments:?}"
+            );
+        }
+    }
+    for (wanted, part) in [
+        ("ab", "several runs begin with ab: abcdefgh, abxyz234"),
+        ("run/ab", "several runs begin with ab: abcdefgh, abxyz234"),
+        ("abq", "no record of run abq"),
+    ] {
+        for arguments in [&["report", wanted][..], &["verify", wanted, "--alerts", &all]] {
+            let said = machine.said(arguments, 2);
+            assert!(
+                said.contains(part) && said.contains("kubectl defender-sim history"),
+                "{said}"
+            );
+        }
+    }
 }
