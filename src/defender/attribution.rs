@@ -114,10 +114,9 @@ impl Subject {
     fn time(&self, alert: &FiredAlert) -> Check {
         let before = |time: Option<Timestamp>, limit| time.is_some_and(|time| time < limit);
         let after = |time: Option<Timestamp>, limit| time.is_some_and(|time| time > limit);
-        if after(alert.start, self.until)
-            || before(alert.end, self.from)
-            || before(alert.generated, self.from)
-        {
+        let has_period = alert.start.or(alert.end).is_some();
+        let is_old = !has_period && before(alert.generated, self.from);
+        if after(alert.start, self.until) || before(alert.end, self.from) || is_old {
             return Check::Differs;
         }
         let has_begun = alert.start.or(alert.end);
