@@ -231,7 +231,11 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             man(folder.as_deref(), report)?;
             Ok(Exit::Ok)
         }
-        Action::Version => {
+        Action::Version { client: true } => {
+            report.version(VERSION, None);
+            Ok(Exit::Ok)
+        }
+        Action::Version { client: false } => {
             let server = match open(&connect, request_timeout, &agent(None), &events) {
                 Ok((cluster, ..)) => cluster.version().await.map_err(Problem::from),
                 Err(problem) => Err(problem),

@@ -57,8 +57,11 @@ pub enum Action {
     Doctor(Box<Doctor>),
     /// Remove what runs left.
     Cleanup(Cleanup),
-    /// Print versions.
-    Version,
+    /// Print the version of this tool, and of the cluster unless only the client's is asked for.
+    Version {
+        /// Only the client's.
+        client: bool,
+    },
     /// Print the scenarios there are.
     List,
     /// Print all of a scenario.
@@ -365,7 +368,11 @@ enum Fixed {
     )]
     Cleanup(Cleanup),
     /// Print the version of this tool and of the cluster
-    Version,
+    Version {
+        /// Print the version of this tool only
+        #[arg(long)]
+        client: bool,
+    },
     /// Print the scenarios there are
     List,
     /// Print all of a scenario: steps, proofs, alerts, needs
@@ -805,7 +812,7 @@ pub struct Answer {
 /// The answer, for usage errors, help and version.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Answer> {
     let arguments = without_empty_flags(&command(), arguments);
-    try_parse(&arguments).map_err(|error| Answer {
+    try_parse(&arguments).map_err(with_tip).map_err(|error| Answer {
         text: error.render().ansi().to_string(),
         color: color(&arguments),
         exit: if error.use_stderr() { Exit::Usage } else { Exit::Ok },
@@ -834,6 +841,34 @@ fn try_parse(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
         None => matches,
     };
     invocation(&matches, &command, file.as_ref())
+}
+
+/// The error with a tip for what people type by habit, where clap has none or a wrong one.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let tip = match given.as_str() {
+        "-f" | "--file" => "a scenario file is run with: kubectl defender-sim run -f FILE",
+        "client" | "server" => "the value of --dry-run stands behind =, as in --dry-run=server",
+        "-v" | "--v" | "-=" => "-v takes no level",
+        "-A" | "--all-namespaces" => "without -n, every namespace is meant where that makes sense",
+        name if catalogue::find(name).is_some() => {
+            "several scenarios are run with: kubectl defender-sim run A B"
+        }
+        level if level.starts_with('-') && level[1..].parse::<u8>().is_ok() => "-v takes no level",
+        _ => return error,
+    };
+    let _ = error.remove(ContextKind::SuggestedArg);
+    let _ = error.remove(ContextKind::Suggested);
+    error.insert(
+        ContextKind::Suggested,
+        ContextValue::StyledStrs(vec![tip.to_owned().into()]),
+    );
+    error
 }
 
 /// `arguments` without kubectl's flags that have an empty value, as in `--context "$UNSET"`: kubectl takes them as not
@@ -967,7 +1002,9 @@ fn invocation(
     let mut global = Global::from_arg_matches(sub)?;
     let action = match name {
         "cleanup" => Action::Cleanup(Cleanup::from_arg_matches(sub)?),
-        "version" => Action::Version,
+        "version" => Action::Version {
+            client: sub.get_flag("client"),
+        },
         "list" => Action::List,
         "alerts" => Action::Alerts,
         "describe" => Action::Describe(Source::BuiltIn(

@@ -33,6 +33,41 @@ fn stdout(output: &Output) -> String {
 }
 
 #[test]
+fn habits_get_a_tip() {
+    for (arguments, tip) in [
+        (
+            &["recon", "secrets"][..],
+            "tip: several scenarios are run with: kubectl defender-sim run A B",
+        ),
+        (
+            &["recon", "-f", "x.yaml"],
+            "tip: a scenario file is run with: kubectl defender-sim run -f FILE",
+        ),
+        (
+            &["recon", "--dry-run", "server"],
+            "tip: the value of --dry-run stands behind =, as in --dry-run=server",
+        ),
+        (&["list", "-v6"], "tip: -v takes no level"),
+        (&["list", "-v=6"], "tip: -v takes no level"),
+        (&["list", "--v=6"], "tip: -v takes no level"),
+        (
+            &["recon", "--all-namespaces"],
+            "tip: without -n, every namespace is meant",
+        ),
+    ] {
+        let output = run(arguments, &[]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            said.contains(tip) && said.matches("tip: ").count() == 1,
+            "{arguments:?}: {said}"
+        );
+    }
+    let output = run(&["version", "--client"], &[]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+}
+
+#[test]
 fn bad_usage_is_2_and_names_what_is_wrong() {
     for (arguments, named) in [
         (&["recon", "--no-such-flag"][..], "--no-such-flag"),
