@@ -1,19 +1,49 @@
-//! Bounded reading of the files that a user names: any of them may be a pipe, a device or far too large.
+//! Bounded reading of the files that a user names: any of them may be a pipe, a device or far too large. Text is UTF-8,
+//! or UTF-16 with a byte-order mark, which is what `>` writes in Windows PowerShell.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use encoding_rs::{Encoding, UTF_8};
+
+use crate::untrusted;
+
 /// Limit of a file, in bytes. No kubeconfig, scenario or record comes close.
 pub const LIMIT: u64 = 16 << 20;
+
+/// Whether `path` stands for standard input: `-`, as for most programs. `./-` is a file.
+pub fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// The name of a file in messages: visible, in one line.
+///
+/// ```
+/// # use defender_sim::files::shown;
+/// # use std::path::Path;
+/// assert_eq!(shown(Path::new("-")), "<stdin>");
+/// assert_eq!(shown(Path::new("./-")), "./-");
+/// ```
+pub fn shown(path: &Path) -> String {
+    if is_stdin(path) {
+        return "<stdin>".to_owned();
+    }
+    untrusted::escaped(&path.to_string_lossy()).into_owned()
+}
 
 /// Reads a file to its end.
 ///
 /// # Errors
 /// If it cannot be read, or is larger than [`LIMIT`].
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_bounded(File::open(path)?)
+}
+
+fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?.take(LIMIT + 1).read_to_end(&mut content)?;
+    source.take(LIMIT + 1).read_to_end(&mut content)?;
     if content.len() as u64 > LIMIT {
         let message = format!("it is larger than {} MiB", LIMIT >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
@@ -21,22 +51,73 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Reads a text file to its end.
+/// Reads a text file, or standard input (see [`is_stdin`]), to its end.
 ///
 /// # Errors
-/// Those of [`read`], and text that is not UTF-8.
+/// Those of [`read`] and [`decode`].
 pub fn read_text(path: &Path) -> io::Result<String> {
-    String::from_utf8(read(path)?)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+    let content = if is_stdin(path) {
+        read_bounded(io::stdin().lock())
+    } else {
+        read(path)
+    };
+    decode(&content?)
 }
 
-#[cfg(all(test, unix))]
+/// The text of a file without its byte-order mark, which decides between UTF-16 and UTF-8.
+///
+/// # Errors
+/// If the bytes are not a text in that encoding.
+pub fn decode(content: &[u8]) -> io::Result<String> {
+    let (encoding, mark) = Encoding::for_bom(content).unwrap_or((UTF_8, 0));
+    let content = &content[mark..];
+    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+    if encoding != UTF_8 && !content.len().is_multiple_of(2) {
+        return Err(invalid(format!(
+            "it is {}, and its last character is torn",
+            encoding.name()
+        )));
+    }
+    let text = encoding.decode_without_bom_handling_and_without_replacement(content);
+    text.map(Cow::into_owned)
+        .ok_or_else(|| invalid(format!("it is not valid {}", encoding.name())))
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(unix)]
     #[test]
     fn device_without_an_end_is_an_error() {
         let error = read(Path::new("/dev/zero")).unwrap_err();
         assert_eq!(error.to_string(), "it is larger than 16 MiB");
+    }
+
+    #[test]
+    fn byte_order_mark_decides_the_encoding() {
+        for (content, text) in [
+            (&b"a\xc3\xa9"[..], "aé"),
+            (b"\xef\xbb\xbfa", "a"),
+            (b"\xff\xfea\0\xe9\0", "aé"),
+            (b"\xfe\xff\0a\0\xe9", "aé"),
+            (b"\xff\xfe\x3d\xd8\x00\xde", "😀"),
+            // Only the first mark is one.
+            (b"\xef\xbb\xbf\xef\xbb\xbfa", "\u{feff}a"),
+            (b"", ""),
+            (b"\xff\xfe", ""),
+        ] {
+            assert_eq!(decode(content).unwrap(), text, "{content:?}");
+        }
+        for (content, reason) in [
+            (&b"a\xff"[..], "it is not valid UTF-8"),
+            (b"\xef\xbb\xbf\xc3", "it is not valid UTF-8"),
+            (b"\xff\xfea", "it is UTF-16LE, and its last character is torn"),
+            (b"\xfe\xff\0a\0", "it is UTF-16BE, and its last character is torn"),
+            (b"\xff\xfe\x3d\xd8", "it is not valid UTF-16LE"),
+            (b"\xfe\xff\xde\x00\0a", "it is not valid UTF-16BE"),
+        ] {
+            assert_eq!(decode(content).unwrap_err().to_string(), reason, "{content:?}");
+        }
     }
 }

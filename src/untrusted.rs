@@ -16,7 +16,12 @@
 //! | [`text`]  | kept          | left alone  | texts of a record, which were masked once         |
 //! | [`line`]  | become spaces | masked      | what has to stay in one line: evidence, events    |
 //! | [`lines`] | kept          | masked      | messages: of the API server, of a plugin          |
+//!
+//! Text of the user's own, such as the name of a file or a key in it, loses nothing: [`escaped`] writes out what would
+//! not show.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::ops::Range;
 
 const MASK: &str = "<redacted>";
@@ -96,13 +101,48 @@ pub fn lines(text: &str) -> String {
     masked(&visible(text, '\n'))
 }
 
+/// `text` in one line, with each character that does not show ([`is_unseen`]) as its code point.
+///
+/// ```
+/// # use defender_sim::untrusted::escaped;
+/// assert_eq!(escaped("blue\u{1b}[2J.yaml"), "blue<U+001B>[2J.yaml");
+/// ```
+#[must_use]
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unseen) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unseen(c) {
+            let _ = write!(escaped, "<{}>", code_point(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped.into()
+}
+
+/// The name of a character that cannot be shown, such as `U+001B`.
+#[must_use]
+pub fn code_point(c: char) -> String {
+    format!("U+{:04X}", u32::from(c))
+}
+
+/// Whether a character does not show itself: a control character, a line separator, or a mark that changes how the
+/// text around it is shown.
+#[must_use]
+pub fn is_unseen(c: char) -> bool {
+    c.is_control() || is_shapeless(c) || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 /// `text` without control characters and without characters that have no shape of their own.
 fn visible(text: &str, line_break: char) -> String {
     let text = text.replace("\r\n", "\n");
     let seen = text.chars().filter_map(|c| match c {
         '\n' | '\r' | '\u{2028}' | '\u{2029}' => Some(line_break),
         '\t' | '\u{b}' | '\u{c}' => Some(' '),
-        c => (!c.is_control() && !is_shapeless(c)).then_some(c),
+        c => (!is_unseen(c)).then_some(c),
     });
     seen.collect::<String>().trim().to_owned()
 }

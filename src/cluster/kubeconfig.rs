@@ -144,7 +144,7 @@ fn read(path: &Path) -> Result<Option<Kubeconfig>, ConnectError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unusable(path, &error.to_string())),
     };
-    let text = decode(&content).map_err(|reason| unusable(path, reason))?;
+    let text = files::decode(&content).map_err(|error| unusable(path, &error.to_string()))?;
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
         // With its snippet, the parser's error would show lines of the file, and what is in them.
@@ -158,26 +158,6 @@ fn unusable(path: &Path, reason: &str) -> ConnectError {
     ConnectError::Kubeconfig {
         path: path.to_owned(),
         reason: untrusted::lines(reason),
-    }
-}
-
-/// The text of a file, which may be UTF-16 as PowerShell writes it.
-fn decode(content: &[u8]) -> Result<String, &'static str> {
-    let utf16 = |unit: fn([u8; 2]) -> u16, content: &[u8]| {
-        let (pairs, rest) = content.as_chunks::<2>();
-        if !rest.is_empty() {
-            return Err("it is UTF-16, and its last character is torn");
-        }
-        let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
-        String::from_utf16(&units).map_err(|_| "it is not valid UTF-16")
-    };
-    match content {
-        [0xFF, 0xFE, rest @ ..] => utf16(u16::from_le_bytes, rest),
-        [0xFE, 0xFF, rest @ ..] => utf16(u16::from_be_bytes, rest),
-        [0xEF, 0xBB, 0xBF, rest @ ..] | rest => {
-            let text = std::str::from_utf8(rest).map_err(|_| "it is not valid UTF-8")?;
-            Ok(text.to_owned())
-        }
     }
 }
 
