@@ -210,11 +210,11 @@ fn read_plain(path: &Path) -> Result<RunResult, String> {
 
 fn read_any(path: &Path) -> Result<RunResult, String> {
     let text = files::read_text(path).map_err(|error| unread(path, &error))?;
-    parse(&text, &path.display().to_string())
+    parse(&text, &files::shown(path))
 }
 
 fn unread(path: &Path, error: &io::Error) -> String {
-    format!("failed to read {}: {}", path.display(), words::cause(error))
+    format!("failed to read {}: {}", files::shown(path), words::cause(error))
 }
 
 fn parse(text: &str, path: &str) -> Result<RunResult, String> {

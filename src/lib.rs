@@ -14,8 +14,8 @@
 //! `doctor` only looks: a plan and a cluster in, a result out. `verify` reads alerts through `azure` until
 //! `defender` has a verdict on each that a result expects; `history` keeps results for later.
 //!
-//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `kubectl`, `proxy`, `secret`, `untrusted`
-//! and `words` are pure: they import no client and no runtime, which a test checks. `cluster` is the only place that
+//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `kubectl`, `proxy`, `secret`, `untrusted`,
+//! `words` and `yaml` are pure: they import no client and no runtime, which a test checks. `cluster` is the only place that
 //! talks to Kubernetes, `azure` the only one that talks to Azure, `registry` to image registries; the last two share
 //! `transport`. What comes from there, or from the attacker's log, is cleaned by `untrusted` where it comes in.
 
@@ -46,3 +46,4 @@ pub mod transport;
 pub mod untrusted;
 pub mod verify;
 pub mod words;
+pub mod yaml;

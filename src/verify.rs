@@ -19,6 +19,7 @@ use crate::exit::Exit;
 use crate::files;
 use crate::result::{ClusterInfo, Problem, RunResult, Verdict, Verification};
 use crate::words::counted;
+use crate::yaml;
 
 /// Sources may hand out alerts a little late, and clocks differ: alerts since so long before the run are read.
 const EARLIER: SignedDuration = SignedDuration::from_hours(1);
@@ -55,11 +56,12 @@ pub async fn find(options: &VerifyOptions, cluster: &ClusterInfo, marks: Marks) 
     let names = match &options.alert_names {
         None => Names::new(),
         Some(path) => {
-            let bad =
-                |cause: String| Problem::usage(format!("{} cannot be used: {cause}", path.display()), None);
+            let bad = |cause: String| {
+                Problem::usage(format!("{} cannot be used: {cause}", files::shown(path)), None)
+            };
             let text = files::read_text(path).map_err(|error| bad(error.to_string()))?;
-            let names: Names =
-                serde_saphyr::from_str(&text).map_err(|error| bad(error.without_snippet().to_string()))?;
+            let names = yaml::parse(&text, |_| None).map_err(|mistake| bad(mistake.to_string()))?;
+            let names: Names = names.unwrap_or_default();
             if let Some(id) = names.keys().find(|id| alerts::find(id).is_none()) {
                 return Err(bad(format!(
                     "there is no alert {id:?}; see: kubectl defender-sim alerts -o name"

@@ -14,6 +14,8 @@ use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::untrusted;
+use crate::yaml;
 
 /// A setting that is in force, and where it is from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,24 +67,21 @@ impl File {
                 None => return Ok(None),
             },
         };
-        let bad = |cause: String| {
-            let text = format!("the config file {} cannot be used: {cause}\n", path.display());
-            clap::Error::raw(ErrorKind::ValueValidation, text)
-        };
+        let bad = |cause: &str| unusable(&path, cause);
         let text = match files::read_text(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_to_be => return Ok(None),
-            Err(error) => return Err(bad(error.to_string())),
+            Err(error) => return Err(bad(&error.to_string())),
         };
-        let mut field = String::new();
-        let parsed: Result<Option<BTreeMap<String, Value>>, _> =
-            serde_saphyr::with_deserializer_from_str(&text, |deserializer| {
-                serde_path_to_error::deserialize(deserializer).map_err(|error| {
-                    field = error.path().to_string();
-                    error.into_inner()
-                })
-            });
-        let values = parsed.map_err(|error| bad(cause(&field, error.without_snippet())))?;
+        let words = |error: &serde_saphyr::Error| match error {
+            serde_saphyr::Error::Unexpected {
+                expected: "mapping start",
+                ..
+            } => Some("expected settings, such as \"deadline: 20m\""),
+            _ => None,
+        };
+        let values: Option<BTreeMap<String, Value>> =
+            yaml::parse(&text, words).map_err(|mistake| bad(&mistake.to_string()))?;
         // An empty text counts as not set, as with a variable.
         let values = values
             .into_iter()
@@ -135,12 +134,7 @@ impl File {
 
     /// An error that the file is the cause of.
     pub(super) fn blame(&self, cause: &str) -> clap::Error {
-        let cause = cause.trim_start_matches("error: ").trim_end();
-        let text = format!(
-            "the config file {} cannot be used: {cause}\n",
-            self.path.display()
-        );
-        clap::Error::raw(ErrorKind::ValueValidation, text)
+        unusable(&self.path, cause.trim_start_matches("error: ").trim_end())
     }
 
     fn sets(&self, name: &str) -> bool {
@@ -148,24 +142,14 @@ impl File {
     }
 }
 
-/// What is wrong, in words that speak of settings and not of YAML.
-fn cause(field: &str, error: &serde_saphyr::Error) -> String {
-    let at = error
-        .location()
-        .map(|location| format!(" at line {}", location.line()));
-    let at = at.unwrap_or_default();
-    let nowhere = ["", ".", "?"].contains(&field);
-    match error {
-        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-            format!("{key} is there twice{at}")
-        }
-        serde_saphyr::Error::Unexpected { .. } if nowhere => {
-            format!("expected settings, such as \"deadline: 20m\"{at}")
-        }
-        serde_saphyr::Error::MultipleDocuments { .. } => format!("expected one document{at}"),
-        error if nowhere => error.to_string(),
-        error => format!("{field}: {error}"),
-    }
+fn unusable(path: &Path, cause: &str) -> clap::Error {
+    let cause: Vec<_> = cause.lines().map(untrusted::escaped).collect();
+    let text = format!(
+        "the config file {} cannot be used: {}\n",
+        files::shown(path),
+        cause.join("\n")
+    );
+    clap::Error::raw(ErrorKind::ValueValidation, text)
 }
 
 /// The config file of the user; `None` without a home directory.

@@ -198,7 +198,7 @@ fn a_config_file_that_cannot_be_used_is_named_with_the_reason() {
         ("yes: true", "yes: no such setting"),
         (
             "label: a=b\nlabel: c=d",
-            "cannot be used: label is there twice at line 2",
+            "cannot be used: label: given twice at line 2, column 1",
         ),
         (
             "- deadline",

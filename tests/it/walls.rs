@@ -108,6 +108,7 @@ fn pure_layers_know_no_client_no_runtime_and_no_world() {
         "secret.rs",
         "untrusted.rs",
         "words.rs",
+        "yaml.rs",
     ] {
         forbid(
             layer,
