@@ -43,6 +43,12 @@ impl<'a> Reasons<'a> {
     }
 }
 
+/// Why the run ended before this step, if it did.
+pub(super) fn reason_of_halt(step: &StepResult) -> Option<&str> {
+    let reason = step.reason.as_deref().filter(|_| !step.has_run())?;
+    reason.strip_prefix("not run: ")
+}
+
 /// Whether there is a step whose line says more than that it was not run.
 pub(super) fn any_ran(result: &RunResult) -> bool {
     result.steps().any(StepResult::has_run)

@@ -27,18 +27,28 @@ fn step(id: &str, techniques: &[&str], outcome: Outcome, reason: Option<&str>) -
 
 /// Every outcome, of two scenarios, and nothing left.
 pub fn mixed() -> RunResult {
+    let begun = |second: &str| {
+        Some(
+            format!("2026-01-02T03:04:{second}Z")
+                .parse()
+                .expect("a fixed time"),
+        )
+    };
     let mut look = step("look", &["T1613", "T1069"], Outcome::Proved, None);
+    look.begun = begun("06");
     look.duration_ms = Some(1234.5);
     look.evidence = Some("3 pods seen".into());
     let mut fetch = step("fetch", &["T1105"], Outcome::Failed, Some("exit status 1"));
+    fetch.begun = begun("08");
     fetch.duration_ms = Some(20.0);
     fetch.evidence = Some("no route".into());
-    let send = step(
+    let mut send = step(
         "send",
         &["T1613", "T1496.001"],
         Outcome::Blocked,
         Some("timed out"),
     );
+    send.begun = begun("09");
     let read = step("read", &["T1528"], Outcome::Skipped, Some("no such service"));
     let alert = |name: &str, severity: Option<&str>| AlertExpectation {
         id: name.to_lowercase(),
@@ -186,7 +196,12 @@ pub fn not_started() -> RunResult {
         .iter_mut()
         .flat_map(|scenario| &mut scenario.steps)
     {
-        *step = self::step(&step.id, &["T1613"], Outcome::Skipped, Some("pods is forbidden"));
+        *step = self::step(
+            &step.id,
+            &["T1613"],
+            Outcome::Skipped,
+            Some("not run: pods is forbidden"),
+        );
     }
     result
 }
