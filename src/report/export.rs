@@ -1,8 +1,10 @@
 //! A result as a file for other programs: which formats there are. Nothing here writes or prints.
 
+use url::Url;
+
 use super::{json, junit, markdown, navigator};
 use crate::exit::Exit;
-use crate::result::{RunResult, Verification};
+use crate::result::{RaisedAlert, RunResult, Verification};
 
 /// A format that a result can be put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,13 @@ pub(super) fn meaning(result: &RunResult) -> &'static str {
     }
     let listed = Exit::ALL.into_iter().find(|(listed, _)| *listed == result.exit);
     listed.expect("every exit code is listed").1
+}
+
+/// Where the portal shows an alert; `None` unless it is a plain HTTPS address.
+pub(super) fn portal(alert: &RaisedAlert) -> Option<Url> {
+    let url = Url::parse(alert.link.as_deref()?).ok()?;
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    (url.scheme() == "https" && is_plain).then_some(url)
 }
 
 #[cfg(test)]

@@ -5,106 +5,250 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::export::meaning;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::export::{meaning, portal};
 use super::milliseconds;
+use super::reasons::{Reasons, any_ran, proved};
 use super::table::{clean, seconds};
-use crate::result::{AlertVerdict, RunResult, StepResult, Verdict, Verification};
+use crate::exit::Exit;
+use crate::result::{
+    AlertVerdict, Cleanup, Problem, RaisedAlert, RunResult, StepResult, Verdict, Verification,
+};
 use crate::scenario::Outcome;
 use crate::words::counted;
 
+/// What would end the destination of a link or a cell, or be markup in one.
+const DESTINATION: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'$')
+    .add(b'(')
+    .add(b')')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'`')
+    .add(b'|');
+
+/// Renders a result: the news first, then the alerts, then the steps.
 pub(super) fn render(result: &RunResult) -> String {
-    let all = result.scenarios.iter().flat_map(|scenario| &scenario.steps);
-    let proved = all.clone().filter(|step| step.outcome == Outcome::Proved).count();
-    let mut text = String::new();
-    let _ = writeln!(
-        text,
-        "## Attack simulation: {proved} of {} proved",
-        counted(all.count(), "step")
-    );
-    let _ = writeln!(text, "\n{}", place(result));
+    let mut text = format!("## {}\n\n{}\n", title(result), place(result));
     if let Some(problem) = &result.problem {
-        let _ = writeln!(text, "\n**Error:** {}", code(&problem.message));
-        for detail in &problem.details {
-            let _ = writeln!(text, "- {}", code(detail));
-        }
-        if let Some(hint) = &problem.hint {
-            let _ = writeln!(text, "\n**Hint:** {}", code(hint));
-        }
-    }
-    let steps = result.scenarios.iter().flat_map(|scenario| {
-        scenario.steps.iter().map(|step| {
-            [
-                format!("{}.{}", scenario.id, step.id),
-                plain(&step.title),
-                outcome(step.outcome).to_owned(),
-                milliseconds(step.duration_ms),
-                evidence(step),
-            ]
-        })
-    });
-    table(&mut text, ["Step", "Title", "Result", "Time", "Evidence"], steps);
-    if let Some(verification) = &result.verification {
-        verdicts(&mut text, verification);
-    } else if proved > 0 {
-        // As in the table for people: nothing that was not done raises an alert.
-        let mut seen = BTreeSet::new();
-        let alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
-        let rows = alerts.filter(|alert| seen.insert(&alert.id)).map(|alert| {
-            [
-                plain(&alert.name),
-                plain(alert.severity.as_deref().unwrap_or("unknown")),
-                plain(alert.needs.as_deref().unwrap_or_default()),
-            ]
-        });
-        table(&mut text, ["Alert to expect", "Severity", "Needs"], rows);
+        add_problem(&mut text, "Error", problem);
     }
     if let Some(problem) = &result.unread {
-        let _ = writeln!(
-            text,
-            "\n**Alerts were not read to the end:** {}",
-            code(&problem.message)
-        );
+        add_problem(&mut text, "Alerts were not read completely", problem);
     }
-    if let Some(cleanup) = &result.cleanup {
-        let _ = writeln!(text, "\n**Clean-up:** {}", plain(&clean(cleanup)));
-        for problem in &cleanup.problems {
-            let _ = writeln!(text, "- {}", code(problem));
-        }
+    let mut cleanup = result.cleanup.as_ref();
+    if let Some(verification) = &result.verification {
+        alerts(&mut text, verification);
+        details(&mut text, result);
+        cleanup = cleanup.filter(|cleanup| !cleanup.is_clean());
+    } else {
+        steps(&mut text, result);
+        expected(&mut text, result);
+    }
+    if let Some(cleanup) = cleanup {
+        add_cleanup(&mut text, cleanup);
     }
     if let Some(until) = result.kept_until {
-        let _ = writeln!(
-            text,
-            "\n**Kept for a look:** the cluster ends and removes it at about {until:.0}."
-        );
+        let _ = writeln!(text, "\n**Kept for inspection** until about {until:.0}.");
     }
     let _ = writeln!(text, "\n**Exit code {}:** {}.", result.exit_code, meaning(result));
     text
 }
 
-fn verdicts(text: &mut String, verification: &Verification) {
+/// The steps and a verified cleanup, folded: they are not the news.
+fn details(text: &mut String, result: &RunResult) {
+    let (mut folded, mut summary) = (String::new(), proved_steps(result));
+    steps(&mut folded, result);
+    if let Some(cleanup) = result.cleanup.as_ref().filter(|cleanup| cleanup.is_clean()) {
+        add_cleanup(&mut folded, cleanup);
+        summary += ", cleanup verified";
+    }
+    if !folded.is_empty() {
+        let summary = format!("<details><summary>{summary}</summary>");
+        let _ = writeln!(text, "\n{summary}\n{folded}\n</details>");
+    }
+}
+
+/// The news: what Defender raised, or what was proved if that is unknown.
+fn title(result: &RunResult) -> String {
+    let Some(verification) = &result.verification else {
+        return match (&result.unread, result.exit) {
+            (Some(_), _) => "❌ Alerts could not be read".to_owned(),
+            (None, Exit::Ok) => format!("✅ Attack simulation: {}", proved_steps(result)),
+            (None, _) => format!("❌ Attack simulation: {}", proved_steps(result)),
+        };
+    };
+    let mark = if verification.failure.is_some() || result.unread.is_some() {
+        "❌"
+    } else if verification.count(Verdict::Waiting) > 0 {
+        "⏳"
+    } else if result.exit == Exit::Ok {
+        "✅"
+    } else {
+        // The alerts pass, the run does not.
+        "⚠️"
+    };
+    let late = verification.alerts.iter().filter(|alert| alert.late).count();
+    let late = (late > 0)
+        .then(|| format!(", {late} too late"))
+        .unwrap_or_default();
+    match (verification.alerts.len(), verification.additional.len()) {
+        (0, 0) => format!("{mark} Defender raised no alert"),
+        (0, more) => format!("{mark} Defender raised {}", counted(more, "unexpected alert")),
+        (all, _) => {
+            let raised = verification.count(Verdict::Raised);
+            let expected = counted(all, "expected alert");
+            format!("{mark} Defender raised {raised} of {expected}{late}")
+        }
+    }
+}
+
+/// What ran, where and when.
+fn place(result: &RunResult) -> String {
+    let cluster = &result.cluster;
+    let mut place = format!("namespace {}", code(&result.namespace));
+    if let Some(context) = &cluster.context {
+        let _ = write!(place, " of context {}", code(context));
+    }
+    let _ = write!(place, " at {}", code(&cluster.server));
+    if let Some(user) = &cluster.user {
+        let _ = write!(place, " as {}", code(user));
+    }
+    let scenarios: Vec<String> = result
+        .scenarios
+        .iter()
+        .map(|scenario| code(&scenario.id))
+        .collect();
+    let run = result
+        .is_identified()
+        .then(|| format!("run {}", code(&result.run)));
+    let node = result.node.iter().map(|node| format!("node {}", code(node)));
+    let parts = [scenarios.join(" ")].into_iter().chain(run).chain([place]);
+    let parts = parts.chain(node).chain([
+        period(result.started, result.ended),
+        format!("kubectl defender-sim {}", plain(&result.version)),
+    ]);
+    let parts = parts.filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join(" · ")
+}
+
+/// A period of UTC; its date once, if it is one.
+pub(super) fn period(from: jiff::Timestamp, until: jiff::Timestamp) -> String {
+    let day = |time: jiff::Timestamp| time.strftime("%Y-%m-%d ").to_string();
+    let until_day = if day(from) == day(until) {
+        String::new()
+    } else {
+        day(until)
+    };
+    format!(
+        "{} to {until_day}{} UTC",
+        from.strftime("%Y-%m-%d %H:%M:%S"),
+        until.strftime("%H:%M:%S")
+    )
+}
+
+fn proved_steps(result: &RunResult) -> String {
+    let (proved, all) = proved(result);
+    format!("{proved} of {} proved", counted(all, "step"))
+}
+
+fn add_problem(text: &mut String, title: &str, problem: &Problem) {
+    let _ = writeln!(text, "\n**{title}:** {}", code(&problem.message));
+    list(text, problem.details.iter().map(|detail| code(detail)));
+    if let Some(hint) = &problem.hint {
+        let _ = writeln!(text, "\n**Hint:** {}", code(hint));
+    }
+}
+
+fn add_cleanup(text: &mut String, cleanup: &Cleanup) {
+    let _ = writeln!(text, "\n**Cleanup:** {}", plain(&clean(cleanup)));
+    list(text, cleanup.problems.iter().map(|problem| code(problem)));
+}
+
+/// The steps if any ran, and below them each reason that several share.
+fn steps(text: &mut String, result: &RunResult) {
+    if !any_ran(result) {
+        return;
+    }
+    let reasons = Reasons::of(result);
+    let rows = result.scenarios.iter().flat_map(|scenario| {
+        scenario.steps.iter().map(|step| {
+            [
+                plain(&format!("{}.{}", scenario.id, step.id)),
+                plain(&step.title),
+                outcome(step.outcome),
+                milliseconds(step.duration_ms),
+                evidence(step, &reasons),
+            ]
+        })
+    });
+    table(text, ["Step", "Title", "Result", "Time", "Evidence"], rows);
+    list(text, reasons.notes().map(|note| code(&note)));
+}
+
+/// The alerts to expect, each once, and those that cannot be raised. A run without a proved step raises none.
+fn expected(text: &mut String, result: &RunResult) {
+    if proved(result).0 == 0 {
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    let alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
+    let (expected, excluded): (Vec<_>, Vec<_>) = alerts
+        .filter(|alert| seen.insert(&alert.id))
+        .partition(|alert| alert.not_expected.is_none());
+    let rows = expected.into_iter().map(|alert| {
+        let optional = alert.optional.then_some("none (optional)");
+        [
+            plain(&alert.name),
+            plain(alert.severity.as_deref().unwrap_or("unknown")),
+            plain(alert.needs.as_deref().or(optional).unwrap_or_default()),
+        ]
+    });
+    table(text, ["Expected alert", "Severity", "Needs"], rows);
+    let rows = excluded.into_iter().map(|alert| {
+        let reason = alert.not_expected.as_deref();
+        [plain(&alert.name), plain(reason.unwrap_or_default())]
+    });
+    table(text, ["Alert not expected", "Reason"], rows);
+}
+
+/// The verdict on each expected alert, and whatever else was raised.
+fn alerts(text: &mut String, verification: &Verification) {
+    if let Some(failure) = &verification.failure {
+        let _ = writeln!(text, "\n**Failure:** {}", code(failure));
+    }
     let rows = verification.alerts.iter().map(|alert| {
         let raised = alert.raised.as_ref();
         [
-            plain(&alert.name),
-            verdict(alert).to_owned(),
-            seconds(raised.and_then(|raised| raised.seconds_to_detect)),
+            link(&alert.name, raised),
+            verdict(alert),
             plain(
                 raised
                     .and_then(|raised| raised.severity.as_deref())
                     .unwrap_or_default(),
             ),
+            seconds(raised.and_then(|raised| raised.seconds_to_detect)),
             plain(alert.reason.as_deref().unwrap_or_default()),
         ]
     });
-    table(text, ["Alert", "Verdict", "After", "Severity", "Reason"], rows);
-    let further = verification.additional.iter().map(|alert| {
+    let header = ["Alert", "Verdict", "Severity", "Time to detect", "Reason"];
+    table(text, header, rows);
+    let rows = verification.additional.iter().map(|alert| {
         [
-            plain(&alert.name),
+            link(&alert.name, Some(alert)),
             plain(alert.severity.as_deref().unwrap_or("unknown")),
         ]
     });
-    if !verification.additional.is_empty() {
-        table(text, ["Further alert of the same pods", "Severity"], further);
+    table(text, ["Other alert from these pods", "Severity"], rows);
+    let rows = verification.unattributed.iter();
+    let rows = rows.map(|alert| [plain(&alert.name), plain(&alert.reason)]);
+    table(text, ["Alert that may be of this run", "Unknown because"], rows);
+    for contradiction in &verification.contradictions {
+        let _ = writeln!(text, "\n**Warning:** {}", code(contradiction));
     }
     let _ = writeln!(
         text,
@@ -114,70 +258,79 @@ fn verdicts(text: &mut String, verification: &Verification) {
     );
 }
 
-fn verdict(alert: &AlertVerdict) -> &'static str {
-    match alert.verdict {
-        Verdict::Raised if alert.late => "⏰ raised too late",
-        Verdict::Raised => "✅ raised",
-        Verdict::NotRaised => "❌ not raised",
-        Verdict::Waiting => "⏳ waiting",
-        Verdict::NotExpected => "➖ not expected here",
-        Verdict::CouldNotTell => "❔ unknown",
-    }
+fn verdict(alert: &AlertVerdict) -> String {
+    let mark = match alert.verdict {
+        Verdict::Raised if alert.late => "⏰",
+        Verdict::Raised => "✅",
+        Verdict::NotRaised => "❌",
+        Verdict::Waiting => "⏳",
+        Verdict::NotExpected => "➖",
+        Verdict::CouldNotTell => "❔",
+    };
+    let late = if alert.late { " too late" } else { "" };
+    format!("{mark} {}{late}", alert.verdict.as_str())
 }
 
-fn place(result: &RunResult) -> String {
-    let cluster = &result.cluster;
-    let mut text = format!(
-        "Run {} in namespace {}",
-        code(&result.run),
-        code(&result.namespace)
-    );
-    if let Some(context) = &cluster.context {
-        let _ = write!(text, " of context {}", code(context));
-    }
-    let _ = write!(text, " at {}", code(&cluster.server));
-    if let Some(user) = &cluster.user {
-        let _ = write!(text, " as {}", code(user));
-    }
-    let _ = write!(text, ", kubectl defender-sim {}.", result.version);
-    text
+fn outcome(outcome: Outcome) -> String {
+    let mark = match outcome {
+        Outcome::Proved => "✅",
+        Outcome::Failed => "❌",
+        Outcome::Blocked => "⛔",
+        Outcome::Skipped => "➖",
+    };
+    format!("{mark} {}", outcome.as_str())
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Proved => "✅ proved",
-        Outcome::Failed => "❌ failed",
-        Outcome::Blocked => "⛔ blocked",
-        Outcome::Skipped => "➖ skipped",
+fn evidence(step: &StepResult, reasons: &Reasons) -> String {
+    let reason = reasons.of_step(step);
+    let parts = reason.iter().chain(&step.evidence).map(|text| code(text));
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+/// A table, if it has rows.
+pub(super) fn table<const N: usize>(
+    text: &mut String,
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) {
+    let mut rows = rows.peekable();
+    if rows.peek().is_none() {
+        return;
     }
-}
-
-fn evidence(step: &StepResult) -> String {
-    let said: Vec<String> = step
-        .reason
-        .iter()
-        .chain(&step.evidence)
-        .map(|text| code(text))
-        .collect();
-    said.join("; ")
-}
-
-fn table<const N: usize>(text: &mut String, header: [&str; N], rows: impl Iterator<Item = [String; N]>) {
     let _ = writeln!(text, "\n| {} |\n|{}", header.join(" | "), " --- |".repeat(N));
     for row in rows {
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
 }
 
+/// A list, if it has items.
+pub(super) fn list(text: &mut String, items: impl Iterator<Item = String>) {
+    for (index, item) in items.enumerate() {
+        let paragraph = if index == 0 { "\n" } else { "" };
+        let _ = writeln!(text, "{paragraph}- {item}");
+    }
+}
+
+/// The name of an alert, linked to the portal.
+fn link(name: &str, raised: Option<&RaisedAlert>) -> String {
+    match raised.and_then(portal) {
+        None => plain(name),
+        Some(url) => {
+            let destination = utf8_percent_encode(url.as_str(), DESTINATION).to_string();
+            format!("[{}]({})", plain(name), destination.replace('&', "&amp;"))
+        }
+    }
+}
+
 /// Text on one line in which nothing is markup.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut escaped = String::new();
     for char in text.chars() {
         match char {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
-            // A backslash would not do: the columns of a table are told apart before anything else is read.
+            // A backslash would not do: a table is split into cells before anything else is read.
             '|' => escaped.push_str("&#124;"),
             '\\' | '`' | '*' | '_' | '[' | ']' | '~' | '$' => escaped.extend(['\\', char]),
             _ if char.is_control() => escaped.push(' '),
@@ -187,26 +340,27 @@ fn plain(text: &str) -> String {
     escaped
 }
 
-/// The same where GitHub looks for no names, numbers and commits either. A code span could hold no backtick.
-fn code(text: &str) -> String {
+/// The same where GitHub links no names, numbers and commits either. A code span could hold no backtick.
+pub(super) fn code(text: &str) -> String {
     format!("<code>{}</code>", plain(text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
     use crate::report::fixture;
+    use crate::result::UnattributedAlert;
 
     #[test]
     fn every_outcome_has_its_line() {
         assert_eq!(
             render(&fixture::mixed()),
             "\
-## Attack simulation: 1 of 4 steps proved
+## ❌ Attack simulation: 1 of 4 steps proved
 
-Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> at <code>https://192.0.2.1</code> as \
-             <code>jane</code>, kubectl defender-sim 1.2.3.
+<code>one</code> <code>two</code> · run <code>k7</code> · namespace <code>sim</code> of context <code>prod</code> at \
+             <code>https://192.0.2.1</code> as <code>jane</code> · node <code>node-1</code> · \
+             2026-01-02 03:04:05 to 03:04:17 UTC · kubectl defender-sim 1.2.3
 
 | Step | Title | Result | Time | Evidence |
 | --- | --- | --- | --- | --- |
@@ -215,12 +369,12 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
 | two.send | the send one | ⛔ blocked | - | <code>timed out</code> |
 | two.read | the read one | ➖ skipped | - | <code>no such service</code> |
 
-| Alert to expect | Severity | Needs |
+| Expected alert | Severity | Needs |
 | --- | --- | --- |
 | Alpha | high |  |
 | Beta | unknown | a sensor |
 
-**Clean-up:** 2 objects removed, nothing left.
+**Cleanup:** 2 objects removed, nothing left.
 
 **Exit code 4:** a step was not proved.
 "
@@ -228,15 +382,110 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
     }
 
     #[test]
-    fn what_is_left_behind_is_said() {
-        let text = render(&fixture::unclean());
-        let end = "\n**Clean-up:** 1 removed, LEFT BEHIND: pod/b.\n- <code>pod/b: forbidden</code>\n\n**Exit code 6:** \
-                   objects were left behind, or cleanup could not be verified.\n";
-        assert!(text.ends_with(end), "{text}");
+    fn title_is_what_defender_raised_once_that_is_known() {
+        let title = |change: fn(&mut RunResult)| {
+            let mut result = fixture::verified();
+            change(&mut result);
+            render(&result).lines().next().unwrap().to_owned()
+        };
+        fn passes(result: &mut RunResult) -> &mut Verification {
+            (result.exit, result.exit_code) = (Exit::Ok, 0);
+            let verification = result.verification.as_mut().unwrap();
+            verification.failure = None;
+            verification
+        }
+        let raised = "Defender raised 1 of 1 expected alert";
+        let cases: [(fn(&mut RunResult), String); 9] = [
+            (
+                |_| {},
+                "❌ Defender raised 2 of 6 expected alerts, 1 too late".into(),
+            ),
+            (
+                |result| {
+                    passes(result);
+                },
+                "⏳ Defender raised 2 of 6 expected alerts, 1 too late".into(),
+            ),
+            (|result| passes(result).alerts.truncate(1), format!("✅ {raised}")),
+            // The alerts pass, but something was left behind.
+            (
+                |result| {
+                    passes(result).alerts.truncate(1);
+                    result.exit = Exit::LeftBehind;
+                },
+                format!("⚠️ {raised}"),
+            ),
+            (
+                |result| {
+                    passes(result).alerts.truncate(1);
+                    result.unread = fixture::not_started().problem;
+                },
+                format!("❌ {raised}"),
+            ),
+            (
+                |result| {
+                    let verification = passes(result);
+                    verification.alerts.clear();
+                    verification.additional.clear();
+                },
+                "✅ Defender raised no alert".into(),
+            ),
+            (
+                |result| result.verification.as_mut().unwrap().alerts.clear(),
+                "❌ Defender raised 1 unexpected alert".into(),
+            ),
+            (
+                |result| {
+                    result.verification = None;
+                    result.unread = fixture::not_started().problem;
+                },
+                "❌ Alerts could not be read".into(),
+            ),
+            (
+                |result| {
+                    passes(result);
+                    result.verification = None;
+                },
+                "✅ Attack simulation: 1 of 4 steps proved".into(),
+            ),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(title(change), format!("## {expected}"));
+        }
     }
 
     #[test]
-    fn what_the_exit_code_means_is_true_of_a_look_for_alerts_too() {
+    fn place_has_what_is_known_and_the_date_once() {
+        let place = |change: fn(&mut RunResult)| {
+            let mut result = fixture::mixed();
+            change(&mut result);
+            place(&result)
+        };
+        let next_day = place(|result| result.ended = "2026-01-03T00:00:01Z".parse().unwrap());
+        let part = " · 2026-01-02 03:04:05 to 2026-01-03 00:00:01 UTC · ";
+        assert!(next_day.contains(part), "{next_day}");
+        let unknown = place(|result| {
+            result.run = crate::result::UNKNOWN_RUN.to_owned();
+            (result.node, result.cluster.context, result.cluster.user) = (None, None, None);
+        });
+        let start = "<code>one</code> <code>two</code> · namespace <code>sim</code> at <code>https://192.0.2.1</code> · 2026";
+        assert!(unknown.starts_with(start), "{unknown}");
+    }
+
+    #[test]
+    fn leftovers_are_shown_and_never_folded() {
+        let mut result = fixture::unclean();
+        let end = "\n**Cleanup:** 1 removed, LEFT BEHIND: pod/b.\n\n- <code>pod/b: forbidden</code>\n\n**Exit code 6:** \
+                   objects were left behind, or cleanup could not be verified.\n";
+        let text = render(&result);
+        assert!(text.ends_with(end), "{text}");
+        result.verification = fixture::verified().verification;
+        let text = render(&result);
+        assert!(text.ends_with(&format!("</details>\n{end}")), "{text}");
+    }
+
+    #[test]
+    fn meaning_of_the_exit_code_is_true_of_a_verification_too() {
         let last = |result: &RunResult| render(result).lines().last().unwrap().to_owned();
         // Every alert was raised, of a run with a failed step that left something behind.
         let mut seen = fixture::unclean();
@@ -252,7 +501,7 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
         seen.unread = fixture::not_started().problem;
         let text = render(&seen);
         assert!(
-            text.contains("\n**Alerts were not read to the end:** <code>"),
+            text.contains("\n**Alerts were not read completely:** <code>"),
             "{text}"
         );
         let mut stopped = seen;
@@ -261,12 +510,72 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
     }
 
     #[test]
-    fn a_problem_comes_first_and_leaves_out_what_cannot_be_said() {
+    fn problem_is_first_and_alone_if_no_step_ran() {
         let text = render(&fixture::not_started());
-        let part = "1.2.3.\n\n**Error:** <code>pods is forbidden</code>\n- <code>in namespace sim</code>\n\n**Hint:** \
-                    <code>kubectl auth can-i create pods</code>\n\n| Step |";
+        let end = "1.2.3\n\n**Error:** <code>pods is forbidden</code>\n\n- <code>in namespace sim</code>\n\n**Hint:** \
+                   <code>kubectl auth can-i create pods</code>\n\n**Exit code 3:** could not start: unreachable, \
+                   missing rights, or refused.\n";
+        assert!(text.ends_with(end), "{text}");
+        // The same once alerts were looked for, here without a cleanup.
+        let mut result = fixture::not_started();
+        result.verification = fixture::verified().verification;
+        let text = render(&result);
+        assert!(
+            !text.contains("<details>") && !text.contains("| Step |"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn shared_reason_is_below_the_table_once() {
+        let mut result = fixture::mixed();
+        for step in &mut result.scenarios[1].steps {
+            step.reason = Some("the victim's web server refused the connection".into());
+        }
+        let text = render(&result);
+        let part = "\
+| two.send | the send one | ⛔ blocked | - | <code>(1)</code> |
+| two.read | the read one | ➖ skipped | - | <code>not run (1)</code> |
+
+- <code>(1) the victim's web server refused the connection</code>
+";
         assert!(text.contains(part), "{text}");
-        assert!(!text.contains("Alert") && !text.contains("Clean-up"), "{text}");
+        // That of a problem is in the error only.
+        let mut result = fixture::not_started();
+        result.scenarios[0].steps[0] = fixture::mixed().scenarios[0].steps[0].clone();
+        let text = render(&result);
+        assert_eq!(text.matches("pods is forbidden").count(), 1, "{text}");
+        assert!(
+            text.contains("| ➖ skipped | - | <code>not run</code> |"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn alert_that_cannot_be_raised_is_not_expected() {
+        let mut result = fixture::mixed();
+        for alert in result
+            .scenarios
+            .iter_mut()
+            .flat_map(|scenario| &mut scenario.alerts)
+        {
+            if alert.name == "Beta" {
+                alert.not_expected = Some("there is no sensor".into());
+            } else {
+                alert.optional = true;
+            }
+        }
+        let tables = "\
+| Expected alert | Severity | Needs |
+| --- | --- | --- |
+| Alpha | high | none (optional) |
+
+| Alert not expected | Reason |
+| --- | --- |
+| Beta | there is no sensor |
+";
+        let text = render(&result);
+        assert!(text.contains(tables), "{text}");
     }
 
     #[test]
@@ -282,27 +591,109 @@ Run <code>k7</code> in namespace <code>sim</code> of context <code>prod</code> a
         };
         assert_eq!(columns(&usual), columns(&hostile));
         assert!(!hostile.contains("<b>"), "{hostile}");
+        let usual = fixture::verified();
+        let mut hostile = fixture::hostile();
+        hostile.verification.clone_from(&usual.verification);
+        let verification = hostile.verification.as_mut().unwrap();
+        for alert in &mut verification.alerts {
+            alert.name = fixture::HOSTILE.into();
+            alert.reason = alert.reason.as_ref().map(|_| fixture::HOSTILE.into());
+        }
+        let raised = verification
+            .alerts
+            .iter_mut()
+            .filter_map(|alert| alert.raised.as_mut());
+        for raised in raised.chain(&mut verification.additional) {
+            raised.name = fixture::HOSTILE.into();
+            raised.severity = Some(fixture::HOSTILE.into());
+            raised.link = Some(format!("https://p/{}", fixture::HOSTILE));
+        }
+        verification.source = fixture::HOSTILE.into();
+        verification.failure = Some(fixture::HOSTILE.into());
+        verification.contradictions = vec![fixture::HOSTILE.into()];
+        let (usual, hostile) = (render(&usual), render(&hostile));
+        assert_eq!(columns(&usual), columns(&hostile));
+        assert!(!hostile.contains("<b>"), "{hostile}");
     }
 
     #[test]
-    fn each_expected_alert_has_its_verdict() {
-        let text = render(&fixture::verified());
-        let table = "\
-| Alert | Verdict | After | Severity | Reason |
-| --- | --- | --- | --- | --- |
-| The alpha alert | ✅ raised | 40 min | High |  |
-| The missing alert | ❌ not raised | - |  |  |
-| The open alert | ⏳ waiting | - |  |  |
-| The absent alert | ➖ not expected here | - |  | not proved: one.fetch |
-| The drift alert | ❔ unknown | - |  | it needs a drift policy |
-| The late alert | ⏰ raised too late | 40 min | High | too late: after 2400 s, not within 30m |
+    fn alerts_are_first_and_steps_are_folded_after_verification() {
+        let mut result = fixture::verified();
+        let verification = result.verification.as_mut().unwrap();
+        verification.contradictions = vec!["no sensor, but \"x\" was raised".into()];
+        verification.unattributed = vec![UnattributedAlert {
+            id: String::new(),
+            name: "Beta".into(),
+            reason: "it names no pod".into(),
+        }];
+        let text = render(&result);
+        let alerts = "
+**Failure:** <code>1 of 6 expected alerts were raised</code>
 
-| Further alert of the same pods | Severity |
+| Alert | Verdict | Severity | Time to detect | Reason |
+| --- | --- | --- | --- | --- |
+| [The alpha alert](https://portal.example/1) | ✅ raised | High | 40 min |  |
+| The missing alert | ❌ not raised |  | - |  |
+| The open alert | ⏳ waiting |  | - |  |
+| The absent alert | ➖ not expected here |  | - | not proved: one.fetch |
+| The drift alert | ❔ unknown |  | - | it needs a drift policy |
+| [The late alert](https://portal.example/1) | ⏰ raised too late | High | 40 min | too late: after 2400 s, not within 30m |
+
+| Other alert from these pods | Severity |
 | --- | --- |
-| One more | High |
+| [One more](https://portal.example/1) | High |
+
+| Alert that may be of this run | Unknown because |
+| --- | --- |
+| Beta | it names no pod |
+
+**Warning:** <code>no sensor, but \"x\" was raised</code>
 
 As of 2026-05-04T11:00:00Z in Azure Resource Graph.
+
+<details><summary>1 of 4 steps proved, cleanup verified</summary>
+
+| Step | Title |";
+        assert!(text.contains(alerts), "{text}");
+        let end = "
+**Cleanup:** 2 objects removed, nothing left.
+
+</details>
+
+**Exit code 5:** an alert is missing or unexpected, or alerts could not be read.
 ";
-        assert!(text.contains(table), "{text}");
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn link_of_an_alert_is_https_and_stays_in_its_cell() {
+        let mut raised = fixture::verified().verification.unwrap().additional.remove(0);
+        let mut linked = |url: &str| {
+            raised.link = Some(url.to_owned());
+            link("a|b](c", Some(&raised))
+        };
+        for (url, destination) in [
+            ("https://p/#blade/A_b*c/x", "https://p/#blade/A_b*c/x"),
+            ("https://p/a?b=1&copy=2", "https://p/a?b=1&amp;copy=2"),
+            ("https://p/a)b(c|d e`f$g", "https://p/a%29b%28c%7Cd%20e%60f%24g"),
+            (
+                "https://p/?q=|`\\<b>\"#|\\",
+                "https://p/?q=%7C%60%5C%3Cb%3E%22#%7C%5C",
+            ),
+            ("https://p/a\n| x |", "https://p/a%7C%20x%20%7C"),
+        ] {
+            assert_eq!(linked(url), format!("[a&#124;b\\](c]({destination})"), "{url}");
+        }
+        for url in [
+            "",
+            "http://p/",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "/relative",
+            "https://",
+            "https://portal.azure.com@p/",
+        ] {
+            assert_eq!(linked(url), "a&#124;b\\](c", "{url}");
+        }
     }
 }
