@@ -1,4 +1,4 @@
-//! What a run proved, as a layer of the ATT&CK Navigator: one entry for each technique.
+//! A result as a layer of the ATT&CK Navigator: an entry for each technique of the steps that ran.
 //!
 //! Fields as of version 4.5 of the layer format, in <https://github.com/mitre-attack/attack-navigator>
 //! (`layers/spec/v4.5/layerformat.md`). There is no machine-readable schema of it.
@@ -7,69 +7,92 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::export::portal;
+use super::reasons::reason_of_halt;
+use super::table::seconds;
 use crate::result::{AlertVerdict, RunResult, ScenarioResult, StepResult, Verdict, Verification};
 use crate::scenario::Outcome;
 
-/// What is known of a technique, from least to most; of several steps that use it, the best counts.
+/// What is known of a step, and of a technique: of several steps that use it, the worst counts, which is the first
+/// here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
-    NotRun,
-    Run,
-    Proved,
-    NotKnown,
+enum Coverage {
     NotDetected,
+    Late,
+    Unproved,
+    Unknown,
     Detected,
+    /// No expected alert is about the step alone.
+    NoAlert,
+    /// Without verification: it ran, and was not proved.
+    Run,
+    /// Without verification.
+    Proved,
 }
 
-impl Standing {
-    /// Those of a run whose alerts nobody looked for, and of one whose alerts somebody did.
-    fn all(verification: Option<&Verification>) -> &'static [Standing] {
+impl Coverage {
+    /// Those of a layer, for its legend.
+    fn all(verification: Option<&Verification>) -> &'static [Coverage] {
         match verification {
-            None => &[Standing::Run, Standing::Proved],
+            None => &[Coverage::Proved, Coverage::Run],
             Some(_) => &[
-                Standing::NotRun,
-                Standing::NotKnown,
-                Standing::NotDetected,
-                Standing::Detected,
+                Coverage::Detected,
+                Coverage::Late,
+                Coverage::NotDetected,
+                Coverage::Unproved,
+                Coverage::Unknown,
+                Coverage::NoAlert,
             ],
         }
     }
 
-    /// What a step says of its techniques; nothing where it says nothing.
-    fn of(scenario: &ScenarioResult, step: &StepResult, verification: Option<&Verification>) -> Option<Self> {
-        match (verification, step.outcome) {
-            (None, Outcome::Proved) => Some(Standing::Proved),
-            (None, Outcome::Failed | Outcome::Blocked) => Some(Standing::Run),
-            (None, Outcome::Skipped) => None,
-            (Some(verification), outcome) => {
-                let told = alerts(scenario, step, verification).map(Standing::told).max();
-                match (told, outcome) {
-                    (Some(Standing::Detected), _) => told,
-                    (_, Outcome::Proved) => told.or(Some(Standing::NotKnown)),
-                    (_, Outcome::Failed | Outcome::Blocked | Outcome::Skipped) => Some(Standing::NotRun),
-                }
-            }
+    /// The coverage of a step by its alerts; `None` if it did not run.
+    fn of(step: &StepResult, alerts: &[&AlertVerdict], verified: bool) -> Option<Self> {
+        let has_run = step.has_run() && step.outcome != Outcome::Skipped;
+        let is_proved = step.outcome == Outcome::Proved;
+        match Self::of_alerts(alerts) {
+            // Defender saw it, whatever the victim reported.
+            raised @ Some(Coverage::Detected | Coverage::Late) => raised,
+            _ if !has_run => None,
+            _ if !verified => Some(if is_proved {
+                Coverage::Proved
+            } else {
+                Coverage::Run
+            }),
+            _ if !is_proved => Some(Coverage::Unproved),
+            other => other.or(Some(Coverage::NoAlert)),
         }
     }
 
-    /// What an alert says of a step that it tells of.
-    fn told(alert: &AlertVerdict) -> Self {
-        match alert.verdict {
-            Verdict::Raised if !alert.late => Standing::Detected,
-            Verdict::Raised | Verdict::NotRaised => Standing::NotDetected,
-            Verdict::Waiting | Verdict::NotExpected | Verdict::CouldNotTell => Standing::NotKnown,
-        }
+    /// One alert in time is enough, and one that is known to be missing outweighs those that are unknown.
+    fn of_alerts(alerts: &[&AlertVerdict]) -> Option<Self> {
+        let of_alert = |alert: &&AlertVerdict| match alert.verdict {
+            Verdict::Raised if alert.late => Coverage::Late,
+            Verdict::Raised => Coverage::Detected,
+            Verdict::NotRaised => Coverage::NotDetected,
+            Verdict::Waiting | Verdict::NotExpected | Verdict::CouldNotTell => Coverage::Unknown,
+        };
+        let order = [
+            Coverage::Detected,
+            Coverage::Late,
+            Coverage::NotDetected,
+            Coverage::Unknown,
+        ];
+        let found: Vec<Coverage> = alerts.iter().map(of_alert).collect();
+        order.into_iter().find(|coverage| found.contains(coverage))
     }
 
-    /// Score, if it is one, colour and meaning.
-    fn look(self) -> (Option<u8>, &'static str, &'static str) {
+    /// Score if there is one, colour, and what both mean.
+    fn legend(self) -> (Option<u8>, &'static str, &'static str) {
         match self {
-            Standing::NotRun => (Some(0), "#cccccc", "not run, or not proved"),
-            Standing::NotKnown => (None, "#f0ad4e", "run, not known whether detected"),
-            Standing::NotDetected => (Some(50), "#d9534f", "run, not detected, or too late"),
-            Standing::Detected => (Some(100), "#5cb85c", "detected"),
-            Standing::Run => (Some(50), "#f0ad4e", "run, not proved"),
-            Standing::Proved => (Some(100), "#5cb85c", "proved"),
+            Coverage::Detected => (Some(100), "#5cb85c", "100: every step was detected"),
+            Coverage::Late => (Some(50), "#f7e463", "50: a step was detected too late"),
+            Coverage::NotDetected => (Some(0), "#d9534f", "0: a step was not detected"),
+            Coverage::Unproved => (None, "#cccccc", "no score: a step ran and was not proved"),
+            Coverage::Unknown => (None, "#f0ad4e", "no score: unknown whether a step was detected"),
+            Coverage::NoAlert => (None, "#9ecae1", "no score: no alert is about its steps alone"),
+            Coverage::Run => (Some(50), "#f0ad4e", "50: a step ran and was not proved"),
+            Coverage::Proved => (Some(100), "#5cb85c", "100: every step was proved"),
         }
     }
 }
@@ -80,7 +103,8 @@ struct Layer {
     name: String,
     versions: Versions,
     domain: &'static str,
-    description: &'static str,
+    description: String,
+    filters: Filters,
     layout: Layout,
     techniques: Vec<Technique>,
     legend_items: Vec<LegendItem>,
@@ -92,6 +116,11 @@ struct Versions {
     attack: &'static str,
     navigator: &'static str,
     layer: &'static str,
+}
+
+#[derive(Serialize)]
+struct Filters {
+    platforms: [&'static str; 3],
 }
 
 #[derive(Serialize)]
@@ -112,6 +141,10 @@ struct Technique {
     score: Option<u8>,
     color: &'static str,
     comment: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    metadata: Vec<Metadata>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    links: Vec<Link>,
 }
 
 #[derive(Serialize)]
@@ -120,21 +153,29 @@ struct LegendItem {
     color: &'static str,
 }
 
+/// The Navigator refuses one without a value.
 #[derive(Serialize)]
 struct Metadata {
     name: &'static str,
     value: String,
 }
 
+#[derive(Serialize)]
+struct Link {
+    label: String,
+    url: String,
+}
+
+/// Renders a result as a layer.
 pub(super) fn render(result: &RunResult) -> String {
     let metadata = [
         ("run", result.run.clone()),
         ("started", result.started.to_string()),
         ("kubectl defender-sim", result.version.clone().into_owned()),
     ];
-    let looks = Standing::all(result.verification.as_ref())
-        .iter()
-        .map(|standing| standing.look());
+    let legend = Coverage::all(result.verification.as_ref()).iter();
+    let legend = legend.map(|coverage| coverage.legend());
+    let techniques = techniques(result);
     let layer = Layer {
         name: format!("Attack simulation {}", result.run),
         // Results carry ids as of ATT&CK v19, which this Navigator has.
@@ -144,20 +185,18 @@ pub(super) fn render(result: &RunResult) -> String {
             layer: "4.5",
         },
         domain: "enterprise-attack",
-        description: match result.verification {
-            None => "Techniques that a run of kubectl defender-sim proved, or ran and did not prove.",
-            Some(_) => {
-                "Techniques that a run of kubectl defender-sim used, and whether Defender told of them."
-            }
+        description: description(result, &techniques),
+        filters: Filters {
+            platforms: ["Linux", "Containers", "IaaS"],
         },
         layout: Layout {
             arrangement: "side",
             show_id: true,
-            // Else a sub-technique is not seen.
+            // Sub-techniques are hidden otherwise.
             expanded_subtechniques: "annotated",
         },
-        techniques: techniques(result),
-        legend_items: looks
+        techniques,
+        legend_items: legend
             .map(|(_, color, label)| LegendItem { label, color })
             .collect(),
         metadata: metadata.map(|(name, value)| Metadata { name, value }).into(),
@@ -165,48 +204,131 @@ pub(super) fn render(result: &RunResult) -> String {
     serde_json::to_string_pretty(&layer).expect("a layer is always JSON")
 }
 
-/// The alerts that tell of this step. One that tells of a whole scenario does so only where the scenario is
-/// that step.
+/// What the layer shows, and why it shows nothing.
+fn description(result: &RunResult, techniques: &[Technique]) -> String {
+    let contents = match result.verification {
+        None => "Techniques that a run of kubectl defender-sim used, and whether their steps were proved.",
+        Some(_) => {
+            "Techniques that a run of kubectl defender-sim used, and whether Defender raised an alert in time."
+        }
+    };
+    if !techniques.is_empty() {
+        return contents.to_owned();
+    }
+    let problem = result.problem.as_ref().map(|problem| problem.message.as_str());
+    let halt = problem.or_else(|| result.steps().find_map(reason_of_halt));
+    let empty = match (result.steps().next(), halt) {
+        (None, _) => "No step is recorded".to_owned(),
+        (Some(_), None) => "No step that uses a technique ran".to_owned(),
+        (Some(_), Some(reason)) => format!("No step that uses a technique ran: {reason}"),
+    };
+    format!("{contents} {empty}.")
+}
+
+/// The alerts that are about a step. One that is about a whole scenario counts only if the scenario is that step.
 fn alerts<'a>(
     scenario: &ScenarioResult,
     step: &StepResult,
-    verification: &'a Verification,
-) -> impl Iterator<Item = &'a AlertVerdict> {
-    verification.alerts.iter().filter(|alert| {
+    verification: Option<&'a Verification>,
+) -> Vec<&'a AlertVerdict> {
+    let is_about_step = |alert: &&AlertVerdict| {
         let expected = scenario.alerts.iter().find(|expected| expected.id == alert.id);
         expected.is_some_and(|expected| match &expected.step {
             Some(of) => *of == step.id,
             None => scenario.steps.len() == 1,
         })
-    })
+    };
+    let alerts = verification.iter().flat_map(|verification| &verification.alerts);
+    alerts.filter(is_about_step).collect()
+}
+
+/// What the steps that use a technique add to its entry.
+#[derive(Default)]
+struct Entry<'a> {
+    coverage: Option<Coverage>,
+    lines: Vec<String>,
+    alerts: Vec<&'a AlertVerdict>,
 }
 
 fn techniques(result: &RunResult) -> Vec<Technique> {
-    let mut found: BTreeMap<&str, (Standing, Vec<String>)> = BTreeMap::new();
+    let verification = result.verification.as_ref();
+    let mut entries: BTreeMap<&str, Entry> = BTreeMap::new();
     for scenario in &result.scenarios {
         for step in &scenario.steps {
-            let Some(standing) = Standing::of(scenario, step, result.verification.as_ref()) else {
-                continue;
-            };
-            let reason = step.reason.iter().map(|reason| format!(": {reason}"));
-            let line: String = [format!("{}.{} {}", scenario.id, step.id, step.outcome.as_str())]
-                .into_iter()
-                .chain(reason)
-                .collect();
+            let alerts = alerts(scenario, step, verification);
+            let coverage = Coverage::of(step, &alerts, verification.is_some());
+            let outcome = step.outcome.as_str();
+            let line = format!(
+                "{}.{} {outcome}{}",
+                scenario.id,
+                step.id,
+                because(step.reason.as_ref())
+            );
             for id in &step.techniques {
-                let (best, lines) = found.entry(id).or_insert((standing, vec![]));
-                *best = standing.max(*best);
-                lines.push(line.clone());
+                let entry = entries.entry(id).or_default();
+                entry.coverage = entry.coverage.into_iter().chain(coverage).min();
+                entry.lines.push(line.clone());
+                for alert in &alerts {
+                    if !entry.alerts.iter().any(|known| known.id == alert.id) {
+                        entry.alerts.push(alert);
+                    }
+                }
             }
         }
     }
-    let technique = |(id, (standing, lines)): (&str, (Standing, Vec<String>))| Technique {
-        id: id.to_owned(),
-        score: standing.look().0,
-        color: standing.look().1,
-        comment: lines.join("\n"),
-    };
-    found.into_iter().map(technique).collect()
+    let entries = entries.into_iter();
+    entries
+        .filter_map(|(id, entry)| {
+            let (score, color, _) = entry.coverage?.legend();
+            let alerts = entry.alerts.iter();
+            let lines = alerts.map(|alert| {
+                let verdict = alert.verdict.as_str();
+                format!("{}: {verdict}{}", alert.name, because(alert.reason.as_ref()))
+            });
+            Some(Technique {
+                id: id.to_owned(),
+                score,
+                color,
+                comment: entry
+                    .lines
+                    .iter()
+                    .cloned()
+                    .chain(lines)
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+                metadata: metadata(&result.run, &entry.alerts),
+                links: entry.alerts.iter().filter_map(|alert| link(alert)).collect(),
+            })
+        })
+        .collect()
+}
+
+/// A reason behind what it explains.
+fn because(reason: Option<&String>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+/// The run and its verdict on each alert; none without alerts.
+fn metadata(run: &str, alerts: &[&AlertVerdict]) -> Vec<Metadata> {
+    let entry = |name, value: String| Metadata { name, value };
+    let mut metadata = vec![];
+    for alert in alerts {
+        metadata.push(entry("alert", alert.name.clone()));
+        metadata.push(entry("verdict", alert.verdict.as_str().to_owned()));
+        let time = alert.raised.as_ref().and_then(|raised| raised.seconds_to_detect);
+        metadata.extend(time.map(|time| entry("time to detect", seconds(Some(time)))));
+    }
+    if !metadata.is_empty() {
+        metadata.push(entry("run", run.to_owned()));
+    }
+    metadata
+}
+
+fn link(alert: &AlertVerdict) -> Option<Link> {
+    Some(Link {
+        label: alert.name.clone(),
+        url: portal(alert.raised.as_ref()?)?.into(),
+    })
 }
 
 #[cfg(test)]
@@ -215,7 +337,7 @@ mod tests {
     use crate::report::fixture;
 
     #[test]
-    fn a_technique_has_the_best_of_its_steps_and_names_them_all() {
+    fn technique_has_the_worst_of_its_steps_and_names_them_all() {
         assert_eq!(
             render(&fixture::mixed()),
             r##"{
@@ -226,7 +348,14 @@ mod tests {
     "layer": "4.5"
   },
   "domain": "enterprise-attack",
-  "description": "Techniques that a run of kubectl defender-sim proved, or ran and did not prove.",
+  "description": "Techniques that a run of kubectl defender-sim used, and whether their steps were proved.",
+  "filters": {
+    "platforms": [
+      "Linux",
+      "Containers",
+      "IaaS"
+    ]
+  },
   "layout": {
     "layout": "side",
     "showID": true,
@@ -253,19 +382,19 @@ mod tests {
     },
     {
       "techniqueID": "T1613",
-      "score": 100,
-      "color": "#5cb85c",
+      "score": 50,
+      "color": "#f0ad4e",
       "comment": "one.look proved\ntwo.send blocked: timed out"
     }
   ],
   "legendItems": [
     {
-      "label": "run, not proved",
-      "color": "#f0ad4e"
+      "label": "100: every step was proved",
+      "color": "#5cb85c"
     },
     {
-      "label": "proved",
-      "color": "#5cb85c"
+      "label": "50: a step ran and was not proved",
+      "color": "#f0ad4e"
     }
   ],
   "metadata": [
@@ -287,55 +416,183 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_run_is_not_there() {
-        assert_eq!(techniques(&fixture::not_started()).len(), 0);
-    }
-
-    #[test]
-    fn what_defender_told_of_is_detected() {
-        let scored = techniques(&fixture::verified());
-        let scored: Vec<(&str, u8)> = scored
-            .iter()
-            .map(|entry| (entry.id.as_str(), entry.score.unwrap()))
-            .collect();
-        // "look" has an alert of its own that was raised; "fetch", "send" and "read" were not proved.
-        let expected = [
-            ("T1069", 100),
-            ("T1105", 0),
-            ("T1496.001", 0),
-            ("T1528", 0),
-            ("T1613", 100),
-        ];
-        assert_eq!(scored, expected);
-    }
-
-    #[test]
-    fn only_an_alert_that_is_missing_or_late_makes_a_technique_undetected() {
-        let standing = |verdict, late| {
-            let mut result = fixture::verified();
-            let alert = &mut result.verification.as_mut().unwrap().alerts[0];
-            (alert.verdict, alert.late) = (verdict, late);
-            let found = techniques(&result);
-            let found = found.iter().find(|entry| entry.id == "T1069").unwrap();
-            (found.score, found.color)
+    fn empty_layer_has_its_reason_in_the_description() {
+        let description = |result: &RunResult| {
+            let techniques = techniques(result);
+            assert_eq!(techniques.len(), 0);
+            description(result, &techniques)
         };
-        let look = |standing: Standing| (standing.look().0, standing.look().1);
-        for (verdict, late, expected) in [
-            (Verdict::Raised, false, Standing::Detected),
-            (Verdict::Raised, true, Standing::NotDetected),
-            (Verdict::NotRaised, false, Standing::NotDetected),
-            (Verdict::Waiting, false, Standing::NotKnown),
-            (Verdict::NotExpected, false, Standing::NotKnown),
-            (Verdict::CouldNotTell, false, Standing::NotKnown),
-        ] {
-            assert_eq!(standing(verdict, late), look(expected), "{verdict:?} {late}");
+        let ends = |result: &RunResult, end: &str| {
+            let text = description(result);
+            assert!(text.ends_with(&format!(". {end}.")), "{text}");
+        };
+        let mut result = fixture::not_started();
+        ends(&result, "No step that uses a technique ran: pods is forbidden");
+        // Stopped by a signal.
+        result.problem = None;
+        ends(&result, "No step that uses a technique ran: pods is forbidden");
+        for step in result
+            .scenarios
+            .iter_mut()
+            .flat_map(|scenario| &mut scenario.steps)
+        {
+            step.reason = Some("no such service".into());
         }
-        // An alert that tells of another step says nothing of this one.
+        ends(&result, "No step that uses a technique ran");
+        result
+            .scenarios
+            .iter_mut()
+            .for_each(|scenario| scenario.steps.clear());
+        ends(&result, "No step is recorded");
+    }
+
+    #[test]
+    fn step_that_did_not_run_counts_for_nothing() {
+        for mut result in [fixture::mixed(), fixture::verified()] {
+            let of = |result: &RunResult, id: &str| {
+                let entry = techniques(result).into_iter().find(|entry| entry.id == id);
+                entry.map(|entry| (entry.score, entry.comment))
+            };
+            // Skipped by itself, or for the end of the run.
+            assert_eq!(of(&result, "T1528"), None);
+            let send = &mut result.scenarios[1].steps[0];
+            (send.begun, send.outcome) = (None, Outcome::Skipped);
+            send.reason = Some("not run: the victim stopped".into());
+            assert_eq!(of(&result, "T1496.001"), None);
+            let (score, comment) = of(&result, "T1613").unwrap();
+            assert_eq!(score, Some(100), "of the other step: {comment}");
+            assert!(
+                comment.contains("two.send skipped: not run: the victim stopped"),
+                "{comment}"
+            );
+        }
+    }
+
+    #[test]
+    fn verified_technique_has_alert_verdict_time_and_link() {
+        let found = techniques(&fixture::verified());
+        let look = found.iter().find(|entry| entry.id == "T1069").unwrap();
+        assert_eq!(look.score, Some(100));
+        assert_eq!(look.comment, "one.look proved\nThe alpha alert: raised");
+        assert_eq!(
+            serde_json::to_value(&look.metadata).unwrap(),
+            serde_json::json!([
+                { "name": "alert", "value": "The alpha alert" },
+                { "name": "verdict", "value": "raised" },
+                { "name": "time to detect", "value": "40 min" },
+                { "name": "run", "value": "k7" },
+            ])
+        );
+        assert_eq!(
+            serde_json::to_value(&look.links).unwrap(),
+            serde_json::json!([{ "label": "The alpha alert", "url": "https://portal.example/1" }])
+        );
+        // Nothing leads out of the portal.
+        let mut other = fixture::verified();
+        let raised = other.verification.as_mut().unwrap().alerts[0].raised.as_mut();
+        raised.unwrap().link = Some("javascript:alert(1)".into());
+        assert!(techniques(&other).iter().all(|entry| entry.links.is_empty()));
+    }
+
+    /// The entry of a technique that one step uses, which has these alerts of this verdict.
+    fn entry_of(alerts: &[(Verdict, bool)], outcome: Outcome) -> Technique {
+        let mut result = fixture::verified();
+        result.scenarios.truncate(1);
+        let scenario = &mut result.scenarios[0];
+        scenario.steps.truncate(1);
+        scenario.steps[0].techniques = vec!["T1069".into()];
+        scenario.steps[0].outcome = outcome;
+        let expected = scenario.alerts.remove(0);
+        let verification = result.verification.as_mut().unwrap();
+        let alert = verification.alerts.remove(0);
+        verification.alerts.clear();
+        for (index, (verdict, late)) in alerts.iter().enumerate() {
+            let (mut expected, mut alert) = (expected.clone(), alert.clone());
+            (expected.id, alert.id) = (index.to_string(), index.to_string());
+            (alert.verdict, alert.late) = (*verdict, *late);
+            alert.reason = Some("there is no Defender sensor".into());
+            scenario.alerts.push(expected);
+            verification.alerts.push(alert);
+        }
+        techniques(&result).remove(0)
+    }
+
+    #[test]
+    fn score_is_that_of_the_alerts_of_a_step() {
+        use Verdict::{CouldNotTell, NotExpected, NotRaised, Raised, Waiting};
+        for (alerts, expected) in [
+            (&[(Raised, false)][..], Coverage::Detected),
+            (&[(Raised, true)], Coverage::Late),
+            (&[(NotRaised, false)], Coverage::NotDetected),
+            (&[(Waiting, false)], Coverage::Unknown),
+            (&[(NotExpected, false)], Coverage::Unknown),
+            (&[(CouldNotTell, false)], Coverage::Unknown),
+            (&[], Coverage::NoAlert),
+            (&[(NotRaised, false), (Raised, false)], Coverage::Detected),
+            (&[(NotRaised, false), (Raised, true)], Coverage::Late),
+            (
+                &[(CouldNotTell, false), (NotRaised, false)],
+                Coverage::NotDetected,
+            ),
+        ] {
+            let entry = entry_of(alerts, Outcome::Proved);
+            let (score, color, _) = expected.legend();
+            assert_eq!((entry.score, entry.color), (score, color), "{alerts:?}");
+        }
+        let excluded = entry_of(&[(NotExpected, false)], Outcome::Proved);
+        let line = format!(
+            "The alpha alert: {}: there is no Defender sensor",
+            NotExpected.as_str()
+        );
+        assert!(excluded.comment.ends_with(&line), "{}", excluded.comment);
+        // Without a proof there was nothing to detect, unless it was detected.
+        let score = |verdict| entry_of(&[(verdict, false)], Outcome::Failed).color;
+        assert_eq!(score(NotRaised), Coverage::Unproved.legend().1);
+        assert_eq!(score(Raised), Coverage::Detected.legend().1);
+    }
+
+    #[test]
+    fn alert_of_another_step_is_no_evidence() {
         let mut other = fixture::verified();
         other.scenarios[0].alerts[0].step = Some("fetch".into());
         let found = techniques(&other);
-        let found = found.iter().find(|entry| entry.id == "T1069").unwrap();
-        assert_eq!((found.score, found.color), look(Standing::NotKnown));
+        let look = found.iter().find(|entry| entry.id == "T1069").unwrap();
+        let (score, color, _) = Coverage::NoAlert.legend();
+        assert_eq!((look.score, look.color, look.metadata.len()), (score, color, 0));
+    }
+
+    #[test]
+    fn worst_step_of_a_technique_counts() {
+        // "look" is detected, "send" is not proved.
+        let shared = |result: &RunResult| {
+            let found = techniques(result);
+            let entry = found.into_iter().find(|entry| entry.id == "T1613").unwrap();
+            (entry.score, entry.color)
+        };
+        let legend = |coverage: Coverage| (coverage.legend().0, coverage.legend().1);
+        let mut result = fixture::verified();
+        assert_eq!(shared(&result), legend(Coverage::Unproved));
+        // A step without an alert says nothing about a technique that another step has an alert for.
+        result.scenarios[1].steps[0].outcome = Outcome::Proved;
+        assert_eq!(shared(&result), legend(Coverage::Detected));
+        result.scenarios[1].alerts[1].step = Some("send".into());
+        result.scenarios[1].alerts[1].id = "missing".into();
+        assert_eq!(shared(&result), legend(Coverage::NotDetected));
+    }
+
+    #[test]
+    fn each_meaning_has_a_color_and_a_legend_entry() {
+        for verification in [None, fixture::verified().verification] {
+            let all = Coverage::all(verification.as_ref())
+                .iter()
+                .map(|coverage| coverage.legend());
+            let colors: std::collections::BTreeSet<&str> = all.clone().map(|(_, color, _)| color).collect();
+            assert_eq!(colors.len(), all.clone().count());
+            for (score, _, label) in all {
+                let start = score.map_or("no score".to_owned(), |score| score.to_string());
+                assert!(label.starts_with(&format!("{start}: ")), "{label}");
+            }
+        }
     }
 
     /// The layer format as it is documented: every field it knows, of its type, required or not. In the place
@@ -354,7 +611,7 @@ mod tests {
             description: Option<String>,
             #[serde(rename = "customDataURL")]
             custom_data_url: Option<String>,
-            filters: Option<IgnoredAny>,
+            filters: Option<Filters>,
             sorting: Option<u8>,
             pub layout: Layout,
             hide_disabled: Option<bool>,
@@ -402,8 +659,8 @@ mod tests {
             enabled: Option<bool>,
             score: Option<f64>,
             color: Option<String>,
-            metadata: Option<Vec<Metadata>>,
-            links: Option<IgnoredAny>,
+            pub metadata: Option<Vec<Metadata>>,
+            pub links: Option<Vec<Link>>,
             show_subtechniques: Option<bool>,
         }
 
@@ -416,14 +673,27 @@ mod tests {
 
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
+        pub struct Filters {
+            platforms: Option<Vec<String>>,
+        }
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
         pub struct Metadata {
-            name: String,
-            value: String,
+            pub name: String,
+            pub value: String,
+        }
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Link {
+            pub label: String,
+            pub url: String,
         }
     }
 
     #[test]
-    fn a_layer_is_what_the_format_says() {
+    fn layer_has_the_documented_form() {
         for result in [
             fixture::mixed(),
             fixture::verified(),
@@ -446,6 +716,16 @@ mod tests {
             for technique in layer.techniques {
                 let id = technique.id.replace(|c: char| c.is_ascii_digit(), "0");
                 assert!(["T0000", "T0000.000"].contains(&id.as_str()), "{}", technique.id);
+                let metadata = technique.metadata.into_iter().flatten();
+                let mut metadata = metadata.flat_map(|entry| [entry.name, entry.value]);
+                assert!(metadata.all(|text| !text.is_empty()), "{}", technique.id);
+                for link in technique.links.into_iter().flatten() {
+                    assert!(
+                        !link.label.is_empty() && link.url.starts_with("https://"),
+                        "{}",
+                        link.url
+                    );
+                }
             }
         }
     }

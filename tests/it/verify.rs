@@ -283,7 +283,7 @@ fn conditions_names_and_reports_are_what_the_user_says() {
     );
     let read = |name: &str| std::fs::read_to_string(Path::new(&path(name))).unwrap();
     assert!(read("junit.xml").contains("defender-sim.alerts"));
-    assert!(read("layer.json").contains("run, not detected"));
+    assert!(read("layer.json").contains("0: a step was not detected"));
 
     let broken = machine.file("broken.json", &json!("x"));
     std::fs::write(&broken, "{\"value\": [").unwrap();
