@@ -12,6 +12,7 @@ use serde_json::{Deserializer, Map, Value};
 use super::source::Answer;
 use super::{Cause, Explained, Result, page};
 use crate::defender::fired::FiredAlert;
+use crate::files;
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 256 << 20;
@@ -35,7 +36,7 @@ pub enum Saved {
 /// `-` is standard input.
 impl From<&Path> for Saved {
     fn from(path: &Path) -> Self {
-        if path.as_os_str() == "-" {
+        if files::is_stdin(path) {
             Self::Stdin
         } else {
             Self::File(path.to_owned())
@@ -132,11 +133,9 @@ impl Saved {
         let mut limited = opened.take(MAX_FILE + 1);
         let mut mark = vec![];
         limited.by_ref().take(3).read_to_end(&mut mark)?;
-        let little = mark.starts_with(b"\xff\xfe");
-        if little || mark.starts_with(b"\xfe\xff") {
-            let mut bytes = mark.split_off(2);
-            limited.read_to_end(&mut bytes)?;
-            return Ok(Box::new(Cursor::new(utf16(&bytes, little)?)));
+        if mark.starts_with(b"\xff\xfe") || mark.starts_with(b"\xfe\xff") {
+            limited.read_to_end(&mut mark)?;
+            return Ok(Box::new(Cursor::new(files::decode(&mark)?)));
         }
         if mark == b"\xef\xbb\xbf" {
             mark.clear();
@@ -165,25 +164,6 @@ impl<R: Read> Read for Limited<R> {
 fn too_large() -> io::Error {
     let message = format!("it is larger than {} MiB", MAX_FILE >> 20);
     io::Error::new(io::ErrorKind::FileTooLarge, message)
-}
-
-fn utf16(bytes: &[u8], little: bool) -> io::Result<String> {
-    let torn = || io::Error::new(io::ErrorKind::InvalidData, "it is not valid UTF-16");
-    let units = bytes.chunks_exact(2);
-    if !units.remainder().is_empty() {
-        return Err(torn());
-    }
-    let unit = |pair: &[u8]| {
-        let pair = [pair[0], pair[1]];
-        if little {
-            u16::from_le_bytes(pair)
-        } else {
-            u16::from_be_bytes(pair)
-        }
-    };
-    char::decode_utf16(units.map(unit))
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|_| torn())
 }
 
 /// Whether a saved page says that others follow it, as the APIs write that, and as programs that ask them do:

@@ -704,7 +704,7 @@ async fn files_that_cannot_be_read_are_refused() {
     for torn in [&b"\xff\xfe["[..], b"\xff\xfe\x00\xd8", b"\xfe\xff\xdc\x00"] {
         std::fs::write(&path, torn).unwrap();
         let error = read(&Source::Saved(Saved::File(path.clone()))).await.unwrap_err();
-        assert!(error.to_string().contains("not valid UTF-16"), "{error}");
+        assert!(error.to_string().contains("UTF-16"), "{error}");
     }
     let large = folder.path().join("large");
     std::fs::File::create(&large)
