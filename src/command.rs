@@ -31,13 +31,14 @@ use crate::files;
 use crate::guard;
 use crate::history::{self, History};
 use crate::kubectl::Kubectl;
-use crate::manifest::{self, ATTACKER, RUN_LABEL, VICTIM};
+use crate::manifest::{self, VICTIM};
+use crate::note;
 use crate::plan::{DEFAULT_NAMESPACE, Options, Plan};
-use crate::report::{self, Report, show_events};
+use crate::report::{self, Report, export, show_events};
 use crate::result::{
-    self, Admission, AlertExpectation, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, NOTE_SCHEMA, Note,
-    PLAN_SCHEMA, PlanResult, PlannedObject, PlannedStep, Problem, RUN_SCHEMA, RunResult, ScenarioResult,
-    SkippedRun, UNKNOWN_RUN, Verification, expectations,
+    self, Admission, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, PLAN_SCHEMA, PlanResult, PlannedObject,
+    PlannedStep, Problem, RUN_SCHEMA, RunResult, ScenarioResult, SkippedRun, UNKNOWN_RUN, Verification,
+    expectations, merged_expectations,
 };
 use crate::scenario::{Scenario, catalogue};
 use crate::schema;
@@ -434,9 +435,10 @@ async fn attack(
     };
     let consent = async |started: &Started| {
         consent(run, plan, &target, started, &events).await?;
-        if let Some(file) = &files.note {
-            let note = report::json(&soc_note(plan, started, agent));
-            file.write(&note, report).map_err(not_started)?;
+        if let Some((path, file)) = run.soc_note.as_ref().zip(files.note.as_ref()) {
+            let note = note::soc_note(plan, started, agent, Timestamp::now());
+            let text = export::render_note(path, &note);
+            file.write(&text, report).map_err(not_started)?;
         }
         // Kept if this process does not live to write the result.
         keep_record(&engine::unfinished(plan, started), &events);
@@ -821,49 +823,10 @@ fn planned(plan: &Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> Pl
         objects,
         steps: steps.collect(),
         addresses: plan.addresses(),
-        alerts: alerts_of(plan),
+        alerts: merged_expectations(&plan.scenarios),
         deadline_seconds: plan.options.deadline.as_secs(),
         exit,
         exit_code: exit.code(),
-    }
-}
-
-fn alerts_of(plan: &Plan) -> Vec<AlertExpectation> {
-    let mut alerts: Vec<AlertExpectation> = vec![];
-    for alert in plan
-        .scenarios
-        .iter()
-        .flat_map(|scenario| expectations(&scenario.alerts))
-    {
-        match alerts.iter_mut().find(|known| known.id == alert.id) {
-            Some(known) => known.optional &= alert.optional,
-            None => alerts.push(alert),
-        }
-    }
-    alerts
-}
-
-fn soc_note(plan: &Plan, started: &Started, agent: &str) -> Note {
-    // The deadline counts from when the Job controller sees the Job, which is soon after this.
-    let margin = jiff::SignedDuration::from_mins(1);
-    let from = Timestamp::now();
-    Note {
-        schema: NOTE_SCHEMA,
-        version: VERSION,
-        run: started.run.clone(),
-        cluster: started.cluster.clone(),
-        namespace: started.namespace.clone(),
-        pods: [ATTACKER, VICTIM].map(str::to_owned).into(),
-        selector: format!("{RUN_LABEL}={}", started.run),
-        user_agent: agent.to_owned(),
-        from,
-        until: from + (plan.ends() - plan.created) + margin,
-        steps: plan
-            .steps()
-            .map(|(id, step)| format!("{id}: {}", step.title))
-            .collect(),
-        addresses: plan.addresses(),
-        alerts: alerts_of(plan),
     }
 }
 

@@ -34,6 +34,7 @@ pub mod guard;
 pub mod history;
 pub mod kubectl;
 pub mod manifest;
+pub mod note;
 pub mod plan;
 pub mod proxy;
 pub mod registry;

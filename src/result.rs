@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::defender::alerts;
 use crate::defender::facts::Facts;
 use crate::exit::Exit;
-use crate::scenario::{ExpectedAlert, Outcome};
+use crate::scenario::{ExpectedAlert, Outcome, Scenario};
 
 /// Schema of [`RunResult`] in JSON.
 pub const RUN_SCHEMA: &str = "defender-sim/run/v1";
@@ -207,7 +207,8 @@ pub struct AlertExpectation {
     pub severity: Option<String>,
     /// What has to be in place for it, beyond plan and sensor.
     pub needs: Option<String>,
-    /// The step that it is raised for, where it is one of several.
+    /// The step that it is raised for, where it is one of several; `<scenario>.<step>` outside the result of a
+    /// scenario.
     pub step: Option<String>,
     /// True where it may come but its absence says nothing.
     pub optional: bool,
@@ -232,6 +233,21 @@ pub fn expectations(expected: &[ExpectedAlert]) -> Vec<AlertExpectation> {
             not_expected: None,
         })
         .collect()
+}
+
+/// The alerts that several scenarios ought to raise, each once, with the full id of its step.
+pub fn merged_expectations(scenarios: &[Scenario]) -> Vec<AlertExpectation> {
+    let mut merged: Vec<AlertExpectation> = vec![];
+    for scenario in scenarios {
+        for mut alert in expectations(&scenario.alerts) {
+            alert.step = alert.step.map(|step| format!("{}.{step}", scenario.id));
+            match merged.iter_mut().find(|known| known.id == alert.id) {
+                Some(known) => known.optional &= alert.optional,
+                None => merged.push(alert),
+            }
+        }
+    }
+    merged
 }
 
 /// Why a run did not go on.
@@ -520,7 +536,7 @@ pub struct PlannedStep {
     pub proof: String,
 }
 
-/// What those who watch the cluster have to know before a run: which alerts are a test, and how to tell.
+/// What a SOC has to know before a run: which alerts are a test, and how to recognize them.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Note {
@@ -537,20 +553,43 @@ pub struct Note {
     pub namespace: String,
     /// Pods it runs in.
     pub pods: Vec<String>,
+    /// Service account of the pods.
+    pub service_account: String,
+    /// Images of the pods.
+    pub images: Vec<String>,
     /// Label that every object of the run carries, as a selector.
     pub selector: String,
     /// How the run's client names itself in the audit log.
     pub user_agent: String,
     /// Not before this time.
     pub from: jiff::Timestamp,
-    /// Nothing of the run acts after this time. Alerts may come later.
+    /// Nothing of the run acts after this time. Alerts may be raised later.
     pub until: jiff::Timestamp,
+    /// Alerts about the run may be raised until this time.
+    pub alerts_until: jiff::Timestamp,
     /// What it does, as `<scenario>.<step>: title`.
     pub steps: Vec<String>,
+    /// The same steps with their techniques.
+    pub step_details: Vec<NoteStep>,
     /// Every address that the victim contacts.
     pub addresses: Vec<String>,
     /// The alerts to expect.
     pub alerts: Vec<AlertExpectation>,
+    /// Query of a Log Analytics workspace (KQL) for alerts that name the namespace and a pod or the service account of
+    /// the run.
+    pub query: String,
+}
+
+/// A step that a run is going to take.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NoteStep {
+    /// `<scenario>.<step>`.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Ids of the MITRE ATT&CK techniques that it uses, as of ATT&CK v19.
+    pub techniques: Vec<String>,
 }
 
 /// What `doctor` found out: whether a run can work here, and whether Defender can see it.

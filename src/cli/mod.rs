@@ -623,7 +623,7 @@ struct RunArgs {
     /// repeated
     #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
     report: Vec<ReportFile>,
-    /// Write a note for the SOC before anything is made (JSON): run id, time, pods, alerts
+    /// Write a note for the SOC before creating anything: Markdown to FILE.md, otherwise JSON
     #[arg(long, value_name = "FILE")]
     soc_note: Option<PathBuf>,
     /// Afterwards wait for Defender's alerts, and say which were raised

@@ -198,6 +198,11 @@ fn present(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
     (!map.is_empty()).then(|| map.clone())
 }
 
+/// The name of the service account of both pods.
+pub fn service_account_name(plan: &Plan) -> String {
+    suffixed(plan, "pods")
+}
+
 fn suffixed(plan: &Plan, what: &str) -> String {
     ownership::run_name(what, &plan.run.to_string())
 }
@@ -312,7 +317,7 @@ fn seconds(plan: &Plan) -> i64 {
 /// Both pods run under it, so that no pod has to wait for the namespace's `default` account. Nothing is bound
 /// to it: the victim's token can do what every authenticated caller can.
 fn service_account(plan: &Plan) -> Manifest {
-    let name = suffixed(plan, "pods");
+    let name = service_account_name(plan);
     let mut metadata = metadata(plan, &name);
     let annotations = &plan.options.fit.service_account_annotations;
     if !annotations.is_empty() {
@@ -626,7 +631,7 @@ fn pod_spec(plan: &Plan, name: &str, hostname: &str, container: Container) -> Po
         }],
         image_pull_secrets: Some(secrets).filter(|secrets| !secrets.is_empty()),
         tolerations: Some(tolerations).filter(|tolerations| !tolerations.is_empty()),
-        service_account_name: Some(suffixed(plan, "pods")),
+        service_account_name: Some(service_account_name(plan)),
         hostname: Some(hostname.to_owned()),
         subdomain: Some(name.to_owned()),
         restart_policy: Some("Never".into()),

@@ -1,10 +1,12 @@
 //! A result as a file for other programs: which formats there are. Nothing here writes or prints.
 
+use std::path::Path;
+
 use url::Url;
 
-use super::{json, junit, markdown, navigator};
+use super::{json, junit, markdown, navigator, note};
 use crate::exit::Exit;
-use crate::result::{RaisedAlert, RunResult, Verification};
+use crate::result::{Note, RaisedAlert, RunResult, Verification};
 
 /// A format that a result can be put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,16 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
     text
 }
 
+/// A note for the SOC in the format of the file that it is for: Markdown for `.md`, else JSON.
+pub fn render_note(path: &Path, note: &Note) -> String {
+    let extension = path.extension().unwrap_or_default();
+    if extension.eq_ignore_ascii_case("md") {
+        note::render(note)
+    } else {
+        json(note)
+    }
+}
+
 /// What the exit code of a result means, in the words of the documentation. Where alerts were looked for,
 /// success may be `verify`'s: that says nothing of the run.
 pub(super) fn meaning(result: &RunResult) -> &'static str {
@@ -54,6 +66,7 @@ pub(super) fn portal(alert: &RaisedAlert) -> Option<Url> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::note::tests::note;
     use crate::report::fixture;
 
     #[test]
@@ -64,6 +77,25 @@ mod tests {
                 text.ends_with('\n') && !text.ends_with("\n\n"),
                 "{kind:?}: {text}"
             );
+        }
+    }
+
+    #[test]
+    fn note_is_markdown_for_that_extension_and_else_json() {
+        let note = note("sim");
+        for (path, is_markdown) in [
+            ("note.md", true),
+            ("a/NOTE.MD", true),
+            ("note.json", false),
+            ("note", false),
+            (".md", false),
+            ("note.md.json", false),
+            ("notes.md/note", false),
+        ] {
+            let text = render_note(Path::new(path), &note);
+            assert_eq!(text.starts_with("## "), is_markdown, "{path}");
+            assert_eq!(text.starts_with('{'), !is_markdown, "{path}");
+            assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{path}: {text}");
         }
     }
 }

@@ -13,7 +13,7 @@ use super::reasons::{Reasons, any_ran, proved};
 use super::table::{clean, seconds};
 use crate::exit::Exit;
 use crate::result::{
-    AlertVerdict, Cleanup, Problem, RaisedAlert, RunResult, StepResult, Verdict, Verification,
+    AlertVerdict, Cleanup, ClusterInfo, Problem, RaisedAlert, RunResult, StepResult, Verdict, Verification,
 };
 use crate::scenario::Outcome;
 use crate::words::counted;
@@ -33,7 +33,7 @@ const DESTINATION: &AsciiSet = &CONTROLS
 
 /// Renders a result: the news first, then the alerts, then the steps.
 pub(super) fn render(result: &RunResult) -> String {
-    let mut text = format!("## {}\n\n{}\n", title(result), place(result));
+    let mut text = format!("## {}\n\n{}\n", title(result), header(result));
     if let Some(problem) = &result.problem {
         add_problem(&mut text, "Error", problem);
     }
@@ -108,16 +108,7 @@ fn title(result: &RunResult) -> String {
 }
 
 /// What ran, where and when.
-fn place(result: &RunResult) -> String {
-    let cluster = &result.cluster;
-    let mut place = format!("namespace {}", code(&result.namespace));
-    if let Some(context) = &cluster.context {
-        let _ = write!(place, " of context {}", code(context));
-    }
-    let _ = write!(place, " at {}", code(&cluster.server));
-    if let Some(user) = &cluster.user {
-        let _ = write!(place, " as {}", code(user));
-    }
+fn header(result: &RunResult) -> String {
     let scenarios: Vec<String> = result
         .scenarios
         .iter()
@@ -127,13 +118,29 @@ fn place(result: &RunResult) -> String {
         .is_identified()
         .then(|| format!("run {}", code(&result.run)));
     let node = result.node.iter().map(|node| format!("node {}", code(node)));
-    let parts = [scenarios.join(" ")].into_iter().chain(run).chain([place]);
-    let parts = parts.chain(node).chain([
+    let parts = [scenarios.join(" ")].into_iter().chain(run);
+    let parts = parts
+        .chain([place(&result.namespace, &result.cluster)])
+        .chain(node);
+    let parts = parts.chain([
         period(result.started, result.ended),
         format!("kubectl defender-sim {}", plain(&result.version)),
     ]);
     let parts = parts.filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join(" · ")
+}
+
+/// A namespace of a cluster, and the user there.
+pub(super) fn place(namespace: &str, cluster: &ClusterInfo) -> String {
+    let mut place = format!("namespace {}", code(namespace));
+    if let Some(context) = &cluster.context {
+        let _ = write!(place, " of context {}", code(context));
+    }
+    let _ = write!(place, " at {}", code(&cluster.server));
+    if let Some(user) = &cluster.user {
+        let _ = write!(place, " as {}", code(user));
+    }
+    place
 }
 
 /// A period of UTC; its date once, if it is one.
@@ -455,16 +462,16 @@ mod tests {
     }
 
     #[test]
-    fn place_has_what_is_known_and_the_date_once() {
-        let place = |change: fn(&mut RunResult)| {
+    fn header_has_what_is_known_and_the_date_once() {
+        let header = |change: fn(&mut RunResult)| {
             let mut result = fixture::mixed();
             change(&mut result);
-            place(&result)
+            header(&result)
         };
-        let next_day = place(|result| result.ended = "2026-01-03T00:00:01Z".parse().unwrap());
+        let next_day = header(|result| result.ended = "2026-01-03T00:00:01Z".parse().unwrap());
         let part = " · 2026-01-02 03:04:05 to 2026-01-03 00:00:01 UTC · ";
         assert!(next_day.contains(part), "{next_day}");
-        let unknown = place(|result| {
+        let unknown = header(|result| {
             result.run = crate::result::UNKNOWN_RUN.to_owned();
             (result.node, result.cluster.context, result.cluster.user) = (None, None, None);
         });

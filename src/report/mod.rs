@@ -10,6 +10,7 @@ pub(crate) mod fixture;
 mod junit;
 mod markdown;
 mod navigator;
+mod note;
 mod progress;
 mod reasons;
 mod table;

@@ -256,6 +256,7 @@ fn a_run_is_announced_and_reported_in_every_form_at_once() {
         .parse::<jiff::Timestamp>()
         .unwrap();
     assert!(within("from") < ended && ended < within("until"), "{note:#}");
+    assert!(within("until") < within("alertsUntil"), "{note:#}");
     assert_nothing_left(&space.0);
 
     // A report that could not be written is known before anything is made.

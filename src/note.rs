@@ -1,0 +1,140 @@
+//! The note that a SOC gets before a run.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use crate::engine::Started;
+use crate::manifest::{ATTACKER, RUN_LABEL, VICTIM, service_account_name};
+use crate::plan::Plan;
+use crate::result::{NOTE_SCHEMA, Note, NoteStep, merged_expectations};
+use crate::verify::DEFAULT_WAIT;
+
+/// The deadline counts from when the Job controller sees the Job, which is soon after the note.
+const MARGIN: SignedDuration = SignedDuration::from_mins(1);
+
+/// The note about a run that starts at `from`; `agent` is how its client names itself.
+pub fn soc_note(plan: &Plan, started: &Started, agent: &str, from: Timestamp) -> Note {
+    let until = from + (plan.ends() - plan.created) + MARGIN;
+    let alerts_until = until + DEFAULT_WAIT;
+    let pods = [ATTACKER, VICTIM].map(str::to_owned);
+    let service_account = service_account_name(plan);
+    let names = [&pods[0], &pods[1], &service_account];
+    let step_details: Vec<NoteStep> = plan
+        .steps()
+        .map(|(id, step)| NoteStep {
+            id,
+            title: step.title.clone(),
+            techniques: step.techniques.iter().map(|id| id.v19().to_owned()).collect(),
+        })
+        .collect();
+    Note {
+        schema: NOTE_SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        run: started.run.clone(),
+        cluster: started.cluster.clone(),
+        namespace: started.namespace.clone(),
+        query: query((from, alerts_until), &started.namespace, names),
+        pods: pods.into(),
+        service_account,
+        images: vec![
+            plan.options.attacker_image.clone(),
+            plan.options.victim_image.clone(),
+        ],
+        selector: format!("{RUN_LABEL}={}", started.run),
+        user_agent: agent.to_owned(),
+        from,
+        until,
+        alerts_until,
+        steps: step_details
+            .iter()
+            .map(|step| format!("{}: {}", step.id, step.title))
+            .collect(),
+        step_details,
+        addresses: plan.addresses(),
+        alerts: merged_expectations(&plan.scenarios),
+    }
+}
+
+/// The query for alerts of a period whose entities have the namespace and one of these names.
+fn query((from, until): (Timestamp, Timestamp), namespace: &str, names: [&String; 3]) -> String {
+    // KQL quotes and escapes text as JSON does.
+    let quoted = |text: &str| json!(text).to_string();
+    let names = names.map(|name| quoted(name)).join(", ");
+    format!(
+        "SecurityAlert\n\
+         | where TimeGenerated between (datetime({from:.0}) .. datetime({until:.0}))\n\
+         | where Entities has {} and Entities has_any ({names})",
+        quoted(namespace)
+    )
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::plan;
+    use crate::result::ClusterInfo;
+    use crate::scenario::catalogue;
+
+    /// A note about recon and secrets, which share an alert, in that namespace.
+    pub(crate) fn note(namespace: &str) -> Note {
+        let mut plan = plan::tests::plan(None);
+        plan.scenarios.push(catalogue::find("secrets").unwrap().clone());
+        let started = Started {
+            run: plan.run.to_string(),
+            cluster: ClusterInfo {
+                context: Some("prod".into()),
+                server: "https://192.0.2.1".into(),
+                ..ClusterInfo::default()
+            },
+            namespace: namespace.to_owned(),
+            labels: vec![],
+        };
+        let from = "2026-05-25T16:29:02.5Z".parse().unwrap();
+        soc_note(&plan, &started, "agent", from)
+    }
+
+    #[test]
+    fn alerts_are_a_test_until_90_minutes_after_the_deadline() {
+        let note = note("sim");
+        // The deadline of the plan is 10 minutes, and the cluster may count it from a minute later.
+        assert_eq!(note.until, "2026-05-25T16:40:02.5Z".parse().unwrap());
+        assert_eq!(note.alerts_until, "2026-05-25T18:10:02.5Z".parse().unwrap());
+    }
+
+    #[test]
+    fn step_of_an_alert_is_one_of_the_steps() {
+        let note = note("sim");
+        let step = |id: &str| {
+            let alert = note.alerts.iter().find(|alert| alert.id == id);
+            alert.unwrap().step.clone()
+        };
+        assert_eq!(step("service-account-operation").unwrap(), "recon.access-review");
+        // Expected by both scenarios.
+        assert_eq!(step("token-access").unwrap(), "recon.read-token");
+        assert_eq!(step("web-shell"), None);
+        for step in note.alerts.iter().filter_map(|alert| alert.step.as_ref()) {
+            let details = note.step_details.iter().find(|details| details.id == *step);
+            let line = format!("{step}: {}", details.unwrap().title);
+            assert!(note.steps.contains(&line), "{line}");
+            assert!(!details.unwrap().techniques.is_empty(), "{step}");
+        }
+    }
+
+    #[test]
+    fn query_has_period_namespace_and_names() {
+        let account = note("sim").service_account;
+        assert_eq!(
+            note("sim").query,
+            format!(
+                "SecurityAlert\n\
+                 | where TimeGenerated between (datetime(2026-05-25T16:29:02Z) .. datetime(2026-05-25T18:10:02Z))\n\
+                 | where Entities has \"sim\" and Entities has_any \
+                 (\"mdc-simulation-attacker\", \"mdc-simulation-victim\", \"{account}\")"
+            )
+        );
+        let hostile = note("a\" or 1==1 // \\\n| x").query;
+        let part = r#"Entities has "a\" or 1==1 // \\\n| x" and "#;
+        assert!(hostile.contains(part), "{hostile}");
+        assert_eq!(hostile.lines().count(), 3, "{hostile}");
+    }
+}
