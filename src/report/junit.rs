@@ -304,14 +304,14 @@ fn alert_case(alert: &AlertVerdict) -> Case {
             case.skipped = Some(cause(None, &message, &[]));
         }
     }
-    let mut out = alert.name.clone();
-    if let Some(raised) = &alert.raised {
+    let raised = alert.raised.iter().map(|raised| {
         let severity = raised.severity.as_deref().unwrap_or("unknown severity");
         let after = seconds_to_detect(raised.seconds_to_detect);
         let link = raised.link.as_deref().unwrap_or_default();
-        out += &format!("\n{severity}, raised after {after} {link}");
-    }
-    case.out = Some(out);
+        format!("{severity}, raised after {after} {link}")
+    });
+    let out = [alert.name.clone()].into_iter().chain(raised);
+    case.out = Some(out.collect::<Vec<_>>().join("\n"));
     case
 }
 

@@ -93,9 +93,11 @@ fn title(result: &RunResult) -> String {
         "⚠️"
     };
     let late = verification.alerts.iter().filter(|alert| alert.late).count();
-    let late = (late > 0)
-        .then(|| format!(", {late} too late"))
-        .unwrap_or_default();
+    let late = if late > 0 {
+        format!(", {late} too late")
+    } else {
+        String::new()
+    };
     match (verification.alerts.len(), verification.additional.len()) {
         (0, 0) => format!("{mark} Defender raised no alert"),
         (0, more) => format!("{mark} Defender raised {}", counted(more, "unexpected alert")),
@@ -390,75 +392,38 @@ mod tests {
 
     #[test]
     fn title_is_what_defender_raised_once_that_is_known() {
-        let title = |change: fn(&mut RunResult)| {
-            let mut result = fixture::verified();
-            change(&mut result);
-            render(&result).lines().next().unwrap().to_owned()
+        let assert_title = |result: &RunResult, title: &str| {
+            assert_eq!(
+                render(result).lines().next(),
+                Some(format!("## {title}").as_str())
+            );
         };
-        fn passes(result: &mut RunResult) -> &mut Verification {
-            (result.exit, result.exit_code) = (Exit::Ok, 0);
-            let verification = result.verification.as_mut().unwrap();
-            verification.failure = None;
-            verification
-        }
-        let raised = "Defender raised 1 of 1 expected alert";
-        let cases: [(fn(&mut RunResult), String); 9] = [
-            (
-                |_| {},
-                "❌ Defender raised 2 of 6 expected alerts, 1 too late".into(),
-            ),
-            (
-                |result| {
-                    passes(result);
-                },
-                "⏳ Defender raised 2 of 6 expected alerts, 1 too late".into(),
-            ),
-            (|result| passes(result).alerts.truncate(1), format!("✅ {raised}")),
-            // The alerts pass, but something was left behind.
-            (
-                |result| {
-                    passes(result).alerts.truncate(1);
-                    result.exit = Exit::LeftBehind;
-                },
-                format!("⚠️ {raised}"),
-            ),
-            (
-                |result| {
-                    passes(result).alerts.truncate(1);
-                    result.unread = fixture::not_started().problem;
-                },
-                format!("❌ {raised}"),
-            ),
-            (
-                |result| {
-                    let verification = passes(result);
-                    verification.alerts.clear();
-                    verification.additional.clear();
-                },
-                "✅ Defender raised no alert".into(),
-            ),
-            (
-                |result| result.verification.as_mut().unwrap().alerts.clear(),
-                "❌ Defender raised 1 unexpected alert".into(),
-            ),
-            (
-                |result| {
-                    result.verification = None;
-                    result.unread = fixture::not_started().problem;
-                },
-                "❌ Alerts could not be read".into(),
-            ),
-            (
-                |result| {
-                    passes(result);
-                    result.verification = None;
-                },
-                "✅ Attack simulation: 1 of 4 steps proved".into(),
-            ),
-        ];
-        for (change, expected) in cases {
-            assert_eq!(title(change), format!("## {expected}"));
-        }
+        let mut result = fixture::verified();
+        assert_title(&result, "❌ Defender raised 2 of 6 expected alerts, 1 too late");
+        (result.exit, result.exit_code) = (Exit::Ok, 0);
+        result.verification.as_mut().unwrap().failure = None;
+        assert_title(&result, "⏳ Defender raised 2 of 6 expected alerts, 1 too late");
+        result.verification.as_mut().unwrap().alerts.truncate(1);
+        assert_title(&result, "✅ Defender raised 1 of 1 expected alert");
+        let mut unclean = result.clone();
+        unclean.exit = Exit::LeftBehind;
+        assert_title(&unclean, "⚠️ Defender raised 1 of 1 expected alert");
+        let mut unread = result.clone();
+        unread.unread = fixture::not_started().problem;
+        assert_title(&unread, "❌ Defender raised 1 of 1 expected alert");
+        unread.verification = None;
+        assert_title(&unread, "❌ Alerts could not be read");
+
+        let mut baseline = result.clone();
+        baseline.verification.as_mut().unwrap().alerts.clear();
+        baseline.verification.as_mut().unwrap().failure = Some("no alert was expected".into());
+        assert_title(&baseline, "❌ Defender raised 1 unexpected alert");
+        baseline.verification.as_mut().unwrap().additional.clear();
+        baseline.verification.as_mut().unwrap().failure = None;
+        assert_title(&baseline, "✅ Defender raised no alert");
+
+        result.verification = None;
+        assert_title(&result, "✅ Attack simulation: 1 of 4 steps proved");
     }
 
     #[test]
