@@ -100,14 +100,19 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
                     Box::pin(attack(&run, &plan, connection, &agent, report, (events, show))).await
                 }
                 DryRun::Client => {
-                    let target = connect::resolve(&connect, &Environment::from_process());
-                    let (_, target) = target.map_err(|error| Problem::of_connection(&error, &connect))?;
+                    let info = match connect::resolve(&connect, &Environment::from_process()) {
+                        Ok((_, target)) => info(&target, &connect),
+                        Err(ConnectError::NotConfigured { .. }) if connect.is_default() => {
+                            ClusterInfo::none()
+                        }
+                        Err(error) => return Err(Problem::of_connection(&error, &connect)),
+                    };
                     let manifests = manifest::render(&plan, "whoever runs it");
                     let objects = manifests.all().map(|manifest| PlannedObject {
                         name: manifest.reference(),
                         admission: None,
                     });
-                    report.plan(&planned(&plan, info(&target, &connect), objects.collect()), &plan);
+                    report.plan(&planned(&plan, info, objects.collect()), &plan);
                     Ok(Exit::Ok)
                 }
                 DryRun::Server => {

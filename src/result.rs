@@ -118,6 +118,19 @@ pub struct ClusterInfo {
     pub resource_id: Option<String>,
 }
 
+impl ClusterInfo {
+    /// What is in the place of the address if no cluster is configured.
+    pub const NO_CLUSTER: &str = "no cluster";
+
+    /// The cluster of a plan for which none is configured.
+    pub fn none() -> Self {
+        Self {
+            server: Self::NO_CLUSTER.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
 /// `context c, https://server (v1.33.0) as admin`, as far as it is known.
 impl fmt::Display for ClusterInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -474,7 +487,8 @@ pub struct PlanResult {
     pub schema: &'static str,
     /// Version of this tool.
     pub version: &'static str,
-    /// Which cluster it would run in, as whom; version and user only where the cluster was asked.
+    /// Which cluster it would run in, as whom; version and user only where the cluster was asked. If none is
+    /// configured, `server` is `no cluster`.
     pub cluster: ClusterInfo,
     /// The namespace it would run in.
     pub namespace: String,

@@ -79,6 +79,11 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
+    /// Whether the command line has none of these flags.
+    pub fn is_default(&self) -> bool {
+        self.token.is_none() && self.kubectl() == Kubectl::default()
+    }
+
     /// The commands of hints, with these flags repeated; `--token` is not.
     #[must_use]
     pub fn kubectl(&self) -> Kubectl {

@@ -10,7 +10,7 @@ use crate::kubectl::Kubectl;
 use crate::manifest::rights::{self, Grant, Scope};
 use crate::manifest::{ATTACKER, GO, Manifests, VICTIM};
 use crate::plan::Plan;
-use crate::result::{Admission, PlanResult, PlannedObject, expectations};
+use crate::result::{Admission, ClusterInfo, PlanResult, PlannedObject, expectations};
 use crate::scenario::{AttackId, Scenario};
 use crate::words::paragraphs;
 
@@ -128,10 +128,15 @@ pub(super) fn alerts(alerts: &[Alert], scenarios: &[Scenario], width: Width) -> 
 
 pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
     let mut text = String::new();
-    let head = format!(
-        "Nothing was done. A run would, in namespace {} of {}:",
-        result.namespace, result.cluster
-    );
+    let namespace = &result.namespace;
+    let head = if result.cluster.server == ClusterInfo::NO_CLUSTER {
+        format!("Nothing was done, and no cluster is configured. A run would, in namespace {namespace}:")
+    } else {
+        format!(
+            "Nothing was done. A run would, in namespace {namespace} of {}:",
+            result.cluster
+        )
+    };
     let _ = writeln!(text, "{}", fill(&head, ""));
     let heading = "1. create these objects; the Job owns all but itself and the namespace:";
     let _ = writeln!(text, "\n{heading}");
@@ -196,15 +201,17 @@ pub(super) fn refused(objects: &[PlannedObject]) -> impl Iterator<Item = String>
     })
 }
 
-/// How many objects the API server was not asked for, for each reason.
+/// How many objects the API server was not asked for, and which, for each reason.
 pub(super) fn not_asked(objects: &[PlannedObject]) -> Vec<String> {
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for object in objects {
         if let Some(Admission::NotTold(reason)) = &object.admission {
-            *reasons.entry(reason).or_default() += 1;
+            reasons.entry(reason).or_default().push(&object.name);
         }
     }
-    let line = |(reason, objects)| format!("{objects} not asked: {reason}");
+    let line = |(reason, names): (&str, Vec<&str>)| {
+        format!("{} not asked: {reason} ({})", names.len(), names.join(", "))
+    };
     reasons.into_iter().map(line).collect()
 }
 
@@ -294,7 +301,10 @@ mod tests {
         assert_eq!(refused, ["secret/a is refused: exceeded quota"]);
         assert_eq!(
             not_asked(&objects),
-            ["2 not asked: a webhook", "1 not asked: it exists"]
+            [
+                "2 not asked: a webhook (pod/b, pod/c)",
+                "1 not asked: it exists (namespace/sim)"
+            ]
         );
     }
 }

@@ -273,7 +273,7 @@ impl Report {
                 self.note(&format!("{}: {refusal}", paint("error", RED)));
             }
             for line in catalogue::not_asked(&result.objects) {
-                self.notice(&line);
+                self.note(&format!("{}: {line}", paint("warning", YELLOW)));
             }
         }
     }

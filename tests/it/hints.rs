@@ -24,7 +24,7 @@ const HOSTILE: &str = "x'y\"; touch $(pwd)/pwn & `id` | #";
 const TOKEN: &str = "not-to-be-repeated";
 
 /// An API server at which `change` may answer; where it does not, everything is allowed and nothing exists.
-async fn standing_in(change: impl Fn(&Recorded) -> Option<Answer> + Send + Sync + 'static) -> ApiServer {
+pub async fn standing_in(change: impl Fn(&Recorded) -> Option<Answer> + Send + Sync + 'static) -> ApiServer {
     ApiServer::start(move |request| change(request).unwrap_or_else(|| usual(request))).await
 }
 

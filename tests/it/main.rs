@@ -17,6 +17,7 @@ mod contract;
 mod doctor;
 mod export;
 mod faults;
+mod files;
 mod guarding;
 mod hints;
 mod images;

@@ -61,6 +61,7 @@ impl Ran {
         assert_eq!(unproved, [], "{self:#?}");
     }
 
+    #[track_caller]
     pub fn assert(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
