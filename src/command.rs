@@ -27,10 +27,10 @@ use crate::defender::verdict;
 use crate::doctor;
 use crate::engine::{self, Event, Events, LeftRun, Standing, Started, Stop};
 use crate::exit::Exit;
-use crate::files;
 use crate::guard;
 use crate::history::{self, History};
 use crate::kubectl::Kubectl;
+use crate::lint::{self, Linted};
 use crate::manifest::{self, VICTIM};
 use crate::note;
 use crate::plan::{DEFAULT_NAMESPACE, Options, Plan};
@@ -40,7 +40,7 @@ use crate::result::{
     PlannedStep, Problem, RUN_SCHEMA, RunResult, ScenarioResult, SkippedRun, UNKNOWN_RUN, Verification,
     expectations, merged_expectations,
 };
-use crate::scenario::{Scenario, catalogue};
+use crate::scenario::{self, Scenario, catalogue};
 use crate::schema;
 use crate::verify::{self, Place};
 use crate::words::counted;
@@ -153,22 +153,18 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
             Ok(Exit::Ok)
         }
         Action::Describe(source) => {
-            report.describe(&scenario(&source)?);
+            report.describe(&scenarios(&[source])?[0]);
             Ok(Exit::Ok)
         }
         Action::Alerts => {
             report.alerts(alerts::all(), catalogue::all());
             Ok(Exit::Ok)
         }
-        Action::Lint(file) => {
-            let scenario = scenario(&Source::File(file.clone()))?;
-            report.notice(&format!(
-                "{}: {} with {} is fine",
-                file.display(),
-                scenario.id,
-                counted(scenario.steps.len(), "step")
-            ));
-            Ok(Exit::Ok)
+        Action::Lint(files) => {
+            let linted = lint::lint(&files);
+            report.lint(&linted);
+            let is_fine = linted.iter().all(|file| file.errors.is_empty());
+            Ok(if is_fine { Exit::Ok } else { Exit::Usage })
         }
         Action::Verify(asked) => {
             let show = tokio::spawn(show_events(report.clone(), receiver));
@@ -534,8 +530,7 @@ async fn verify_run(
                 },
                 Err(error) => return Err(Problem::of_connection(&error, connect)),
             };
-            let scenarios: Vec<Scenario> = scenarios.iter().map(scenario).collect::<Result<_, _>>()?;
-            let result = unrecorded(scenarios, namespace, (*since, *until), cluster);
+            let result = unrecorded(self::scenarios(scenarios)?, namespace, (*since, *until), cluster);
             (result, Known::Window)
         }
     };
@@ -732,37 +727,40 @@ fn plan(sources: &[Source], options: Options, namespace: Option<String>) -> Resu
         details: vec![],
         exit: Exit::NotStarted,
     })?;
-    let scenarios: Vec<Scenario> = sources.iter().map(scenario).collect::<Result<_, _>>()?;
-    for (i, scenario) in scenarios.iter().enumerate() {
-        if scenarios[..i].iter().any(|earlier| earlier.id == scenario.id) {
-            return Err(Problem::usage(
-                format!("scenario {} is named twice", scenario.id),
-                None,
-            ));
-        }
+    let scenarios = scenarios(sources)?;
+    let conflicts = scenario::conflicts(&scenarios);
+    if !conflicts.is_empty() {
+        let message = "these scenarios cannot share a run".to_owned();
+        let mut problem = Problem::usage(message, Some("run them one after the other"));
+        problem.details = conflicts;
+        return Err(problem);
     }
     Ok(Plan::new(options, namespace, scenarios, random, Timestamp::now()))
 }
 
-fn scenario(source: &Source) -> Result<Scenario, Problem> {
-    let start = "kubectl defender-sim describe recon -o yaml shows what such a file looks like";
-    match source {
-        Source::BuiltIn(id) => {
-            let known = catalogue::find(id).cloned();
-            known.ok_or_else(|| {
-                Problem::usage(format!("no scenario {id:?}"), Some("kubectl defender-sim list"))
-            })
-        }
-        Source::File(path) => {
-            let text = files::read_text(path);
-            let text = text.map_err(|error| {
-                Problem::usage(format!("failed to read {}: {error}", path.display()), None)
-            })?;
-            let bad =
-                |error| Problem::usage(format!("{} cannot be used: {error}", path.display()), Some(start));
-            Scenario::from_yaml(&text).map_err(bad)
-        }
+/// The scenarios, in order. Every mistake in every file is reported.
+fn scenarios(sources: &[Source]) -> Result<Vec<Scenario>, Problem> {
+    let paths = sources.iter().filter_map(|source| match source {
+        Source::File(path) => Some(path.clone()),
+        Source::BuiltIn(_) => None,
+    });
+    let linted = lint::lint(&paths.collect::<Vec<_>>());
+    let bad: Vec<&Linted> = linted.iter().filter(|file| !file.errors.is_empty()).collect();
+    if !bad.is_empty() {
+        let names: Vec<&str> = bad.iter().map(|file| file.file.as_str()).collect();
+        let start = "kubectl defender-sim describe recon -o yaml shows what such a file looks like";
+        let mut problem = Problem::usage(format!("{} cannot be used", names.join(", ")), Some(start));
+        problem.details = bad.into_iter().flat_map(Linted::sentences).collect();
+        return Err(problem);
     }
+    let mut files = linted.into_iter().filter_map(|file| file.content);
+    let scenario = |source: &Source| match source {
+        Source::BuiltIn(id) => catalogue::find(id)
+            .cloned()
+            .ok_or_else(|| Problem::usage(format!("no scenario {id:?}"), Some("kubectl defender-sim list"))),
+        Source::File(_) => Ok(files.next().expect("a file without errors has a scenario")),
+    };
+    sources.iter().map(scenario).collect()
 }
 
 /// A cluster, where it was found, and what is known of it.

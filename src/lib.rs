@@ -12,12 +12,13 @@
 //! ```
 //!
 //! `doctor` only looks: a plan and a cluster in, a result out. `verify` reads alerts through `azure` until
-//! `defender` has a verdict on each that a result expects; `history` keeps results for later.
+//! `defender` has a verdict on each that a result expects; `history` keeps results for later. `lint` reads and checks
+//! the scenario files that `files` finds.
 //!
 //! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `kubectl`, `proxy`, `secret`, `untrusted`,
-//! `words` and `yaml` are pure: they import no client and no runtime, which a test checks. `cluster` is the only place that
-//! talks to Kubernetes, `azure` the only one that talks to Azure, `registry` to image registries; the last two share
-//! `transport`. What comes from there, or from the attacker's log, is cleaned by `untrusted` where it comes in.
+//! `words` and `yaml` are pure: they import no client and no runtime, which a test checks. `cluster` is the only place
+//! that talks to Kubernetes, `azure` the only one that talks to Azure, `registry` to image registries; the last two
+//! share `transport`. What comes from there, or from the attacker's log, is cleaned by `untrusted` where it comes in.
 
 pub mod azure;
 pub mod cli;
@@ -33,6 +34,7 @@ pub mod files;
 pub mod guard;
 pub mod history;
 pub mod kubectl;
+pub mod lint;
 pub mod manifest;
 pub mod note;
 pub mod plan;

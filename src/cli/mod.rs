@@ -24,6 +24,7 @@ use crate::cluster::connect::ConnectOptions;
 use crate::defender::facts::Premise;
 use crate::defender::verdict::Required;
 use crate::exit::Exit;
+use crate::files;
 use crate::guard;
 use crate::manifest::rights::{Scope, Subject};
 use crate::plan::{DEFAULT_NAMESPACE, DEFAULT_REGISTRY, Fit, Options, Toleration};
@@ -68,8 +69,8 @@ pub enum Action {
     Describe(Source),
     /// Print the alerts this tool knows.
     Alerts,
-    /// Check a scenario file.
-    Lint(PathBuf),
+    /// Check scenario files.
+    Lint(Vec<PathBuf>),
     /// Print the images that a run needs: the attacker's and the victim's.
     Images(Box<Options>),
     /// Look for the alerts of a run that has ended.
@@ -451,11 +452,17 @@ enum Fixed {
         #[arg(value_name = "NAME", value_enum)]
         name: Schema,
     },
-    /// Check a scenario file
+    /// Check scenario files
+    #[command(
+        long_about = "Check scenario files, each for every mistake that would keep a run from working. \
+                            Mistakes go to standard error, as FILE:LINE:COLUMN: error: ...; with -o json \
+                            the result goes to standard output too. Scripts are checked by bash, if this \
+                            machine has it; nothing is run."
+    )]
     Lint {
-        /// The file
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        /// Scenario files; - is standard input
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
     },
     /// Complete commands, flags and names in kubectl or a shell
     #[command(
@@ -711,7 +718,7 @@ pub fn command() -> Command {
         .action(ArgAction::Append);
     let file = file
         .value_parser(value_parser!(PathBuf))
-        .help("Scenario file of your own; can be repeated");
+        .help("Scenario file of your own, - for standard input; can be repeated");
     let view = VerifyOptions::augment_args(Settings::augment_args(Command::new("view")))
         .about("Print every setting, and where it is from");
     command = command.subcommand(
@@ -830,6 +837,7 @@ fn try_parse(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
     // changed any more, so the first time is a copy's.
     let matches = with_variables(command.clone()).try_get_matches_from(arguments);
     let matches = matches.map_err(|error| blame_variable(error, &command, arguments))?;
+    check_stdin(&matches)?;
     let named = matches.get_one::<PathBuf>("config").cloned();
     let file = config::File::read(named.as_deref())?;
     let matches = match &file {
@@ -998,6 +1006,7 @@ fn invocation(
     command: &Command,
     file: Option<&config::File>,
 ) -> Result<Invocation, clap::Error> {
+    check_stdin(matches)?;
     let (name, sub) = matches.subcommand().expect("clap requires a subcommand");
     let mut global = Global::from_arg_matches(sub)?;
     let action = match name {
@@ -1010,7 +1019,7 @@ fn invocation(
         "describe" => Action::Describe(Source::BuiltIn(
             sub.get_one::<String>("scenario").cloned().unwrap_or_default(),
         )),
-        "lint" => Action::Lint(sub.get_one::<PathBuf>("file").cloned().unwrap_or_default()),
+        "lint" => Action::Lint(sub.get_many("files").into_iter().flatten().cloned().collect()),
         "history" => Action::History,
         "report" => Action::Report(
             recorded(sub.get_one::<String>("run"), None),
@@ -1128,6 +1137,20 @@ fn invocation(
         },
         connect: connect(global),
     })
+}
+
+/// Refuses standard input as more than one file: what is read from it is gone.
+fn check_stdin(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let (_, sub) = matches.subcommand().expect("clap requires a subcommand");
+    let inputs = ["file", "files", "record", "alert_names", "alerts", "config"];
+    let named = inputs
+        .into_iter()
+        .filter_map(|id| sub.try_get_many::<PathBuf>(id).ok()?);
+    if named.flatten().filter(|path| files::is_stdin(path)).count() > 1 {
+        let text = "standard input (-) can be read only once\n";
+        return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
+    }
+    Ok(())
 }
 
 /// Refuses what is on the command line and would do nothing: somebody relies on it. A variable or the config

@@ -14,6 +14,7 @@ use super::look::Look;
 use super::{Checked, Finding};
 use crate::manifest::{self, ATTACKER, VICTIM};
 use crate::plan::Plan;
+use crate::scenario::address;
 use crate::words::counted;
 
 /// API groups with network policies that are not read, and whose they are.
@@ -129,28 +130,20 @@ fn cut(plan: &Plan, policies: &[NetworkPolicy]) -> (Vec<String>, Vec<String>) {
         let through = out.min(enters(&specs, &attacker, &victim));
         ways.push(("the victim's way to the attacker".to_owned(), through));
     }
-    for address in addresses.iter().filter(|address| !of_attacker(address)) {
-        let way = Way::Outside(literal(address), port(address));
+    for text in addresses.iter().filter(|address| !of_attacker(address)) {
+        let Some((host, port)) = address(text) else {
+            continue;
+        };
+        // A name or a range is no literal.
+        let way = Way::Outside(host.parse().ok(), port.into());
         let through = leaves(&specs, &victim, &way);
-        ways.push((format!("the victim's way to {address}"), through));
+        ways.push((format!("the victim's way to {text}"), through));
     }
     let that_are = |wanted: Through| {
         let ways = ways.iter().filter(|(_, through)| *through == wanted);
         ways.map(|(way, _)| way.clone()).collect()
     };
     (that_are(Through::No), that_are(Through::NotKnown))
-}
-
-/// The address itself, where it is not a name or a range.
-fn literal(address: &str) -> Option<Ipv4Addr> {
-    let host = address.split_once(':').map_or(address, |(host, _)| host);
-    host.parse().ok()
-}
-
-/// The number at the end of an address: scenarios write `host:80` and `range, port 443`.
-fn port(address: &str) -> i32 {
-    let number = address.rsplit(|c: char| !c.is_ascii_digit()).next();
-    number.and_then(|number| number.parse().ok()).unwrap_or(80)
 }
 
 /// Whether a pod with these labels may send there.

@@ -33,7 +33,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::plan::{self, Plan};
-use crate::scenario::payload;
+use crate::scenario::{self, payload};
 
 pub use kind::Kind;
 pub use ownership::{is_ours, is_run_name, run_of};
@@ -54,7 +54,7 @@ pub const GO: &str = "defender-sim/go";
 /// Name of the Job that owns a run. One name, so that a namespace holds one run at a time.
 pub const ANCHOR: &str = "mdc-simulation";
 /// Name of the attacker's pod and service.
-pub const ATTACKER: &str = "mdc-simulation-attacker";
+pub const ATTACKER: &str = scenario::ATTACKER;
 /// Name of the container in the pod [`VICTIM`].
 pub const VICTIM_CONTAINER: &str = "victim";
 /// Name of the container in the pod [`ATTACKER`].
@@ -750,11 +750,12 @@ mod tests {
     use super::*;
     use crate::scenario::{Scenario, catalogue};
 
-    /// A step of each sort, and an attacker of each sort.
+    /// A step of each sort, an attacker of each sort, and steps with the same request.
     fn mixed() -> Plan {
-        let mut scenarios = ["recon", "webshell", "baseline", "crypto"]
+        let mut scenarios = ["recon", "webshell", "baseline", "crypto", "webshell"]
             .map(|id| catalogue::find(id).unwrap().clone())
             .to_vec();
+        scenarios[4].id = "again".to_owned();
         for (number, text) in [
             "cat <<E\n",
             "exit 1",

@@ -29,6 +29,7 @@ use crate::defender::alerts::Alert;
 use crate::exit::Exit;
 use crate::history::Records;
 use crate::kubectl::Kubectl;
+use crate::lint::Linted;
 use crate::manifest::rights::{Grant, Scope, Subject};
 use crate::manifest::{self, VICTIM};
 use crate::plan::Plan;
@@ -36,6 +37,7 @@ use crate::result::{
     CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult, Verdict, Verification,
 };
 use crate::scenario::{Outcome, Scenario};
+use crate::words::counted;
 
 pub use files::{Files, OutputFile, unwritable, unwritten};
 pub use progress::show_events;
@@ -291,6 +293,25 @@ impl Report {
             |width| catalogue::describe(scenario, width),
             [scenario.id.clone()],
         );
+    }
+
+    /// Prints each mistake in scenario files, in the form that editors follow, and which files are fine.
+    pub fn lint(&self, files: &[Linted]) {
+        for file in files {
+            let warnings = file.warnings.iter().map(|warning| ("warning", YELLOW, warning));
+            let errors = file.errors.iter().map(|error| ("error", RED, error));
+            for (word, style, mistake) in warnings.chain(errors) {
+                let (place, word) = (file.place(mistake), paint(word, style));
+                self.note(&format!("{place}: {word}: {}", mistake.sentence()));
+            }
+            if let Some(scenario) = file.content.as_ref().filter(|_| file.errors.is_empty()) {
+                let steps = counted(scenario.steps.len(), "step");
+                self.notice(&format!("{}: ok ({}, {steps})", file.file, scenario.id));
+            }
+        }
+        let fine = files.iter().filter(|file| file.errors.is_empty());
+        let ids = fine.filter_map(|file| file.scenario.clone());
+        self.print(&files, |_| String::new(), ids);
     }
 
     /// Prints the alerts there are, and which scenarios raise them.

@@ -6,6 +6,7 @@
 //! reads what comes back. Nothing here knows a cluster, a clock or a terminal.
 
 pub mod catalogue;
+mod check;
 mod file;
 pub mod payload;
 pub mod proof;
@@ -16,10 +17,12 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use file::ScenarioError;
+pub use check::conflicts;
 
 /// The schema version that scenario files carry in `apiVersion`.
 pub const API_VERSION: &str = "defender-sim/v1";
+/// The host name by which the victim reaches the attacker.
+pub const ATTACKER: &str = "mdc-simulation-attacker";
 
 /// One attack: an ordered list of steps that run in the victim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,7 +64,7 @@ pub struct Needs {
     /// Programs in the victim's image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
-    /// Addresses that the victim contacts.
+    /// Addresses that the victim contacts, each with its port: `example.com:443`, or `kubernetes.default/24, port 443`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<String>,
 }
@@ -70,6 +73,24 @@ impl Needs {
     fn is_empty(&self) -> bool {
         self.tools.is_empty() && self.egress.is_empty()
     }
+}
+
+/// Host and port of an entry of [`Needs::egress`]; `None` if it has not both.
+///
+/// ```
+/// use defender_sim::scenario::address;
+/// assert_eq!(address("example.com:443"), Some(("example.com", 443)));
+/// assert_eq!(address("10.0.0.0/24, port 443"), Some(("10.0.0.0/24", 443)));
+/// assert_eq!(address("10.0.0.1"), None);
+/// ```
+pub fn address(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(", port ").or_else(|| text.rsplit_once(':'))?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (name, bits) = host.split_once('/').unwrap_or((host, "0"));
+    let is_ipv6 = name.starts_with('[') && name.ends_with(']');
+    let is_name = !name.is_empty() && !name.contains(char::is_whitespace) && (is_ipv6 || !name.contains(':'));
+    let port: u16 = Some(port).filter(|port| is_number(port))?.parse().ok()?;
+    (is_name && is_number(bits) && port > 0).then_some((host, port))
 }
 
 /// One action in the victim and how its outcome is told.
@@ -241,6 +262,41 @@ mod tests {
             skipped: [(10, "no such service".to_owned())].into(),
             techniques: vec![],
             threat_matrix: vec![],
+        }
+    }
+
+    #[test]
+    fn address_is_a_host_with_a_port() {
+        for (text, expected) in [
+            (
+                "mdc-simulation-attacker:80",
+                Some(("mdc-simulation-attacker", 80)),
+            ),
+            (
+                "kubernetes.default/24, port 443",
+                Some(("kubernetes.default/24", 443)),
+            ),
+            ("10.0.0.0/8:65535", Some(("10.0.0.0/8", 65535))),
+            ("[fd00::1]:53", Some(("[fd00::1]", 53))),
+            ("10.0.0.1", None),
+            ("10.0.0.0/24", None),
+            ("example.com", None),
+            ("example.com:", None),
+            ("example.com:https", None),
+            ("example.com:0", None),
+            ("example.com:65536", None),
+            ("example.com:+80", None),
+            ("example.com/24, port", None),
+            (":443", None),
+            (", port 443", None),
+            ("fd00::1:53", None),
+            ("https://example.com:443", None),
+            ("https://example.com/v1", None),
+            ("example.com/v1:443", None),
+            ("the pods of everyone:443", None),
+            ("", None),
+        ] {
+            assert_eq!(address(text), expected, "{text:?}");
         }
     }
 

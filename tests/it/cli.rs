@@ -320,7 +320,7 @@ fn quiet_leaves_out_what_is_only_reassuring() {
     .unwrap();
     let lint = ["lint", file.to_str().unwrap()];
     let said = stderr(&run(&lint, &[]));
-    assert!(said.ends_with(": lateral-mov with 1 step is fine\n"), "{said}");
+    assert!(said.ends_with(": ok (lateral-mov, 1 step)\n"), "{said}");
     assert_eq!(stderr(&run(&[&lint[..], &["-q"]].concat(), &[])), "");
     let install = ["completion", "--install", folder.path().to_str().unwrap()];
     assert!(stderr(&run(&install, &[])).contains("wrote "));

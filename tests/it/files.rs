@@ -1,4 +1,4 @@
-//! Plans without a cluster.
+//! Files that users write: their encodings, standard input, config files; and plans without a cluster.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,6 +9,24 @@ use serde_json::Value;
 use crate::contract::assert_keeps_to;
 use crate::hints::standing_in;
 use crate::range::Ran;
+use crate::results;
+
+/// A scenario without a mistake.
+pub const GOOD: &str = "\
+apiVersion: defender-sim/v1
+id: mine
+title: t
+description: d
+steps:
+- id: one
+  title: t
+  script: |
+    echo hi >&2
+    exit 0
+  proof: p
+alerts:
+- id: web-shell
+";
 
 /// A folder of the test's own, in which commands run without a kubeconfig.
 pub struct Folder(pub tempfile::TempDir);
@@ -56,6 +74,173 @@ pub fn finish(mut command: Command, stdin: &[u8]) -> Ran {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
         code: output.status.code(),
+    }
+}
+
+/// The text in each encoding that is read, and torn in those that are UTF-16.
+fn encoded(text: &str) -> ([Vec<u8>; 4], [Vec<u8>; 2]) {
+    let utf16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        let units = "\u{feff}".encode_utf16().chain(text.encode_utf16());
+        units.flat_map(bytes).collect()
+    };
+    let (little, big) = (utf16(u16::to_le_bytes), utf16(u16::to_be_bytes));
+    let torn = [&little, &big].map(|content| content[..content.len() - 1].to_vec());
+    let marked = format!("\u{feff}{text}").into_bytes();
+    ([text.as_bytes().to_vec(), marked, little, big], torn)
+}
+
+#[test]
+fn text_files_are_read_in_utf_8_and_utf_16() {
+    let folder = Folder::new();
+    let record = serde_json::to_string(&results::verified()).unwrap();
+    folder.write("alerts.json", "[]");
+    let verify = [
+        "verify",
+        "--alerts",
+        "alerts.json",
+        "--wait",
+        "0s",
+        "--assume",
+        "plan=no",
+    ];
+    for (text, arguments, good) in [
+        (GOOD, vec!["lint", "file"], 0),
+        (GOOD, vec!["run", "--dry-run", "-f", "file"], 0),
+        ("deadline: 20m\n", vec!["config", "view", "--config", "file"], 0),
+        (&record, [&verify[..], &["--record", "file"]].concat(), 0),
+        (
+            "web-shell: [é]\n",
+            [
+                &verify[..],
+                &["--scenario", "webshell", "--since", "2026-01-01T00:00:00Z"],
+                &["--until", "2026-01-01T00:00:01Z", "--alert-names", "file"],
+            ]
+            .concat(),
+            0,
+        ),
+    ] {
+        let (whole, torn) = encoded(&text.replace("title: t", "title: é 😀"));
+        for content in whole {
+            folder.write("file", content);
+            folder.run(&arguments).assert(good);
+        }
+        for content in torn {
+            folder.write("file", content);
+            let ran = folder.run(&arguments).assert(2);
+            let says = ran.stderr.contains("file") && ran.stderr.contains(", and its last character is torn");
+            assert!(says, "{ran:#?}");
+        }
+    }
+}
+
+#[test]
+fn dash_is_standard_input_once_per_command_line() {
+    let folder = Folder::new();
+    let record = serde_json::to_string(&results::verified()).unwrap();
+    folder.write("alerts.json", "[]");
+    folder.write("good.yaml", GOOD);
+    folder.write("-", GOOD.replace("mine", "file-of-that-name"));
+    let verify = [
+        "verify",
+        "--alerts",
+        "alerts.json",
+        "--wait",
+        "0s",
+        "--record",
+        "-",
+    ];
+    for (arguments, stdin, code, said) in [
+        (&["lint", "-"][..], GOOD, 0, "<stdin>: ok (mine, 1 step)\n"),
+        (
+            &["lint", "good.yaml", "-"],
+            GOOD,
+            0,
+            "<stdin>: ok (mine, 1 step)\n",
+        ),
+        (&["lint", "./-"], "", 0, "./-: ok (file-of-that-name, 1 step)\n"),
+        (
+            &["lint", "-"],
+            "",
+            2,
+            "<stdin>:1:1: error: expected a scenario, found an empty file\n",
+        ),
+        (&["run", "-f", "-", "--dry-run"], GOOD, 0, "mine.one: t\n"),
+        (&["run", "recon", "-f-", "--dry-run"], GOOD, 0, "mine.one: t\n"),
+        (
+            &["run", "-f", "-", "--dry-run"],
+            "id: x",
+            2,
+            "<stdin> cannot be used",
+        ),
+        (&["config", "view", "--config", "-"], "deadline: 21m", 0, "21m"),
+        (
+            &["config", "view", "--config=-"],
+            "{",
+            2,
+            "the config file <stdin> cannot be used",
+        ),
+        (&verify, &record, 0, &results::verified().run),
+        (&verify, "{}", 2, "<stdin> is no record of a run"),
+    ] {
+        let ran = folder.run_with(arguments, stdin.as_bytes()).assert(code);
+        assert!(
+            (ran.stdout.clone() + &ran.stderr).contains(said),
+            "{arguments:?}: {ran:#?}"
+        );
+    }
+    for arguments in [
+        &["lint", "-", "-"][..],
+        &["run", "-f", "-", "-f", "-", "--dry-run"],
+        &["run", "-f", "-", "--config", "-", "--dry-run"],
+        &["--config", "-", "verify", "--record", "-"],
+        &["verify", "--record", "-", "--alert-names", "-"],
+    ] {
+        let ran = folder.run_with(arguments, GOOD.as_bytes()).assert(2);
+        assert_eq!(
+            ran.stderr, "error: standard input (-) can be read only once\n",
+            "{arguments:?}"
+        );
+    }
+    let huge = vec![b'#'; (16 << 20) + 1];
+    let ran = folder.run_with(&["lint", "-"], &huge).assert(2);
+    assert_eq!(
+        ran.stderr,
+        "<stdin>: error: failed to read it: it is larger than 16 MiB\n"
+    );
+}
+
+#[test]
+fn config_file_has_one_document_and_each_key_once() {
+    let folder = Folder::new();
+    for (text, said) in [
+        ("deadline: 21m\n---\n", Ok("21m")),
+        ("---\ndeadline: 21m\n...\n---\n# c\n", Ok("21m")),
+        (
+            "deadline: 1m\ndeadline: 2m\n",
+            Err("deadline: given twice at line 2, column 1\n"),
+        ),
+        (
+            "deadline: 1m\n---\nwait: 2m\n",
+            Err("expected one document at line 3, column 1\n"),
+        ),
+        ("\"a\\e[2J\": 1m\n", Err("a<U+001B>[2J: no such setting; ")),
+        (
+            "deadline: \"\\u202e5\"\n",
+            Err("invalid value '<U+202E>5' for '--deadline"),
+        ),
+    ] {
+        folder.write("config.yaml", text);
+        let ran = folder.run(&["config", "view", "--config", "config.yaml"]);
+        let (code, said) = match said {
+            Ok(said) => (0, said.to_owned()),
+            Err(said) => (
+                2,
+                format!("error: the config file config.yaml cannot be used: {said}"),
+            ),
+        };
+        let text = ran.stdout.clone() + &ran.stderr;
+        assert!(text.contains(&said) && !text.contains('\u{1b}'), "{ran:#?}");
+        ran.assert(code);
     }
 }
 

@@ -22,6 +22,7 @@ mod guarding;
 mod hints;
 mod images;
 mod kubectl;
+mod lint;
 #[path = "../support/nasty.rs"]
 mod nasty;
 mod output;

@@ -1,0 +1,199 @@
+//! Checks scenario files: what [`Scenario::from_yaml`] checks, and that bash can parse every script.
+
+use std::cell::LazyCell;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use serde::Serialize;
+
+use crate::files;
+use crate::scenario::Scenario;
+use crate::untrusted;
+use crate::yaml::{Mistake, Tree};
+
+/// What a check of a scenario file found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Linted {
+    /// Name of the file.
+    pub file: String,
+    /// Id of the scenario, if the file holds one, with or without mistakes.
+    pub scenario: Option<String>,
+    /// Why it cannot be run.
+    pub errors: Vec<Mistake>,
+    /// What may not be meant.
+    pub warnings: Vec<Mistake>,
+    /// The scenario, likewise.
+    #[serde(skip)]
+    pub content: Option<Scenario>,
+}
+
+impl Linted {
+    /// Where a mistake is, in the form that editors follow: `FILE:LINE:COLUMN`.
+    pub fn place(&self, mistake: &Mistake) -> String {
+        match (mistake.line, mistake.column) {
+            (Some(line), Some(column)) => format!("{}:{line}:{column}", self.file),
+            _ => self.file.clone(),
+        }
+    }
+
+    /// Every error, with its place.
+    pub fn sentences(&self) -> impl Iterator<Item = String> {
+        let errors = self.errors.iter();
+        errors.map(|error| format!("{}: {}", self.place(error), error.sentence()))
+    }
+}
+
+/// Checks each of the files; `-` is standard input.
+pub fn lint(files: &[PathBuf]) -> Vec<Linted> {
+    let bash: LazyCell<_> = LazyCell::new(Bash::find);
+    files.iter().map(|path| lint_file(path, &bash)).collect()
+}
+
+fn lint_file(path: &Path, bash: &LazyCell<Result<Bash, String>>) -> Linted {
+    let mut linted = Linted {
+        file: files::shown(path),
+        scenario: None,
+        errors: vec![],
+        warnings: vec![],
+        content: None,
+    };
+    let text = match files::read_text(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("failed to read it: {error}");
+            linted.errors.push(Mistake::new("", &message, None));
+            return linted;
+        }
+    };
+    (linted.content, linted.errors) = Scenario::read(&text);
+    let Some(scenario) = &linted.content else {
+        return linted;
+    };
+    linted.scenario = Some(untrusted::escaped(&scenario.id).into_owned());
+    let tree = Tree::parse(&text);
+    if scenario.alerts.is_empty() {
+        let place = tree.as_ref().map(|tree| tree.locate("alerts"));
+        linted
+            .warnings
+            .push(Mistake::new("alerts", "no alert is expected", place));
+    }
+    match &**bash {
+        Ok(bash) => {
+            for (field, script) in scripts(scenario) {
+                if let Err(refusal) = bash.parse(script) {
+                    let line = refusal.line.unwrap_or_default();
+                    let place = tree
+                        .as_ref()
+                        .map(|tree| tree.locate_line(&text, &field, script, line));
+                    let message = format!("bash cannot parse it: {}", refusal.reason);
+                    linted.errors.push(Mistake::new(&field, &message, place));
+                }
+            }
+            linted.errors.sort_by_key(|error| (error.line, error.column));
+        }
+        Err(reason) => {
+            let message = format!("scripts not checked: {reason}");
+            linted.warnings.push(Mistake::new("", &message, None));
+        }
+    }
+    linted
+}
+
+/// Every text for a shell, with the path of its field.
+fn scripts(scenario: &Scenario) -> Vec<(String, &str)> {
+    let steps = scenario.steps.iter().enumerate();
+    let steps = steps.map(|(i, step)| (format!("steps[{i}].script"), step.script.as_str()));
+    let attacker = scenario.attacker.iter();
+    let scripts = steps.chain(attacker.map(|text| ("attacker".to_owned(), text.as_str())));
+    scripts.filter(|(_, script)| !script.is_empty()).collect()
+}
+
+/// A bash of this machine that parses scripts as the pods' does.
+pub struct Bash(PathBuf);
+
+/// Why bash does not parse a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The line, from 1, if bash names one.
+    pub line: Option<usize>,
+    /// What bash prints about it.
+    pub reason: String,
+}
+
+impl Bash {
+    /// Oldest major version that knows the syntax of today's; macOS still has an older one.
+    const OLDEST: u32 = 4;
+
+    /// Finds bash on PATH.
+    ///
+    /// # Errors
+    /// The reason, if there is none, or one that does not run or is too old.
+    pub fn find() -> Result<Self, String> {
+        let found = which::which_global("bash").map_err(|_| "bash not found".to_owned())?;
+        let bash = Self(found);
+        let version = bash.command().args(["-c", "echo $BASH_VERSINFO"]).output();
+        let version = version.map_err(|error| format!("bash cannot be run: {error}"))?;
+        let version = String::from_utf8_lossy(&version.stdout);
+        match version.trim().parse::<u32>() {
+            Ok(version) if version < Self::OLDEST => Err(format!("bash {version} is too old")),
+            Ok(_) => Ok(bash),
+            // Windows has a program of that name without a bash behind it.
+            Err(_) => Err("bash does not run".to_owned()),
+        }
+    }
+
+    /// A start of bash that depends on no variable: no file is read first, and messages are in English.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.0);
+        for variable in ["BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT"] {
+            command.env_remove(variable);
+        }
+        command
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Has bash parse a script and run nothing of it.
+    ///
+    /// # Errors
+    /// The first thing that bash does not understand.
+    pub fn parse(&self, script: &str) -> Result<(), Refusal> {
+        let refusal = |line, reason: &str| Refusal {
+            line,
+            reason: reason.to_owned(),
+        };
+        let mut command = self.command();
+        // A script that turns this on gets it from its next line on, which bash does not do while it only parses.
+        if script.contains("extglob") {
+            command.args(["-O", "extglob"]);
+        }
+        let output = output_for(command.arg("-n"), script);
+        let output = output.map_err(|error| refusal(None, &error.to_string()))?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // `bash: line 3: syntax error ...`, also with exit status 0; a warning is about a here-document's end.
+        let complaints = stderr.lines().filter_map(|line| {
+            let (line, reason) = line.split_once(": line ")?.1.split_once(": ")?;
+            (!reason.starts_with("warning: ")).then(|| refusal(line.parse().ok(), reason))
+        });
+        match complaints.into_iter().next() {
+            Some(refusal) => Err(refusal),
+            None if output.status.success() => Ok(()),
+            None => Err(refusal(None, &format!("it ended with {}", output.status))),
+        }
+    }
+}
+
+/// Runs `command` with `input` as its standard input. It need not read all of it.
+fn output_for(command: &mut Command, input: &str) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).spawn()?;
+    let stdin = child.stdin.take();
+    thread::scope(|scope| {
+        scope.spawn(|| stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
+        child.wait_with_output()
+    })
+}
