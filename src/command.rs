@@ -738,7 +738,7 @@ fn plan(sources: &[Source], options: Options, namespace: Option<String>) -> Resu
     Ok(Plan::new(options, namespace, scenarios, random, Timestamp::now()))
 }
 
-/// The scenarios, in order. Every mistake in every file is reported.
+/// Reads the scenarios, in order, and reports every mistake in every file.
 fn scenarios(sources: &[Source]) -> Result<Vec<Scenario>, Problem> {
     let paths = sources.iter().filter_map(|source| match source {
         Source::File(path) => Some(path.clone()),

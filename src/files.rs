@@ -13,12 +13,12 @@ use crate::untrusted;
 /// Limit of a file, in bytes. No kubeconfig, scenario or record comes close.
 pub const LIMIT: u64 = 16 << 20;
 
-/// Whether `path` stands for standard input: `-`, as for most programs. `./-` is a file.
+/// Whether `path` is `-`, which stands for standard input. `./-` is a file.
 pub fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// The name of a file in messages: visible, in one line.
+/// Formats the name of a file for messages: visible, in one line.
 ///
 /// ```
 /// # use defender_sim::files::shown;
@@ -64,7 +64,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     decode(&content?)
 }
 
-/// The text of a file without its byte-order mark, which decides between UTF-16 and UTF-8.
+/// Decodes the text of a file. A byte-order mark, which is left out, selects UTF-16; the default is UTF-8.
 ///
 /// # Errors
 /// If the bytes are not a text in that encoding.

@@ -18,19 +18,19 @@ use crate::yaml::{Mistake, Tree};
 pub struct Linted {
     /// Name of the file.
     pub file: String,
-    /// Id of the scenario, if the file holds one, with or without mistakes.
+    /// Id of the scenario; `None` if the file cannot be read as one.
     pub scenario: Option<String>,
-    /// Why it cannot be run.
+    /// Mistakes that prevent a run.
     pub errors: Vec<Mistake>,
-    /// What may not be meant.
+    /// Findings that do not prevent a run.
     pub warnings: Vec<Mistake>,
-    /// The scenario, likewise.
+    /// The scenario, which may have mistakes; `None` if the file cannot be read as one.
     #[serde(skip)]
     pub content: Option<Scenario>,
 }
 
 impl Linted {
-    /// Where a mistake is, in the form that editors follow: `FILE:LINE:COLUMN`.
+    /// Returns the place of a mistake in the form that editors follow: `FILE:LINE:COLUMN`.
     pub fn place(&self, mistake: &Mistake) -> String {
         match (mistake.line, mistake.column) {
             (Some(line), Some(column)) => format!("{}:{line}:{column}", self.file),
@@ -38,7 +38,7 @@ impl Linted {
         }
     }
 
-    /// Every error, with its place.
+    /// Formats every error with its place.
     pub fn sentences(&self) -> impl Iterator<Item = String> {
         let errors = self.errors.iter();
         errors.map(|error| format!("{}: {}", self.place(error), error.sentence()))
@@ -101,7 +101,7 @@ fn lint_file(path: &Path, bash: &LazyCell<Result<Bash, String>>) -> Linted {
     linted
 }
 
-/// Every text for a shell, with the path of its field.
+/// Returns every text for a shell with the path of its field.
 fn scripts(scenario: &Scenario) -> Vec<(String, &str)> {
     let steps = scenario.steps.iter().enumerate();
     let steps = steps.map(|(i, step)| (format!("steps[{i}].script"), step.script.as_str()));
@@ -110,7 +110,7 @@ fn scripts(scenario: &Scenario) -> Vec<(String, &str)> {
     scripts.filter(|(_, script)| !script.is_empty()).collect()
 }
 
-/// A bash of this machine that parses scripts as the pods' does.
+/// A bash on this machine that parses scripts as the bash in the pods does.
 pub struct Bash(PathBuf);
 
 /// Why bash does not parse a script.
@@ -118,18 +118,18 @@ pub struct Bash(PathBuf);
 pub struct Refusal {
     /// The line, from 1, if bash names one.
     pub line: Option<usize>,
-    /// What bash prints about it.
+    /// The message of bash.
     pub reason: String,
 }
 
 impl Bash {
-    /// Oldest major version that knows the syntax of today's; macOS still has an older one.
+    /// Oldest major version with the syntax of the current one; macOS ships an older one.
     const OLDEST: u32 = 4;
 
     /// Finds bash on PATH.
     ///
     /// # Errors
-    /// The reason, if there is none, or one that does not run or is too old.
+    /// If it is absent, does not run, or is too old.
     pub fn find() -> Result<Self, String> {
         let found = which::which_global("bash").map_err(|_| "bash not found".to_owned())?;
         let bash = Self(found);
@@ -144,7 +144,7 @@ impl Bash {
         }
     }
 
-    /// A start of bash that depends on no variable: no file is read first, and messages are in English.
+    /// Builds a bash command that no variable influences: it reads no startup file and prints English messages.
     fn command(&self) -> Command {
         let mut command = Command::new(&self.0);
         for variable in ["BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT"] {
@@ -158,10 +158,10 @@ impl Bash {
         command
     }
 
-    /// Has bash parse a script and run nothing of it.
+    /// Has bash parse a script without running it.
     ///
     /// # Errors
-    /// The first thing that bash does not understand.
+    /// The first syntax error.
     pub fn parse(&self, script: &str) -> Result<(), Refusal> {
         let refusal = |line, reason: &str| Refusal {
             line,
@@ -188,7 +188,7 @@ impl Bash {
     }
 }
 
-/// Runs `command` with `input` as its standard input. It need not read all of it.
+/// Runs `command` with `input` as its standard input, which it need not read to the end.
 fn output_for(command: &mut Command, input: &str) -> io::Result<Output> {
     let mut child = command.stdin(Stdio::piped()).spawn()?;
     let stdin = child.stdin.take();

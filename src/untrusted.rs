@@ -101,7 +101,7 @@ pub fn lines(text: &str) -> String {
     masked(&visible(text, '\n'))
 }
 
-/// `text` in one line, with each character that does not show ([`is_unseen`]) as its code point.
+/// Returns `text` in one line, with each character that does not show ([`is_unseen`]) as its code point.
 ///
 /// ```
 /// # use defender_sim::untrusted::escaped;
@@ -123,7 +123,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped.into()
 }
 
-/// The name of a character that cannot be shown, such as `U+001B`.
+/// Names a character that cannot be shown: `U+001B`.
 #[must_use]
 pub fn code_point(c: char) -> String {
     format!("U+{:04X}", u32::from(c))

@@ -1,5 +1,4 @@
-//! YAML files that a user writes: one document each. A mistake in one is named by field and place, in the words of this
-//! tool and not of its parser.
+//! Reads the YAML files of a user, one document each. Mistakes name field and place, and avoid the parser's terms.
 
 use std::fmt;
 
@@ -24,7 +23,7 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    /// Describes a mistake, in characters that show.
+    /// Describes a mistake; characters that do not show are written out.
     pub fn new(field: &str, message: &str, place: Option<(u64, u64)>) -> Self {
         Self {
             line: place.map(|(line, _)| line),
@@ -34,7 +33,7 @@ impl Mistake {
         }
     }
 
-    /// The field and what is wrong with it, without the place.
+    /// Formats field and message, without the place.
     pub fn sentence(&self) -> String {
         if self.field.is_empty() {
             self.message.clone()
@@ -59,11 +58,10 @@ fn line_and_column(location: &Location) -> (u64, u64) {
     (location.line(), location.column())
 }
 
-/// Reads the only document of `text`; `None` if there is none, or an empty one. `words` are for errors that the kind of
-/// file has a better name for than the parser.
+/// Reads the only document of `text`; `None` if it is absent or empty. `words` replaces the parser's message of an error.
 ///
 /// # Errors
-/// The first thing that is not YAML, or not in the form of `T`.
+/// The first thing that is not YAML, or does not fit `T`.
 pub fn parse<T: DeserializeOwned>(
     text: &str,
     words: impl Fn(&Error) -> Option<&'static str>,
@@ -120,7 +118,7 @@ impl Tree {
         serde_saphyr::from_multiple(text).ok()?.pop().map(Self)
     }
 
-    /// Line and column of the field with that path, or of the nearest one above it in the document.
+    /// Returns line and column of the field with that path, or of its nearest ancestor in the document.
     pub fn locate(&self, path: &str) -> (u64, u64) {
         let mut node = &self.0;
         for name in path.split(['.', '[', ']']).filter(|name| !name.is_empty()) {
@@ -132,8 +130,8 @@ impl Tree {
         line_and_column(&node.referenced)
     }
 
-    /// Line and column of a line (from 1) of the field's `value`, if the line stands like that in `text`, which the
-    /// tree was read from; otherwise those of the field.
+    /// Returns line and column of a line (from 1) of the field's `value` if `text`, the source of the tree, has the line
+    /// in the same form; otherwise those of the field.
     pub fn locate_line(&self, text: &str, path: &str, value: &str, line: usize) -> (u64, u64) {
         let field = self.locate(path);
         let find = || {

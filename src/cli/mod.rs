@@ -1139,7 +1139,7 @@ fn invocation(
     })
 }
 
-/// Refuses standard input as more than one file: what is read from it is gone.
+/// Refuses a command line that names standard input more than once: it can be read only once.
 fn check_stdin(matches: &ArgMatches) -> Result<(), clap::Error> {
     let (_, sub) = matches.subcommand().expect("clap requires a subcommand");
     let inputs = ["file", "files", "record", "alert_names", "alerts", "config"];

@@ -1,4 +1,4 @@
-//! What a scenario must keep to beyond its schema, and what scenarios of one run must not share.
+//! Checks of a scenario beyond its schema, and of scenarios that share a run.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use crate::untrusted::{code_point, is_unseen};
 /// Path of a field, and what is wrong with it.
 pub(super) type Wrong = (String, String);
 
-/// Byte position of the first character that does not show and is not `allowed`, and what is wrong with it: it can hide
-/// what a scenario does from those who read the file.
+/// Finds the first character that does not show and is not `allowed`: it can hide what a scenario does from those who
+/// read the file. Returns its byte position and the cause.
 pub(super) fn unseen(text: &str, allowed: &[char]) -> Option<(usize, String)> {
     let mut characters = text.char_indices();
     let (at, c) = characters.find(|(_, c)| is_unseen(*c) && !allowed.contains(c))?;
@@ -21,7 +21,7 @@ pub(super) fn unseen(text: &str, allowed: &[char]) -> Option<(usize, String)> {
     Some((at, cause))
 }
 
-/// Every text of a scenario with a character that does not show. Line feeds and tabs are fine.
+/// Finds every text of a scenario with a character that does not show. Line feeds and tabs are allowed.
 pub(super) fn hidden(scenario: &Scenario) -> Vec<Wrong> {
     fn search(path: &str, value: &Value, found: &mut Vec<Wrong>) {
         match value {
@@ -48,7 +48,7 @@ pub(super) fn hidden(scenario: &Scenario) -> Vec<Wrong> {
     found
 }
 
-/// Everything that the schema cannot say.
+/// Checks everything that the schema cannot express.
 pub(super) fn check(scenario: &Scenario) -> Vec<Wrong> {
     let mut checks = Checks(vec![]);
     if scenario.api_version != API_VERSION {
@@ -109,7 +109,7 @@ impl Checks {
         self.0.extend(cause.map(|cause| (field.into(), cause)));
     }
 
-    /// Titles and the like are shown within a line, and the gate compares a line with `expect`.
+    /// Titles and the like are printed within a line, and the gate compares a line with `expect`.
     fn one_line(&mut self, field: impl Into<String>, text: &str) {
         if text.contains('\n') {
             self.wrong(field, "expected one line (in YAML, >- joins lines)");
@@ -206,7 +206,7 @@ fn attack_id(id: &AttackId, example: &str, fits: impl Fn(&str) -> bool) -> Optio
     bad.map(|bad| format!("expected an id such as {example}, found {bad:?}"))
 }
 
-/// Why scenarios cannot share a run: its pods are the same for all of them.
+/// Returns every reason why these scenarios cannot share the pods of a run.
 pub fn conflicts(scenarios: &[Scenario]) -> Vec<String> {
     let mut conflicts = vec![];
     let (mut servers, mut variables) = (BTreeMap::new(), BTreeMap::new());
@@ -236,7 +236,7 @@ pub fn conflicts(scenarios: &[Scenario]) -> Vec<String> {
     conflicts
 }
 
-/// Ports of the attacker that the victim contacts and `attacker` therefore has to serve.
+/// Returns the ports of the attacker that the victim contacts, which the text in `attacker` has to serve.
 fn server_ports(scenario: &Scenario) -> impl Iterator<Item = u16> {
     let contacts = scenario.attacker.iter().flat_map(|_| &scenario.needs.egress);
     contacts

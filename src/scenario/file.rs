@@ -1,5 +1,4 @@
-//! Reading a scenario file. Each mistake in it is reported with the path of the field, what was expected, and line and
-//! column.
+//! Reads scenario files. Each mistake is reported with the path of the field, what was expected, line and column.
 
 use serde_saphyr::Error;
 
@@ -11,13 +10,13 @@ impl Scenario {
     /// Reads a scenario file and checks all that can be checked without running it.
     ///
     /// # Errors
-    /// Every mistake, in the order of the file. What is not YAML, or not in the schema, ends the search.
+    /// Every mistake, in the order of the file. A syntax or schema error ends the search.
     pub fn from_yaml(text: &str) -> Result<Self, Vec<Mistake>> {
         let (scenario, mistakes) = Self::read(text);
         scenario.filter(|_| mistakes.is_empty()).ok_or(mistakes)
     }
 
-    /// The same, with a scenario also if it has mistakes that leave it one.
+    /// Like [`Self::from_yaml`], and also returns a scenario with mistakes if it fits the schema.
     pub(crate) fn read(text: &str) -> (Option<Self>, Vec<Mistake>) {
         let words = |error: &Error| match error {
             Error::InvalidScalar { ty: "u8", .. } => Some("expected an exit status from 1 to 255"),
@@ -59,7 +58,7 @@ impl Scenario {
     }
 }
 
-/// The first character of each line of a file that does not show.
+/// Finds the first character of each line that does not show.
 fn hidden_in(text: &str) -> Vec<Mistake> {
     let lines = text.split('\n').zip(1..);
     let hidden = lines.filter_map(|(line, number)| {

@@ -75,7 +75,7 @@ impl Needs {
     }
 }
 
-/// Host and port of an entry of [`Needs::egress`]; `None` if it has not both.
+/// Splits an entry of [`Needs::egress`] into host and port; `None` if it lacks one.
 ///
 /// ```
 /// use defender_sim::scenario::address;

@@ -208,7 +208,7 @@ fn characters_that_do_not_show_are_named() {
     ];
     let expected = fields.map(|(place, field)| error(&format!("{place}: error: {field}: found "), "U+001B"));
     assert_lint(&text, &expected.each_ref().map(String::as_str));
-    // As it is. What the parser does not take has no field.
+    // Raw. What the parser refuses has no field.
     for (c, field) in [
         ('\u{202e}', "3:8: error: title: "),
         ('\u{200b}', "3:8: error: title: "),
@@ -475,7 +475,7 @@ fn scenarios_that_cannot_share_a_run_are_refused_at_planning() {
             &["run", "-f", "whoami.yaml", "-f", "whoami.yaml"],
             &["scenario mine is named twice"],
         ),
-        // Every step is told apart from others by its id, also if its command is the same.
+        // The gate identifies a step by its id, so that two may have the same command.
         (&["run", "webshell", "-f", "whoami.yaml"], &[]),
         (&["run", "recon", "-f", "crypto.yaml"], &[]),
         (&["all"], &[]),
