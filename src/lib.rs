@@ -18,7 +18,9 @@
 //! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `kubectl`, `proxy`, `secret`, `untrusted`,
 //! `words` and `yaml` are pure: they import no client and no runtime, which a test checks. `cluster` is the only place
 //! that talks to Kubernetes, `azure` the only one that talks to Azure, `registry` to image registries; the last two
-//! share `transport`. What comes from there, or from the attacker's log, is cleaned by `untrusted` where it comes in.
+//! share `transport`. What comes from there, from a record, or from the attacker's log, is cleaned by
+//! `untrusted` where it comes in. Whatever else is printed, such as a scenario file or an argument, is made visible by
+//! `report::style`, through which all output passes.
 
 pub mod azure;
 pub mod cli;

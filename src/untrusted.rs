@@ -101,7 +101,7 @@ pub fn lines(text: &str) -> String {
     masked(&visible(text, '\n'))
 }
 
-/// Returns `text` in one line, with each character that does not show ([`is_unseen`]) as its code point.
+/// Returns `text` in one line, with each character that does not show ([`is_unseen`], [`is_layout`]) as its code point.
 ///
 /// ```
 /// # use defender_sim::untrusted::escaped;
@@ -109,12 +109,13 @@ pub fn lines(text: &str) -> String {
 /// ```
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unseen) {
+    let is_hidden = |c| is_unseen(c) || is_layout(c);
+    if !text.contains(is_hidden) {
         return text.into();
     }
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_unseen(c) {
+        if is_hidden(c) {
             let _ = write!(escaped, "<{}>", code_point(c));
         } else {
             escaped.push(c);
@@ -129,11 +130,36 @@ pub fn code_point(c: char) -> String {
     format!("U+{:04X}", u32::from(c))
 }
 
-/// Whether a character does not show itself: a control character, a line separator, or a mark that changes how the
-/// text around it is shown.
+/// Whether a character lays out a text of several lines: a tab or a line feed.
+#[must_use]
+pub fn is_layout(c: char) -> bool {
+    matches!(c, '\n' | '\t')
+}
+
+/// Whether a character changes a text without being seen in it: control characters except tabs and line feeds,
+/// other line breaks, marks that turn the direction of writing, and the like.
 #[must_use]
 pub fn is_unseen(c: char) -> bool {
-    c.is_control() || is_shapeless(c) || matches!(c, '\u{2028}' | '\u{2029}')
+    (c.is_control() && !is_layout(c)) || is_shapeless(c) || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// `text` with each character that is not seen as `form` writes it.
+///
+/// ```
+/// # use defender_sim::untrusted::escape;
+/// assert_eq!(escape("a\u{1b}[2J", |c| c.escape_unicode().to_string()), "a\\u{1b}[2J");
+/// ```
+#[must_use]
+pub fn escape(text: &str, form: impl Fn(char) -> String) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unseen(c) {
+            out.push_str(&form(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// `text` without control characters and without characters that have no shape of their own.
@@ -147,19 +173,27 @@ fn visible(text: &str, line_break: char) -> String {
     seen.collect::<String>().trim().to_owned()
 }
 
-/// Marks that turn the direction of writing, joiners, and whatever else changes a text unseen.
+/// Marks that turn the direction of writing, joiners, and whatever else changes a text unseen: what Unicode calls
+/// default ignorable, except variation selectors, which follow what they vary.
 fn is_shapeless(c: char) -> bool {
     matches!(
         c,
         '\u{ad}'
+            | '\u{34f}'
             | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
             | '\u{180e}'
             | '\u{200b}'..='\u{200f}'
             | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
             | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e00ff}'
     )
 }
 

@@ -6,10 +6,10 @@ pub mod values;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{
@@ -30,6 +30,7 @@ use crate::manifest::rights::{Scope, Subject};
 use crate::plan::{DEFAULT_NAMESPACE, DEFAULT_REGISTRY, Fit, Options, Toleration};
 use crate::scenario::catalogue;
 use crate::secret::Secret;
+use crate::untrusted;
 use crate::words::paragraphs;
 use config::Setting;
 use values::ReportFile;
@@ -806,6 +807,8 @@ fn exit_codes() -> String {
 pub struct Answer {
     /// What to print.
     pub text: String,
+    /// Whether this is help: text of this program only, with styles. Errors quote what is on the command line.
+    pub is_help: bool,
     /// Whether to use colour.
     pub color: Color,
     /// [`Exit::Ok`] for help and version, [`Exit::Usage`] for errors.
@@ -819,19 +822,43 @@ pub struct Answer {
 /// The answer, for usage errors, help and version.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Answer> {
     let arguments = without_empty_flags(&command(), arguments);
-    try_parse(&arguments).map_err(with_tip).map_err(|error| Answer {
-        text: error.render().ansi().to_string(),
-        color: color(&arguments),
-        exit: if error.use_stderr() { Exit::Usage } else { Exit::Ok },
-    })
+    let parsed = try_parse(&arguments, command().styles(Styles::plain()));
+    parsed
+        .map_err(with_tip)
+        .map_err(|error| answer(error, &arguments))
 }
 
-fn try_parse(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
-    let mut command = command();
+fn answer(error: clap::Error, arguments: &[OsString]) -> Answer {
+    let help = [
+        ErrorKind::DisplayHelp,
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+    ];
+    let is_help = help.contains(&error.kind());
+    let styled = is_help.then(|| try_parse(arguments, command()).err()).flatten();
+    let error = styled.unwrap_or(error);
+    Answer {
+        text: raw(&error),
+        is_help,
+        color: color(arguments),
+        exit: if error.use_stderr() { Exit::Usage } else { Exit::Ok },
+    }
+}
+
+/// The text of an error with all it quotes. clap's own conversion takes out what looks like a style.
+fn raw(error: &clap::Error) -> String {
+    error.render().ansi().to_string()
+}
+
+fn try_parse(arguments: &[OsString], mut command: Command) -> Result<Invocation, clap::Error> {
     if called_by_kubectl(arguments.first()) {
         command = command
             .bin_name("kubectl defender-sim")
             .display_name("kubectl defender-sim");
+    } else if let Some(program) = arguments
+        .first()
+        .and_then(|program| Path::new(program).file_name())
+    {
+        command = command.bin_name(untrusted::name(&program.to_string_lossy()));
     }
     // Twice: what the file says are defaults for the second time. Parsing leaves a command that cannot be
     // changed any more, so the first time is a copy's.
@@ -844,7 +871,7 @@ fn try_parse(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
         Some(file) => {
             command = file.as_defaults(command)?;
             let matches = with_variables(command.clone()).try_get_matches_from(arguments);
-            matches.map_err(|error| file.blame(&error.to_string()))?
+            matches.map_err(|error| file.blame(&raw(&error)))?
         }
         None => matches,
     };
@@ -932,7 +959,7 @@ fn without_variables(command: Command, these: fn(&OsStr) -> bool) -> Command {
 /// An error that is not there without variables is one of theirs, and names the one.
 fn blame_variable(error: clap::Error, command: &Command, arguments: &[OsString]) -> clap::Error {
     let without = without_variables(command.clone(), |_| true).try_get_matches_from(arguments);
-    if without.is_err_and(|without| without.to_string() == error.to_string()) {
+    if without.is_err_and(|without| raw(&without) == raw(&error)) {
         return error;
     }
     let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
@@ -943,7 +970,7 @@ fn blame_variable(error: clap::Error, command: &Command, arguments: &[OsString])
     let Some(variable) = variable_of(&built, named) else {
         return error;
     };
-    let cause = error.to_string();
+    let cause = raw(&error);
     let cause = cause.trim_start_matches("error: ");
     clap::Error::raw(
         error.kind(),
@@ -997,7 +1024,7 @@ pub fn unfinished(words: &[OsString]) -> Option<(ConnectOptions, Option<String>)
 
 fn called_by_kubectl(program: Option<&OsString>) -> bool {
     program
-        .and_then(|program| std::path::Path::new(program).file_name())
+        .and_then(|program| Path::new(program).file_name())
         .is_some_and(|name| name.to_string_lossy().starts_with("kubectl-"))
 }
 

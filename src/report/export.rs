@@ -7,6 +7,7 @@ use url::Url;
 use super::{json, junit, markdown, navigator, note};
 use crate::exit::Exit;
 use crate::result::{Note, RaisedAlert, RunResult, Verification};
+use crate::untrusted;
 
 /// A format that a result can be put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
         Kind::Markdown => markdown::render(result),
         Kind::Navigator => navigator::render(result),
     };
+    // What is not seen: JSON has escapes for it, the others leave it out.
+    text.retain(|c| !untrusted::is_unseen(c));
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -97,5 +100,24 @@ mod tests {
             assert_eq!(text.starts_with('{'), !is_markdown, "{path}");
             assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{path}: {text}");
         }
+    }
+
+    #[test]
+    fn nothing_unseen_is_in_any_format() {
+        let text = "a\u{1b}[2J\u{9b}\u{202e}\u{200b}\u{7f}\u{85}b";
+        let mut result = fixture::verified();
+        result.namespace = text.into();
+        result.cluster.server = text.into();
+        let scenario = &mut result.scenarios[0];
+        scenario.steps[0].title = text.into();
+        scenario.steps[0].evidence = Some(text.into());
+        scenario.steps[1].reason = Some(text.into());
+        result.verification.as_mut().unwrap().alerts[0].name = text.into();
+        for kind in [Kind::Junit, Kind::Json, Kind::Markdown, Kind::Navigator] {
+            let report = render(kind, &result);
+            assert!(!report.contains(untrusted::is_unseen), "{kind:?}: {report:?}");
+        }
+        let json: RunResult = serde_json::from_str(&render(Kind::Json, &result)).unwrap();
+        assert_eq!(json.namespace, text);
     }
 }

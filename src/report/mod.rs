@@ -13,6 +13,7 @@ mod navigator;
 mod note;
 mod progress;
 mod reasons;
+mod style;
 mod table;
 mod target;
 
@@ -20,7 +21,6 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 
 use anstream::{AutoStream, ColorChoice};
-use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::cli::config::Setting;
@@ -38,9 +38,11 @@ use crate::result::{
 };
 use crate::scenario::{Outcome, Scenario};
 use crate::words::counted;
+use crate::untrusted;
 
 pub use files::{Files, OutputFile, unwritable, unwritten};
 pub use progress::show_events;
+use style::{CYAN, GREEN, RED, YELLOW, paint};
 
 /// Where a run of this program says things, and how.
 #[derive(Clone, Debug)]
@@ -80,13 +82,21 @@ impl Report {
     fn write_stdout(&self, text: &str) -> io::Result<()> {
         let stdout = io::stdout();
         let mut stream = AutoStream::new(stdout.lock(), self.choice(io::stdout().is_terminal()));
-        files::unless_left(stream.write_all(text.as_bytes()).and_then(|()| stream.flush()))
+        files::unless_left(
+            stream
+                .write_all(style::printable(text).as_bytes())
+                .and_then(|()| stream.flush()),
+        )
     }
 
     fn write_stderr(&self, text: &str) -> io::Result<()> {
         let stderr = io::stderr();
         let mut stream = AutoStream::new(stderr.lock(), self.choice(io::stderr().is_terminal()));
-        files::unless_left(stream.write_all(text.as_bytes()).and_then(|()| stream.flush()))
+        files::unless_left(
+            stream
+                .write_all(style::printable(text).as_bytes())
+                .and_then(|()| stream.flush()),
+        )
     }
 
     /// Reports that standard output could not be written, if so. Returns the exit code of the process.
@@ -100,9 +110,14 @@ impl Report {
 
     /// Prints what the parser of the command line answers: help or the version as data, an error as such.
     pub fn answer(&self, answer: &Answer) {
+        let text = match answer.text.strip_prefix("error: ") {
+            _ if answer.is_help => style::sealed(&answer.text),
+            Some(message) => format!("{}: {message}", paint("error", RED)),
+            None => answer.text.clone(),
+        };
         match answer.exit {
-            Exit::Ok => self.data(&answer.text),
-            _ => self.note(answer.text.trim_end()),
+            Exit::Ok => self.data(&text),
+            _ => self.note(text.trim_end()),
         }
     }
 
@@ -391,22 +406,25 @@ enum Width {
     Wide,
 }
 
-/// A value as JSON, with a line feed at the end.
+/// A value as JSON, with a line feed at the end. What would not be seen in a text is escaped.
 pub fn json(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).expect("a result is always JSON") + "\n"
+    untrusted::escape(&pretty(value), |c| match c.encode_utf16(&mut [0; 2]) {
+        [high, low] => format!("\\u{high:04x}\\u{low:04x}"),
+        _ => format!("\\u{:04x}", u32::from(c)),
+    })
 }
 
 fn yaml(value: &impl Serialize) -> String {
-    serde_saphyr::to_string(value).expect("a result is always YAML")
+    let text = serde_saphyr::to_string(value).expect("a result is always YAML");
+    if !text.contains(untrusted::is_unseen) {
+        return text;
+    }
+    // Only a quoted text can have escapes. JSON is YAML in which all of them are quoted.
+    untrusted::escape(&pretty(value), |c| format!("\\U{:08x}", u32::from(c)))
 }
 
-const RED: Style = AnsiColor::Red.on_default().bold();
-const GREEN: Style = AnsiColor::Green.on_default();
-const YELLOW: Style = AnsiColor::Yellow.on_default();
-const CYAN: Style = AnsiColor::Cyan.on_default();
-
-fn paint(text: &str, style: Style) -> String {
-    format!("{style}{text}{style:#}")
+fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("a result is always JSON") + "\n"
 }
 
 fn outcome(outcome: Outcome) -> String {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::export::portal;
+use super::json;
 use super::reasons::reason_of_halt;
 use super::table::seconds;
 use crate::result::{AlertVerdict, RunResult, ScenarioResult, StepResult, Verdict, Verification};
@@ -201,7 +202,7 @@ pub(super) fn render(result: &RunResult) -> String {
             .collect(),
         metadata: metadata.map(|(name, value)| Metadata { name, value }).into(),
     };
-    serde_json::to_string_pretty(&layer).expect("a layer is always JSON")
+    json(&layer)
 }
 
 /// What the layer shows, and why it shows nothing.
@@ -411,7 +412,8 @@ mod tests {
       "value": "1.2.3"
     }
   ]
-}"##
+}
+"##
         );
     }
 

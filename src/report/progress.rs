@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
+use super::style::printable;
 use super::table::fill;
 use super::{Report, milliseconds, outcome};
 use crate::cli::Detail;
@@ -256,7 +257,7 @@ impl Progress {
     /// What is under way: only a terminal shows it.
     fn busy(&self, text: &str) {
         if let Some(spinner) = &self.spinner {
-            spinner.set_message(text.to_owned());
+            spinner.set_message(printable(text));
         }
     }
 

@@ -9,6 +9,7 @@ use textwrap::core::display_width;
 use textwrap::{Options, WordSeparator, WordSplitter};
 
 use super::reasons::{Reasons, any_ran, proved};
+use super::style::visible;
 use super::{GREEN, RED, Width, YELLOW, milliseconds, outcome, paint};
 use crate::cli::config::Setting;
 use crate::result::{
@@ -32,7 +33,7 @@ fn options<'a>(width: usize) -> Options<'a> {
 
 /// A text within the width of the terminal; `indent` is what its further lines begin with.
 pub(super) fn fill(text: &str, indent: &str) -> String {
-    textwrap::fill(text, options(width()).subsequent_indent(indent))
+    textwrap::fill(&visible(text), options(width()).subsequent_indent(indent))
 }
 
 /// Columns of the longest of a text's parts that are not torn.
@@ -47,6 +48,9 @@ fn longest_word(text: &str) -> usize {
 /// only where no column can do without.
 pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>, may: Width) -> String {
     let header = header.iter().map(|&title| title.to_owned()).collect();
+    let rows = rows
+        .into_iter()
+        .map(|row| row.iter().map(|cell| visible(cell)).collect());
     let mut rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
     let columns = 0..rows[0].len();
     let widest = |of: fn(&str) -> usize| -> Vec<usize> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{API_VERSION, ATTACKER, AttackId, Scenario, Step, address, payload};
 use crate::defender::alerts;
-use crate::untrusted::{code_point, is_unseen};
+use crate::untrusted::{code_point, is_layout, is_unseen};
 
 /// Path of a field, and what is wrong with it.
 pub(super) type Wrong = (String, String);
@@ -15,7 +15,7 @@ pub(super) type Wrong = (String, String);
 /// read the file. Returns its byte position and the cause.
 pub(super) fn unseen(text: &str, allowed: &[char]) -> Option<(usize, String)> {
     let mut characters = text.char_indices();
-    let (at, c) = characters.find(|(_, c)| is_unseen(*c) && !allowed.contains(c))?;
+    let (at, c) = characters.find(|(_, c)| (is_unseen(*c) || is_layout(*c)) && !allowed.contains(c))?;
     let code = code_point(c);
     let cause = format!("found {code}; control characters and marks that do not show are not allowed");
     Some((at, cause))
