@@ -18,6 +18,9 @@ use crate::untrusted;
 /// the memory or the screen.
 const REMEMBERED: usize = 200;
 
+/// The survey of a namespace has to list this kind too, and no user can do anything about it.
+const OF_SURVEY: &str = "v1 Endpoints is deprecated";
+
 static SEEN: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
 
 /// Puts [`Warnings`] around a client's service.
@@ -71,7 +74,7 @@ where
         Box::pin(async move {
             let response = answer.await?;
             for text in texts(response.headers()) {
-                if first_time(&text) {
+                if !text.starts_with(OF_SURVEY) && first_time(&text) {
                     tell(&text);
                 }
             }
