@@ -82,7 +82,7 @@ impl History {
             [id] => read_plain(&self.0.join(format!("{id}.json")))
                 .map_err(|message| Problem::usage(message, None)),
             [] => {
-                let message = format!("there is no record of run {wanted} on this machine");
+                let message = format!("no record of run {wanted} on this machine");
                 let hint = "kubectl defender-sim history lists them; verify --record names a file of another machine";
                 Err(Problem::usage(message, Some(hint)))
             }
@@ -112,12 +112,12 @@ impl History {
             );
             return Err(Problem {
                 details: newer.into_iter().map(|record| record.message).collect(),
-                ..Problem::usage("cannot tell which run was the last".to_owned(), Some(&hint))
+                ..Problem::usage("cannot determine the last run".to_owned(), Some(&hint))
             });
         }
         last.ok_or_else(|| {
             let place = namespace.map_or(String::new(), |namespace| format!(" in namespace {namespace}"));
-            let message = format!("there is no record of a run{place} on this machine");
+            let message = format!("no record of a run{place} on this machine");
             let hint = "kubectl defender-sim verify takes a file with --record, or --since, --until, -n and \
                         --scenario";
             Problem::usage(message, Some(hint))
@@ -322,7 +322,7 @@ mod tests {
             ("5", "several runs begin with 5: 5y5, 5y55zncm, 5z"),
             ("run/5y", "several runs begin with 5y: 5y5, 5y55zncm"),
             ("a", "several runs begin with a: a1, a2, a3, a4, a5 and 1 more"),
-            ("nope", "there is no record of run nope on this machine"),
+            ("nope", "no record of run nope on this machine"),
             ("", "\"\" is not a run ID"),
             ("run/", "\"\" is not a run ID"),
             ("../etc", "\"../etc\" is not a run ID"),
@@ -441,7 +441,7 @@ mod tests {
         std::fs::create_dir_all(history.0.join("folder.json")).unwrap();
         for namespace in [None, Some("sim")] {
             let problem = history.last(namespace).unwrap_err();
-            assert_eq!(problem.message, "cannot tell which run was the last");
+            assert_eq!(problem.message, "cannot determine the last run");
             assert!(problem.details[0].ends_with("folder.json is not a plain file"));
         }
     }

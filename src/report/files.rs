@@ -3,7 +3,7 @@
 //!
 //! | file                                            | written                                             |
 //! |-------------------------------------------------|-----------------------------------------------------|
-//! | new or plain                                    | beside it, then renamed: nobody reads half of it    |
+//! | new or plain                                    | beside it, then renamed: never seen half-written    |
 //! | plain, but a new file could not stand in for it | in place                                            |
 //! | device, FIFO, open descriptor                   | through; it is never replaced                       |
 //! | job summary of GitHub Actions, as Markdown      | appended                                            |
@@ -173,12 +173,12 @@ fn open_stream(path: PathBuf, bound: Duration) -> io::Result<File> {
     let (sender, opened) = mpsc::channel();
     std::thread::spawn(move || sender.send(OpenOptions::new().append(true).open(path)));
     opened.recv_timeout(bound).unwrap_or_else(|_| {
-        let message = format!("nothing opened it for reading within {} s", bound.as_secs());
+        let message = format!("no reader opened it within {} s", bound.as_secs());
         Err(io::Error::new(ErrorKind::TimedOut, message))
     })
 }
 
-/// Adds a text to the end of a plain file, in a paragraph of its own.
+/// Appends a text to a plain file, as a separate paragraph.
 fn append(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
     let break_before = if file.metadata()?.len() > 0 { "\n" } else { "" };
@@ -218,11 +218,11 @@ impl Report {
             let target = Target::of(&file.path).map_err(|error| unwritable(file, &error))?;
             let is_for_people = matches!(self.output.format, Format::Table | Format::Wide);
             if matches!(target, Target::Stdout) && !is_for_people {
-                let message = format!("{file} has the result already, in the form that -o names");
+                let message = format!("{file} already carries the result in the format of -o");
                 return Err(Problem::usage(message, Some("write the report to a file")));
             }
             if let Some((other, _)) = seen.iter().find(|(_, known)| known.is_same(&target)) {
-                let message = format!("two reports would go to one file: {other} and {file}");
+                let message = format!("two reports go to the same file: {other} and {file}");
                 return Err(Problem::usage(message, None));
             }
             seen.push((file, target));
@@ -374,7 +374,7 @@ mod tests {
         }
     }
 
-    /// The name of a thread is in a writable file of a folder in which nobody can create one.
+    /// The name of a thread is in a writable file, whose folder takes no new ones.
     #[cfg(target_os = "linux")]
     #[test]
     fn file_of_a_folder_that_takes_no_new_file_is_written_in_place() {
@@ -408,7 +408,7 @@ mod tests {
         let fifo = folder.path().join("fifo");
         mkfifo(&fifo);
         let error = open_stream(fifo, Duration::ZERO).unwrap_err();
-        assert_eq!(error.to_string(), "nothing opened it for reading within 0 s");
+        assert_eq!(error.to_string(), "no reader opened it within 0 s");
     }
 
     #[test]

@@ -17,9 +17,10 @@ mod style;
 mod table;
 mod target;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 
+use anstream::stream::{AsLockedWrite, RawStream};
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 
@@ -75,28 +76,25 @@ impl Report {
     /// Writes data to standard output. [`Report::finish`] reports a failure.
     fn data(&self, text: &str) {
         if let Err(error) = self.write_stdout(text) {
+            // The first failure is the one to report.
             let _ = self.unwritten.set(error);
         }
     }
 
     fn write_stdout(&self, text: &str) -> io::Result<()> {
-        let stdout = io::stdout();
-        let mut stream = AutoStream::new(stdout.lock(), self.choice(io::stdout().is_terminal()));
-        files::unless_left(
-            stream
-                .write_all(style::printable(text).as_bytes())
-                .and_then(|()| stream.flush()),
-        )
+        self.write(io::stdout().lock(), text)
     }
 
     fn write_stderr(&self, text: &str) -> io::Result<()> {
-        let stderr = io::stderr();
-        let mut stream = AutoStream::new(stderr.lock(), self.choice(io::stderr().is_terminal()));
-        files::unless_left(
-            stream
-                .write_all(style::printable(text).as_bytes())
-                .and_then(|()| stream.flush()),
-        )
+        self.write(io::stderr().lock(), text)
+    }
+
+    /// Everything that is printed passes here.
+    fn write(&self, stream: impl RawStream + AsLockedWrite, text: &str) -> io::Result<()> {
+        let choice = self.choice(stream.is_terminal());
+        let mut stream = AutoStream::new(stream, choice);
+        let written = stream.write_all(style::printable(text).as_bytes());
+        files::unless_left(written.and_then(|()| stream.flush()))
     }
 
     /// Reports that standard output could not be written, if so. Returns the exit code of the process.
@@ -123,7 +121,7 @@ impl Report {
 
     /// Writes a question for people, the cursor behind it.
     fn prompt(&self, text: &str) {
-        // If standard error takes nothing, nobody can be told.
+        // There is no other place to report that standard error cannot be written.
         let _ = self.write_stderr(text);
     }
 

@@ -54,6 +54,8 @@ fn joined(text: &str, begin: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Width;
+    use super::super::table::table;
     use super::*;
 
     #[test]
@@ -89,6 +91,19 @@ mod tests {
         let text = format!("{}\u{1b}[2J\u{202e}", paint("ours", RED));
         assert_eq!(visible(&visible(&text)), visible(&text));
         assert_eq!(printable(&visible(&text)), printable(&text));
+    }
+
+    #[test]
+    fn painted_text_is_as_wide_as_its_text() {
+        let rows = [["a", "b"], ["longer", "b"]].map(|row| row.map(str::to_owned).to_vec());
+        let painted = rows
+            .clone()
+            .map(|row| row.iter().map(|cell| paint(cell, RED)).collect());
+        let text = |rows: [Vec<String>; 2]| printable(&table(&["A", "B"], rows, Width::Screen));
+        let plain = text(painted)
+            .replace("\u{1b}[1m\u{1b}[31m", "")
+            .replace("\u{1b}[0m", "");
+        assert_eq!(plain, text(rows));
     }
 
     #[test]

@@ -183,24 +183,24 @@ fn report_on_standard_output_follows_the_table_under_every_name() {
 fn files_that_do_not_fit_together_are_2_and_change_nothing() {
     let desk = Desk::new();
     desk.shell("echo old >old; ln -s old link; ln old further; mkfifo fifo", 0);
-    let taken = "standard output has the result already";
-    let same = "two reports would go to one file";
+    let taken = "standard output already carries the result";
+    let same = "two reports go to the same file";
     for (arguments, part) in [
         ("-o json --report junit=-", taken),
         ("-o yaml --report junit=-", taken),
         ("-o name --report junit=-", taken),
         (
             "-o json --report junit=/dev/stdout",
-            "/dev/stdout has the result already",
+            "/dev/stdout already carries the result",
         ),
         (
             "-o json --report junit=/dev/stdout >/dev/null",
-            "/dev/stdout has the result already",
+            "/dev/stdout already carries the result",
         ),
         ("--report junit=- --report json=-", same),
         ("--report junit=- --report json=/dev/stdout", same),
         ("--report junit=/dev/stderr --report json=/dev/stderr", same),
-        ("--report junit=new --report json=new", "one file: new and new"),
+        ("--report junit=new --report json=new", "same file: new and new"),
         ("--report md=new --report json=./new", same),
         ("--report junit=new --report json=$PWD/new", same),
         ("--report junit=old --report json=link", same),

@@ -184,7 +184,7 @@ fn a_run_is_verified_without_a_record_or_by_that_of_another_machine() {
     let machine = Machine::new();
     let said = machine.said(&["verify"], 2);
     assert!(
-        said.contains("there is no record of a run on this machine") && said.contains("--record"),
+        said.contains("no record of a run on this machine") && said.contains("--record"),
         "{said}"
     );
     let of_account = |name: &str| {
