@@ -38,8 +38,8 @@ use crate::result::{
     CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult, Verdict, Verification,
 };
 use crate::scenario::{Outcome, Scenario};
-use crate::words::counted;
 use crate::untrusted;
+use crate::words::counted;
 
 pub use files::{Files, OutputFile, unwritable, unwritten};
 pub use progress::show_events;

@@ -93,7 +93,10 @@ fn encoded(text: &str) -> ([Vec<u8>; 4], [Vec<u8>; 2]) {
 fn text_files_are_read_in_utf_8_and_utf_16() {
     let folder = Folder::new();
     let record = serde_json::to_string(&results::verified()).unwrap();
-    folder.write("alerts.json", "[]");
+    folder.write(
+        "alerts.json",
+        r#"[{"alertType": "VM_Other", "startTimeUtc": "2020-01-01T00:00:00Z"}]"#,
+    );
     let verify = [
         "verify",
         "--alerts",
@@ -137,7 +140,10 @@ fn text_files_are_read_in_utf_8_and_utf_16() {
 fn dash_is_standard_input_once_per_command_line() {
     let folder = Folder::new();
     let record = serde_json::to_string(&results::verified()).unwrap();
-    folder.write("alerts.json", "[]");
+    folder.write(
+        "alerts.json",
+        r#"[{"alertType": "VM_Other", "startTimeUtc": "2020-01-01T00:00:00Z"}]"#,
+    );
     folder.write("good.yaml", GOOD);
     folder.write("-", GOOD.replace("mine", "file-of-that-name"));
     let verify = [

@@ -243,10 +243,7 @@ fn report_that_cannot_be_written_at_the_end_is_7_and_keeps_the_old_one() {
             assert!(stdout.contains("Run abcdefgh"), "{stdout}");
             let message = format!("error: failed to write {name}: file too large\n");
             assert!(stderr.contains(&message), "{stderr}");
-            assert!(
-                stderr.contains("## Attack simulation"),
-                "the other report: {stderr}"
-            );
+            assert!(stderr.contains("## ❌ "), "the other report: {stderr}");
         }
     }
     assert_eq!(desk.read("old"), "old\n");
@@ -288,7 +285,7 @@ fn markdown_is_appended_to_the_job_summary() {
         ("$P report --report md=summary", &report),
     ] {
         desk.shell("echo earlier >summary", 0);
-        assert_eq!(desk.shell(line, 0).1, "", "{line}");
+        assert!(!desk.shell(line, 0).1.contains("appended"), "{line}");
         assert_eq!(desk.read("summary"), expected, "{line}");
     }
     desk.shell(
@@ -543,8 +540,10 @@ fn text_from_outside_is_shown_and_never_obeyed() {
         ("KUBECONFIG", "recon --dry-run"),
         ("GITHUB_STEP_SUMMARY", "report abcdefgh --report md=UNSEEN"),
     ] {
+        // A long value is wrapped.
         let text = run(line, variable);
-        assert!(text.contains("FORGED"), "{variable} {line}: {text}");
+        let joined: String = text.split_whitespace().collect();
+        assert!(joined.contains("FORGED"), "{variable} {line}: {text}");
     }
     let mut command = machine.command(&["--help", "--color", "always"]);
     let output = command.arg0(UNSEEN).output().unwrap();

@@ -113,7 +113,10 @@ fn record_that_cannot_be_read_is_named_and_no_other_run_becomes_the_last() {
             "truncate -s 500M $R/newer.json",
             "newer.json: it is larger than 16 MiB",
         ),
-        ("printf '\\377' >$R/newer.json", "newer.json: invalid utf-8"),
+        (
+            "printf '\\377' >$R/newer.json",
+            "newer.json: it is not valid UTF-8",
+        ),
     ] {
         let machine = Machine::new();
         machine.record(&recon());
