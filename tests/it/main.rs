@@ -35,6 +35,7 @@ mod records;
 mod results;
 mod rights;
 mod settings;
+mod terminal;
 mod trees;
 mod verify;
 mod walls;
