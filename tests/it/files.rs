@@ -103,8 +103,8 @@ fn text_files_are_read_in_utf_8_and_utf_16() {
         "alerts.json",
         "--wait",
         "0s",
-        "--assume",
-        "plan=no",
+        "--require-alerts",
+        "none",
     ];
     for (text, arguments, good) in [
         (GOOD, vec!["lint", "file"], 0),
@@ -186,7 +186,7 @@ fn dash_is_standard_input_once_per_command_line() {
             "the config file <stdin> cannot be used",
         ),
         (&verify, &record, 0, &results::verified().run),
-        (&verify, "{}", 2, "<stdin> is no record of a run"),
+        (&verify, "{}", 2, "<stdin> is not a record of a run"),
     ] {
         let ran = folder.run_with(arguments, stdin.as_bytes()).assert(code);
         assert!(

@@ -251,7 +251,6 @@ fn text_from_outside_is_shown_and_never_obeyed() {
         ("DEFENDER_SIM_IMAGE_REGISTRY", "config view"),
         ("DEFENDER_SIM_IMAGE_REGISTRY", "config view -o json"),
         ("DEFENDER_SIM_CONFIG", "config view"),
-        ("KUBECONFIG", "recon --dry-run"),
         ("GITHUB_STEP_SUMMARY", "report abcdefgh --report md=UNSEEN"),
     ] {
         // A long value is wrapped.
@@ -259,6 +258,8 @@ fn text_from_outside_is_shown_and_never_obeyed() {
         let joined: String = text.split_whitespace().collect();
         assert!(joined.contains("FORGED"), "{variable} {line}: {text}");
     }
+    // One that does not exist is none.
+    run("recon --dry-run", "KUBECONFIG");
     let mut command = machine.command(&["--help", "--color", "always"]);
     let output = command.arg0(UNSEEN).output().unwrap();
     assert_shown("the name of the program", &output);
