@@ -246,7 +246,7 @@ pub async fn watch(
                     return watched;
                 }
                 let source = place.source.to_string();
-                let verification = verdict::judge(run, &found, &subject, &question, source, looked);
+                let verification = verdict::judge(run, found, &subject, &question, source, looked);
                 seen(&verification);
                 let waiting = verification.count(Verdict::Waiting);
                 events.send(Event::Alerts {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::{Map, Value};
 
@@ -23,9 +23,9 @@ pub(super) struct Page {
 ///
 /// # Errors
 /// Those of the parser; a value that is neither an object nor an array.
-pub(super) fn read<'de, D: Deserializer<'de>>(
+pub(super) fn read<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     from: D,
-    item: &mut dyn FnMut(Value),
+    item: &mut dyn FnMut(T),
 ) -> Result<Page, D::Error> {
     from.deserialize_any(Top(item))
 }
@@ -41,9 +41,9 @@ pub(super) fn place(error: &serde_json::Error) -> String {
     format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
-struct Top<'a>(&'a mut dyn FnMut(Value));
+struct Top<'a, T>(&'a mut dyn FnMut(T));
 
-impl<'de> Visitor<'de> for Top<'_> {
+impl<'de, T: DeserializeOwned> Visitor<'de> for Top<'_, T> {
     type Value = Page;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,9 +89,9 @@ impl<'de> Visitor<'de> for Top<'_> {
 }
 
 /// What may be a list or hold one: `None` for anything else.
-struct Below<'a>(&'a mut dyn FnMut(Value));
+struct Below<'a, T>(&'a mut dyn FnMut(T));
 
-impl<'de> DeserializeSeed<'de> for Below<'_> {
+impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Below<'_, T> {
     type Value = Option<Page>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<Page>, D::Error> {
@@ -99,7 +99,7 @@ impl<'de> DeserializeSeed<'de> for Below<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Below<'_> {
+impl<'de, T: DeserializeOwned> Visitor<'de> for Below<'_, T> {
     type Value = Option<Page>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,9 +150,9 @@ struct Column {
 }
 
 /// Tables of Log Analytics; returns whether there was one.
-struct Tables<'a>(&'a mut dyn FnMut(Value));
+struct Tables<'a, T>(&'a mut dyn FnMut(T));
 
-impl<'de> DeserializeSeed<'de> for Tables<'_> {
+impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Tables<'_, T> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
@@ -160,7 +160,7 @@ impl<'de> DeserializeSeed<'de> for Tables<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Tables<'_> {
+impl<'de, T: DeserializeOwned> Visitor<'de> for Tables<'_, T> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,9 +177,9 @@ impl<'de> Visitor<'de> for Tables<'_> {
 }
 
 /// Rows of a table, each an array with a value for each column.
-struct Rows<'a>(&'a mut dyn FnMut(Value), &'a [Column]);
+struct Rows<'a, T>(&'a mut dyn FnMut(T), &'a [Column]);
 
-impl<'de> DeserializeSeed<'de> for Rows<'_> {
+impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Rows<'_, T> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -187,7 +187,7 @@ impl<'de> DeserializeSeed<'de> for Rows<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Rows<'_> {
+impl<'de, T: DeserializeOwned> Visitor<'de> for Rows<'_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -197,7 +197,8 @@ impl<'de> Visitor<'de> for Rows<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
         while let Some(row) = rows.next_element::<Vec<Value>>()? {
             let names = self.1.iter().map(|column| column.name.clone());
-            (self.0)(Value::Object(names.zip(row).collect()));
+            let object = Value::Object(names.zip(row).collect());
+            (self.0)(T::deserialize(object).map_err(de::Error::custom)?);
         }
         Ok(())
     }

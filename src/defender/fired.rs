@@ -5,10 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::untrusted;
@@ -82,6 +84,73 @@ const RESOURCES: [&str; 4] = [
     "azureResourceId",
     "resourceId",
 ];
+
+/// An item of a list without the long texts of alerts, which nothing here reads: they are most of a saved list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item(pub Value);
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ItemVisitor)
+    }
+}
+
+struct ItemVisitor;
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = Item;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Item, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if key.eq_ignore_ascii_case("properties") {
+                let Item(properties) = entries.next_value()?;
+                object.insert(key, properties);
+            } else if key.eq_ignore_ascii_case("remediationSteps") {
+                entries.next_value::<IgnoredAny>()?;
+            } else {
+                object.insert(key, entries.next_value()?);
+            }
+        }
+        Ok(Item(object.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Item, A::Error> {
+        let mut array = vec![];
+        while let Some(item) = items.next_element()? {
+            array.push(item);
+        }
+        Ok(Item(Value::Array(array)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Item, E> {
+        Ok(Item(text.into()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Item, E> {
+        Ok(Item(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Item, E> {
+        Ok(Item(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Item, E> {
+        Ok(Item(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Item, E> {
+        Ok(Item(value.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Item, E> {
+        Ok(Item(Value::Null))
+    }
+}
 
 impl FiredAlert {
     /// Reads an item of a list. Returns `None` if it is not an alert of Defender: exports mix them with assessments and

@@ -100,7 +100,7 @@ impl Found {
 /// Judges `run` by the alerts that were found in `source` at the time `looked`.
 pub fn judge(
     run: &RunResult,
-    found: &Found,
+    found: Found,
     subject: &Subject,
     question: &Question,
     source: String,
@@ -111,7 +111,7 @@ pub fn judge(
     let mut first = |(alert, scenarios): &(&'static Alert, Vec<&ScenarioResult>)| {
         let matching = found.matching(alert, &question.names);
         used.extend(matching.iter().copied());
-        let fired = matching.first().map(|index| &found.attributed[*index].0);
+        let fired = matching.first().map(|index| found.attributed[*index].0.clone());
         fired.map(|fired| raised(fired, first_step(scenarios, &alert.id)))
     };
     let raised_ones: Vec<Option<RaisedAlert>> = expected.iter().map(&mut first).collect();
@@ -142,14 +142,15 @@ pub fn judge(
             raised,
         });
     }
+    let (additional, unattributed) = found.others(&used, verdicts.is_empty());
     let mut verification = Verification {
         source,
         looked,
         from: subject.from,
         until: subject.until,
-        additional: found.additional(&used, verdicts.is_empty()),
+        additional,
         alerts: verdicts,
-        unattributed: found.unattributed(),
+        unattributed,
         contradictions,
         failure: None,
     };
@@ -187,30 +188,26 @@ impl Found {
             })
     }
 
-    /// Alerts of the same pods that are not expected; with `strict`, also those that name the namespace only.
-    fn additional(&self, used: &BTreeSet<usize>, strict: bool) -> Vec<RaisedAlert> {
+    /// Alerts of the same pods that are not expected, and with `strict` also those that name the namespace only; then
+    /// those that may be of the run.
+    fn others(self, used: &BTreeSet<usize>, strict: bool) -> (Vec<RaisedAlert>, Vec<UnattributedAlert>) {
         // An export repeats an alert each time it changes.
-        let mut ids: BTreeSet<&str> = used
+        let mut ids: BTreeSet<String> = used
             .iter()
-            .map(|index| self.attributed[*index].0.id.as_str())
+            .map(|index| self.attributed[*index].0.id.clone())
             .collect();
-        let attributed = self.attributed.iter().enumerate();
-        attributed
+        let attributed = self.attributed.into_iter().enumerate();
+        let additional = attributed
             .filter(|(index, (_, names_pods))| (*names_pods || strict) && !used.contains(index))
-            .filter(|(_, (fired, _))| fired.id.is_empty() || ids.insert(&fired.id))
-            .map(|(_, (fired, _))| raised(fired, None))
-            .collect()
-    }
-
-    fn unattributed(&self) -> Vec<UnattributedAlert> {
-        let unknown = self.unknown.iter();
-        unknown
-            .map(|(fired, reason)| UnattributedAlert {
-                id: fired.id.clone(),
-                name: fired.label(),
-                reason: reason.clone(),
-            })
-            .collect()
+            .filter(|(_, (fired, _))| fired.id.is_empty() || ids.insert(fired.id.clone()))
+            .map(|(_, (fired, _))| raised(fired, None));
+        let unknown = self.unknown.into_iter();
+        let unattributed = unknown.map(|(fired, reason)| UnattributedAlert {
+            name: fired.label(),
+            id: fired.id,
+            reason,
+        });
+        (additional.collect(), unattributed.collect())
     }
 }
 
@@ -360,20 +357,20 @@ fn first_step(scenarios: &[&ScenarioResult], id: &str) -> Option<Timestamp> {
         .min()
 }
 
-fn raised(alert: &FiredAlert, begun: Option<Timestamp>) -> RaisedAlert {
+fn raised(alert: FiredAlert, begun: Option<Timestamp>) -> RaisedAlert {
     let seconds = alert
         .generated
         .zip(begun)
         .map(|(generated, begun)| generated.duration_since(begun).as_secs_f64())
         .filter(|seconds| *seconds >= 0.0);
     RaisedAlert {
-        id: alert.id.clone(),
         name: alert.label(),
-        severity: alert.severity.clone(),
-        status: alert.status.clone(),
+        id: alert.id,
+        severity: alert.severity,
+        status: alert.status,
         generated: alert.generated,
         seconds_to_detect: seconds,
-        link: alert.link.clone(),
+        link: alert.link,
     }
 }
 
@@ -552,7 +549,7 @@ mod tests {
         let looked = at("2026-05-04T11:00:00Z");
         judge(
             run,
-            &found(fired, subject),
+            found(fired, subject),
             subject,
             question,
             "test".into(),
