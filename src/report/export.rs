@@ -24,17 +24,21 @@ pub enum Kind {
 
 /// A result in one of the formats, with a newline at its end.
 pub fn render(kind: Kind, result: &RunResult) -> String {
-    let mut text = match kind {
+    let mut text = visible(match kind {
         Kind::Junit => junit::render(result),
         Kind::Json => json(result),
         Kind::Markdown => markdown::render(result),
         Kind::Navigator => navigator::render(result),
-    };
-    // What is not seen: JSON has escapes for it, the others leave it out.
-    text.retain(|c| !untrusted::is_unseen(c));
+    });
     if !text.ends_with('\n') {
         text.push('\n');
     }
+    text
+}
+
+/// A text without what is not seen, which JSON has escapes for.
+fn visible(mut text: String) -> String {
+    text.retain(|c| !untrusted::is_unseen(c));
     text
 }
 
@@ -42,7 +46,7 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
 pub fn render_note(path: &Path, note: &Note) -> String {
     let extension = path.extension().unwrap_or_default();
     if extension.eq_ignore_ascii_case("md") {
-        note::render(note)
+        visible(note::render(note))
     } else {
         json(note)
     }
@@ -119,5 +123,9 @@ mod tests {
         }
         let json: RunResult = serde_json::from_str(&render(Kind::Json, &result)).unwrap();
         assert_eq!(json.namespace, text);
+        for path in ["note.md", "note.json"] {
+            let note = render_note(Path::new(path), &note(text));
+            assert!(!note.contains(untrusted::is_unseen), "{path}: {note:?}");
+        }
     }
 }
