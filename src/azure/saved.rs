@@ -86,7 +86,7 @@ impl Saved {
         let mut answer = Answer::default();
         let (sender, receiver) = mpsc::sync_channel(BATCHES);
         let whole = thread::scope(|scope| {
-            let parsing = scope.spawn(|| self.parse(sender));
+            let parsing = scope.spawn(move || self.parse(&sender));
             for Item(value) in receiver.into_iter().flatten() {
                 match FiredAlert::parse(&value) {
                     Some(alert) => {
@@ -105,7 +105,7 @@ impl Saved {
     }
 
     /// Sends every item, in batches. Returns whether the list is whole.
-    fn parse(&self, sender: SyncSender<Vec<Item>>) -> Result<bool> {
+    fn parse(&self, sender: &SyncSender<Vec<Item>>) -> Result<bool> {
         let refuse = |message: String| {
             Explained::new(Cause::Unreadable, message)
                 .hint(HOW_TO_SAVE)
