@@ -5,8 +5,6 @@ use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender};
-use std::thread;
 
 use jiff::Timestamp;
 use serde_json::{Deserializer, Map, Value};
@@ -22,10 +20,6 @@ pub const MAX_FILE: u64 = 256 << 20;
 /// A command that saves alerts in a form that is read. The portal's CSV lacks what they are about.
 pub const HOW_TO_SAVE: &str = "save them as JSON, not CSV: az rest --url \
                                \"/subscriptions/ID/providers/Microsoft.Security/alerts?api-version=2022-01-01\" > alerts.json";
-
-/// Items that one thread hands to the other at once, and how many such batches may wait.
-const BATCH: usize = 128;
-const BATCHES: usize = 8;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 16;
@@ -77,67 +71,43 @@ impl Saved {
         }
     }
 
-    /// Hands over every alert. Items that are something else are counted. The text is parsed in a thread of its own,
-    /// since that takes as long as looking at the alerts.
+    /// Hands over every alert. Items that are something else are counted.
     ///
     /// # Errors
     /// If it does not exist, is too large, is not JSON, or holds the answer to a failed request.
     pub fn read(&self, mut each: impl FnMut(FiredAlert)) -> Result<Answer> {
-        let mut answer = Answer::default();
-        let (sender, receiver) = mpsc::sync_channel(BATCHES);
-        let whole = thread::scope(|scope| {
-            let parsing = scope.spawn(move || self.parse(&sender));
-            for Item(value) in receiver.into_iter().flatten() {
-                match FiredAlert::parse(&value) {
-                    Some(alert) => {
-                        answer.alerts += 1;
-                        each(alert);
-                    }
-                    None => answer.others += 1,
-                }
-            }
-            parsing
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        answer.whole = whole?;
-        Ok(answer)
-    }
-
-    /// Sends every item, in batches. Returns whether the list is whole.
-    fn parse(&self, sender: &SyncSender<Vec<Item>>) -> Result<bool> {
         let refuse = |message: String| {
             Explained::new(Cause::Unreadable, message)
                 .hint(HOW_TO_SAVE)
                 .doing(format!("read the alerts in {self}"))
         };
         let reader = self.open().map_err(|error| refuse(error.to_string()))?;
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut send = |item: Item| {
-            batch.push(item);
-            if batch.len() == BATCH {
-                // The receiver goes away only with the process.
-                let _ = sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)));
+        let mut answer = Answer::default();
+        let mut item = |Item(value): Item| match FiredAlert::parse(&value) {
+            Some(alert) => {
+                answer.alerts += 1;
+                each(alert);
             }
+            None => answer.others += 1,
         };
         let mut from = Deserializer::from_reader(reader);
         let mut whole = true;
         loop {
-            let page = page::read(&mut from, &mut send).map_err(|error| refuse(page::place(&error)))?;
+            let page = page::read(&mut from, &mut item).map_err(|error| refuse(page::place(&error)))?;
             if page.listed {
                 whole = !goes_on(&page.rest);
             } else if page.rest.contains_key("error") {
                 return Err(refuse("it holds the answer to a request that failed".to_owned()));
             } else if !page.rest.is_empty() {
-                send(Item(Value::Object(page.rest)));
+                item(Item(Value::Object(page.rest)));
             }
             // Lines of JSON: another value follows.
             if from.end().is_ok() {
                 break;
             }
         }
-        let _ = sender.send(batch);
-        Ok(whole)
+        answer.whole = whole;
+        Ok(answer)
     }
 
     /// Its content as UTF-8, without a byte-order mark.
