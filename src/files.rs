@@ -1,12 +1,9 @@
 //! Bounded reading of the files that a user names: any of them may be a pipe, a device or far too large. Text is UTF-8,
 //! or UTF-16 with a byte-order mark, which is what `>` writes in Windows PowerShell.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-
-use encoding_rs::{Encoding, UTF_8};
 
 use crate::untrusted;
 
@@ -69,18 +66,24 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 /// # Errors
 /// If the bytes are not a text in that encoding.
 pub fn decode(content: &[u8]) -> io::Result<String> {
-    let (encoding, mark) = Encoding::for_bom(content).unwrap_or((UTF_8, 0));
-    let content = &content[mark..];
     let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
-    if encoding != UTF_8 && !content.len().is_multiple_of(2) {
-        return Err(invalid(format!(
-            "it is {}, and its last character is torn",
-            encoding.name()
-        )));
+    let (name, unit): (_, fn([u8; 2]) -> u16) = match content {
+        [0xff, 0xfe, ..] => ("UTF-16LE", u16::from_le_bytes),
+        [0xfe, 0xff, ..] => ("UTF-16BE", u16::from_be_bytes),
+        _ => {
+            let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+            let text =
+                std::str::from_utf8(content).map_err(|_| invalid("it is not valid UTF-8".to_owned()))?;
+            return Ok(text.to_owned());
+        }
+    };
+    let pairs = content[2..].chunks_exact(2);
+    if !pairs.remainder().is_empty() {
+        return Err(invalid(format!("it is {name}, and its last character is torn")));
     }
-    let text = encoding.decode_without_bom_handling_and_without_replacement(content);
-    text.map(Cow::into_owned)
-        .ok_or_else(|| invalid(format!("it is not valid {}", encoding.name())))
+    char::decode_utf16(pairs.map(|pair| unit([pair[0], pair[1]])))
+        .collect::<Result<_, _>>()
+        .map_err(|_| invalid(format!("it is not valid {name}")))
 }
 
 #[cfg(test)]
