@@ -83,13 +83,7 @@ impl Saved {
         };
         let reader = self.open().map_err(|error| refuse(error.to_string()))?;
         let mut answer = Answer::default();
-        let mut item = |Item(value): Item| match FiredAlert::parse(&value) {
-            Some(alert) => {
-                answer.alerts += 1;
-                each(alert);
-            }
-            None => answer.others += 1,
-        };
+        let mut item = |Item(value): Item| answer.take(&value, &mut each);
         let mut from = Deserializer::from_reader(reader);
         let mut whole = true;
         loop {

@@ -115,12 +115,25 @@ pub enum Source {
 /// What a source answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Whether it told its alerts to the end: a file may hold a page that others follow.
+    /// Whether it is complete: a file may hold one page of several.
     pub whole: bool,
     /// How many alerts it has.
     pub alerts: usize,
     /// How many items of it are something else.
     pub others: usize,
+}
+
+impl Answer {
+    /// Counts an item, and hands it to `each` if it is an alert.
+    pub(super) fn take(&mut self, item: &Value, each: &mut impl FnMut(FiredAlert)) {
+        match FiredAlert::parse(item) {
+            Some(alert) => {
+                self.alerts += 1;
+                each(alert);
+            }
+            None => self.others += 1,
+        }
+    }
 }
 
 impl fmt::Display for Source {
@@ -147,13 +160,7 @@ impl Source {
             whole: true,
             ..Answer::default()
         };
-        let item = |value: Value| match FiredAlert::parse(&value) {
-            Some(alert) => {
-                answer.alerts += 1;
-                each(alert);
-            }
-            None => answer.others += 1,
-        };
+        let item = |value: Value| answer.take(&value, &mut each);
         match self {
             Self::Alerts(arm, scope) => {
                 let (call, path) = scope.alerts();

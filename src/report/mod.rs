@@ -208,8 +208,7 @@ impl Report {
             }
         }
         if verification.count(Verdict::Waiting) > 0 && result.is_identified() {
-            let verify = kubectl.command(["defender-sim", "verify", &result.run]);
-            self.hint(&format!("continue with: {verify}"));
+            self.hint(&format!("continue with: {}", self.verify_of(result)));
         }
     }
 
@@ -219,11 +218,10 @@ impl Report {
         let is_expected = alerts.any(|alert| alert.not_expected.is_none());
         let has_attacked = result.steps().any(|step| step.outcome == Outcome::Proved);
         if is_expected && has_attacked && result.verification.is_none() && result.unread.is_none() {
-            let kubectl = self.kubectl.in_context(result.cluster.context.as_deref());
-            let verify = kubectl.command(["defender-sim", "verify", &result.run]);
             self.notice(&format!(
-                "{}: alerts are usually raised within 5 to 90 minutes; check them with: {verify}",
-                paint("hint", CYAN)
+                "{}: alerts are usually raised within 5 to 90 minutes; check them with: {}",
+                paint("hint", CYAN),
+                self.verify_of(result)
             ));
         }
     }
@@ -382,6 +380,12 @@ impl Report {
         if let Some(hint) = &problem.hint {
             self.hint(hint);
         }
+    }
+
+    /// The command that looks for the alerts of a run.
+    fn verify_of(&self, result: &RunResult) -> String {
+        let kubectl = self.kubectl.in_context(result.cluster.context.as_deref());
+        kubectl.command(["defender-sim", "verify", &result.run])
     }
 
     /// The command that removes a run, from whichever context.

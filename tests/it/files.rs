@@ -89,14 +89,14 @@ fn encoded(text: &str) -> ([Vec<u8>; 4], [Vec<u8>; 2]) {
     ([text.as_bytes().to_vec(), marked, little, big], torn)
 }
 
+/// A list with an alert of something else.
+const UNRELATED: &str = r#"[{"alertType": "VM_Other", "startTimeUtc": "2020-01-01T00:00:00Z"}]"#;
+
 #[test]
 fn text_files_are_read_in_utf_8_and_utf_16() {
     let folder = Folder::new();
     let record = serde_json::to_string(&results::verified()).unwrap();
-    folder.write(
-        "alerts.json",
-        r#"[{"alertType": "VM_Other", "startTimeUtc": "2020-01-01T00:00:00Z"}]"#,
-    );
+    folder.write("alerts.json", UNRELATED);
     let verify = [
         "verify",
         "--alerts",
@@ -140,10 +140,7 @@ fn text_files_are_read_in_utf_8_and_utf_16() {
 fn dash_is_standard_input_once_per_command_line() {
     let folder = Folder::new();
     let record = serde_json::to_string(&results::verified()).unwrap();
-    folder.write(
-        "alerts.json",
-        r#"[{"alertType": "VM_Other", "startTimeUtc": "2020-01-01T00:00:00Z"}]"#,
-    );
+    folder.write("alerts.json", UNRELATED);
     folder.write("good.yaml", GOOD);
     folder.write("-", GOOD.replace("mine", "file-of-that-name"));
     let verify = [
