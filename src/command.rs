@@ -88,7 +88,13 @@ async fn act(invocation: Invocation, report: &Report) -> Result<Exit, Problem> {
         request_timeout,
         namespace,
         output: _,
+        unknown_variables,
     } = invocation;
+    for name in unknown_variables {
+        report.note(&format!(
+            "warning: the variable {name} is not a setting (config view --output wide lists them)"
+        ));
+    }
     match action {
         Action::Run(run) => {
             let plan = plan(&run.scenarios, run.options.clone(), namespace)?;

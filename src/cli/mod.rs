@@ -5,6 +5,7 @@ pub mod config;
 pub mod values;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct Invocation {
     pub namespace: Option<String>,
     /// How to say it.
     pub output: Output,
+    /// Variables that are named like settings and are none, sorted.
+    pub unknown_variables: Vec<String>,
 }
 
 /// What to do.
@@ -880,13 +883,19 @@ fn try_parse(arguments: &[OsString], mut command: Command) -> Result<Invocation,
 
 /// The error with a tip for what people type by habit, where clap has none or a wrong one.
 fn with_tip(mut error: clap::Error) -> clap::Error {
-    if error.kind() != ErrorKind::UnknownArgument {
-        return error;
-    }
-    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else {
+    let given = match error.kind() {
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        _ => return error,
+    };
+    let Some(ContextValue::String(given)) = error.get(given) else {
         return error;
     };
     let tip = match given.as_str() {
+        "scenarios" | "scenario" | "ls" => "scenarios are listed with: kubectl defender-sim list",
+        "dr" | "check" | "preflight" => "the cluster is checked with: kubectl defender-sim doctor",
+        "plan" => "a run is planned with: kubectl defender-sim SCENARIO --dry-run",
+        "delete" | "clean" | "rm" => "leftovers of runs are removed with: kubectl defender-sim cleanup",
         "-f" | "--file" => "a scenario file is run with: kubectl defender-sim run -f FILE",
         "client" | "server" => "the value of --dry-run stands behind =, as in --dry-run=server",
         "-v" | "--v" | "-=" => "-v takes no level",
@@ -897,8 +906,13 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
         level if level.starts_with('-') && level[1..].parse::<u8>().is_ok() => "-v takes no level",
         _ => return error,
     };
-    let _ = error.remove(ContextKind::SuggestedArg);
-    let _ = error.remove(ContextKind::Suggested);
+    for suggested in [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::Suggested,
+    ] {
+        let _ = error.remove(suggested);
+    }
     error.insert(
         ContextKind::Suggested,
         ContextValue::StyledStrs(vec![tip.to_owned().into()]),
@@ -954,6 +968,30 @@ fn without_variables(command: Command, these: fn(&OsStr) -> bool) -> Command {
             }
         })
         .mut_subcommands(|sub| without_variables(sub, these))
+}
+
+/// The start of the names of all variables that are settings.
+const VARIABLE: &str = "DEFENDER_SIM_";
+
+/// Variables of the process that are named like settings, but that no argument of `command` reads.
+fn unknown_variables(command: &Command) -> Vec<String> {
+    fn collect(command: &Command, known: &mut BTreeSet<OsString>) {
+        known.extend(
+            command
+                .get_arguments()
+                .filter_map(|arg| arg.get_env())
+                .map(OsStr::to_owned),
+        );
+        command.get_subcommands().for_each(|sub| collect(sub, known));
+    }
+    let mut known = BTreeSet::new();
+    collect(command, &mut known);
+    let set: BTreeSet<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
+    let unknown = set.difference(&known).map(|name| name.to_string_lossy());
+    unknown
+        .filter(|name| name.starts_with(VARIABLE))
+        .map(Cow::into_owned)
+        .collect()
 }
 
 /// An error that is not there without variables is one of theirs, and names the one.
@@ -1150,6 +1188,7 @@ fn invocation(
         (false, false) => Detail::Normal,
     };
     Ok(Invocation {
+        unknown_variables: unknown_variables(command),
         action,
         // As with kubectl, 0 means no limit.
         request_timeout: global.request_timeout.map(|timeout| match timeout {

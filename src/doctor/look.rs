@@ -1,6 +1,6 @@
 //! What several checks look at, read from the cluster once, at the first question.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use super::Finding;
 use super::images;
 use super::nodes::Refusal;
+use super::sensor_pods::{RawPod, SensorPods};
 use crate::azure::{
     AzureCluster, AzureError, AzureOptions, Cloud, ClusterFacts, Located, LoginKind, Scope, cluster_facts,
     locate,
@@ -82,19 +83,19 @@ pub(super) struct RawNode {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawMetadata {
+pub(super) struct RawMetadata {
     #[serde(default)]
-    name: String,
+    pub name: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
-    owner_references: Vec<RawOwner>,
+    pub owner_references: Vec<RawOwner>,
 }
 
 #[derive(Deserialize)]
-struct RawOwner {
-    kind: String,
-    name: String,
+pub(super) struct RawOwner {
+    pub kind: String,
+    pub name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -114,10 +115,12 @@ struct RawNodeStatus {
 }
 
 #[derive(Deserialize)]
-struct RawCondition {
+pub(super) struct RawCondition {
     #[serde(rename = "type")]
     kind: String,
-    status: String,
+    pub status: String,
+    #[serde(default)]
+    pub message: String,
 }
 
 #[derive(Deserialize)]
@@ -125,22 +128,7 @@ struct RawImage {
     names: Option<Vec<String>>,
 }
 
-#[derive(Deserialize)]
-struct RawPod {
-    metadata: RawMetadata,
-    #[serde(default)]
-    spec: RawPodSpec,
-    #[serde(default)]
-    status: RawNodeStatus,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPodSpec {
-    node_name: Option<String>,
-}
-
-fn is_ready(conditions: &[RawCondition]) -> bool {
+pub(super) fn is_ready(conditions: &[RawCondition]) -> bool {
     conditions
         .iter()
         .any(|condition| condition.kind == "Ready" && condition.status == "True")
@@ -341,20 +329,16 @@ impl Look {
         }
     }
 
-    /// Of each sensor, names of the nodes with a ready pod of it; of `only` that one, where it is given.
-    pub async fn watched_nodes(&self, only: Option<&str>) -> Result<Vec<BTreeSet<String>>, ClusterError> {
+    /// Reads the pods of each sensor; `only` those on that node, if it is given.
+    pub async fn sensor_pods(&self, only: Option<&str>) -> Result<Vec<SensorPods>, ClusterError> {
         let fields = only.map_or(String::new(), |node| format!("spec.nodeName={node}"));
         let Sensors { facts, pods } = self.sensors().await?;
         let mut all = vec![];
         for (sensor, pods) in facts.sensors.iter().zip(pods) {
-            let mut watched = BTreeSet::new();
+            let mut found = SensorPods::default();
             let each = |pod: RawPod| {
-                let owners = &pod.metadata.owner_references;
-                let owned = owners
-                    .iter()
-                    .any(|owner| owner.kind == "DaemonSet" && owner.name == sensor.name);
-                if owned && is_ready(&pod.status.conditions) {
-                    watched.extend(pod.spec.node_name);
+                if pod.is_of(&sensor.name) {
+                    found.add(pod);
                 }
             };
             let namespace = Some(sensor.namespace.as_str());
@@ -362,7 +346,7 @@ impl Look {
             self.cluster
                 .each::<core::Pod, _>(namespace, Which { labels, fields }, each)
                 .await?;
-            all.push(watched);
+            all.push(found);
         }
         Ok(all)
     }

@@ -24,6 +24,7 @@ mod reachable;
 mod rights;
 mod sensor;
 mod sensor_features;
+mod sensor_pods;
 mod sensor_ready;
 
 use futures::FutureExt;
@@ -282,8 +283,9 @@ impl Sensing {
         let sensors = self.0.sensors().await.ok()?;
         let node = match node {
             Some(node) if sensors.facts.sensors.iter().any(|sensor| sensor.ready) => {
-                let watched = self.0.watched_nodes(Some(node)).await;
-                let ready = watched.map(|of_each| of_each.iter().map(|nodes| !nodes.is_empty()).collect());
+                let pods = self.0.sensor_pods(Some(node)).await;
+                let ready =
+                    pods.map(|of_each| of_each.iter().map(|pods| !pods.ready_on.is_empty()).collect());
                 Some((node, ready.map_err(|error| untrusted::line(&error.to_string()))))
             }
             _ => None,

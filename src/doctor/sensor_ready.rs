@@ -1,8 +1,7 @@
 //! Is the sensor ready where the pods of a run can go? A node without it raises no alert.
 
-use std::collections::BTreeSet;
-
 use super::look::{Look, Node, Pods};
+use super::sensor_pods::SensorPods;
 use super::{Checked, Finding};
 use crate::cluster::ClusterError;
 use crate::words::{counted, first_few};
@@ -13,26 +12,30 @@ pub(super) async fn check(look: &Look) -> Checked {
         return Ok(Finding::not_applicable("there is no sensor"));
     }
     // Both lists may be long.
-    let (nodes, watched) = futures::join!(look.nodes(), look.watched_nodes(None));
-    let watched = watched.map(|of_each| of_each.into_iter().flatten().collect());
-    Ok(judge(
-        &sensors.pods,
-        nodes.and_then(|nodes| Ok((nodes, watched?))),
-    ))
+    let (nodes, pods) = futures::join!(look.nodes(), look.sensor_pods(None));
+    Ok(judge(&sensors.pods, nodes, pods))
 }
 
-/// What the `DaemonSets` say of themselves is known even where nodes or pods cannot be seen.
-fn judge(pods: &[Pods], seen: Result<(&[Node], BTreeSet<String>), ClusterError>) -> Finding {
-    let total = |count: fn(&Pods) -> i32| pods.iter().map(count).sum::<i32>();
+/// The counts of the `DaemonSets` are known even if nodes or pods cannot be listed.
+fn judge(
+    counts: &[Pods],
+    nodes: Result<&[Node], ClusterError>,
+    pods: Result<Vec<SensorPods>, ClusterError>,
+) -> Finding {
+    let total = |count: fn(&Pods) -> i32| counts.iter().map(count).sum::<i32>();
     let (ready, desired) = (total(|pods| pods.ready), total(|pods| pods.desired));
-    let numbers = format!("{ready} of {desired} pods ready");
+    let mut numbers = format!("{ready} of {desired} pods ready");
+    let failing = pods.iter().flatten().find_map(|pods| pods.failing.first());
+    if let Some(failing) = failing {
+        numbers = format!("{numbers} ({failing})");
+    }
     if ready == 0 {
         return Finding::failed(numbers).suggest(
             "look for microsoft-defender in",
             ["get", "pods", "-A", "-o", "wide"],
         );
     }
-    let (nodes, watched) = match seen {
+    let (nodes, pods) = match nodes.and_then(|nodes| Ok((nodes, pods?))) {
         Ok(seen) => seen,
         Err(error) => {
             let finding = Finding::from(error);
@@ -45,7 +48,7 @@ fn judge(pods: &[Pods], seen: Result<(&[Node], BTreeSet<String>), ClusterError>)
     let usable: Vec<&Node> = nodes.iter().filter(|node| node.refusal.is_none()).collect();
     let bare: Vec<String> = usable
         .iter()
-        .filter(|node| !watched.contains(&node.name))
+        .filter(|node| !pods.iter().any(|pods| pods.ready_on.contains(&node.name)))
         .map(|node| node.name.clone())
         .collect();
     let of = counted(usable.len(), "node");
@@ -122,8 +125,11 @@ mod tests {
                 ready,
                 selector: String::new(),
             };
-            let watched = watched.iter().map(|&name| name.to_owned()).collect();
-            let finding = judge(&[pods], Ok((&nodes, watched)));
+            let found = SensorPods {
+                ready_on: watched.iter().map(|&name| name.to_owned()).collect(),
+                failing: vec![],
+            };
+            let finding = judge(&[pods], Ok(&nodes), Ok(vec![found]));
             assert_eq!(finding.status, status, "{finding:?}");
             assert!(finding.seen.contains(said), "{said:?} in {finding:?}");
         }
@@ -140,7 +146,7 @@ mod tests {
                 hint: None,
             },
         };
-        let finding = judge(&[pods], Err(error));
+        let finding = judge(std::slice::from_ref(&pods), Err(error.clone()), Ok(vec![]));
         assert_eq!(finding.status, CouldNotTell);
         assert!(
             finding
@@ -148,5 +154,9 @@ mod tests {
                 .starts_with("2 of 2 pods ready; on which nodes: failed to list nodes"),
             "{finding:?}"
         );
+        // Without a ready pod, neither nodes nor pods have to be seen.
+        let none = Pods { ready: 0, ..pods };
+        let finding = judge(&[none], Ok(&[]), Err(error));
+        assert_eq!((finding.status, &*finding.seen), (Failed, "0 of 2 pods ready"));
     }
 }

@@ -14,12 +14,38 @@ use crate::result::{Admission, ClusterInfo, PlanResult, PlannedObject, expectati
 use crate::scenario::{AttackId, Scenario};
 use crate::words::paragraphs;
 
+/// The name of a tactic of ATT&CK Enterprise v19; the id itself if it is not one.
+fn tactic(id: &str) -> &str {
+    match id {
+        "TA0001" => "Initial Access",
+        "TA0002" => "Execution",
+        "TA0003" => "Persistence",
+        "TA0004" => "Privilege Escalation",
+        "TA0005" => "Stealth",
+        "TA0006" => "Credential Access",
+        "TA0007" => "Discovery",
+        "TA0008" => "Lateral Movement",
+        "TA0009" => "Collection",
+        "TA0010" => "Exfiltration",
+        "TA0011" => "Command and Control",
+        "TA0040" => "Impact",
+        "TA0042" => "Resource Development",
+        "TA0043" => "Reconnaissance",
+        "TA0112" => "Defense Impairment",
+        id => id,
+    }
+}
+
 pub(super) fn list(scenarios: &[Scenario], width: Width) -> String {
     let rows = scenarios.iter().map(|scenario| {
+        let tactics = scenario.tactics.iter().map(AttackId::v19);
         let mut row = vec![
             scenario.id.clone(),
             scenario.title.clone(),
-            joined(scenario.tactics.iter().map(AttackId::v19), " "),
+            match width {
+                Width::Screen => joined(tactics.map(tactic), ", "),
+                Width::Wide => joined(tactics, " "),
+            },
             scenario.steps.len().to_string(),
             scenario.alerts.len().to_string(),
         ];

@@ -17,7 +17,7 @@ mod style;
 mod table;
 mod target;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, OnceLock};
 
 use anstream::stream::{AsLockedWrite, RawStream};
@@ -373,9 +373,18 @@ impl Report {
 
     /// Prints why something did not work, and what to do next.
     pub fn problem(&self, problem: &Problem) {
-        self.note(&format!("{}: {}", paint("error", RED), problem.message));
+        // A terminal shows whole words; what reads a pipe gets a line for each message.
+        let wrap = std::io::stderr().is_terminal();
+        let lines = |text: &str| {
+            if wrap {
+                table::fill(text, "  ")
+            } else {
+                text.to_owned()
+            }
+        };
+        self.note(&lines(&format!("{}: {}", paint("error", RED), problem.message)));
         for detail in &problem.details {
-            self.note(&format!("  {detail}"));
+            self.note(&lines(&format!("  {detail}")));
         }
         if let Some(hint) = &problem.hint {
             self.hint(hint);

@@ -33,6 +33,23 @@ fn stdout(output: &Output) -> String {
 }
 
 #[test]
+fn misspelt_variables_are_named() {
+    let output = run(
+        &["list"],
+        &[
+            ("DEFENDER_SIM_DEADLNE", "5m"),
+            ("DEFENDER_SIM_DEADLINE", "5m"),
+            ("DEFENDER_SIMS", "1"),
+        ],
+    );
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        stderr(&output),
+        "warning: the variable DEFENDER_SIM_DEADLNE is not a setting (config view --output wide lists them)\n"
+    );
+}
+
+#[test]
 fn habits_get_a_tip() {
     for (arguments, tip) in [
         (
@@ -53,6 +70,14 @@ fn habits_get_a_tip() {
         (
             &["recon", "--all-namespaces"],
             "tip: without -n, every namespace is meant",
+        ),
+        (
+            &["scenarios"],
+            "tip: scenarios are listed with: kubectl defender-sim list",
+        ),
+        (
+            &["dr"],
+            "tip: the cluster is checked with: kubectl defender-sim doctor",
         ),
     ] {
         let output = run(arguments, &[]);

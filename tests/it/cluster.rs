@@ -717,6 +717,44 @@ fn a_cut_network_blocks_a_step() {
 
 #[test]
 #[ignore = "needs the range: make range"]
+fn metadata_service_that_is_cut_off_blocks_the_step_within_seconds() {
+    let _alone = alone();
+    let space = Space::named("metadata-cut");
+    for (target, evidence) in [
+        (
+            "REJECT",
+            "169.254.169.254 refused the connection, or no route leads there",
+        ),
+        ("DROP", "169.254.169.254 did not answer in time"),
+    ] {
+        let rule = [
+            "INPUT",
+            "-s",
+            "10.244.0.0/24",
+            "-d",
+            "169.254.169.254",
+            "-j",
+            target,
+        ];
+        let _healed = Finally(|| {
+            run_inside(&[&["iptables", "-D"][..], &rule].concat());
+        });
+        run_inside(&[&["iptables", "-I"][..], &rule].concat()).assert(0);
+        let ran = sim(&["lateral-mov", "-n", &space.0, "-o", "json"]).assert(4);
+        let step = &ran.json()["scenarios"][0]["steps"][0];
+        assert_eq!(step["outcome"], "blocked", "{ran:#?}");
+        assert_eq!(step["evidence"], evidence);
+        assert_eq!(
+            step["reason"],
+            "the metadata service cannot be reached from the pod"
+        );
+        let took = step["durationMs"].as_f64().unwrap();
+        assert!(took < 5000.0, "{took} ms");
+    }
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
 fn the_cloud_that_is_there_is_found_and_none_is_no_failure() {
     let _alone = alone();
     let space = Space::named("clouds");

@@ -467,6 +467,43 @@ fn every_sensor_is_found_where_it_is_ready_and_what_it_can() {
     ask("webshell").assert("sensor", "warning", "installed in an undocumented way (assumed)");
 }
 
+#[test]
+#[ignore = "needs the range: make range"]
+fn sensor_in_a_crash_loop_is_explained() {
+    const SENSOR: &str = "microsoft-defender-collector-ds";
+    let _alone = alone();
+    let space = Space::named("doctor-crash");
+    let _clean = Finally(|| {
+        try_kubectl(&[
+            "delete",
+            "daemonset",
+            SENSOR,
+            "-n",
+            "kube-system",
+            "--ignore-not-found",
+        ]);
+    });
+    let image = format!("{}/attacker:latest", crate::range::IMAGES);
+    let mut set = daemon_set("kube-system", SENSOR, "0.8.36", &image);
+    let container = &mut set["spec"]["template"]["spec"]["containers"][0];
+    container["command"] = value!(["bash", "-c", "echo no licence >/dev/termination-log; exit 3"]);
+    apply(&set);
+    await_that("the sensor was restarted", Duration::from_secs(60), || {
+        let restarts = "jsonpath={.items[*].status.containerStatuses[0].restartCount}";
+        let selector = ["-l", "app=defender", "-o", restarts];
+        let restarts = kubectl(&[&["get", "pods", "-n", "kube-system"][..], &selector].concat());
+        restarts.parse::<u32>().is_ok_and(|restarts| restarts > 0)
+    });
+    let said = Said::ask("recon", &space.0, &[]);
+    said.assert(
+        "sensor-ready",
+        "failed",
+        "0 of 1 pods ready (pod/microsoft-defender-collector-ds-",
+    );
+    said.assert("sensor-ready", "failed", " restart");
+    said.assert("sensor-ready", "failed", "last exit status 3 (Error): no licence");
+}
+
 /// A node of which there is nothing but the object, ready, and with room for who puts up with its taint.
 fn pretended_node(name: &str) {
     apply(&value!({
