@@ -14,10 +14,11 @@ use crate::defender::attribution::Subject;
 use crate::defender::facts::{Fact, Facts};
 use crate::defender::marks::Marks;
 use crate::defender::verdict::{self, Found, Names, Question};
-use crate::engine::{Event, Events, Stop};
+use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::files;
 use crate::result::{ClusterInfo, Problem, RunResult, Verdict, Verification};
+use crate::signal::Stop;
 use crate::words::counted;
 use crate::yaml;
 

@@ -1,7 +1,6 @@
 //! What single values on the command line may look like. Each error completes "invalid value ...: ".
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,18 +9,9 @@ use crate::azure::LoginKind;
 use crate::defender::facts::Premise;
 use crate::manifest;
 use crate::plan::RunId;
-use crate::report::export;
+use crate::report::{ReportFile, export};
 use crate::secret::Secret;
 use crate::verify::LOGINS;
-
-/// A file that a report goes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportFile {
-    /// What is written.
-    pub kind: export::Kind,
-    /// Where to.
-    pub path: PathBuf,
-}
 
 /// A run id, also in the form in which `-o name` prints it: `run/q33wg4p3`.
 pub(super) fn run(text: &str) -> Result<String, String> {

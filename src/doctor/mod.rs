@@ -34,7 +34,7 @@ use crate::azure::{AzureError, AzureOptions};
 use crate::cluster::{Cluster, ClusterError};
 use crate::defender::facts::Facts;
 use crate::defender::marks::Marks;
-use crate::engine::{Event, Events};
+use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::plan::Plan;

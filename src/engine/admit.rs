@@ -2,9 +2,10 @@
 
 use futures::{StreamExt, stream};
 
-use super::{Events, Halt, prepare};
+use super::{Halt, prepare};
 use crate::cluster::Cluster;
 use crate::cluster::explain::Cause;
+use crate::event::Events;
 use crate::manifest::{self, Kind, Manifest};
 use crate::plan::Plan;
 use crate::result::{Admission, ClusterInfo, PlannedObject, Problem};

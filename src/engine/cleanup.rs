@@ -6,9 +6,10 @@ use futures::future::{OptionFuture, try_join_all};
 use jiff::{SignedDuration, Timestamp};
 
 use super::claim::{Claim, holder};
-use super::{Events, remove};
+use super::remove;
 use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError, Found, Which, selector};
+use crate::event::Events;
 use crate::manifest::{ANCHOR, Kind, Record, removed_patch};
 use crate::result::Cleanup;
 use crate::untrusted;

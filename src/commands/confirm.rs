@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use crate::cli::Run;
 use crate::cluster::connect::Target;
-use crate::engine::{Answer, Event, Events, Question, Started};
+use crate::event::{Answer, Event, Events, Question, Started};
 use crate::exit::Exit;
 use crate::guard;
 use crate::plan::Plan;
@@ -15,7 +15,7 @@ use crate::result::Problem;
 ///
 /// # Errors
 /// The refusal, with the flag that lifts it.
-pub async fn consent(
+pub(super) async fn consent(
     run: &Run,
     plan: &Plan,
     target: &Target,
@@ -70,7 +70,7 @@ pub async fn consent(
 ///
 /// # Errors
 /// If the answer is not yes; if there is no terminal, with `hint`.
-pub async fn confirm(text: String, hint: String, events: &Events) -> Result<(), Problem> {
+pub(super) async fn confirm(text: String, hint: String, events: &Events) -> Result<(), Problem> {
     let (sender, answer) = oneshot::channel();
     events.send(Event::Ask(Question { text, answer: sender }));
     match answer.await {
@@ -87,7 +87,7 @@ pub async fn confirm(text: String, hint: String, events: &Events) -> Result<(), 
 }
 
 /// The refusal to act in a system namespace.
-pub fn system_namespace(name: &str) -> Problem {
+pub(super) fn system_namespace(name: &str) -> Problem {
     refusal(
         format!("{name} is a system namespace; nothing was changed"),
         Some("use another one with -n, or add --allow-system-namespace".to_owned()),
@@ -96,9 +96,7 @@ pub fn system_namespace(name: &str) -> Problem {
 
 fn refusal(message: String, hint: Option<String>) -> Problem {
     Problem {
-        message,
         hint,
-        details: vec![],
-        exit: Exit::NotStarted,
+        ..Problem::new(Exit::NotStarted, message)
     }
 }

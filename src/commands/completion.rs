@@ -16,6 +16,8 @@ use clap::{Arg, Command, ValueHint};
 use clap_complete::Shell;
 use clap_complete::engine::{self, ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 
+use super::session::Session;
+use super::{Outcome, print};
 use crate::cli;
 use crate::cluster::connect::{self, Environment};
 use crate::cluster::kubeconfig::{self, Entry};
@@ -23,8 +25,9 @@ use crate::cluster::{self, Cluster, Found, Which};
 use crate::exit::Exit;
 use crate::files;
 use crate::history::History;
+use crate::kubectl::Kubectl;
 use crate::manifest::Kind;
-use crate::report::{OutputFile, Report};
+use crate::report::{Output, OutputFile, Report};
 use crate::result::{Problem, RunResult};
 use crate::scenario::catalogue;
 use crate::untrusted;
@@ -39,6 +42,26 @@ const CALL: &str = "exec kubectl-defender_sim __complete \"$@\"\n";
 /// Time for all there is to find out.
 const BOUND: Duration = Duration::from_secs(1);
 
+/// Prints what can come next on a command line.
+pub fn complete(words: Vec<OsString>) -> Exit {
+    let report = Report::new(Output::default(), Kubectl::default());
+    report.text(&answer(words));
+    report.finish(Exit::Ok)
+}
+
+/// `completion --install`: has kubectl complete this plugin.
+pub(super) fn install_command(folder: Option<PathBuf>, session: &Session) -> Outcome {
+    let path = install(folder, &session.report)?;
+    Ok(print(move |report| {
+        report.notice(&format!("wrote {}", path.display()));
+        report.notice(if is_found() {
+            "check it: kubectl __complete defender-sim \"\""
+        } else {
+            "kubectl looks for it on PATH, which does not have this folder: add it, or name one that is there"
+        });
+    }))
+}
+
 /// The words to complete, the last of them unfinished, if that is what this program was called for.
 pub fn asked(arguments: impl IntoIterator<Item = OsString>) -> Option<Vec<OsString>> {
     let mut arguments = arguments.into_iter().peekable();
@@ -49,7 +72,7 @@ pub fn asked(arguments: impl IntoIterator<Item = OsString>) -> Option<Vec<OsStri
 }
 
 /// What can come next, in the form that kubectl reads.
-pub fn answer(words: Vec<OsString>) -> String {
+fn answer(words: Vec<OsString>) -> String {
     // A bug is no reason to write across somebody's prompt either.
     std::panic::set_hook(Box::new(|_| {}));
     let (sender, receiver) = mpsc::channel();
@@ -253,14 +276,14 @@ fn environment() -> Environment {
 }
 
 /// The script that makes a shell complete the program under its own name.
-pub fn script(shell: Shell) -> String {
+pub(super) fn script(shell: Shell) -> String {
     let mut script = vec![];
     clap_complete::generate(shell, &mut cli::command(), PROGRAM, &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
 /// Whether kubectl finds the program that it is to ask.
-pub fn is_found() -> bool {
+fn is_found() -> bool {
     which::which_global(COMPLETER).is_ok()
 }
 
@@ -268,13 +291,8 @@ pub fn is_found() -> bool {
 ///
 /// # Errors
 /// When there is no such folder, it cannot be written to, or somebody else's file is in the way.
-pub fn install(folder: Option<PathBuf>, report: &Report) -> Result<PathBuf, Problem> {
-    let problem = |message: String, hint: &str| Problem {
-        message,
-        hint: Some(hint.to_owned()),
-        details: vec![],
-        exit: Exit::Usage,
-    };
+fn install(folder: Option<PathBuf>, report: &Report) -> Result<PathBuf, Problem> {
+    let problem = |message: String, hint: &str| Problem::usage(message, Some(hint));
     if cfg!(windows) {
         let message = "completion in kubectl is not supported on Windows".to_owned();
         return Err(problem(
