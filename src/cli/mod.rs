@@ -23,7 +23,6 @@ use jiff::Timestamp;
 use crate::azure::{AzureOptions, Cloud, LoginKind};
 use crate::cluster::connect::ConnectOptions;
 use crate::defender::facts::Premise;
-use crate::defender::verdict::Required;
 use crate::exit::Exit;
 use crate::files;
 use crate::guard;
@@ -35,6 +34,7 @@ use crate::scenario::catalogue;
 use crate::schema::Schema;
 use crate::secret::Secret;
 use crate::untrusted;
+use crate::verify::verdict::Required;
 use crate::words::paragraphs;
 
 /// A parsed command line.

@@ -9,9 +9,9 @@ use defender_sim::azure::{
     ClusterKind, Environment, LoginKind, LoginOptions, Right, Saved, Scope, Source, SuppressionRule,
     alerts_readable, cluster_facts, find_cluster, plan, suppression_rules,
 };
-use defender_sim::defender::fired::FiredAlert;
 use defender_sim::defender::marks::Marks;
 use defender_sim::defender::sensor::Cloud;
+use defender_sim::verify::fired::FiredAlert;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

@@ -8,10 +8,10 @@ use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::alerts::{self, Alert, Condition};
 use super::attribution::{Relation, Subject};
-use super::facts::{Fact, Facts};
 use super::fired::{About, FiredAlert};
+use crate::defender::alerts::{self, Alert, Condition};
+use crate::defender::facts::{Fact, Facts};
 use crate::result::{
     AlertVerdict, RaisedAlert, RunResult, ScenarioResult, StepResult, UnattributedAlert, Verdict,
     Verification,

@@ -383,12 +383,12 @@ pub(super) mod tests {
     use super::*;
     use serde_json::json;
 
-    pub(in crate::defender) fn parse(value: &Value) -> FiredAlert {
+    pub(in crate::verify) fn parse(value: &Value) -> FiredAlert {
         FiredAlert::parse(value).unwrap_or_else(|| panic!("no alert: {value:#}"))
     }
 
     /// An alert as the alerts API hands it out, in the shape that public field notes describe.
-    pub(in crate::defender) fn raised(name: &str, start: &str) -> Value {
+    pub(in crate::verify) fn raised(name: &str, start: &str) -> Value {
         json!({
             "id": "/subscriptions/s/resourceGroups/RG/providers/Microsoft.Security/locations/centralus/alerts/25_1",
             "name": "25_1",

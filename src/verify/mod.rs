@@ -1,5 +1,9 @@
 //! Reads Defender's alerts until all that can come have come, or the time is over, and judges a run by them.
 
+pub mod attribution;
+pub mod fired;
+pub mod verdict;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,17 +14,17 @@ use crate::azure::{
 };
 use crate::cli::{AlertSource, VerifyOptions};
 use crate::defender::alerts;
-use crate::defender::attribution::Subject;
 use crate::defender::facts::{Fact, Facts};
 use crate::defender::marks::Marks;
-use crate::defender::verdict::{self, Found, Names, Question};
-use crate::event::{Event, Events};
+use crate::engine::{Event, Events, Stop};
 use crate::exit::Exit;
 use crate::files;
 use crate::result::{ClusterInfo, Problem, RunResult, Verdict, Verification};
 use crate::signal::Stop;
 use crate::words::counted;
 use crate::yaml;
+use attribution::Subject;
+use verdict::{Found, Names, Question};
 
 /// Sources may hand out alerts a little late, and clocks differ: alerts since so long before the run are read.
 const EARLIER: SignedDuration = SignedDuration::from_hours(1);
