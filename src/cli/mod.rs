@@ -34,7 +34,7 @@ use crate::scenario::catalogue;
 use crate::schema::Schema;
 use crate::secret::Secret;
 use crate::untrusted;
-use crate::verify::verdict::Required;
+use crate::verify::{self, verdict::Required};
 use crate::words::paragraphs;
 
 /// A parsed command line.
@@ -1199,6 +1199,23 @@ fn sources(name: &str, sub: &ArgMatches) -> Vec<Source> {
             ids.map(Source::BuiltIn).chain(files.map(Source::File)).collect()
         }
         scenario => vec![Source::BuiltIn(scenario.to_owned())],
+    }
+}
+
+impl VerifyOptions {
+    /// Converts the flags for `verify`.
+    pub fn options(&self) -> verify::VerifyOptions {
+        verify::VerifyOptions {
+            wait: self.wait,
+            interval: self.interval,
+            required: self.require_alerts.unwrap_or_default(),
+            max_time_to_detect: self.max_time_to_detect,
+            assumptions: self.assume.clone(),
+            alert_names: self.alert_names.clone(),
+            alerts: self.alerts.clone(),
+            use_graph: self.alerts_source == AlertSource::Graph,
+            azure: self.azure.options(),
+        }
     }
 }
 

@@ -11,7 +11,6 @@ use crate::manifest;
 use crate::plan::RunId;
 use crate::report::{ReportFile, export};
 use crate::secret::Secret;
-use crate::verify::LOGINS;
 
 /// A run id, also in the form in which `-o name` prints it: `run/q33wg4p3`.
 pub(super) fn run(text: &str) -> Result<String, String> {
@@ -107,6 +106,14 @@ pub(super) fn assumption(text: &str) -> Result<(Premise, bool), String> {
         _ => Err("expected =yes or =no behind it".to_owned()),
     }
 }
+
+/// Ways to log in to Azure, by name.
+const LOGINS: [(&str, LoginKind); 4] = [
+    ("workload-identity", LoginKind::WorkloadIdentity),
+    ("managed-identity", LoginKind::ManagedIdentity),
+    ("cli", LoginKind::AzureCli),
+    ("azd", LoginKind::AzureDeveloperCli),
+];
 
 pub(super) fn login(text: &str) -> Result<LoginKind, String> {
     let found = LOGINS.iter().find(|(name, _)| *name == text);
