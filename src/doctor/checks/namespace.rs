@@ -1,37 +1,40 @@
-//! Is the namespace free for a run, and whose is it?
+//! Checks that a run can use the namespace.
 
-use super::look::Look;
-use super::{Checked, Finding};
 use crate::cluster::Found;
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::snapshot::Snapshot;
 use crate::engine;
 
-pub(super) async fn check(look: &Look) -> Checked {
-    let name = &look.plan.namespace.name;
-    let found = look.namespace().await?;
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
+    let name = &snapshot.plan.namespace.name;
+    let found = snapshot.namespace().await?;
     let taken = match found {
-        // A run under way has these names itself, and has a check of its own.
-        Some(_) if look.anchor().await?.is_none() => engine::taken(&look.cluster, name).await?,
+        // A run in progress uses these names; `active-run` reports it.
+        Some(_) if snapshot.anchor().await?.is_none() => engine::taken(&snapshot.cluster, name).await?,
         _ => None,
     };
-    Ok(judge(name, found, look.plan.namespace.given, taken.as_ref()))
+    Ok(judge(name, found, snapshot.plan.namespace.given, taken.as_ref()))
 }
 
 fn judge(name: &str, found: Option<&Found>, given: bool, taken: Option<&Found>) -> Finding {
     let Some(found) = found else {
-        return Finding::ok(format!("{name} does not exist; a run makes it, and removes it"));
+        return Finding::ok(format!("{name} does not exist; a run creates and deletes it"));
     };
     match (found.terminating, found.is_ours(), taken) {
         (true, true, _) => Finding::warning(format!(
-            "{name}, of an earlier run, is being removed; a run waits a minute for it"
+            "{name}, of an earlier run, is being deleted; a run waits up to a minute for that"
         ))
-        .suggest("see what holds it", ["get", "namespace", name, "-o", "yaml"]),
-        (true, false, _) => Finding::failed(format!("{name} is being removed")).suggest(
+        .suggest(
+            "see what blocks the deletion",
+            ["get", "namespace", name, "-o", "yaml"],
+        ),
+        (true, false, _) => Finding::failed(format!("{name} is being deleted")).suggest(
             "wait for it",
             ["wait", "--for=delete", &format!("namespace/{name}")],
         ),
         (false, false, _) if !given => {
-            Finding::failed(format!("{name} exists and was not made by this tool")).advise(format!(
-                "to use it as it is: -n {name}; it will stay, with everything in it"
+            Finding::failed(format!("{name} exists and was not created by this tool")).advise(format!(
+                "to use it as it is: -n {name}; a run keeps it, with everything in it"
             ))
         }
         (_, ours, Some(taken)) => {
@@ -45,9 +48,9 @@ fn judge(name: &str, found: Option<&Found>, given: bool, taken: Option<&Found>) 
                 finding.advise("use another namespace: -n NAMESPACE")
             }
         }
-        (_, true, None) => Finding::ok(format!("{name} exists, made by this tool")),
+        (_, true, None) => Finding::ok(format!("{name} exists, created by this tool")),
         (_, false, None) => Finding::ok(format!(
-            "{name} exists, not made by this tool; a run uses it and leaves it"
+            "{name} exists, not created by this tool; a run uses and keeps it"
         )),
     }
 }
@@ -75,15 +78,21 @@ mod tests {
     }
 
     #[test]
-    fn every_state_of_a_namespace_has_a_verdict() {
+    fn every_state_of_a_namespace_is_judged() {
         let pod = |ours| found(Kind::Pod, ours, false);
-        for (space, given, taken, status, said) in [
-            (None, false, None, Ok, "a run makes it"),
-            (Some((true, false)), false, None, Ok, "made by this tool"),
-            (Some((false, false)), true, None, Ok, "leaves it"),
-            (Some((false, false)), false, None, Failed, "not made by this tool"),
-            (Some((true, true)), false, None, Warning, "waits a minute"),
-            (Some((false, true)), true, None, Failed, "is being removed"),
+        for (space, given, taken, status, part) in [
+            (None, false, None, Ok, "a run creates and deletes it"),
+            (Some((true, false)), false, None, Ok, "created by this tool"),
+            (Some((false, false)), true, None, Ok, "uses and keeps it"),
+            (
+                Some((false, false)),
+                false,
+                None,
+                Failed,
+                "not created by this tool",
+            ),
+            (Some((true, true)), false, None, Warning, "waits up to a minute"),
+            (Some((false, true)), true, None, Failed, "is being deleted"),
             (Some((false, false)), true, Some(false), Failed, "-n NAMESPACE"),
             (Some((false, false)), true, Some(true), Failed, "cleanup"),
             (
@@ -99,7 +108,7 @@ mod tests {
             let finding = judge("n", space.as_ref(), given, taken.as_ref());
             let text = finding.text();
             assert_eq!(finding.status, status, "{finding:?}");
-            assert!(text.contains(said), "{said:?} in {finding:?}");
+            assert!(text.contains(part), "{part:?} in {finding:?}");
         }
     }
 }

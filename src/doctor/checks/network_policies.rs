@@ -10,8 +10,8 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::look::Look;
-use super::{Checked, Finding};
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::snapshot::Snapshot;
 use crate::manifest::{self, ATTACKER, VICTIM};
 use crate::plan::Plan;
 use crate::scenario::address;
@@ -27,16 +27,16 @@ const NOT_READ: [(&str, &str); 4] = [
 
 type Labels = BTreeMap<String, String>;
 
-pub(super) async fn check(look: &Look) -> Checked {
-    let name = look.plan.namespace.name.as_str();
-    let (groups, found) = futures::join!(look.cluster.api_groups(), look.namespace());
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
+    let name = snapshot.plan.namespace.name.as_str();
+    let (groups, found) = futures::join!(snapshot.cluster.api_groups(), snapshot.namespace());
     if found?.is_none() {
         return Ok(Finding::not_applicable(format!(
             "namespace {name} does not exist yet"
         )));
     }
-    let policies = look.cluster.all::<NetworkPolicy>(Some(name)).await?;
-    Ok(judge(&look.plan, &policies, groups.ok().as_deref()))
+    let policies = snapshot.cluster.all::<NetworkPolicy>(Some(name)).await?;
+    Ok(judge(&snapshot.plan, &policies, groups.ok().as_deref()))
 }
 
 fn judge(plan: &Plan, policies: &[NetworkPolicy], groups: Option<&[String]>) -> Finding {
@@ -61,7 +61,7 @@ fn judge(plan: &Plan, policies: &[NetworkPolicy], groups: Option<&[String]>) -> 
     let number = counted(policies.len(), "policy").replace("policys", "policies");
     match (cut.is_empty(), unseen.is_empty()) {
         (true, true) => Finding::ok(format!("{number} in namespace {name}, none in the way")),
-        (true, false) => Finding::not_told(format!(
+        (true, false) => Finding::unknown(format!(
             "{number} in namespace {name}, none known to be in the way{unseen}"
         )),
         (false, _) => Finding::warning(format!(
@@ -533,16 +533,16 @@ mod tests {
         let private = blocks(&[r#"{"cidr": "10.0.0.0/8"}"#]);
         let none = "1 policy in namespace mdc-simulation, none known to be in the way";
         let finding = judge(&plan_of("ti-domain"), std::slice::from_ref(&private), Some(&[]));
-        assert_eq!(finding, Finding::not_told(format!("{none}{domain}")));
+        assert_eq!(finding, Finding::unknown(format!("{none}{domain}")));
         let finding = judge(&plan_of("ti-domain"), std::slice::from_ref(&private), None);
-        assert_eq!(finding, Finding::not_told(format!("{none}{domain}{unseen}")));
+        assert_eq!(finding, Finding::unknown(format!("{none}{domain}{unseen}")));
         // What is cut does not hide it.
         let mut plan = plan_of("ti-domain");
         plan.scenarios.extend(plan_of("lateral-mov").scenarios);
         let finding = judge(&plan, &[private], None);
         assert_eq!(finding.status, Warning);
         assert_eq!(
-            finding.seen,
+            finding.message,
             format!(
                 "where the network keeps to them, they cut the victim's way to 169.254.169.254:80{domain}{unseen}"
             )
@@ -558,7 +558,7 @@ mod tests {
         let finding = judge(&plan(None), &[], Some(&groups));
         assert_eq!(finding.status, CouldNotTell);
         assert_eq!(
-            finding.seen,
+            finding.message,
             "0 policies in namespace mdc-simulation, none known to be in the way; those of Cilium and Calico are not read"
         );
         let finding = judge(&plan(None), &[], Some(&groups[..1]));
@@ -570,7 +570,7 @@ mod tests {
         assert_eq!(finding.status, Warning);
         assert!(
             finding
-                .seen
+                .message
                 .contains("they cut the attacker's way to the victim, "),
             "{finding:?}"
         );

@@ -1,20 +1,20 @@
-//! Is there a rule that dismisses alerts of the scenarios?
+//! Checks that no suppression rule dismisses alerts of the scenarios.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::look::Look;
-use super::{Checked, Finding};
 use crate::azure::{SuppressionRule, suppression_rules};
 use crate::defender::alerts::{self, Alert};
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::snapshot::Snapshot;
 use crate::scenario::Scenario;
 use crate::words::{counted, first_few};
 
-pub(super) async fn check(look: &Look) -> Checked {
-    let (located, scope) = look.scope().await?;
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
+    let (located, scope) = snapshot.scope().await?;
     let rules = suppression_rules(&located.arm, scope.subscription()).await?;
-    Ok(judge(&look.plan.scenarios, &rules, Timestamp::now()))
+    Ok(judge(&snapshot.plan.scenarios, &rules, Timestamp::now()))
 }
 
 fn judge(scenarios: &[Scenario], rules: &[SuppressionRule], now: Timestamp) -> Finding {
@@ -27,43 +27,43 @@ fn judge(scenarios: &[Scenario], rules: &[SuppressionRule], now: Timestamp) -> F
         .iter()
         .partition(|alert| expected.contains(alert.id.as_str()));
     let untyped = expected.iter().filter(|alert| alert.alert_type.is_none()).count();
-    let names_one = |alerts: &[&Alert], rule: &SuppressionRule| {
+    let names_any = |alerts: &[&Alert], rule: &SuppressionRule| {
         let types = alerts.iter().filter_map(|alert| alert.alert_type.as_deref());
         types
             .into_iter()
-            .any(|one| one.eq_ignore_ascii_case(&rule.alert_type))
+            .any(|known| known.eq_ignore_ascii_case(&rule.alert_type))
     };
-    let (mut hiding, mut unclear, mut active) = (vec![], vec![], 0);
-    for rule in rules.iter().filter(|rule| in_force(rule, now)) {
+    let (mut dismissing, mut unclear, mut active) = (vec![], vec![], 0);
+    for rule in rules.iter().filter(|rule| is_in_force(rule, now)) {
         active += 1;
-        let told = format!("{} ({})", rule.name, rule.alert_type);
-        if rule.alert_type == "*" || names_one(&expected, rule) {
+        let label = format!("{} ({})", rule.name, rule.alert_type);
+        if rule.alert_type == "*" || names_any(&expected, rule) {
             if rule.conditions {
-                unclear.push(format!("{told} on conditions"));
+                unclear.push(format!("{label} on conditions"));
             } else {
-                hiding.push(told);
+                dismissing.push(label);
             }
-        } else if untyped > 0 && of_kubernetes(&rule.alert_type) && !names_one(&others, rule) {
-            unclear.push(told);
+        } else if untyped > 0 && is_of_containers(&rule.alert_type) && !names_any(&others, rule) {
+            unclear.push(label);
         }
     }
-    let finding = match (hiding.is_empty(), unclear.is_empty()) {
-        (false, _) => Finding::warning(format!("dismiss expected alerts: {}", first_few(&hiding))),
-        (true, false) => Finding::not_told(format!("may dismiss expected alerts: {}", first_few(&unclear))),
+    let finding = match (dismissing.is_empty(), unclear.is_empty()) {
+        (false, _) => Finding::warning(format!("dismiss expected alerts: {}", first_few(&dismissing))),
+        (true, false) => Finding::unknown(format!("may dismiss expected alerts: {}", first_few(&unclear))),
         (true, true) if active == 0 => return Finding::ok("none in force"),
         (true, true) => return Finding::ok(format!("{}, for other alerts", counted(active, "rule"))),
     };
     finding.advise(
-        "a dismissed alert counts as raised, and nobody is told of it; see: az security alerts-suppression-rule list",
+        "a dismissed alert counts as raised, but nobody is notified; see: az security alerts-suppression-rule list",
     )
 }
 
-fn in_force(rule: &SuppressionRule, now: Timestamp) -> bool {
+fn is_in_force(rule: &SuppressionRule, now: Timestamp) -> bool {
     rule.state.eq_ignore_ascii_case("enabled") && rule.expires.is_none_or(|end| end > now)
 }
 
-/// Whether a type may be one of Defender for Containers, whose types begin so.
-fn of_kubernetes(alert_type: &str) -> bool {
+/// Whether an alert type may be one of Defender for Containers, by its prefix.
+fn is_of_containers(alert_type: &str) -> bool {
     alert_type.to_ascii_uppercase().starts_with("K8S")
 }
 
@@ -74,9 +74,9 @@ mod tests {
     use crate::scenario::catalogue;
 
     #[test]
-    fn a_rule_matters_when_it_is_in_force_and_for_an_expected_alert() {
+    fn rule_in_force_for_an_expected_alert_warns() {
         let now: Timestamp = "2026-05-04T10:00:00Z".parse().unwrap();
-        for (alert_type, state, expires, status, said) in [
+        for (alert_type, state, expires, status, part) in [
             (
                 "K8S.NODE_DriftDetection",
                 "Enabled",
@@ -115,12 +115,12 @@ mod tests {
                 alert_type: alert_type.into(),
                 state: state.into(),
                 expires: expires.map(|time| time.parse().unwrap()),
-                conditions: said.ends_with("on conditions"),
+                conditions: part.ends_with("on conditions"),
             };
             let scenario = catalogue::find("crypto").unwrap().clone();
             let finding = judge(&[scenario], &[rule], now);
             assert_eq!(finding.status, status, "{finding:?}");
-            assert!(finding.seen.contains(said), "{finding:?}");
+            assert!(finding.message.contains(part), "{finding:?}");
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Can the sensor, and what else there is, raise the alerts of the scenarios?
+//! Checks that the sensor and the cluster have the features that the alerts of the scenarios need.
 
 use std::collections::BTreeSet;
 
-use super::look::Look;
-use super::{Checked, Finding};
 use crate::defender::alerts;
 use crate::defender::alerts::Condition;
 use crate::defender::facts::Fact;
 use crate::defender::sensor::SensorFacts;
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::snapshot::Snapshot;
 use crate::scenario::Scenario;
 
-pub(super) async fn check(look: &Look) -> Checked {
-    Ok(judge(&look.plan.scenarios, &look.sensors().await?.facts))
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
+    Ok(judge(&snapshot.plan.scenarios, &snapshot.sensors().await?.facts))
 }
 
 fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
@@ -32,9 +32,9 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
         .map(|(condition, id)| (condition, id, facts.known(condition)))
         .collect();
     if known.is_empty() {
-        return Finding::not_applicable("the alerts of these scenarios need no more than a ready sensor");
+        return Finding::not_applicable("the alerts of these scenarios need only a ready sensor");
     }
-    let told = |reasons: fn(&Fact) -> Option<&String>| -> Vec<String> {
+    let describe = |reasons: fn(&Fact) -> Option<&String>| -> Vec<String> {
         known
             .iter()
             .filter_map(|(condition, id, known)| {
@@ -43,16 +43,16 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
             })
             .collect()
     };
-    let lacking = told(|known| match known {
+    let missing = describe(|known| match known {
         Fact::No(reason) => Some(reason),
         Fact::Yes | Fact::Unknown(_) => None,
     });
-    let unknown = told(|known| match known {
+    let unknown = describe(|known| match known {
         Fact::Unknown(reason) => Some(reason),
         Fact::Yes | Fact::No(_) => None,
     });
-    let unknown_told = format!("not known: {}", unknown.join("; "));
-    match (lacking.is_empty(), unknown.is_empty()) {
+    let unknown_features = format!("unknown: {}", unknown.join("; "));
+    match (missing.is_empty(), unknown.is_empty()) {
         (true, true) => {
             let conditions: Vec<String> = known
                 .iter()
@@ -60,14 +60,14 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
                 .collect();
             Finding::ok(conditions.join(", "))
         }
-        (true, false) => Finding::not_told(unknown_told),
+        (true, false) => Finding::unknown(unknown_features),
         (false, all_known) => {
-            let mut seen = format!("not here: {}", lacking.join("; "));
+            let mut message = format!("missing: {}", missing.join("; "));
             if !all_known {
-                seen = format!("{seen}; {unknown_told}");
+                message = format!("{message}; {unknown_features}");
             }
-            Finding::warning(seen).advise(
-                "these alerts cannot come; the sensor of the Helm chart, in its latest version, can do most",
+            Finding::warning(message).advise(
+                "these alerts cannot be raised; the latest Helm chart of the sensor supports most of them",
             )
         }
     }
@@ -94,25 +94,25 @@ mod tests {
                 "0.10.0",
                 &["lateral-mov"],
                 NotApplicable,
-                "no more than a ready sensor",
+                "need only a ready sensor",
             ),
             (
                 "0.10.0",
                 &["crypto"],
                 CouldNotTell,
-                "not known: binary drift, for \"A drift binary detected",
+                "unknown: binary drift, for \"A drift binary detected",
             ),
             (
                 "0.9.17",
                 &["anti-malware", "ti-domain"],
                 Warning,
-                "not here: anti-malware, for \"Microsoft Defender",
+                "missing: anti-malware, for \"Microsoft Defender",
             ),
             (
                 "0.9.17",
                 &["anti-malware", "crypto"],
                 Warning,
-                "not known: binary drift",
+                "unknown: binary drift",
             ),
             ("", &["ti-domain"], CouldNotTell, "the sensor's is unknown"),
             ("none", &["ti-domain"], NotApplicable, "there is no sensor"),
@@ -132,7 +132,7 @@ mod tests {
                 .collect();
             let finding = judge(&scenarios, &facts);
             assert_eq!(finding.status, status, "{finding:?}");
-            assert!(finding.seen.contains(said), "{said:?} in {finding:?}");
+            assert!(finding.message.contains(said), "{said:?} in {finding:?}");
         }
     }
 }

@@ -1,15 +1,11 @@
-//! What several checks look at, read from the cluster once, at the first question.
-
-use std::collections::BTreeMap;
+//! The state that checks share: each part of the cluster is read once, when a check first needs it.
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
-use serde::Deserialize;
 use tokio::sync::OnceCell;
 
-use super::Finding;
-use super::images;
-use super::nodes::Refusal;
+use super::finding::Finding;
+use super::node::{Node, RawNode, image_names};
 use super::sensor_pods::{RawPod, SensorPods};
 use crate::azure::{
     AzureCluster, AzureError, AzureOptions, Cloud, ClusterFacts, Located, LoginKind, Scope, cluster_facts,
@@ -20,15 +16,15 @@ use crate::cluster::{Cluster, ClusterError, Found, Which};
 use crate::defender::marks::{Azure, Marks};
 use crate::defender::sensor::{ARC, MDC, SYSTEM, SensorFacts, Workload};
 use crate::manifest::{ANCHOR, Kind};
-use crate::plan::{Fit, Plan};
+use crate::plan::Plan;
 
-/// What a check says that needs Azure and has none.
-const SEE: &str = "see azure-cluster";
+/// Message of a check that needs Azure and has no access: the check `azure-cluster` has the reason.
+const SEE_AZURE_CLUSTER: &str = "see azure-cluster";
 
 type Once<T> = OnceCell<Result<T, ClusterError>>;
 
-/// The cluster, what would be run in it, and what was seen of it so far.
-pub(super) struct Look {
+/// The cluster, the plan to run in it, and what has been read of the cluster.
+pub(super) struct Snapshot {
     pub cluster: Cluster,
     pub plan: Plan,
     user: Once<Option<String>>,
@@ -36,144 +32,38 @@ pub(super) struct Look {
     anchor: Once<Option<Found>>,
     nodes: Once<Vec<Node>>,
     sensors: Once<Sensors>,
-    /// What the user says of Azure, and what is known of the cluster without asking it.
-    asked: (AzureOptions, Marks),
+    /// Options for Azure.
+    options: AzureOptions,
+    /// What identifies the cluster without asking it.
+    known: Marks,
     marks: OnceCell<Marks>,
     azure: OnceCell<Result<Option<(Located, LoginKind)>, AzureError>>,
     azure_facts: OnceCell<Result<ClusterFacts, AzureError>>,
 }
 
-/// A node, reduced to what is asked of it: there may be thousands.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
-    pub name: String,
-    /// Its architecture, as its label has it.
-    pub arch: String,
-    /// Why it does not take the pods of a run, if it does not.
-    pub refusal: Option<Refusal>,
-    /// Whether it says that it has the image of the attacker, and that of the victim.
-    pub has: [bool; 2],
-}
-
-/// What was seen of Defender's sensor.
+/// The sensors of a cluster.
 pub(super) struct Sensors {
     pub facts: SensorFacts,
-    /// Pods of each sensor of the facts, in their order: how many there ought to be, and are ready.
+    /// Pods of each sensor, in the order of the facts.
     pub pods: Vec<Pods>,
 }
 
-/// How a `DaemonSet` counts its pods, and what they are found by.
+/// Pods of a `DaemonSet`, as its status counts them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pods {
     pub desired: i32,
     pub ready: i32,
-    /// Labels as a selector. They may be those of other pods too.
+    /// Label selector, which may select other pods too.
     pub selector: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RawNode {
-    metadata: RawMetadata,
-    #[serde(default)]
-    spec: RawNodeSpec,
-    #[serde(default)]
-    status: RawNodeStatus,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RawMetadata {
-    #[serde(default)]
-    pub name: String,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    pub owner_references: Vec<RawOwner>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct RawOwner {
-    pub kind: String,
-    pub name: String,
-}
-
-#[derive(Default, Deserialize)]
-struct RawNodeSpec {
-    #[serde(default)]
-    unschedulable: bool,
-    #[serde(default)]
-    taints: Vec<core::Taint>,
-}
-
-#[derive(Default, Deserialize)]
-struct RawNodeStatus {
-    #[serde(default)]
-    conditions: Vec<RawCondition>,
-    #[serde(default)]
-    images: Vec<RawImage>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct RawCondition {
-    #[serde(rename = "type")]
-    kind: String,
-    pub status: String,
-    #[serde(default)]
-    pub message: String,
-}
-
-#[derive(Deserialize)]
-struct RawImage {
-    names: Option<Vec<String>>,
-}
-
-pub(super) fn is_ready(conditions: &[RawCondition]) -> bool {
-    conditions
-        .iter()
-        .any(|condition| condition.kind == "Ready" && condition.status == "True")
-}
-
-impl Node {
-    /// Of `raw`, what matters to a run with `fit` and these `images`.
-    pub(super) fn new(raw: RawNode, fit: &Fit, images: &[Option<String>; 2]) -> Self {
-        let RawNode {
-            metadata,
-            spec,
-            status,
-        } = raw;
-        let mut has = [false; 2];
-        for name in status
-            .images
-            .iter()
-            .flat_map(|image| image.names.iter().flatten())
-        {
-            for (has, image) in has.iter_mut().zip(images) {
-                *has |= image.as_ref() == Some(name);
-            }
-        }
-        let label = |key: &str| metadata.labels.get(key).cloned().unwrap_or_default();
-        Self {
-            arch: label("kubernetes.io/arch"),
-            refusal: Refusal::of(
-                &metadata.labels,
-                &spec.taints,
-                !spec.unschedulable,
-                is_ready(&status.conditions),
-                fit,
-            ),
-            has,
-            name: metadata.name,
-        }
-    }
-}
-
-impl Look {
-    pub fn new(cluster: Cluster, plan: Plan, asked: (AzureOptions, Marks)) -> Self {
+impl Snapshot {
+    pub fn new(cluster: Cluster, plan: Plan, (options, known): (AzureOptions, Marks)) -> Self {
         Self {
             cluster,
             plan,
-            asked,
+            options,
+            known,
             marks: OnceCell::new(),
             azure: OnceCell::new(),
             azure_facts: OnceCell::new(),
@@ -185,13 +75,13 @@ impl Look {
         }
     }
 
-    /// Whom the API server takes the caller for, where it says.
+    /// The authenticated user, if the API server reports one.
     pub async fn user(&self) -> Result<Option<&str>, ClusterError> {
         let user = self.user.get_or_init(|| self.cluster.whoami()).await;
         user.as_ref().map(Option::as_deref).map_err(Clone::clone)
     }
 
-    /// The run's namespace, where it is there.
+    /// The namespace of the run, if it exists.
     pub async fn namespace(&self) -> Result<Option<&Found>, ClusterError> {
         let name = &self.plan.namespace.name;
         let get = || self.cluster.get(Kind::Namespace, name, name);
@@ -199,18 +89,18 @@ impl Look {
         found.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 
-    /// The Job that holds the run's namespace, where one does.
+    /// The Job that holds the namespace for a run, if there is one.
     pub async fn anchor(&self) -> Result<Option<&Found>, ClusterError> {
         let get = || self.cluster.get(Kind::Job, &self.plan.namespace.name, ANCHOR);
         let found = self.anchor.get_or_init(get).await;
         found.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 
-    /// Every node.
+    /// All nodes.
     pub async fn nodes(&self) -> Result<&[Node], ClusterError> {
         let list = || async {
             let mut nodes = vec![];
-            let (options, images) = (&self.plan.options, images::names(&self.plan.options));
+            let (options, images) = (&self.plan.options, image_names(&self.plan.options));
             let each = |raw: RawNode| nodes.push(Node::new(raw, &options.fit, &images));
             self.cluster
                 .each::<core::Node, _>(None, Which::default(), each)
@@ -221,27 +111,27 @@ impl Look {
         nodes.as_ref().map(Vec::as_slice).map_err(Clone::clone)
     }
 
-    /// What there is of Defender's sensor.
+    /// The sensors of the cluster.
     pub async fn sensors(&self) -> Result<&Sensors, ClusterError> {
         let sensors = self.sensors.get_or_init(|| Box::pin(self.find_sensors())).await;
         sensors.as_ref().map_err(Clone::clone)
     }
 
-    /// What tells which cluster of which cloud it is.
+    /// What identifies the cluster to its cloud.
     async fn marks(&self) -> &Marks {
-        let read = || self.cluster.marks(self.asked.1.clone());
+        let read = || self.cluster.marks(self.known.clone());
         self.marks.get_or_init(read).await
     }
 
-    /// Whether no other resource than the one that was found can be the cluster's: [`AzureOptions::certain`].
+    /// Whether the resource found is the only one of the cluster: [`AzureOptions::certain`].
     pub async fn certain(&self) -> bool {
-        self.asked.0.certain(self.marks().await)
+        self.options.certain(self.marks().await)
     }
 
-    /// The cluster in Azure, and as whom it is looked at; nothing where nothing says that Azure knows it.
+    /// The cluster in Azure, and the login. Returns `None` if nothing indicates that Azure knows the cluster.
     pub async fn azure(&self) -> Result<Option<&(Located, LoginKind)>, &AzureError> {
         let find = || async {
-            let (options, marks) = (&self.asked.0, self.marks().await);
+            let (options, marks) = (&self.options, self.marks().await);
             if !options.name_azure(marks) {
                 return Ok(None);
             }
@@ -252,28 +142,28 @@ impl Look {
         self.azure.get_or_init(find).await.as_ref().map(Option::as_ref)
     }
 
-    /// Where Defender's settings and alerts are: who asks there, and of what.
+    /// The scope in Azure that has Defender's settings and alerts.
     ///
     /// # Errors
     ///
-    /// What a check says that has nothing to look at; why is told by that of the cluster in Azure.
+    /// The finding of a check that needs the scope; the check `azure-cluster` has the reason.
     pub async fn scope(&self) -> Result<(&Located, &Scope), Finding> {
-        let untold = || Finding::not_told(SEE);
-        let located = self.azure().await.map_err(|_| untold())?;
-        let (located, _) = located.ok_or_else(|| Finding::not_applicable(SEE))?;
-        let scope = located.scope.as_ref().ok_or_else(untold)?;
+        let unknown = || Finding::unknown(SEE_AZURE_CLUSTER);
+        let located = self.azure().await.map_err(|_| unknown())?;
+        let (located, _) = located.ok_or_else(|| Finding::not_applicable(SEE_AZURE_CLUSTER))?;
+        let scope = located.scope.as_ref().ok_or_else(unknown)?;
         Ok((located, scope))
     }
 
-    /// The cluster as Azure knows it, and what Azure has on file about it.
+    /// The cluster's resource in Azure, and its settings.
     ///
     /// # Errors
     ///
-    /// As [`Look::scope`]; what was in the way of reading it.
+    /// As [`Snapshot::scope`], or if it cannot be read.
     pub async fn azure_facts(&self) -> Result<(&AzureCluster, &ClusterFacts), Finding> {
         let (located, _) = self.scope().await?;
         let found = located.search.found.as_ref();
-        let cluster = found.ok_or_else(|| Finding::not_told(SEE))?;
+        let cluster = found.ok_or_else(|| Finding::unknown(SEE_AZURE_CLUSTER))?;
         let read = || cluster_facts(&located.arm, cluster);
         let facts = self.azure_facts.get_or_init(read).await.as_ref();
         Ok((cluster, facts.map_err(Clone::clone)?))
@@ -288,7 +178,7 @@ impl Look {
         let sets = sets?;
         let workloads: Vec<Workload> = sets.iter().map(workload).collect();
         let arc = arc.ok().map(|found| found.is_some());
-        let government = match (&self.asked.0.cloud, marks.server.as_deref()) {
+        let government = match (&self.options.cloud, marks.server.as_deref()) {
             (Some(cloud), _) => *cloud == Cloud::UsGovernment,
             (None, server) => server.and_then(Azure::of_server) == Some(Azure::UsGovernment),
         };
@@ -308,7 +198,7 @@ impl Look {
         })
     }
 
-    /// Of all namespaces; of those where the sensor is documented to be, where not all may be read.
+    /// Lists the `DaemonSets` of all namespaces, or if that is forbidden, of the documented namespaces of the sensor.
     async fn daemon_sets(&self) -> Result<Vec<apps::DaemonSet>, ClusterError> {
         match self.cluster.all(None).await {
             Err(error) if error.explained.cause == Cause::Forbidden => {
@@ -318,7 +208,7 @@ impl Look {
                     (Ok(system), Ok(mdc)) => [system, mdc].concat(),
                     _ => return Err(error),
                 };
-                // Where it is not there, it may be elsewhere.
+                // A sensor may be in a namespace that cannot be read.
                 let workloads: Vec<Workload> = sets.iter().map(workload).collect();
                 if SensorFacts::new(&workloads, None, None).sensors.is_empty() {
                     return Err(error);
@@ -329,7 +219,7 @@ impl Look {
         }
     }
 
-    /// Reads the pods of each sensor; `only` those on that node, if it is given.
+    /// Lists the pods of each sensor, on one node if `only` is given.
     pub async fn sensor_pods(&self, only: Option<&str>) -> Result<Vec<SensorPods>, ClusterError> {
         let fields = only.map_or(String::new(), |node| format!("spec.nodeName={node}"));
         let Sensors { facts, pods } = self.sensors().await?;

@@ -1,17 +1,17 @@
-//! Has the caller every right that a run needs?
+//! Checks that the caller has every permission that a run needs.
 
-use super::look::Look;
-use super::{Checked, Finding};
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::snapshot::Snapshot;
 use crate::engine;
 use crate::manifest::rights::{self, NamespaceUse};
 use crate::words::counted;
 
-pub(super) async fn check(look: &Look) -> Checked {
-    let name = &look.plan.namespace.name;
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
+    let name = &snapshot.plan.namespace.name;
     let every = rights::of_run(NamespaceUse::Create);
-    let missing = look.cluster.missing_rights(name, &every).await?;
-    // Where it cannot be seen whether the namespace exists, its own check reports why.
-    let namespace_use = engine::namespace_use(&look.namespace().await, look.plan.namespace.given);
+    let missing = snapshot.cluster.missing_rights(name, &every).await?;
+    // If the namespace cannot be read, `namespace` reports why.
+    let namespace_use = engine::namespace_use(&snapshot.namespace().await, snapshot.plan.namespace.given);
     let missing = engine::needed(&missing, namespace_use);
     Ok(match missing.first() {
         None => Finding::ok(format!(
@@ -19,7 +19,7 @@ pub(super) async fn check(look: &Look) -> Checked {
             rights::of_run(namespace_use).len()
         )),
         Some(first) => {
-            let user = look.user().await.ok().flatten();
+            let user = snapshot.user().await.ok().flatten();
             Finding::failed(format!(
                 "{} missing in namespace {name}: {}",
                 counted(missing.len(), "right"),
@@ -30,7 +30,7 @@ pub(super) async fn check(look: &Look) -> Checked {
                 namespace_use,
                 name,
                 user,
-                look.cluster.kubectl(),
+                snapshot.cluster.kubectl(),
             ))
         }
     })

@@ -1,22 +1,22 @@
-//! Is the sensor ready where the pods of a run can go? A node without it raises no alert.
+//! Checks that a sensor is ready on the nodes that take the pods of a run: Defender detects nothing on the others.
 
-use super::look::{Look, Node, Pods};
-use super::sensor_pods::SensorPods;
-use super::{Checked, Finding};
 use crate::cluster::ClusterError;
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::node::Node;
+use crate::doctor::sensor_pods::SensorPods;
+use crate::doctor::snapshot::{Pods, Snapshot};
 use crate::words::{counted, first_few};
 
-pub(super) async fn check(look: &Look) -> Checked {
-    let sensors = look.sensors().await?;
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
+    let sensors = snapshot.sensors().await?;
     if sensors.pods.is_empty() {
         return Ok(Finding::not_applicable("there is no sensor"));
     }
-    // Both lists may be long.
-    let (nodes, pods) = futures::join!(look.nodes(), look.sensor_pods(None));
+    let (nodes, pods) = futures::join!(snapshot.nodes(), snapshot.sensor_pods(None));
     Ok(judge(&sensors.pods, nodes, pods))
 }
 
-/// The counts of the `DaemonSets` are known even if nodes or pods cannot be listed.
+/// Judges the counts of the `DaemonSets`, which are known even if nodes or pods cannot be listed.
 fn judge(
     counts: &[Pods],
     nodes: Result<&[Node], ClusterError>,
@@ -31,28 +31,25 @@ fn judge(
     }
     if ready == 0 {
         return Finding::failed(numbers).suggest(
-            "look for microsoft-defender in",
+            "see the pods of microsoft-defender in",
             ["get", "pods", "-A", "-o", "wide"],
         );
     }
     let (nodes, pods) = match nodes.and_then(|nodes| Ok((nodes, pods?))) {
-        Ok(seen) => seen,
+        Ok(lists) => lists,
         Err(error) => {
-            let finding = Finding::from(error);
-            return Finding {
-                seen: format!("{numbers}; on which nodes: {}", finding.seen),
-                ..finding
-            };
+            return Finding::unknown(format!("{numbers}; on which nodes: {error}"))
+                .hint(error.explained.hint);
         }
     };
     let usable: Vec<&Node> = nodes.iter().filter(|node| node.refusal.is_none()).collect();
-    let bare: Vec<String> = usable
+    let uncovered: Vec<String> = usable
         .iter()
         .filter(|node| !pods.iter().any(|pods| pods.ready_on.contains(&node.name)))
         .map(|node| node.name.clone())
         .collect();
-    let of = counted(usable.len(), "node");
-    match bare.len() {
+    let total = counted(usable.len(), "node");
+    match uncovered.len() {
         _ if usable.is_empty() => {
             Finding::not_applicable(format!("{numbers}; no node takes the pods of a run"))
         }
@@ -60,17 +57,15 @@ fn judge(
             "{numbers}; on each node that takes the pods of a run ({})",
             usable.len()
         )),
-        all if all == usable.len() => {
-            Finding::failed(format!("{numbers}, on none of {of} that take the pods of a run"))
-                .advise("choose nodes that have the sensor with --node-selector")
-        }
-        some_of => Finding::warning(format!(
-            "{numbers}; none on {some_of} of {of} that take the pods of a run: {}",
-            first_few(&bare)
+        all if all == usable.len() => Finding::failed(format!(
+            "{numbers}, on none of {total} that take the pods of a run"
         ))
-        .advise(
-            "keep the pods away from them with --node-selector, or see why the sensor's are not ready there",
-        ),
+        .advise("choose nodes that have the sensor with --node-selector"),
+        some => Finding::warning(format!(
+            "{numbers}; none on {some} of {total} that take the pods of a run: {}",
+            first_few(&uncovered)
+        ))
+        .advise("avoid these nodes with --node-selector, or find out why the sensor is not ready there"),
     }
 }
 
@@ -78,7 +73,7 @@ fn judge(
 mod tests {
     use super::*;
     use crate::cluster::explain::{Cause, Explained};
-    use crate::doctor::nodes::Refusal;
+    use crate::doctor::node::Refusal;
     use crate::result::CheckStatus::{CouldNotTell, Failed, NotApplicable, Ok as Fine, Warning};
 
     fn node(name: &str, refusal: Option<Refusal>) -> Node {
@@ -91,10 +86,10 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_is_where_the_pods_can_go() {
+    fn only_nodes_that_take_the_pods_count() {
         let (a, b) = (node("a", None), node("b", None));
-        let away = node("c", Some(Refusal::Cordoned));
-        for (ready, nodes, watched, status, said) in [
+        let cordoned = node("c", Some(Refusal::Cordoned));
+        for (ready, nodes, ready_on, status, part) in [
             (
                 2,
                 vec![a.clone(), b.clone()],
@@ -102,7 +97,7 @@ mod tests {
                 Fine,
                 "2 of 2 pods ready; on each node",
             ),
-            (1, vec![a.clone(), away.clone()], &["a"], Fine, "(1)"),
+            (1, vec![a.clone(), cordoned.clone()], &["a"], Fine, "(1)"),
             (
                 1,
                 vec![a.clone(), b.clone()],
@@ -112,13 +107,13 @@ mod tests {
             ),
             (
                 1,
-                vec![a.clone(), away.clone()],
+                vec![a.clone(), cordoned.clone()],
                 &["c"],
                 Failed,
                 "on none of 1 node",
             ),
             (0, vec![a.clone()], &[], Failed, "0 of 2 pods ready"),
-            (1, vec![away], &["c"], NotApplicable, "no node takes"),
+            (1, vec![cordoned], &["c"], NotApplicable, "no node takes"),
         ] {
             let pods = Pods {
                 desired: 2,
@@ -126,12 +121,12 @@ mod tests {
                 selector: String::new(),
             };
             let found = SensorPods {
-                ready_on: watched.iter().map(|&name| name.to_owned()).collect(),
+                ready_on: ready_on.iter().map(|&name| name.to_owned()).collect(),
                 failing: vec![],
             };
             let finding = judge(&[pods], Ok(&nodes), Ok(vec![found]));
             assert_eq!(finding.status, status, "{finding:?}");
-            assert!(finding.seen.contains(said), "{said:?} in {finding:?}");
+            assert!(finding.message.contains(part), "{part:?} in {finding:?}");
         }
         let pods = Pods {
             desired: 2,
@@ -150,13 +145,13 @@ mod tests {
         assert_eq!(finding.status, CouldNotTell);
         assert!(
             finding
-                .seen
+                .message
                 .starts_with("2 of 2 pods ready; on which nodes: failed to list nodes"),
             "{finding:?}"
         );
-        // Without a ready pod, neither nodes nor pods have to be seen.
+        // Without a ready pod, nodes and pods do not matter.
         let none = Pods { ready: 0, ..pods };
         let finding = judge(&[none], Ok(&[]), Err(error));
-        assert_eq!((finding.status, &*finding.seen), (Failed, "0 of 2 pods ready"));
+        assert_eq!((finding.status, &*finding.message), (Failed, "0 of 2 pods ready"));
     }
 }

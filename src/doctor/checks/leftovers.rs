@@ -1,28 +1,28 @@
-//! Is anything of an earlier run left, in any namespace?
+//! Checks that earlier runs left no objects in any namespace.
 
 use std::collections::BTreeSet;
 
-use super::look::Look;
-use super::{Checked, Finding};
 use crate::cluster::{Found, Which, selector};
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::snapshot::Snapshot;
 use crate::manifest::{ANCHOR, Kind};
 use crate::words::{counted, first_few};
 
-pub(super) async fn check(look: &Look) -> Checked {
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
     let labels = selector(None);
     let by_label = Which {
         labels: &labels,
         ..Which::default()
     };
     let (mut spaces, objects) = futures::try_join!(
-        look.cluster.list(Kind::Namespace, None, by_label),
-        look.cluster.list_ours(None, None)
+        snapshot.cluster.list(Kind::Namespace, None, by_label),
+        snapshot.cluster.list_ours(None, None)
     )?;
     spaces.retain(Found::is_ours);
     Ok(judge(&spaces, &objects))
 }
 
-/// What belongs to no run under way. A namespace that is being removed is on its way.
+/// Reports objects that belong to no run in progress, except namespaces that are being deleted.
 fn judge(spaces: &[Found], objects: &[Found]) -> Finding {
     let anchors = objects
         .iter()
@@ -49,13 +49,13 @@ fn judge(spaces: &[Found], objects: &[Found]) -> Finding {
     let left: Vec<String> = spaces.chain(objects).collect();
     let runs = match busy.len() {
         0 => String::new(),
-        runs => format!("; {} under way", counted(runs, "run")),
+        runs => format!("; {} in progress", counted(runs, "run")),
     };
     if left.is_empty() {
-        return Finding::ok(format!("nothing{runs}"));
+        return Finding::ok(format!("none{runs}"));
     }
     Finding::warning(format!("{}{runs}", first_few(&left)))
-        .suggest("-n limits it to one namespace", ["defender-sim", "cleanup"])
+        .suggest("-n limits cleanup to one namespace", ["defender-sim", "cleanup"])
 }
 
 #[cfg(test)]
@@ -80,18 +80,18 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_anchor_is_left() {
+    fn objects_without_an_anchor_are_leftovers() {
         let space = |name, terminating| found(Kind::Namespace, None, name, "a", terminating);
         let pod = |space, run| found(Kind::Pod, Some(space), "p", run, false);
         let anchor = |space, run| found(Kind::Job, Some(space), ANCHOR, run, false);
-        for (spaces, objects, status, said) in [
-            (vec![], vec![], Ok, "nothing"),
-            (vec![space("s", true)], vec![], Ok, "nothing"),
+        for (spaces, objects, status, message) in [
+            (vec![], vec![], Ok, "none"),
+            (vec![space("s", true)], vec![], Ok, "none"),
             (
                 vec![space("s", false)],
                 vec![anchor("s", "a"), pod("s", "a")],
                 Ok,
-                "nothing; 1 run under way",
+                "none; 1 run in progress",
             ),
             (vec![space("s", false)], vec![], Warning, "namespace/s"),
             (vec![], vec![pod("s", "a")], Warning, "s: pod/p"),
@@ -99,17 +99,17 @@ mod tests {
                 vec![],
                 vec![anchor("s", "a"), pod("s", "b")],
                 Warning,
-                "s: pod/p; 1 run under way",
+                "s: pod/p; 1 run in progress",
             ),
             (
                 vec![],
                 vec![anchor("t", "a"), pod("s", "a")],
                 Warning,
-                "s: pod/p; 1 run under way",
+                "s: pod/p; 1 run in progress",
             ),
         ] {
             let finding = judge(&spaces, &objects);
-            assert_eq!((finding.status, finding.seen.as_str()), (status, said));
+            assert_eq!((finding.status, finding.message.as_str()), (status, message));
         }
     }
 }

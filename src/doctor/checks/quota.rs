@@ -5,26 +5,26 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, Pod, ResourceQuota, ResourceQuotaSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::look::Look;
-use super::{Checked, Finding};
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::snapshot::Snapshot;
 use crate::manifest::{self, Kind, Manifest};
 use crate::plan::Plan;
 use crate::words::{counted, first_few};
 
 type Quantities = BTreeMap<String, Quantity>;
 
-pub(super) async fn check(look: &Look) -> Checked {
-    let name = look.plan.namespace.name.as_str();
-    if look.namespace().await?.is_none() {
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
+    let name = snapshot.plan.namespace.name.as_str();
+    if snapshot.namespace().await?.is_none() {
         return Ok(Finding::not_applicable(format!(
             "namespace {name} does not exist yet"
         )));
     }
     let (quotas, ranges) = futures::try_join!(
-        look.cluster.all::<ResourceQuota>(Some(name)),
-        look.cluster.all::<LimitRange>(Some(name))
+        snapshot.cluster.all::<ResourceQuota>(Some(name)),
+        snapshot.cluster.all::<LimitRange>(Some(name))
     )?;
-    Ok(judge(&look.plan, &quotas, &ranges))
+    Ok(judge(&snapshot.plan, &quotas, &ranges))
 }
 
 fn judge(plan: &Plan, quotas: &[ResourceQuota], ranges: &[LimitRange]) -> Finding {
@@ -340,7 +340,7 @@ mod tests {
                 serde_json::json!({ "metadata": { "name": "r" }, "spec": { "limits": [json(item)] } });
             let finding = judge(&plan(None), &[], &[serde_json::from_value(range).unwrap()]);
             match said {
-                Some(said) => assert_eq!((finding.status, finding.seen.as_str()), (Failed, said)),
+                Some(said) => assert_eq!((finding.status, finding.message.as_str()), (Failed, said)),
                 None => assert_eq!(finding.status, Ok, "{item}: {finding:?}"),
             }
         }

@@ -1,38 +1,35 @@
-//! Would the API server take the objects of a run? It is shown each and keeps none, so Pod Security, webhooks
-//! and policies have their say.
+//! Checks that the API server admits the objects of a run, with a server-side dry run: Pod Security, webhooks, policies,
+//! limit ranges and quotas are evaluated.
 
-use super::look::Look;
-use super::{Checked, Finding};
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::snapshot::Snapshot;
 use crate::engine;
 use crate::result::{Admission, PlannedObject};
 use crate::words::{counted, first_few};
 
-pub(super) async fn check(look: &Look) -> Checked {
-    let name = &look.plan.namespace.name;
-    let absent = match look.namespace().await? {
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
+    let name = &snapshot.plan.namespace.name;
+    let absent = match snapshot.namespace().await? {
         None => true,
         Some(found) if found.terminating => {
-            return Ok(Finding::not_told(format!(
-                "namespace {name} is being removed, and takes nothing"
+            return Ok(Finding::unknown(format!(
+                "namespace {name} is being deleted and accepts no objects"
             )));
         }
         Some(_) => false,
     };
-    if look.anchor().await?.is_some() {
-        return Ok(Finding::not_told(format!(
-            "namespace {name} holds the objects of another run, under the same names"
+    if snapshot.anchor().await?.is_some() {
+        return Ok(Finding::unknown(format!(
+            "namespace {name} has the objects of another run, with the same names"
         )));
     }
-    match engine::admit_all(&look.cluster, &look.plan, None, absent).await {
+    match engine::admit_all(&snapshot.cluster, &snapshot.plan, None, absent).await {
         Ok(objects) => Ok(judge(&objects, name, absent)),
-        Err(problem) => {
-            let told = Finding::not_told(problem.message);
-            Ok(problem.hint.into_iter().fold(told, Finding::advise))
-        }
+        Err(problem) => Ok(Finding::unknown(problem.message).hint(problem.hint)),
     }
 }
 
-/// The first object is the namespace, which is only shown where it is to be made.
+/// Judges the answers. The first object is the namespace, which is submitted only if it has to be created.
 fn judge(objects: &[PlannedObject], namespace: &str, absent: bool) -> Finding {
     let refused: Vec<String> = objects
         .iter()
@@ -52,25 +49,25 @@ fn judge(objects: &[PlannedObject], namespace: &str, absent: bool) -> Finding {
         );
     }
     if absent {
-        return Finding::not_told(format!(
-            "namespace {namespace} does not exist, and the API server admits nothing to it yet"
+        return Finding::unknown(format!(
+            "namespace {namespace} does not exist yet, so objects in it cannot be submitted"
         ))
-        .advise("to know before a run, make one with the policies it will have, and name it with -n");
+        .advise("to check before a run, create a namespace with the same policies and name it with -n");
     }
-    let untold: Vec<String> = objects[1..]
+    let unknown: Vec<String> = objects[1..]
         .iter()
         .filter_map(|object| match &object.admission {
             Some(Admission::NotTold(reason)) => Some(format!("{}: {reason}", object.name)),
             _ => None,
         })
         .collect();
-    if untold.is_empty() {
+    if unknown.is_empty() {
         return Finding::ok(format!(
             "all {} admitted in a dry run",
             counted(objects.len() - 1, "object")
         ));
     }
-    Finding::not_told(first_few(&untold))
+    Finding::unknown(first_few(&unknown))
 }
 
 #[cfg(test)]
@@ -79,42 +76,42 @@ mod tests {
     use crate::result::CheckStatus::{CouldNotTell, Failed, Ok};
 
     #[test]
-    fn one_refusal_is_enough() {
+    fn one_refusal_fails_the_check() {
         let refused = || Admission::Refused("violates".into());
-        let untold = || Admission::NotTold("does not support dry run".into());
-        for (verdicts, absent, status, said) in [
+        let unknown = || Admission::NotTold("does not support dry run".into());
+        for (verdicts, absent, status, start) in [
             (
-                [untold(), Admission::Admitted, Admission::Admitted],
+                [unknown(), Admission::Admitted, Admission::Admitted],
                 false,
                 Ok,
                 "all 2 objects admitted",
             ),
             (
-                [untold(), refused(), refused()],
+                [unknown(), refused(), refused()],
                 false,
                 Failed,
                 "refused: 1: violates (and 1 other object)",
             ),
             (
-                [untold(), untold(), refused()],
+                [unknown(), unknown(), refused()],
                 false,
                 Failed,
                 "refused: 2: violates",
             ),
             (
-                [untold(), Admission::Admitted, untold()],
+                [unknown(), Admission::Admitted, unknown()],
                 false,
                 CouldNotTell,
                 "2: does not support dry run",
             ),
             (
-                [Admission::Admitted, untold(), untold()],
+                [Admission::Admitted, unknown(), unknown()],
                 true,
                 CouldNotTell,
                 "does not exist",
             ),
             (
-                [refused(), untold(), untold()],
+                [refused(), unknown(), unknown()],
                 true,
                 Failed,
                 "refused: 0: violates",
@@ -128,7 +125,7 @@ mod tests {
             let finding = judge(&objects, "n", absent);
             assert_eq!(finding.status, status, "{finding:?}");
             assert!(
-                finding.seen.starts_with(said) || finding.seen.contains("does not exist"),
+                finding.message.starts_with(start) || finding.message.contains("does not exist"),
                 "{finding:?}"
             );
         }

@@ -1,24 +1,24 @@
-//! Is Defender's sensor installed, how, and in which version?
+//! Checks that Defender's sensor is installed; reports how, and in which version.
 
-use super::look::Look;
-use super::{Checked, Finding};
 use crate::defender::sensor::{Flavour, SensorFacts};
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::snapshot::Snapshot;
 
-pub(super) async fn check(look: &Look) -> Checked {
-    Ok(judge(&look.sensors().await?.facts))
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
+    Ok(judge(&snapshot.sensors().await?.facts))
 }
 
 fn judge(facts: &SensorFacts) -> Finding {
-    let seen: Vec<String> = facts.sensors.iter().map(ToString::to_string).collect();
-    let seen = seen.join("; ");
+    let sensors: Vec<String> = facts.sensors.iter().map(ToString::to_string).collect();
+    let sensors = sensors.join("; ");
     match facts.flavours()[..] {
-        [] => Finding::failed("none: no DaemonSet has its name or one of its images")
-            .advise("turn it on in Defender for Containers, or install its Helm chart; only alerts from the audit log come without it"),
-        [Flavour::Other] => Finding::warning(seen)
-            .suggest("what it can detect is not known; see", ["get", "daemonsets", "-A", "-o", "wide"]),
-        [_] => Finding::ok(seen),
-        [..] => Finding::warning(format!("several: {seen}"))
-            .advise("both watch the same nodes; remove the one that is not wanted"),
+        [] => Finding::failed("not installed: no DaemonSet has its name or one of its images")
+            .advise("enable it in Defender for Containers, or install its Helm chart; without it, only alerts from the audit log are raised"),
+        [Flavour::Other] => Finding::warning(sensors)
+            .suggest("its features are unknown; see", ["get", "daemonsets", "-A", "-o", "wide"]),
+        [_] => Finding::ok(sensors),
+        [..] => Finding::warning(format!("several: {sensors}"))
+            .advise("they monitor the same nodes; remove all but one"),
     }
 }
 
@@ -29,11 +29,11 @@ mod tests {
     use crate::result::CheckStatus::{Failed, Ok, Warning};
 
     #[test]
-    fn none_one_two_and_unknown() {
+    fn sensors_are_counted_and_named() {
         let add_on = (SYSTEM, "microsoft-defender-collector-ds");
         let helm = (MDC, "microsoft-defender-collectors-ds");
-        for (sets, status, said) in [
-            (&[][..], Failed, "none"),
+        for (sets, status, start) in [
+            (&[][..], Failed, "not installed"),
             (&[add_on], Ok, "AKS add-on, version unknown"),
             (&[add_on, helm], Warning, "several: AKS add-on"),
             (
@@ -50,7 +50,7 @@ mod tests {
             let workloads: Vec<_> = sets.iter().map(workload).collect();
             let finding = judge(&SensorFacts::new(&workloads, Some(false), None));
             assert_eq!(finding.status, status, "{finding:?}");
-            assert!(finding.seen.starts_with(said), "{finding:?}");
+            assert!(finding.message.starts_with(start), "{finding:?}");
         }
     }
 }

@@ -4,25 +4,13 @@
 use futures::future::join_all;
 use futures::join;
 
-use super::look::{Look, Node};
-use super::{Checked, Finding};
+use crate::doctor::finding::{Checked, Finding};
+use crate::doctor::node::Node;
+use crate::doctor::snapshot::Snapshot;
 use crate::plan::Options;
 use crate::registry::{Presence, Reference, Registry};
 use crate::result::CheckStatus;
 use crate::words::counted;
-
-/// The names under which a node has the images of the attacker and of the victim, where they are names.
-pub(super) fn names(options: &Options) -> [Option<String>; 2] {
-    [&options.attacker_image, &options.victim_image].map(|image| Some(name(&image.parse().ok()?)))
-}
-
-fn name(image: &Reference) -> String {
-    let (registry, repository) = (image.registry(), image.repository());
-    match image.digest() {
-        Some(digest) => format!("{registry}/{repository}@{digest}"),
-        None => image.whole(),
-    }
-}
 
 /// An image of a run.
 struct Image<'a> {
@@ -32,11 +20,11 @@ struct Image<'a> {
     reference: Reference,
 }
 
-pub(super) async fn check(look: &Look) -> Checked {
-    let options = &look.plan.options;
+pub(super) async fn check(snapshot: &Snapshot) -> Checked {
+    let options = &snapshot.plan.options;
     let images = read(options)?;
     if options.fit.image_pull_policy.as_deref() == Some("Never") {
-        return Ok(never(&images, look.nodes().await.ok()));
+        return Ok(never(&images, snapshot.nodes().await.ok()));
     }
     let registry = Registry::from_process();
     let ask = |image: &Image| {
@@ -48,7 +36,7 @@ pub(super) async fn check(look: &Look) -> Checked {
             }
         }
     };
-    let (nodes, presence) = join!(look.nodes(), join_all(images.iter().map(ask)));
+    let (nodes, presence) = join!(snapshot.nodes(), join_all(images.iter().map(ask)));
     Ok(judge(&images, &presence, options, nodes.ok()))
 }
 
@@ -210,34 +198,12 @@ fn judge(images: &[Image], presence: &[Presence], options: &Options, nodes: Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::look::RawNode;
+    use crate::doctor::node::{RawNode, image_names};
     use crate::plan::tests::plan;
     use crate::result::CheckStatus::{CouldNotTell, Failed, Ok as Fine, Warning};
 
     fn digest() -> String {
         format!("sha256:{}", "0".repeat(64))
-    }
-
-    #[test]
-    fn a_node_has_images_under_their_whole_names() {
-        let at = digest();
-        for (image, named) in [
-            (
-                "nginx".to_owned(),
-                Some("docker.io/library/nginx:latest".to_owned()),
-            ),
-            ("a/b:2".to_owned(), Some("docker.io/a/b:2".to_owned())),
-            (format!("x/y:1@{at}"), Some(format!("docker.io/x/y@{at}"))),
-            (
-                "r.example:5000/a/b:V1".to_owned(),
-                Some("r.example:5000/a/b:V1".to_owned()),
-            ),
-            ("a/B".to_owned(), None),
-        ] {
-            let mut options = plan(None).options;
-            options.victim_image = image;
-            assert_eq!(names(&options)[1], named);
-        }
     }
 
     #[test]
@@ -262,7 +228,7 @@ mod tests {
 
     /// Nodes that have the attacker's image and the victim's, as said.
     fn nodes(options: &Options, has: &[[bool; 2]]) -> Vec<Node> {
-        let names = names(options);
+        let names = image_names(options);
         let node = |has: &[bool; 2]| {
             let had = names.iter().zip(has).filter(|(_, has)| **has);
             let mut images: Vec<_> = had
@@ -380,10 +346,10 @@ mod tests {
         assert_eq!((finding.status, &finding.advice), (Fine, &None));
         let told = "the registry has it, not seen whether a node has it, pinned by its digest";
         let (attacker, victim) = (&options.attacker_image, &options.victim_image);
-        assert_eq!(finding.seen, format!("{attacker}, {victim}: {told}"));
+        assert_eq!(finding.message, format!("{attacker}, {victim}: {told}"));
         let finding = judge(&images, &[Presence::Absent, Presence::Present], &options, None);
         let absent = "the registry has no such image, not seen whether a node has it, pinned by its digest";
-        assert_eq!(finding.seen, format!("{attacker}: {absent}; {victim}: {told}"));
+        assert_eq!(finding.message, format!("{attacker}: {absent}; {victim}: {told}"));
 
         assert_eq!(never(&images, None).status, CouldNotTell);
         assert_eq!(
@@ -394,7 +360,7 @@ mod tests {
         let finding = never(&images, Some(&some));
         assert_eq!(finding.status, Warning);
         assert!(
-            finding.seen.ends_with("never pulled, on 2 of 3 nodes"),
+            finding.message.ends_with("never pulled, on 2 of 3 nodes"),
             "{finding:?}"
         );
         assert!(finding.advice.unwrap().contains("--node-selector"));
