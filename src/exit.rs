@@ -98,6 +98,15 @@ impl Exit {
         }
     }
 
+    /// All failures, from the one that decides to the one that decides last: `1, 6, 2, ...`.
+    pub fn precedence() -> String {
+        let mut exits = Self::ALL.map(|(exit, _)| exit).to_vec();
+        exits.sort_by_key(|exit| std::cmp::Reverse(exit.weight()));
+        let failures = exits.into_iter().filter(|exit| *exit != Exit::Ok);
+        let codes: Vec<String> = failures.map(|exit| exit.code().to_string()).collect();
+        codes.join(", ")
+    }
+
     fn weight(self) -> u8 {
         match self {
             Exit::Ok => 0,

@@ -2,10 +2,10 @@
 
 use super::confirm::consent;
 use super::session::{Connection, Session, user_agent};
+use super::sources::Request;
 use super::verify::{self, Known, unless_stopped};
-use super::{Outcome, records, sources};
-use crate::cli;
-use crate::cli::Run;
+use super::{Outcome, records};
+use crate::cli::RunArgs;
 use crate::doctor::SensorState;
 use crate::engine;
 use crate::event::Started;
@@ -17,16 +17,17 @@ use crate::result::{ClusterInfo, Problem, RunResult};
 use crate::signal::Stop;
 use crate::verify::{AlertSource, VerifyOptions, require_sensor, verdict};
 
-pub(super) async fn attack(run: Run, session: &Session) -> Outcome {
-    let plan = sources::plan(&run.scenarios, run.options.clone(), session.namespace.clone())?;
+pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
+    let plan = request.plan(session.namespace.clone())?;
+    let run = &request.args;
     let connection = session.connect(Some(&plan))?;
-    let files = session.report.open_files(&run.reports, run.soc_note.as_deref())?;
+    let files = session.report.open_files(&run.report, run.soc_note.as_deref())?;
     let (id, namespace) = (plan.run.to_string(), &plan.namespace.name);
     let now = session.report.cleanup_of(&id, namespace, &connection.info);
     let stop = session.on_signals(format!(
         "quit without cleanup; the cluster removes the run at its deadline. To remove it now: {now}"
     ))?;
-    let options = run.verify.as_ref().map(cli::VerifyOptions::options);
+    let options = run.verify.then(|| run.verify_options.options());
     let source = match &options {
         Some(options) => {
             let find = alert_source(options, &connection);
@@ -35,7 +36,7 @@ pub(super) async fn attack(run: Run, session: &Session) -> Outcome {
         None => None,
     };
     let attack = Attack {
-        run: &run,
+        run,
         verify: options.as_ref().zip(source.as_ref()),
         plan: &plan,
         session,
@@ -90,7 +91,7 @@ fn not_started(problem: Problem) -> Problem {
 
 /// What a run needs.
 struct Attack<'a> {
-    run: &'a Run,
+    run: &'a RunArgs,
     /// How alerts are read afterwards, and where, if that was requested.
     verify: Option<(&'a VerifyOptions, &'a AlertSource)>,
     plan: &'a Plan,

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::session::Session;
 use super::{Outcome, Print, print, sources};
-use crate::cli::Source;
+use crate::cli::Rights;
 use crate::defender::alerts;
 use crate::exit::Exit;
-use crate::plan::Options;
-use crate::report::Setting;
+use crate::manifest::rights::Scope;
+use crate::plan::{DEFAULT_NAMESPACE, Options};
 use crate::scenario::catalogue;
 use crate::schema::{self, Schema};
 
@@ -15,8 +16,8 @@ pub(super) fn list() -> Print {
     print(|report| report.list(catalogue::all()))
 }
 
-pub(super) fn describe(source: Source) -> Outcome {
-    let scenarios = sources::read(&[source])?;
+pub(super) fn describe(scenario: String) -> Outcome {
+    let scenarios = sources::read(&sources::built_in([scenario]))?;
     Ok(print(move |report| {
         for scenario in &scenarios {
             report.describe(scenario);
@@ -45,7 +46,18 @@ pub(super) fn schema(name: Schema) -> Print {
     print(move |report| report.schema(&schema::schema(name)))
 }
 
-pub(super) fn settings(settings: Vec<Setting>, file: Option<PathBuf>) -> Print {
+pub(super) fn rights(request: Rights, namespace: Option<String>) -> Print {
+    let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let scope = if request.namespace_scoped {
+        Scope::Namespace(namespace)
+    } else {
+        Scope::Cluster(namespace)
+    };
+    print(move |report| report.rights(&scope, &request.subject))
+}
+
+pub(super) fn settings(session: &Session) -> Print {
+    let (settings, file) = (session.settings.clone(), session.config_path.clone());
     print(move |report| {
         report.notice(&match file {
             Some(path) if path.exists() => format!("file: {}", path.display()),

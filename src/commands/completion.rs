@@ -18,7 +18,7 @@ use clap_complete::engine::{self, ArgValueCandidates, ArgValueCompleter, Complet
 
 use super::session::Session;
 use super::{Outcome, print};
-use crate::cli;
+use crate::cli::{self, Completion};
 use crate::cluster::connect::{self, Environment};
 use crate::cluster::kubeconfig::{self, Entry};
 use crate::cluster::{self, Cluster, Found, Which};
@@ -49,9 +49,12 @@ pub fn complete(words: Vec<OsString>) -> Exit {
     report.finish(Exit::Ok)
 }
 
-/// `completion --install`: has kubectl complete this plugin.
-pub(super) fn install_command(folder: Option<PathBuf>, session: &Session) -> Outcome {
-    let path = install(folder, &session.report)?;
+/// `completion`: prints the script for a shell, or has kubectl complete this plugin.
+pub(super) fn completion(request: Completion, session: &Session) -> Outcome {
+    if let Some(shell) = request.shell {
+        return Ok(print(move |report| report.text(&script(shell))));
+    }
+    let path = install(request.install.flatten(), &session.report)?;
     Ok(print(move |report| {
         report.notice(&format!("wrote {}", path.display()));
         report.notice(if is_found() {
@@ -196,7 +199,7 @@ fn scenarios(line: &Line) -> Vec<CompletionCandidate> {
 }
 
 fn entries(line: &Line, entry: Entry) -> Option<Vec<CompletionCandidate>> {
-    let (options, _) = cli::unfinished(&line.words)?;
+    let (options, _) = cli::parse_partial(&line.words)?;
     let names = kubeconfig::names(entry, &options, &environment()).ok()?;
     Some(names.into_iter().map(CompletionCandidate::new).collect())
 }
@@ -240,7 +243,7 @@ fn ask(
     kind: Kind,
     selector: &str,
 ) -> Option<Vec<Found>> {
-    let (options, namespace) = cli::unfinished(&line.words)?;
+    let (options, namespace) = cli::parse_partial(&line.words)?;
     let (config, _) = connect::resolve(&options, &environment()).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -276,7 +279,7 @@ fn environment() -> Environment {
 }
 
 /// The script that makes a shell complete the program under its own name.
-pub(super) fn script(shell: Shell) -> String {
+fn script(shell: Shell) -> String {
     let mut script = vec![];
     clap_complete::generate(shell, &mut cli::command(), PROGRAM, &mut script);
     String::from_utf8_lossy(&script).into_owned()

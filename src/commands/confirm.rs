@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::cli::Run;
+use crate::cli::RunArgs;
 use crate::cluster::connect::Target;
 use crate::event::{Answer, Event, Events, Question, Started};
 use crate::exit::Exit;
@@ -16,7 +16,7 @@ use crate::result::Problem;
 /// # Errors
 /// The refusal, with the flag that lifts it.
 pub(super) async fn consent(
-    run: &Run,
+    run: &RunArgs,
     plan: &Plan,
     target: &Target,
     started: &Started,
@@ -43,7 +43,7 @@ pub(super) async fn consent(
         .into_iter()
         .filter_map(|(what, name)| Some((what, name?)))
         .collect();
-    let sign = guard::production_sign(&run.production_words, &names, &started.labels);
+    let sign = guard::production_sign(&run.settings.production_words, &names, &started.labels);
     if let Some(sign) = sign.filter(|_| !run.allow_production) {
         return Err(refusal(
             format!("this looks like production: {sign}; nothing was made"),

@@ -1,8 +1,8 @@
 //! `--dry-run`: what a run would do, and whether the API server would admit it.
 
 use super::session::{Session, VERSION};
-use super::{Outcome, Print, sources};
-use crate::cli::Run;
+use super::sources::Request;
+use super::{Outcome, Print};
 use crate::cluster::connect::ConnectError;
 use crate::engine;
 use crate::exit::Exit;
@@ -13,8 +13,8 @@ use crate::result::{
 };
 
 /// Prints the plan without contacting a cluster; without a kubeconfig, it is a plan for no cluster.
-pub(super) fn client(run: Run, session: &Session) -> Outcome {
-    let plan = sources::plan(&run.scenarios, run.options, session.namespace.clone())?;
+pub(super) fn client(request: &Request, session: &Session) -> Outcome {
+    let plan = request.plan(session.namespace.clone())?;
     let info = match session.resolve() {
         Ok((_, info)) => info,
         Err(ConnectError::NotConfigured { .. }) if session.is_default() => ClusterInfo::none(),
@@ -30,8 +30,8 @@ pub(super) fn client(run: Run, session: &Session) -> Outcome {
 }
 
 /// Has the API server admit every object, without keeping any.
-pub(super) async fn server(run: Run, session: &Session) -> Outcome {
-    let plan = sources::plan(&run.scenarios, run.options, session.namespace.clone())?;
+pub(super) async fn server(request: &Request, session: &Session) -> Outcome {
+    let plan = request.plan(session.namespace.clone())?;
     let connection = session.connect(Some(&plan))?;
     let mut info = connection.info;
     let objects = engine::admit(&connection.cluster, &plan, &mut info, &session.events).await?;

@@ -15,13 +15,14 @@ mod sources;
 mod verify;
 mod version;
 
-use crate::cli::{Action, Answer, DryRun, Invocation};
+use crate::cli::{Action, Answer, Config, DryRun, Images, Invocation};
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::report::{Output, Report};
 use crate::result::Problem;
 
 use session::Session;
+use sources::Request;
 
 /// Prints the result of a command and returns its exit code.
 type Print = Box<dyn FnOnce(&Report) -> Exit>;
@@ -62,27 +63,37 @@ pub fn answer(answer: &Answer) -> Exit {
 
 async fn dispatch(action: Action, session: &Session) -> Outcome {
     match action {
-        Action::Run(run) => match run.dry_run {
-            DryRun::None => Box::pin(attack::attack(*run, session)).await,
-            DryRun::Client => dry_run::client(*run, session),
-            DryRun::Server => dry_run::server(*run, session).await,
-        },
-        Action::Doctor(request) => doctor::doctor(*request, session).await,
-        Action::Verify(request) => verify::verify(*request, session).await,
+        Action::Scenario(scenario) => run(Request::one(scenario), session).await,
+        Action::All(args) => run(Request::all(args), session).await,
+        Action::Run(selected) => run(Request::selected(selected), session).await,
+        Action::Doctor(request) => doctor::doctor(request, session).await,
+        Action::Verify(request) => verify::verify(request, session).await,
         Action::Cleanup(request) => cleanup::cleanup(&request, session).await,
         Action::History => records::history(session),
-        Action::Report(record, files) => records::report(&record, &files, session),
+        Action::Report(request) => records::report(request, session),
         Action::List => Ok(catalogue::list()),
-        Action::Describe(source) => catalogue::describe(source),
+        Action::Describe { scenario } => catalogue::describe(scenario),
         Action::Alerts => Ok(catalogue::alerts()),
-        Action::Lint(files) => Ok(catalogue::lint(&files)),
-        Action::Images(options) => Ok(catalogue::images(*options)),
-        Action::Rights(scope, subjects) => Ok(print(move |report| report.rights(&scope, &subjects))),
-        Action::Schema(name) => Ok(catalogue::schema(name)),
-        Action::Settings(settings, file) => Ok(catalogue::settings(settings, file)),
-        Action::Completion(shell) => Ok(print(move |report| report.text(&completion::script(shell)))),
-        Action::InstallCompletion(folder) => completion::install_command(folder, session),
-        Action::Man(folder) => man::man(folder.as_deref()),
+        Action::Lint { files } => Ok(catalogue::lint(&files)),
+        Action::Images {
+            action: Images::List(settings),
+        } => Ok(catalogue::images(settings.options(false))),
+        Action::Rights(request) => Ok(catalogue::rights(request, session.namespace.clone())),
+        Action::Schema { name } => Ok(catalogue::schema(name)),
+        Action::Config {
+            action: Config::View(_),
+        } => Ok(catalogue::settings(session)),
+        Action::Completion(request) => completion::completion(request, session),
+        Action::Man { folder } => man::man(folder.as_deref()),
         Action::Version { client } => version::version(client, session).await,
+        Action::Help { .. } => unreachable!("the parser answers it"),
+    }
+}
+
+async fn run(request: Request, session: &Session) -> Outcome {
+    match request.args.dry_run {
+        DryRun::None => Box::pin(attack::attack(request, session)).await,
+        DryRun::Client => dry_run::client(&request, session),
+        DryRun::Server => dry_run::server(&request, session).await,
     }
 }

@@ -2,11 +2,12 @@
 
 use super::Outcome;
 use super::session::Session;
-use crate::cli::Recorded;
+use std::path::PathBuf;
+
+use crate::cli::RecordReport;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::history::{self, History};
-use crate::report::ReportFile;
 use crate::result::{Problem, RunResult};
 
 pub(super) fn history(session: &Session) -> Outcome {
@@ -22,21 +23,41 @@ pub(super) fn history(session: &Session) -> Outcome {
     }))
 }
 
-pub(super) fn report(record: &Recorded, files: &[ReportFile], session: &Session) -> Outcome {
-    let result = read(record, session.namespace.as_deref())?;
-    let files = session.report.open_files(files, None)?;
+pub(super) fn report(request: RecordReport, session: &Session) -> Outcome {
+    let result = read(&Record::new(request.run, None), session.namespace.as_deref())?;
+    let files = session.report.open_files(&request.report, None)?;
     Ok(Box::new(move |report| {
         report.run(&result);
         report.write_reports(&files, &result)
     }))
 }
 
+/// A record of a run.
+pub(super) enum Record {
+    /// That of the last run on this machine.
+    Last,
+    /// That of this run on this machine.
+    Run(String),
+    /// A file.
+    File(PathBuf),
+}
+
+impl Record {
+    pub fn new(run: Option<String>, file: Option<PathBuf>) -> Self {
+        match (run, file) {
+            (_, Some(file)) => Self::File(file),
+            (Some(run), None) => Self::Run(run),
+            (None, None) => Self::Last,
+        }
+    }
+}
+
 /// Reads a record. The last one is the last one of `namespace`, if that is given.
-pub(super) fn read(record: &Recorded, namespace: Option<&str>) -> Result<RunResult, Problem> {
+pub(super) fn read(record: &Record, namespace: Option<&str>) -> Result<RunResult, Problem> {
     match record {
-        Recorded::File(path) => history::read(path),
-        Recorded::Run(run) => History::of_user()?.load(run),
-        Recorded::Last => History::of_user()?.last(namespace),
+        Record::File(path) => history::read(path),
+        Record::Run(run) => History::of_user()?.load(run),
+        Record::Last => History::of_user()?.last(namespace),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every command works with: the report, the events that it shows, and the way to the cluster.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -12,7 +13,7 @@ use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::plan::Plan;
-use crate::report::{Report, show_events};
+use crate::report::{Report, Setting, show_events};
 use crate::result::{ClusterInfo, Problem};
 use crate::signal::Stop;
 
@@ -27,6 +28,10 @@ pub(super) struct Session {
     pub events: Events,
     /// Namespace given with `-n`.
     pub namespace: Option<String>,
+    /// Every setting of the command.
+    pub settings: Vec<Setting>,
+    /// The config file, whether it exists or not.
+    pub config_path: Option<PathBuf>,
     options: ConnectOptions,
     request_timeout: Option<Duration>,
     progress: JoinHandle<()>,
@@ -51,6 +56,8 @@ impl Session {
             namespace,
             output,
             unknown_variables,
+            settings,
+            config_path,
         } = invocation;
         let report = Report::new(output, connect.kubectl());
         let (events, receiver) = Events::channel();
@@ -64,6 +71,8 @@ impl Session {
             report,
             events,
             namespace,
+            settings,
+            config_path,
             options: connect,
             request_timeout,
         };

@@ -1,13 +1,79 @@
 //! From the names and files of scenarios to a plan.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 
-use crate::cli::Source;
+use crate::cli::{RunArgs, ScenarioRun, SelectedRun};
 use crate::exit::Exit;
 use crate::lint::{self, Linted};
 use crate::plan::{Options, Plan};
 use crate::result::Problem;
 use crate::scenario::{self, Scenario, catalogue};
+
+/// Where a scenario is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// In the catalogue, under this ID.
+    BuiltIn(String),
+    /// In a file of the user.
+    File(PathBuf),
+}
+
+/// A run that was requested.
+pub(super) struct Request {
+    /// What runs, in order.
+    pub sources: Vec<Source>,
+    /// How it runs.
+    pub args: RunArgs,
+}
+
+impl Request {
+    /// Requests one built-in scenario.
+    pub fn one(scenario: ScenarioRun) -> Self {
+        Self::new(vec![Source::BuiltIn(scenario.id)], scenario.run)
+    }
+
+    /// Requests every attack.
+    pub fn all(args: RunArgs) -> Self {
+        Self::new(all(), args)
+    }
+
+    /// Requests the scenarios that were named, then those in files.
+    pub fn selected(selected: SelectedRun) -> Self {
+        let files = selected.file.into_iter().map(Source::File);
+        let sources = built_in(selected.scenarios).into_iter().chain(files);
+        Self::new(sources.collect(), selected.run)
+    }
+
+    fn new(sources: Vec<Source>, args: RunArgs) -> Self {
+        let sources = if args.baseline {
+            built_in([catalogue::baseline().id.clone()])
+        } else {
+            sources
+        };
+        Self { sources, args }
+    }
+
+    /// Plans the run.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub fn plan(&self, namespace: Option<String>) -> Result<Plan, Problem> {
+        let options = self.args.settings.clone().options(self.args.keep);
+        plan(&self.sources, options, namespace)
+    }
+}
+
+/// Built-in scenarios by their IDs.
+pub(super) fn built_in(ids: impl IntoIterator<Item = String>) -> Vec<Source> {
+    ids.into_iter().map(Source::BuiltIn).collect()
+}
+
+/// Every attack.
+pub(super) fn all() -> Vec<Source> {
+    built_in(catalogue::attacks().map(|scenario| scenario.id.clone()))
+}
 
 /// Plans a run of the scenarios.
 ///

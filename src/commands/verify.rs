@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
+use super::records::Record;
 use super::session::{Session, VERSION};
 use super::{Outcome, records, sources};
-use crate::cli::{Of, Recorded, Verify};
+use crate::cli::Verify;
 use crate::cluster::connect::ConnectError;
 use crate::defender::marks::Marks;
 use crate::event::{Event, Events};
@@ -22,29 +23,27 @@ use crate::verify::{self, AlertSource, Progress, VerifyOptions};
 pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
     let namespace = session.namespace.as_deref();
     let options = request.options.options();
-    let (mut result, known) = match &request.of {
-        Of::Run(record) => {
-            let known = match record {
-                Recorded::File(_) => Known::RunElsewhere,
-                Recorded::Last | Recorded::Run(_) => Known::RunHere,
-            };
-            (records::read(record, namespace)?, known)
+    let (mut result, known) = if let Some(since) = request.since {
+        let until = request.until.unwrap_or_else(Timestamp::now);
+        if since > until {
+            let message = format!("--since {since} is after --until {until}");
+            return Err(Problem::usage(message, None));
         }
-        Of::Window {
-            scenarios,
-            since,
-            until,
-        } => {
-            if since > until {
-                let message = format!("--since {since} is after --until {until}");
-                return Err(Problem::usage(message, None));
-            }
-            let cluster = cluster_of_window(&options, session)?;
-            let result = unrecorded(sources::read(scenarios)?, namespace, (*since, *until), cluster);
-            (result, Known::Window)
-        }
+        let cluster = cluster_of_window(&options, session)?;
+        let scenarios = sources::read(&sources::built_in(request.scenario))?;
+        (
+            unrecorded(scenarios, namespace, (since, until), cluster),
+            Known::Window,
+        )
+    } else {
+        let known = match request.record {
+            Some(_) => Known::RunElsewhere,
+            None => Known::RunHere,
+        };
+        let record = Record::new(request.run, request.record);
+        (records::read(&record, namespace)?, known)
     };
-    let files = session.report.open_files(&request.reports, None)?;
+    let files = session.report.open_files(&request.report, None)?;
     let stop = session.on_signals("quit; nothing was changed".to_owned())?;
     let marks = identity(&result.cluster, &options, session).await;
     let find = AlertSource::find(&options, &result.cluster, marks);

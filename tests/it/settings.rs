@@ -294,10 +294,10 @@ fn a_flag_without_effect_is_refused() {
     let server = ["recon", "--server=https://127.0.0.1:1"];
     let dry = [&server[..], &["--dry-run"]].concat();
     for (flag, said) in [
-        ("--report=junit=x", "error: --report does nothing in a dry run"),
-        ("--soc-note=x", "error: --soc-note does nothing in a dry run"),
-        ("--verify", "error: --verify does nothing in a dry run"),
-        ("--wait=5s", "error: --wait does nothing without --verify"),
+        ("--report=junit=x", "error: --report has no effect in a dry run"),
+        ("--soc-note=x", "error: --soc-note has no effect in a dry run"),
+        ("--verify", "error: --verify has no effect in a dry run"),
+        ("--wait=5s", "error: --wait has no effect without --verify"),
     ] {
         assert!(
             home.refused(&[&dry[..], &[flag]].concat(), &[]).starts_with(said),
@@ -313,7 +313,7 @@ fn a_flag_without_effect_is_refused() {
         let said = home.refused(&[&server[..], &[flag]].concat(), &[]);
         let name = flag.split('=').next().unwrap();
         assert!(
-            said.starts_with(&format!("error: {name} does nothing without --verify")),
+            said.starts_with(&format!("error: {name} has no effect without --verify")),
             "{said}"
         );
     }

@@ -264,6 +264,7 @@ fn commands_of_hints_are_built_in_one_place() {
             "cluster/explain.rs",
             "cluster/connect.rs",
             "cli/mod.rs",
+            "cli/help.rs",
             "engine/apply.rs",
             "engine/ready.rs",
             "kubectl.rs",
