@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::login::{Held, Login, LoginKind, LoginOptions};
 use super::{AzureError, Cause, Cloud, Environment, Explained, Result, page};
-use crate::transport::{AGENT, Answer, Bytes, Transport, bearer};
+use crate::net::http::{AGENT, Answer, Bytes, Transport, bearer};
 
 /// Bound of one request unless the user gives another.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

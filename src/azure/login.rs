@@ -35,8 +35,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
 use super::{Cause, Cloud, Environment, Explained};
+use crate::net::http::Transport;
 use crate::secret::Secret;
-use crate::transport::Transport;
 
 /// A token is not used any more when it has less left than this: clocks differ, and requests take time.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);

@@ -7,7 +7,7 @@
 //!                                      +--> Login (tokens) --> azure_identity
 //! ```
 //!
-//! The login is that of the official crates; their transport is replaced by [`crate::transport`], so that there
+//! The login is that of the official crates; their transport is replaced by [`crate::net::http`], so that there
 //! is one TLS stack. Every call is bounded, names in its error what it was doing,
 //! and says which right is missing where one is. Tokens are secrets as types, and what Azure says goes through
 //! [`crate::untrusted`].

@@ -9,7 +9,7 @@ use azure_core::http::{AsyncRawResponse, HttpClient, Request as SdkRequest};
 use http::{HeaderName, Method, Request};
 
 use super::{Cause, Explained};
-use crate::transport::{self, Transport, TransportError};
+use crate::net::http::{Cause as TransportCause, Transport, TransportError};
 
 /// Bound of one request for a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,10 +19,10 @@ const HINT_NETWORK: &str =
 impl From<TransportError> for Explained {
     fn from(error: TransportError) -> Self {
         let (cause, hint) = match error.cause {
-            transport::Cause::Unreachable => (Cause::Unreachable, Some(HINT_NETWORK)),
-            transport::Cause::TimedOut => (Cause::TimedOut, Some(HINT_NETWORK)),
-            transport::Cause::TooLarge => (Cause::Unreadable, None),
-            transport::Cause::Setting => (Cause::Setting, None),
+            TransportCause::Unreachable => (Cause::Unreachable, Some(HINT_NETWORK)),
+            TransportCause::TimedOut => (Cause::TimedOut, Some(HINT_NETWORK)),
+            TransportCause::TooLarge => (Cause::Unreadable, None),
+            TransportCause::Setting => (Cause::Setting, None),
         };
         let explained = Explained::new(cause, error.message);
         match error.hint.or(hint) {

@@ -32,7 +32,7 @@ use tower::{BoxError, Service, ServiceExt};
 
 use super::plugin::{Credentials, Plugin, PluginError, bearer};
 use crate::files;
-use crate::transport::tunnel;
+use crate::net::http::tunnel;
 
 /// How long a token from a file is used before the file is read again, as in client-go.
 const TOKEN_FILE: Duration = Duration::from_secs(60);

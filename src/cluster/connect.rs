@@ -36,7 +36,7 @@ use super::plugin::{self, Credentials, Plugin};
 use super::warnings::WarningsLayer;
 use crate::files;
 use crate::kubectl::Kubectl;
-use crate::proxy::{ProxyError, proxy_for, without_credentials};
+use crate::net::proxy::{ProxyError, proxy_for, without_credentials};
 use crate::secret::Secret;
 use crate::untrusted;
 

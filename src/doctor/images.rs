@@ -6,8 +6,8 @@ use futures::join;
 
 use super::look::{Look, Node};
 use super::{Checked, Finding};
+use crate::net::registry::{Presence, Reference, Registry};
 use crate::plan::Options;
-use crate::registry::{Presence, Reference, Registry};
 use crate::result::CheckStatus;
 use crate::words::counted;
 

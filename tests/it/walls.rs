@@ -98,7 +98,7 @@ fn pure_layers_know_no_client_no_runtime_and_no_world() {
     for layer in [
         "scenario",
         "plan.rs",
-        "proxy.rs",
+        "net/proxy.rs",
         "manifest",
         "defender",
         "result.rs",
@@ -175,20 +175,20 @@ fn only_azure_talks_to_azure() {
 
 /// One HTTP stack beside that of the Kubernetes client, for Azure and for registries.
 #[test]
-fn only_transport_speaks_http() {
+fn only_net_http_speaks_http() {
     // The Kubernetes client's, which goes through the same proxies.
     let kubernetes = ["cluster/authenticate.rs", "cluster/bounds.rs"].map(Path::new);
     for (path, code) in sources("") {
-        let transport = path == Path::new("transport.rs") || kubernetes.contains(&&*path);
+        let transport = path == Path::new("net/http.rs") || kubernetes.contains(&&*path);
         assert!(
             transport || !code.contains("hyper"),
             "{} names hyper",
             path.display()
         );
-        let speaks = path.starts_with("azure") || path == Path::new("registry.rs");
+        let speaks = path.starts_with("azure") || path == Path::new("net/registry.rs");
         let uses = code
-            .replace("crate::transport::tunnel", "")
-            .contains("crate::transport");
+            .replace("crate::net::http::tunnel", "")
+            .contains("crate::net::http");
         assert!(!uses || speaks, "{} uses the transport", path.display());
     }
 }

@@ -32,7 +32,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
 use crate::files;
-use crate::proxy::proxy_for;
+use crate::net::proxy::proxy_for;
 use crate::secret::Secret;
 use crate::untrusted;
 

@@ -14,8 +14,8 @@ pub use oci_spec::distribution::Reference;
 use serde::Deserialize;
 use url::Url;
 
+use crate::net::http::{AGENT, Answer, Bytes, Transport, TransportError, bearer};
 use crate::secret::Secret;
-use crate::transport::{AGENT, Answer, Bytes, Transport, TransportError, bearer};
 use crate::untrusted;
 
 /// Bound of asking for one image.
