@@ -16,7 +16,7 @@ use crate::cli::{
     self, Action, Answer, Cleanup, DryRun, Invocation, Of, Output, Recorded, Run, Source, Verify,
     VerifyOptions,
 };
-use crate::cluster::connect::{self, ConnectError, ConnectOptions, Environment, Target};
+use crate::cluster::connect::{self, ConnectError, ConnectOptions, Target};
 use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError, DEFAULT_REQUEST_TIMEOUT};
 use crate::completion;
@@ -32,6 +32,7 @@ use crate::history::{self, History};
 use crate::kubectl::Kubectl;
 use crate::lint::{self, Linted};
 use crate::manifest::{self, VICTIM};
+use crate::net::Environment;
 use crate::note;
 use crate::plan::{DEFAULT_NAMESPACE, Options, Plan};
 use crate::report::{self, Report, export, show_events};

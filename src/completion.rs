@@ -17,13 +17,14 @@ use clap_complete::Shell;
 use clap_complete::engine::{self, ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 
 use crate::cli;
-use crate::cluster::connect::{self, Environment};
+use crate::cluster::connect;
 use crate::cluster::kubeconfig::{self, Entry};
 use crate::cluster::{self, Cluster, Found, Which};
 use crate::exit::Exit;
 use crate::files;
 use crate::history::History;
 use crate::manifest::Kind;
+use crate::net::Environment;
 use crate::report::{OutputFile, Report};
 use crate::result::{Problem, RunResult};
 use crate::scenario::catalogue;

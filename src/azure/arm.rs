@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::login::{Held, Login, LoginKind, LoginOptions};
-use super::{AzureError, Cause, Cloud, Environment, Explained, Result, page};
+use super::{AzureError, Cause, Cloud, Explained, Result, page};
+use crate::net::Environment;
 use crate::net::http::{AGENT, Answer, Bytes, Transport, bearer};
 
 /// Bound of one request unless the user gives another.
@@ -150,8 +151,7 @@ impl Arm {
         let endpoint = cloud.endpoint().parse().map_err(|_| {
             Explained::new(Cause::Setting, "the endpoint of the cloud is no address").doing(doing())
         })?;
-        let variables = environment.clone();
-        let transport = Transport::new(certificate_authority.as_deref(), move |name| variables.get(name))
+        let transport = Transport::new(certificate_authority.as_deref(), environment.clone())
             .map_err(|error| Explained::from(error).doing(doing()))?;
         let login = Login::new(login, environment, cloud.clone(), transport.clone());
         Ok(Self {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::{
-    Arm, ArmOptions, Cloud, ClusterHints, Environment, LoginKind, LoginOptions, Result, Scope, Search,
-    find_cluster,
+    Arm, ArmOptions, Cloud, ClusterHints, LoginKind, LoginOptions, Result, Scope, Search, find_cluster,
 };
 use crate::defender::marks::Marks;
+use crate::net::Environment;
 
 /// What the user says of Azure. All of it may be left out.
 #[derive(Clone, Debug, Default)]

@@ -34,7 +34,8 @@ use azure_identity::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
-use super::{Cause, Cloud, Environment, Explained};
+use super::{Cause, Cloud, Explained};
+use crate::net::Environment;
 use crate::net::http::Transport;
 use crate::secret::Secret;
 
@@ -191,7 +192,9 @@ impl Login {
         let tenant_id = self.options.tenant.clone();
         let programs = Programs(self.environment.clone());
         let mut authority = CustomConfiguration::default();
-        authority.authority_host = self.cloud.authority(self.environment.get("AZURE_AUTHORITY_HOST"));
+        authority.authority_host = self
+            .cloud
+            .authority(self.environment.text("AZURE_AUTHORITY_HOST"));
         let client_options = ClientOptions {
             transport: Some(SdkTransport::new(Arc::new(self.transport.clone()))),
             cloud: Some(Arc::new(authority.into())),
@@ -201,7 +204,7 @@ impl Login {
         };
         Ok(match kind {
             LoginKind::WorkloadIdentity => {
-                let [tenant, client, file] = WORKLOAD.map(|name| self.environment.get(name));
+                let [tenant, client, file] = WORKLOAD.map(|name| self.environment.text(name));
                 WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
                     credential_options: ClientAssertionCredentialOptions { client_options },
                     // Never left to the process: the variables are those given.
@@ -268,7 +271,7 @@ impl Executor for Programs {
         tokio::process::Command::new(program)
             .args(args)
             .env_clear()
-            .envs(&self.0.0)
+            .envs(&self.0.variables)
             // Nobody can answer a question.
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -303,7 +306,7 @@ mod tests {
         let authority = rcgen::generate_simple_self_signed(["x.test".to_owned()]).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), authority.cert.pem()).unwrap();
-        let transport = Transport::new(Some(file.path()), |_| None).unwrap();
+        let transport = Transport::new(Some(file.path()), Environment::default()).unwrap();
         // No program is found.
         let login = Login::new(LoginOptions::default(), environment, cloud, transport);
         let now = Timestamp::now();

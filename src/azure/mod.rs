@@ -23,8 +23,6 @@ mod saved;
 mod sdk;
 mod source;
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use crate::untrusted;
@@ -113,32 +111,3 @@ pub struct AzureError {
 }
 
 type Result<T> = std::result::Result<T, AzureError>;
-
-/// The environment variables that this part may know, and that the programs it starts get. It has no `Debug`:
-/// variables hold secrets.
-#[derive(Clone, Default)]
-pub struct Environment(BTreeMap<OsString, OsString>);
-
-impl Environment {
-    /// Those of this process, as they are now.
-    pub fn from_process() -> Self {
-        std::env::vars_os().collect()
-    }
-
-    /// A variable that is set, not empty, and text.
-    fn get(&self, name: &str) -> Option<String> {
-        let value = self.0.get(OsStr::new(name))?.to_str()?;
-        (!value.is_empty()).then(|| value.to_owned())
-    }
-}
-
-impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(
-            variables
-                .into_iter()
-                .map(|(key, value)| (key.into(), value.into()))
-                .collect(),
-        )
-    }
-}

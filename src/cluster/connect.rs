@@ -10,10 +10,9 @@
 //! The namespace of a context or of a pod is not read: a run works in the one of `-n`, or in its own, and
 //! every call names it.
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,12 +35,12 @@ use super::plugin::{self, Credentials, Plugin};
 use super::warnings::WarningsLayer;
 use crate::files;
 use crate::kubectl::Kubectl;
+use crate::net::Environment;
 use crate::net::proxy::{ProxyError, proxy_for, without_credentials};
 use crate::secret::Secret;
 use crate::untrusted;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// What the command line says about the connection; each field is the kubectl flag of that name.
 #[derive(Clone, Debug, Default)]
@@ -126,48 +125,6 @@ pub struct Target {
     pub server: String,
     /// Whether the pod's own service account is used.
     pub in_cluster: bool,
-}
-
-/// What [`resolve`] may know of the process it runs in. It has no `Debug`: variables hold secrets.
-#[derive(Clone, Default)]
-pub struct Environment {
-    /// The environment variables.
-    pub variables: BTreeMap<OsString, OsString>,
-    /// The user's home directory.
-    pub home: Option<PathBuf>,
-    /// Whether a person can be asked on standard input.
-    pub stdin_is_terminal: bool,
-    /// The directory in which a pod finds its token and certificate authority.
-    pub service_account: PathBuf,
-}
-
-impl Environment {
-    /// That of this process, as it is now.
-    #[must_use]
-    pub fn from_process() -> Self {
-        Self {
-            variables: std::env::vars_os().collect(),
-            home: std::env::home_dir().filter(|home| !home.as_os_str().is_empty()),
-            stdin_is_terminal: io::stdin().is_terminal(),
-            service_account: SERVICE_ACCOUNT.into(),
-        }
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
-        let exact = self.variables.get(OsStr::new(name));
-        // On Windows `Path` is `PATH`.
-        let found = exact.or_else(|| {
-            let mut entries = self.variables.iter().filter(|_| cfg!(windows));
-            entries
-                .find(|(key, _)| key.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value)
-        });
-        found.map(OsString::as_os_str).filter(|value| !value.is_empty())
-    }
-
-    fn text(&self, name: &str) -> Option<String> {
-        self.get(name).and_then(OsStr::to_str).map(str::to_owned)
-    }
 }
 
 /// Why there is no client. Each message names the object and the cause; [`ConnectError::hint`] says what to

@@ -13,8 +13,9 @@ use kube::config::{AuthInfo, Cluster, Context};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::connect::{ConnectError, ConnectOptions, Environment};
+use super::connect::{ConnectError, ConnectOptions};
 use crate::files;
+use crate::net::Environment;
 use crate::untrusted;
 
 /// The entries that a connection is made of, before and after the flags.

@@ -31,6 +31,7 @@ use rustls_platform_verifier::Verifier;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
+use super::Environment;
 use crate::files;
 use crate::net::proxy::proxy_for;
 use crate::secret::Secret;
@@ -98,15 +99,13 @@ pub fn bearer(token: &Secret) -> Option<HeaderValue> {
     Some(header)
 }
 
-type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
 /// See the module's description. Clones share their connections.
 #[derive(Clone)]
 pub struct Transport(Arc<Inner>);
 
 struct Inner {
     tls: ClientConfig,
-    variables: Variables,
+    environment: Environment,
     /// A client for each place: which proxy is used depends on it.
     clients: Mutex<HashMap<String, Connected>>,
 }
@@ -119,15 +118,12 @@ impl fmt::Debug for Transport {
 
 impl Transport {
     /// Trusts what the system trusts, and the certificates in the PEM file `authority` as well. The proxy is
-    /// that of the environment `variables`.
+    /// that of the environment.
     ///
     /// # Errors
     ///
     /// Certificates that cannot be used.
-    pub fn new(
-        authority: Option<&Path>,
-        variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
-    ) -> Result<Self, TransportError> {
+    pub fn new(authority: Option<&Path>, environment: Environment) -> Result<Self, TransportError> {
         let extra = authority.map(certificates).transpose()?.unwrap_or_default();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let refuse = |error: rustls::Error| {
@@ -146,7 +142,7 @@ impl Transport {
             .with_no_client_auth();
         Ok(Self(Arc::new(Inner {
             tls,
-            variables: Box::new(variables),
+            environment,
             clients: Mutex::default(),
         })))
     }
@@ -197,7 +193,7 @@ impl Transport {
         let proxy = if uri.host() == Some(LINK_LOCAL) {
             None
         } else {
-            proxy_for(uri, None, &self.0.variables).map_err(|error| {
+            proxy_for(uri, None, |name| self.0.environment.text(name)).map_err(|error| {
                 let hint = "check HTTPS_PROXY and NO_PROXY";
                 TransportError::new(Cause::Unreachable, error.to_string(), Some(hint))
             })?

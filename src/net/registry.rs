@@ -14,6 +14,7 @@ pub use oci_spec::distribution::Reference;
 use serde::Deserialize;
 use url::Url;
 
+use super::Environment;
 use crate::net::http::{AGENT, Answer, Bytes, Transport, TransportError, bearer};
 use crate::secret::Secret;
 use crate::untrusted;
@@ -53,7 +54,7 @@ impl Registry {
     ///
     /// Certificates that cannot be used.
     pub fn from_process() -> Result<Self, TransportError> {
-        let transport = Transport::new(None, |name| std::env::var(name).ok())?;
+        let transport = Transport::new(None, Environment::from_process())?;
         Ok(Self { transport })
     }
 

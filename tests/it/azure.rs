@@ -6,12 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use defender_sim::azure::{
     Answer, Arm, ArmOptions, AzureCluster, AzureError, AzureOptions, Call, Cause, ClusterFacts, ClusterHints,
-    ClusterKind, Environment, LoginKind, LoginOptions, Right, Saved, Scope, Source, SuppressionRule,
-    alerts_readable, cluster_facts, find_cluster, plan, suppression_rules,
+    ClusterKind, LoginKind, LoginOptions, Right, Saved, Scope, Source, SuppressionRule, alerts_readable,
+    cluster_facts, find_cluster, plan, suppression_rules,
 };
 use defender_sim::defender::fired::FiredAlert;
 use defender_sim::defender::marks::Marks;
 use defender_sim::defender::sensor::Cloud;
+use defender_sim::net::Environment;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

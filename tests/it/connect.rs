@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use defender_sim::cluster::connect::{ConnectError, ConnectOptions, Environment, client, resolve};
+use defender_sim::cluster::connect::{ConnectError, ConnectOptions, client, resolve};
 use defender_sim::cluster::explain::{Cause, Explained, explain};
+use defender_sim::net::Environment;
 use http::Request;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -21,7 +21,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use defender_sim::azure::{ArmOptions, Cloud, Environment};
+use defender_sim::azure::{ArmOptions, Cloud};
+use defender_sim::net::Environment;
 use http::HeaderValue;
 use http_body_util::Full;
 use hyper::body::Bytes;
