@@ -17,7 +17,6 @@ use crate::cli::{
     VerifyOptions,
 };
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Target};
-use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError, DEFAULT_REQUEST_TIMEOUT};
 use crate::completion;
 use crate::consent::{confirm, consent, system_namespace};
@@ -32,7 +31,7 @@ use crate::history::{self, History};
 use crate::kubectl::Kubectl;
 use crate::lint::{self, Linted};
 use crate::manifest::{self, VICTIM};
-use crate::net::Environment;
+use crate::net::{Cause, Environment};
 use crate::note;
 use crate::plan::{DEFAULT_NAMESPACE, Options, Plan};
 use crate::report::{self, Report, export, show_events};

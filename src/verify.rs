@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::azure::{
-    Answer, AzureCluster, AzureError, AzureOptions, Cause, HOW_TO_SAVE, Located, LoginKind, Saved, Source,
-    locate, plan,
+    Answer, AzureCluster, AzureError, AzureOptions, HOW_TO_SAVE, Located, LoginKind, Saved, Source, locate,
+    plan,
 };
 use crate::cli::{AlertSource, VerifyOptions};
 use crate::defender::alerts;
@@ -17,6 +17,7 @@ use crate::defender::verdict::{self, Found, Names, Question};
 use crate::engine::{Event, Events, Stop};
 use crate::exit::Exit;
 use crate::files;
+use crate::net::Cause;
 use crate::result::{ClusterInfo, Problem, RunResult, Verdict, Verification};
 use crate::words::counted;
 use crate::yaml;
@@ -291,7 +292,7 @@ fn passing(cause: Cause, first: bool) -> bool {
     match cause {
         Cause::Unreachable | Cause::Busy | Cause::TimedOut | Cause::Other => true,
         Cause::Unreadable => !first,
-        Cause::Login | Cause::Unauthorized | Cause::Forbidden | Cause::NotFound | Cause::Setting => false,
+        _ => false,
     }
 }
 

@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::login::{Held, Login, LoginKind, LoginOptions};
-use super::{AzureError, Cause, Cloud, Explained, Result, page};
-use crate::net::Environment;
+use super::{AzureError, Cloud, Result, page, sdk};
 use crate::net::http::{AGENT, Answer, Bytes, Transport, bearer};
+use crate::net::{Cause, Environment, Explanation};
 
 /// Bound of one request unless the user gives another.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -149,10 +149,10 @@ impl Arm {
         } = options;
         let doing = || "make ready to ask Azure";
         let endpoint = cloud.endpoint().parse().map_err(|_| {
-            Explained::new(Cause::Setting, "the endpoint of the cloud is no address").doing(doing())
+            Explanation::new(Cause::Setting, "the endpoint of the cloud is no address").failed_to(doing())
         })?;
         let transport = Transport::new(certificate_authority.as_deref(), environment.clone())
-            .map_err(|error| Explained::from(error).doing(doing()))?;
+            .map_err(|failure| sdk::explain(failure).failed_to(doing()))?;
         let login = Login::new(login, environment, cloud.clone(), transport.clone());
         Ok(Self {
             shared: Arc::new(Shared {
@@ -188,7 +188,7 @@ impl Arm {
     /// No login.
     pub async fn log_in(&self) -> Result<LoginKind> {
         let token = self.shared.login.token(None).await;
-        let token = token.map_err(|explained| explained.doing("log in to Azure"))?;
+        let token = token.map_err(|explained| explained.failed_to("log in to Azure"))?;
         Ok(token.kind)
     }
 
@@ -231,7 +231,7 @@ impl Arm {
             }
             outgoing.uri = self
                 .next(link)
-                .map_err(|explained| explained.doing(&call.doing))?;
+                .map_err(|explained| explained.failed_to(&call.doing))?;
         }
         Err(endless(call))
     }
@@ -268,7 +268,7 @@ impl Arm {
             if let Some(wait) = free.and_then(|free| free.checked_duration_since(Instant::now())) {
                 pause(wait, deadline)
                     .await
-                    .map_err(|explained| explained.doing(&call.doing))?;
+                    .map_err(|explained| explained.failed_to(&call.doing))?;
             }
             let answer = self.send(&outgoing, deadline).await?;
             if let Some(wait) = used_up(&answer.headers) {
@@ -300,11 +300,11 @@ impl Arm {
     ) -> Result<Outgoing<'a>> {
         let uri = format!("{}{path}", self.shared.cloud.endpoint());
         let uri = uri.parse().map_err(|_| {
-            Explained::new(
+            Explanation::new(
                 Cause::Setting,
                 format!("{:?} is no path in Azure", without_query(path)),
             )
-            .doing(&call.doing)
+            .failed_to(&call.doing)
         })?;
         Ok(Outgoing {
             call,
@@ -316,7 +316,7 @@ impl Arm {
     }
 
     /// The address of a next page, taken as it is, if it is at the same place.
-    fn next(&self, link: &str) -> std::result::Result<Uri, Explained> {
+    fn next(&self, link: &str) -> std::result::Result<Uri, Explanation> {
         let here = &self.shared.endpoint;
         let port = |uri: &Uri| uri.port_u16().unwrap_or(443);
         let same = |uri: &Uri| {
@@ -329,21 +329,21 @@ impl Arm {
         let uri: Option<Uri> = link.parse().ok();
         uri.filter(same).ok_or_else(|| {
             let message = "the next page is said to be at another place, which is not asked";
-            Explained::new(Cause::Unreadable, message)
+            Explanation::new(Cause::Unreadable, message)
         })
     }
 
     async fn send(&self, outgoing: &Outgoing<'_>, deadline: Instant) -> Result<Answer> {
         self.exchange(outgoing, deadline)
             .await
-            .map_err(|explained| explained.doing(&outgoing.call.doing))
+            .map_err(|explained| explained.failed_to(&outgoing.call.doing))
     }
 
     async fn exchange(
         &self,
         outgoing: &Outgoing<'_>,
         deadline: Instant,
-    ) -> std::result::Result<Answer, Explained> {
+    ) -> std::result::Result<Answer, Explanation> {
         let Shared { login, transport, .. } = &*self.shared;
         let (mut refused, mut repeats) = (None, 0);
         loop {
@@ -353,16 +353,17 @@ impl Arm {
                     "there was no whole answer within {:.0} s",
                     self.patience.as_secs_f64()
                 );
-                return Err(Explained::new(Cause::TimedOut, message));
+                return Err(Explanation::new(Cause::TimedOut, message));
             }
             let held = tokio::time::timeout(left, login.token(refused))
                 .await
                 .map_err(|_| {
                     let message = format!("there was no login within {:.0} s", left.as_secs_f64());
-                    Explained::new(Cause::TimedOut, message)
+                    Explanation::new(Cause::TimedOut, message)
                 })??;
             let bound = self.shared.request_timeout.min(left);
-            let answer = transport.send(request(outgoing, &held)?, bound).await?;
+            let sent = transport.send(request(outgoing, &held)?, bound).await;
+            let answer = sent.map_err(sdk::explain)?;
             let told = retry_after(&answer.headers);
             match answer.status.as_u16() {
                 200..=299 => return Ok(answer),
@@ -381,8 +382,8 @@ impl Arm {
     }
 }
 
-fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<Bytes>, Explained> {
-    let unsendable = || Explained::new(Cause::Login, "the token has characters that no token has");
+fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<Bytes>, Explanation> {
+    let unsendable = || Explanation::new(Cause::Auth, "the token has characters that no token has");
     let token = bearer(&held.token).ok_or_else(unsendable)?;
     Request::builder()
         .method(&outgoing.method)
@@ -396,13 +397,13 @@ fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<
 }
 
 /// Waits, unless that would take longer than there is.
-async fn pause(wait: Duration, deadline: Instant) -> std::result::Result<(), Explained> {
+async fn pause(wait: Duration, deadline: Instant) -> std::result::Result<(), Explanation> {
     if wait > deadline.saturating_duration_since(Instant::now()) {
         let message = format!(
             "Azure has too many requests and wants to be asked again in {:.0} s, which is longer than this waits",
             wait.as_secs_f64().ceil()
         );
-        let mut explained = Explained::new(Cause::Busy, message).hint("try again later");
+        let mut explained = Explanation::new(Cause::Busy, message).with_hint("try again later");
         explained.retry_after = Some(wait);
         return Err(explained);
     }
@@ -459,7 +460,7 @@ struct Reason {
     message: String,
 }
 
-fn refusal(outgoing: &Outgoing<'_>, held: &Held, answer: &Answer) -> Explained {
+fn refusal(outgoing: &Outgoing<'_>, held: &Held, answer: &Answer) -> Explanation {
     let Refusal { error } = serde_json::from_slice(&answer.body).unwrap_or_default();
     let said = match (error.code.as_str(), error.message.as_str()) {
         ("", "") => format!("{} answers {}", outgoing.uri.path(), answer.status),
@@ -477,14 +478,14 @@ fn refusal(outgoing: &Outgoing<'_>, held: &Held, answer: &Answer) -> Explained {
                 "Azure does not accept the login ({}), nor a new token of it: {said}",
                 held.kind
             );
-            Explained::new(Cause::Unauthorized, message).hint("log in again: az logout, then az login")
+            Explanation::new(Cause::Unauthorized, message).with_hint("log in again: az logout, then az login")
         }
         StatusCode::FORBIDDEN => {
             let message = format!(
                 "the login ({}) lacks the right {} on {place}, which the role {} has: {said}",
                 held.kind, right.action, right.role
             );
-            Explained::new(Cause::Forbidden, message).hint(format!(
+            Explanation::new(Cause::Forbidden, message).with_hint(format!(
                 "have it assigned: az role assignment create --role \"{}\" --assignee WHO --scope {}",
                 right.role,
                 if scope.is_empty() {
@@ -494,13 +495,13 @@ fn refusal(outgoing: &Outgoing<'_>, held: &Held, answer: &Answer) -> Explained {
                 }
             ))
         }
-        StatusCode::NOT_FOUND => Explained::new(Cause::NotFound, said)
-            .hint("compare the subscription and the names with: az account show, az aks list -o table"),
+        StatusCode::NOT_FOUND => Explanation::new(Cause::NotFound, said)
+            .with_hint("compare the subscription and the names with: az account show, az aks list -o table"),
         status if status.is_server_error() => {
             let message = format!("Azure has trouble ({}): {said}", status.as_u16());
-            Explained::new(Cause::Other, message).hint("try again later")
+            Explanation::new(Cause::Other, message).with_hint("try again later")
         }
-        _ => Explained::new(Cause::Other, said),
+        _ => Explanation::new(Cause::Other, said),
     }
 }
 
@@ -518,21 +519,21 @@ fn items(call: &Call, path: &str, answer: &Answer, item: &mut dyn FnMut(Value)) 
     let page = page.map_err(|error| unreadable(call, path, &error))?;
     if !page.listed {
         let message = format!("the answer of {path} holds no list");
-        return Err(Explained::new(Cause::Unreadable, message).doing(&call.doing));
+        return Err(Explanation::new(Cause::Unreadable, message).failed_to(&call.doing));
     }
     Ok(page)
 }
 
 fn unreadable(call: &Call, path: &str, error: &serde_json::Error) -> AzureError {
     let message = format!("the answer of {path} cannot be read: {}", page::place(error));
-    Explained::new(Cause::Unreadable, message)
-        .hint("does a proxy answer in Azure's place? check HTTPS_PROXY and NO_PROXY")
-        .doing(&call.doing)
+    Explanation::new(Cause::Unreadable, message)
+        .with_hint("does a proxy answer in Azure's place? check HTTPS_PROXY and NO_PROXY")
+        .failed_to(&call.doing)
 }
 
 fn endless(call: &Call) -> AzureError {
     let message = format!("the list has more than {MAX_PAGES} pages");
-    Explained::new(Cause::Unreadable, message).doing(&call.doing)
+    Explanation::new(Cause::Unreadable, message).failed_to(&call.doing)
 }
 
 fn without_query(path: &str) -> &str {

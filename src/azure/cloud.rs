@@ -7,8 +7,9 @@ use std::str::FromStr;
 
 use http::Uri;
 
-use super::{AzureError, Cause, Explained};
+use super::AzureError;
 use crate::defender::marks::Azure;
+use crate::net::{Cause, Explanation};
 
 /// A cloud to ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,9 +99,9 @@ impl FromStr for Cloud {
 
     fn from_str(text: &str) -> Result<Self, AzureError> {
         let refuse = |message: String| {
-            Explained::new(Cause::Setting, message)
-                .hint("name AzureCloud, AzureUSGovernment or https://HOST[:PORT]; see: az cloud list")
-                .doing("choose the cloud")
+            Explanation::new(Cause::Setting, message)
+                .with_hint("name AzureCloud, AzureUSGovernment or https://HOST[:PORT]; see: az cloud list")
+                .failed_to("choose the cloud")
         };
         match text.trim().to_ascii_lowercase().as_str() {
             "azurecloud" | "public" => return Ok(Self::Public),

@@ -34,9 +34,9 @@ use azure_identity::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
-use super::{Cause, Cloud, Explained};
-use crate::net::Environment;
+use super::Cloud;
 use crate::net::http::Transport;
+use crate::net::{Cause, Environment, Explanation};
 use crate::secret::Secret;
 
 /// A token is not used any more when it has less left than this: clocks differ, and requests take time.
@@ -129,7 +129,7 @@ impl Login {
     }
 
     /// A token that is good for a while; not the one of the number `refused`.
-    pub async fn token(&self, refused: Option<u64>) -> Result<Held, Explained> {
+    pub async fn token(&self, refused: Option<u64>) -> Result<Held, Explanation> {
         // Held while a token is got, so that many calls at once get one.
         let mut held = self.held.lock().await;
         let usable = held.as_ref().filter(|held| Some(held.number) != refused);
@@ -164,7 +164,7 @@ impl Login {
         vec![LoginKind::AzureCli, LoginKind::AzureDeveloperCli]
     }
 
-    async fn acquire(&self) -> Result<(Secret, LoginKind, Timestamp), Explained> {
+    async fn acquire(&self) -> Result<(Secret, LoginKind, Timestamp), Explanation> {
         let scope = self.cloud.token_scope();
         let (mut said, mut hints) = (vec![], vec![]);
         for kind in self.order() {
@@ -185,7 +185,7 @@ impl Login {
             hints.push(kind.hint(&self.cloud));
         }
         let message = format!("there is no login to Azure: {}", said.join("; "));
-        Err(Explained::new(Cause::Login, message).hint(hints.join(", or ")))
+        Err(Explanation::new(Cause::Auth, message).with_hint(hints.join(", or ")))
     }
 
     fn credential(&self, kind: LoginKind) -> azure_core::Result<Arc<dyn TokenCredential>> {

@@ -23,9 +23,7 @@ mod saved;
 mod sdk;
 mod source;
 
-use std::time::Duration;
-
-use crate::untrusted;
+use crate::net::Explanation;
 
 pub use arm::{Arm, ArmOptions, Call, DEFAULT_PATIENCE, DEFAULT_REQUEST_TIMEOUT, Right};
 pub use cloud::{Cloud, CustomCloud};
@@ -39,60 +37,9 @@ pub use resource::{AzureCluster, ClusterHints, ClusterKind, Search, find_cluster
 pub use saved::{HOW_TO_SAVE, MAX_FILE, Saved};
 pub use source::{Answer, Scope, Source};
 
-/// What kind of thing went wrong; the part that code can branch on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Azure was not reached: name, address, proxy or TLS.
-    Unreachable,
-    /// No token could be had on this side.
-    Login,
-    /// Azure does not accept the token (401), nor a new one.
-    Unauthorized,
-    /// Azure knows who asks and says no (403).
-    Forbidden,
-    /// What was asked for does not exist (404).
-    NotFound,
-    /// Azure asks for more patience than there is (429).
-    Busy,
-    /// No answer in time.
-    TimedOut,
-    /// An answer, or a file, that cannot be read.
-    Unreadable,
-    /// A setting that cannot be used.
-    Setting,
-    /// Anything else.
-    Other,
-}
-
-/// What went wrong, told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explained {
-    /// For code.
-    pub cause: Cause,
-    /// For people: lower-case, no full stop, free of control characters (line feeds excepted) and secrets.
-    pub message: String,
-    /// A command or a setting to try next.
-    pub hint: Option<String>,
-    /// When Azure wants to be asked again, where it said so.
-    pub retry_after: Option<Duration>,
-}
-
-impl Explained {
-    fn new(cause: Cause, message: impl AsRef<str>) -> Self {
-        Self {
-            cause,
-            message: untrusted::lines(message.as_ref()),
-            hint: None,
-            retry_after: None,
-        }
-    }
-
-    fn hint(mut self, hint: impl AsRef<str>) -> Self {
-        self.hint = Some(untrusted::line(hint.as_ref()));
-        self
-    }
-
-    fn doing(self, doing: impl Into<String>) -> AzureError {
+impl Explanation {
+    /// Completes the explanation to an error.
+    fn failed_to(self, doing: impl Into<String>) -> AzureError {
         AzureError {
             doing: doing.into(),
             explained: self,
@@ -107,7 +54,7 @@ pub struct AzureError {
     /// What was being done, completing "failed to ...".
     pub doing: String,
     /// Why it did not work.
-    pub explained: Explained,
+    pub explained: Explanation,
 }
 
 type Result<T> = std::result::Result<T, AzureError>;

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::resource::{AzureCluster, ClusterKind};
 use super::source::{Scope, escaped};
-use super::{Arm, Call, Cause, Explained, Result, Right};
+use super::{Arm, Call, Result, Right};
+use crate::net::{Cause, Explanation};
 use crate::untrusted;
 
 /// Tags that keep Defender's sensor from a cluster when they are `true` (Microsoft's page on excluding
@@ -260,6 +261,6 @@ fn is_true(value: &Value) -> bool {
 fn shaped<T: serde::de::DeserializeOwned>(call: &Call, answer: Value) -> Result<T> {
     serde_json::from_value(answer).map_err(|_| {
         let message = "the answer is not of the shape that its version has";
-        Explained::new(Cause::Unreadable, message).doing(&call.doing)
+        Explanation::new(Cause::Unreadable, message).failed_to(&call.doing)
     })
 }

@@ -8,9 +8,10 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::source::Scope;
-use super::{Arm, AzureError, Call, Cause, Explained, Result, Right};
+use super::{Arm, AzureError, Call, Result, Right};
 use crate::defender::marks::{Elsewhere, Marks};
 use crate::defender::sensor;
+use crate::net::{Cause, Explanation};
 use crate::untrusted;
 
 /// Kubernetes cuts labels off here.
@@ -101,9 +102,9 @@ impl FromStr for AzureCluster {
                 .all(|part| !part.is_empty() && *part != "." && *part != "..");
         if !shaped || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             let message = format!("{:?} is no id of a cluster", untrusted::name(text));
-            return Err(Explained::new(Cause::Setting, message)
-                .hint("see: az aks list --query [].id, az connectedk8s list --query [].id")
-                .doing("choose the cluster"));
+            return Err(Explanation::new(Cause::Setting, message)
+                .with_hint("see: az aks list --query [].id, az connectedk8s list --query [].id")
+                .failed_to("choose the cluster"));
         }
         let types: Vec<&str> = parts[7..].iter().step_by(2).copied().collect();
         let of = format!("{}/{}", parts[6], types.join("/"));

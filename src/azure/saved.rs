@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use serde_json::{Deserializer, Map, Value};
 
 use super::source::Answer;
-use super::{Cause, Explained, Result, page};
+use super::{Result, page};
 use crate::defender::fired::{FiredAlert, Item};
 use crate::files;
+use crate::net::{Cause, Explanation};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 256 << 20;
@@ -77,9 +78,9 @@ impl Saved {
     /// If it does not exist, is too large, is not JSON, or holds the answer to a failed request.
     pub fn read(&self, mut each: impl FnMut(FiredAlert)) -> Result<Answer> {
         let refuse = |message: String| {
-            Explained::new(Cause::Unreadable, message)
-                .hint(HOW_TO_SAVE)
-                .doing(format!("read the alerts in {self}"))
+            Explanation::new(Cause::Unreadable, message)
+                .with_hint(HOW_TO_SAVE)
+                .failed_to(format!("read the alerts in {self}"))
         };
         let reader = self.open().map_err(|error| refuse(error.to_string()))?;
         let mut answer = Answer::default();

@@ -8,27 +8,23 @@ use azure_core::http::headers::Headers;
 use azure_core::http::{AsyncRawResponse, HttpClient, Request as SdkRequest};
 use http::{HeaderName, Method, Request};
 
-use super::{Cause, Explained};
-use crate::net::http::{Cause as TransportCause, Transport, TransportError};
+use crate::net::http::Transport;
+use crate::net::{Cause, Explanation};
 
 /// Bound of one request for a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 const HINT_NETWORK: &str =
     "check the network, HTTPS_PROXY and NO_PROXY; compare with: az account list-locations";
 
-impl From<TransportError> for Explained {
-    fn from(error: TransportError) -> Self {
-        let (cause, hint) = match error.cause {
-            TransportCause::Unreachable => (Cause::Unreachable, Some(HINT_NETWORK)),
-            TransportCause::TimedOut => (Cause::TimedOut, Some(HINT_NETWORK)),
-            TransportCause::TooLarge => (Cause::Unreadable, None),
-            TransportCause::Setting => (Cause::Setting, None),
-        };
-        let explained = Explained::new(cause, error.message);
-        match error.hint.or(hint) {
-            Some(hint) => explained.hint(hint),
-            None => explained,
-        }
+/// Turns a failure of the transport into one of Azure.
+pub(super) fn explain(failure: Explanation) -> Explanation {
+    match failure.cause {
+        Cause::TooLarge => Explanation {
+            cause: Cause::Unreadable,
+            ..failure
+        },
+        Cause::Unreachable | Cause::TimedOut if failure.hint.is_none() => failure.with_hint(HINT_NETWORK),
+        _ => failure,
     }
 }
 

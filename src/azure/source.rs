@@ -8,8 +8,9 @@ use std::fmt;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Arm, Call, Cause, Explained, Result, Right, Saved};
+use super::{Arm, Call, Result, Right, Saved};
 use crate::defender::fired::FiredAlert;
+use crate::net::{Cause, Explanation};
 
 const ALERTS: &str = "providers/Microsoft.Security/alerts?api-version=2022-01-01";
 
@@ -28,9 +29,9 @@ impl Scope {
     /// A text that is no id of a subscription, or no name of a group.
     pub fn new(subscription: &str, resource_group: Option<&str>) -> Result<Self> {
         let refuse = |message: String| {
-            Explained::new(Cause::Setting, message)
-                .hint("see: az account list -o table, az group list -o table")
-                .doing("choose the subscription")
+            Explanation::new(Cause::Setting, message)
+                .with_hint("see: az account list -o table, az group list -o table")
+                .failed_to("choose the subscription")
         };
         let uuid = |text: &str| text.len() == 36 && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
         if !uuid(subscription) {

@@ -28,15 +28,15 @@ use tower::ServiceBuilder;
 
 use super::authenticate::{Authenticate, Connector, Source};
 use super::bounds::BoundsLayer;
-use super::explain::{Explained, explain, explain_plugin};
+use super::explain::{explain, explain_plugin};
 use super::identity;
 use super::kubeconfig::{Chosen, Kubeconfig, choose, load};
 use super::plugin::{self, Credentials, Plugin};
 use super::warnings::WarningsLayer;
 use crate::files;
 use crate::kubectl::Kubectl;
-use crate::net::Environment;
 use crate::net::proxy::{ProxyError, proxy_for, without_credentials};
+use crate::net::{Environment, Explanation};
 use crate::secret::Secret;
 use crate::untrusted;
 
@@ -256,7 +256,7 @@ pub enum ConnectError {
     },
     /// The plugin ran and gave no credentials.
     #[error("{}", .0.message)]
-    Plugin(Explained),
+    Plugin(Explanation),
     /// The name that this program gives itself cannot be sent.
     #[error("{agent:?} cannot be sent as the user agent")]
     UserAgent {
@@ -265,7 +265,7 @@ pub enum ConnectError {
     },
     /// The client library refuses the configuration.
     #[error("{}", .0.message)]
-    Client(Explained),
+    Client(Explanation),
 }
 
 impl ConnectError {

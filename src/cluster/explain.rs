@@ -16,61 +16,14 @@ use rustls::{AlertDescription, CertificateError};
 use super::bounds::{NotKubernetes, TooLarge};
 use super::connect::{HINT_KUBELOGIN, is_kubelogin};
 use super::plugin::{PluginError, PluginFailure};
+use crate::net::{Cause, Explanation, causes};
 use crate::untrusted;
 
-/// What kind of thing went wrong; the part that code can branch on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// No API server was reached: name, address, proxy or TLS.
-    Unreachable,
-    /// The server does not know who asks (401).
-    Unauthorized,
-    /// The server knows and says no (403), by rights or by an admission rule.
-    Forbidden,
-    /// The object or the kind does not exist (404).
-    NotFound,
-    /// The object changed in between (409).
-    Conflict,
-    /// The object is there already (409).
-    AlreadyExists,
-    /// The object is refused for what is in it (422, or an admission webhook).
-    Invalid,
-    /// No answer in time, ours or the server's (504).
-    TimedOut,
-    /// The server asks for patience (429, 503): the one that is worth a retry.
-    Busy,
-    /// The credentials could not be produced on this side: a plugin, a file, a certificate.
-    Auth,
-    /// The answer is larger than its limit.
-    TooLarge,
-    /// Anything else.
-    Other,
-}
-
-/// An error, told: see the module's description.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explained {
-    /// For code.
-    pub cause: Cause,
-    /// For people: lower-case, no full stop, free of control characters (line feeds excepted) and secrets.
-    pub message: String,
-    /// A command or a setting to try next.
-    pub hint: Option<String>,
-}
-
-impl Explained {
-    fn new(cause: Cause, message: impl AsRef<str>, hint: Option<&str>) -> Self {
-        // A page of text explains nothing, and an error's body may hold many.
-        const LONGEST: usize = 4096;
-        let message = message.as_ref();
-        let mut ends = (0..=LONGEST.min(message.len())).rev();
-        let end = ends.find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-        let cut = if end < message.len() { " ..." } else { "" };
-        Self {
-            cause,
-            message: untrusted::lines(&message[..end]) + cut,
-            hint: hint.map(str::to_owned),
-        }
+fn explained(cause: Cause, message: impl AsRef<str>, hint: Option<&str>) -> Explanation {
+    let explanation = Explanation::new(cause, message);
+    match hint {
+        Some(hint) => explanation.with_hint(hint),
+        None => explanation,
     }
 }
 
@@ -83,19 +36,19 @@ const HINT_LOGIN: &str = "log in again, then see who the cluster takes you for: 
 
 /// Says what `error` means. Never fails, never shows a secret.
 #[must_use]
-pub fn explain(error: &kube::Error) -> Explained {
+pub fn explain(error: &kube::Error) -> Explanation {
     match error {
         kube::Error::Api(status) => of_status(status),
         kube::Error::ProxyProtocolUnsupported { .. } | kube::Error::ProxyProtocolDisabled { .. } => {
             let message = "the proxy's protocol is not supported";
-            Explained::new(Cause::Unreachable, message, Some(HINT_PROXY))
+            explained(Cause::Unreachable, message, Some(HINT_PROXY))
         }
         // From the cause on: the outer text ("Failed to infer provided configuration") helps nobody.
         kube::Error::RustlsTls(cause) => of_certificates(cause),
         kube::Error::InferKubeconfig(cause) => of_certificates(cause),
         kube::Error::SerdeError(source) => {
             let message = format!("the answer cannot be read as one of the Kubernetes API: {source}");
-            Explained::new(Cause::Other, message, Some(HINT_ADDRESS))
+            explained(Cause::Other, message, Some(HINT_ADDRESS))
         }
         _ => of_chain(error),
     }
@@ -103,35 +56,20 @@ pub fn explain(error: &kube::Error) -> Explained {
 
 /// Says what the error of a watch means, by the same rules.
 #[must_use]
-pub fn explain_watch(error: &watcher::Error) -> Explained {
+pub fn explain_watch(error: &watcher::Error) -> Explanation {
     match error {
         watcher::Error::InitialListFailed(cause)
         | watcher::Error::WatchStartFailed(cause)
         | watcher::Error::WatchFailed(cause) => explain(cause),
         watcher::Error::WatchError(status) => of_status(status),
-        watcher::Error::NoResourceVersion => Explained::new(Cause::Other, error.to_string(), None),
+        watcher::Error::NoResourceVersion => explained(Cause::Other, error.to_string(), None),
     }
-}
-
-/// `error` and what caused it, outermost first. An [`io::Error`] hides its content from `source`, so that
-/// step is taken by hand.
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
-    const DEEPEST: usize = 16;
-    let inner = |error: &&'a (dyn StdError + 'static)| {
-        let error: &'a (dyn StdError + 'static) = *error;
-        let content = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        match content {
-            Some(content) => Some(content as &(dyn StdError + 'static)),
-            None => error.source(),
-        }
-    };
-    std::iter::successors(Some(error), inner).take(DEEPEST).collect()
 }
 
 /// The chain in one line, without what is said twice.
 fn told(error: &(dyn StdError + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
-    for link in chain(error) {
+    for link in causes(error) {
         let text = link.to_string();
         // An outer text that ends in its cause adds only its own words.
         if let Some(last) = parts.last_mut()
@@ -145,14 +83,14 @@ fn told(error: &(dyn StdError + 'static)) -> String {
     parts.join(": ")
 }
 
-fn of_certificates(cause: &(dyn StdError + 'static)) -> Explained {
+fn of_certificates(cause: &(dyn StdError + 'static)) -> Explanation {
     let message = format!("the certificates or the key cannot be used: {}", told(cause));
     let hint = "check the certificate entries of: kubectl config view --minify";
-    Explained::new(Cause::Auth, message, Some(hint))
+    explained(Cause::Auth, message, Some(hint))
 }
 
-fn of_chain(error: &kube::Error) -> Explained {
-    let links = chain(error);
+fn of_chain(error: &kube::Error) -> Explanation {
+    let links = causes(error);
     let has = |text: &str| links.iter().any(|link| link.to_string().starts_with(text));
 
     for link in &links {
@@ -160,16 +98,16 @@ fn of_chain(error: &kube::Error) -> Explained {
             return explain_plugin(error);
         }
         if let Some(error) = link.downcast_ref::<AuthError>() {
-            return Explained::new(Cause::Auth, error.to_string(), Some(HINT_LOGIN));
+            return explained(Cause::Auth, error.to_string(), Some(HINT_LOGIN));
         }
         if let Some(error) = link.downcast_ref::<rustls::Error>() {
             return of_tls(error);
         }
         if let Some(error) = link.downcast_ref::<TooLarge>() {
-            return Explained::new(Cause::TooLarge, error.to_string(), None);
+            return explained(Cause::TooLarge, error.to_string(), None);
         }
         if let Some(error) = link.downcast_ref::<NotKubernetes>() {
-            return Explained::new(Cause::Other, error.to_string(), Some(HINT_NOT_KUBERNETES));
+            return explained(Cause::Other, error.to_string(), Some(HINT_NOT_KUBERNETES));
         }
     }
     let proxied = has("tunnel error") || has("SOCKS error");
@@ -181,15 +119,15 @@ fn of_chain(error: &kube::Error) -> Explained {
     if has("dns error") {
         let message = format!("the name of {whom} cannot be resolved: {}", innermost(&links));
         let hint = if proxied { HINT_PROXY } else { HINT_NETWORK };
-        return Explained::new(Cause::Unreachable, message, Some(hint));
+        return explained(Cause::Unreachable, message, Some(hint));
     }
     if has("tunnel error: proxy authorization required") {
         let message = "the proxy wants a user name and a password";
-        return Explained::new(Cause::Unreachable, message, Some(HINT_PROXY));
+        return explained(Cause::Unreachable, message, Some(HINT_PROXY));
     }
     if has("tunnel error: unsuccessful") {
         let message = "the proxy does not connect to the API server";
-        return Explained::new(Cause::Unreachable, message, Some(HINT_PROXY));
+        return explained(Cause::Unreachable, message, Some(HINT_PROXY));
     }
     let io = links
         .iter()
@@ -198,26 +136,26 @@ fn of_chain(error: &kube::Error) -> Explained {
     match io.map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => {
             let message = format!("{whom} refuses the connection: nothing listens at its address");
-            Explained::new(Cause::Unreachable, message, Some(hint))
+            explained(Cause::Unreachable, message, Some(hint))
         }
         Some(io::ErrorKind::TimedOut) if has("client error (Connect)") => {
             let message = format!("{whom} cannot be reached: no connection in time");
             let hint = if proxied { HINT_PROXY } else { HINT_NETWORK };
-            Explained::new(Cause::Unreachable, message, Some(hint))
+            explained(Cause::Unreachable, message, Some(hint))
         }
         Some(io::ErrorKind::TimedOut) => {
-            Explained::new(Cause::TimedOut, format!("{whom} did not answer in time"), None)
+            explained(Cause::TimedOut, format!("{whom} did not answer in time"), None)
         }
         Some(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable) => {
             let message = format!("there is no route to {whom}: {}", innermost(&links));
-            Explained::new(Cause::Unreachable, message, Some(HINT_NETWORK))
+            explained(Cause::Unreachable, message, Some(HINT_NETWORK))
         }
         Some(_) => {
             let message = format!("the connection to {whom} broke: {}", innermost(&links));
-            Explained::new(Cause::Unreachable, message, Some(hint))
+            explained(Cause::Unreachable, message, Some(hint))
         }
-        None if has("client error (Connect)") => Explained::new(Cause::Unreachable, told(error), Some(hint)),
-        None => Explained::new(Cause::Other, told(error), None),
+        None if has("client error (Connect)") => explained(Cause::Unreachable, told(error), Some(hint)),
+        None => explained(Cause::Other, told(error), None),
     }
 }
 
@@ -225,8 +163,8 @@ fn innermost(links: &[&(dyn StdError + 'static)]) -> String {
     links.last().map_or(String::new(), ToString::to_string)
 }
 
-fn of_tls(error: &rustls::Error) -> Explained {
-    let unreachable = |message: String, hint: &str| Explained::new(Cause::Unreachable, message, Some(hint));
+fn of_tls(error: &rustls::Error) -> Explanation {
+    let unreachable = |message: String, hint: &str| explained(Cause::Unreachable, message, Some(hint));
     match error {
         rustls::Error::InvalidCertificate(reason) => match reason {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -276,13 +214,13 @@ fn of_tls(error: &rustls::Error) -> Explained {
             "the server does not speak TLS: an HTTP answer came on an HTTPS connection".to_owned(),
             "is the address meant to start with http://, or the port another one? see: kubectl config view --minify",
         ),
-        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => Explained::new(
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => explained(
             Cause::Auth,
             "the API server found no common TLS version, algorithm or certificate (HandshakeFailure); a server \
              certificate with a P-521 key, for instance, is not supported",
             Some("see what the server has: openssl s_client -connect HOST:PORT"),
         ),
-        rustls::Error::AlertReceived(alert) => Explained::new(
+        rustls::Error::AlertReceived(alert) => explained(
             Cause::Auth,
             format!("the API server broke off the TLS handshake: {alert:?}"),
             Some("check the client certificate of: kubectl config view --minify"),
@@ -344,7 +282,7 @@ const HINT_ISSUER: &str = "name the authority's own certificate (a server's cert
 
 /// Describes why a credential plugin gave no credentials, with the end of what it printed on standard error.
 #[must_use]
-pub fn explain_plugin(error: &PluginError) -> Explained {
+pub fn explain_plugin(error: &PluginError) -> Explanation {
     let mut message = error.to_string();
     if let PluginFailure::Failed { stderr, .. } = &error.failure {
         let said = last_lines(stderr);
@@ -357,7 +295,7 @@ pub fn explain_plugin(error: &PluginError) -> Explained {
     } else {
         HINT_LOGIN
     };
-    Explained::new(Cause::Auth, message, Some(hint))
+    explained(Cause::Auth, message, Some(hint))
 }
 
 /// The end of what a program said, where the reason usually is.
@@ -372,7 +310,7 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-fn of_status(status: &Status) -> Explained {
+fn of_status(status: &Status) -> Explanation {
     let said = status.message.trim();
     let page = said.starts_with('<') || said.to_ascii_lowercase().contains("<html");
     let message = if page {
@@ -427,7 +365,7 @@ fn of_status(status: &Status) -> Explained {
     } else {
         hint
     };
-    Explained::new(cause, message, hint.as_deref())
+    explained(cause, message, hint.as_deref())
 }
 
 fn hint_forbidden(message: &str) -> Option<String> {
@@ -499,18 +437,18 @@ mod tests {
         Layer { text, source }
     }
 
-    fn connecting(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Explained {
+    fn connecting(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Explanation {
         explain(&kube::Error::Service(Box::new(layer(
             "client error (Connect)",
             source,
         ))))
     }
 
-    fn tls(error: rustls::Error) -> Explained {
+    fn tls(error: rustls::Error) -> Explanation {
         connecting(io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    fn answered(code: u16, reason: &str, message: &str) -> Explained {
+    fn answered(code: u16, reason: &str, message: &str) -> Explanation {
         explain(&kube::Error::Api(
             Status::failure(message, reason).with_code(code).boxed(),
         ))

@@ -37,7 +37,8 @@ use crate::defender::sensor::Cloud;
 use crate::guard::Label;
 use crate::kubectl::Kubectl;
 use crate::manifest::{self, Kind, Manifest, OWNER, RUN_LABEL, Right};
-use explain::{Cause, Explained, explain, explain_watch};
+use crate::net::{Cause, Explanation};
+use explain::{explain, explain_watch};
 pub use others::Which;
 pub use survey::Survey;
 
@@ -58,7 +59,7 @@ pub struct ClusterError {
     /// What was being done, completing "failed to ...".
     pub doing: String,
     /// Why it did not work.
-    pub explained: Explained,
+    pub explained: Explanation,
 }
 
 impl ClusterError {
@@ -184,16 +185,16 @@ impl Cluster {
             Ok(Err(error)) => {
                 let explained = explain(&error);
                 let hint = explained.hint.as_deref();
-                Explained {
+                Explanation {
                     hint: hint.map(|hint| self.kubectl.complete(hint)),
                     ..explained
                 }
             }
-            Err(_) => Explained {
-                cause: Cause::TimedOut,
-                message: format!("no answer within {} s", self.request_timeout.as_secs()),
-                hint: Some("give the cluster more time with --request-timeout".into()),
-            },
+            Err(_) => {
+                let message = format!("no answer within {} s", self.request_timeout.as_secs());
+                Explanation::new(Cause::TimedOut, message)
+                    .with_hint("give the cluster more time with --request-timeout")
+            }
         };
         Err(ClusterError {
             doing: doing(),

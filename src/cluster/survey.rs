@@ -16,9 +16,9 @@ use kube::core::discovery::v2::APIGroupDiscoveryList;
 use kube::{Resource as _, ResourceExt};
 use tokio::time::Instant;
 
-use super::explain::Cause;
 use super::{Cluster, Found, PARALLEL, Result};
 use crate::manifest::{self, ATTACKER, Kind, RUN_LABEL, VICTIM};
+use crate::net::Cause;
 use crate::untrusted;
 
 /// Prefix of the `ResourceQuota` that counts objects; the run id follows.

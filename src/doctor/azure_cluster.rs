@@ -2,7 +2,7 @@
 
 use super::look::Look;
 use super::{Checked, Finding};
-use crate::azure::Cause;
+use crate::net::Cause;
 
 pub(super) async fn check(look: &Look) -> Checked {
     let (located, login) = match look.azure().await {

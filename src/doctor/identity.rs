@@ -2,7 +2,7 @@
 
 use super::look::Look;
 use super::{Checked, Finding};
-use crate::cluster::explain::Cause;
+use crate::net::Cause;
 
 pub(super) async fn check(look: &Look) -> Checked {
     match look.user().await {

@@ -15,11 +15,11 @@ use crate::azure::{
     AzureCluster, AzureError, AzureOptions, Cloud, ClusterFacts, Located, LoginKind, Scope, cluster_facts,
     locate,
 };
-use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError, Found, Which};
 use crate::defender::marks::{Azure, Marks};
 use crate::defender::sensor::{ARC, MDC, SYSTEM, SensorFacts, Workload};
 use crate::manifest::{ANCHOR, Kind};
+use crate::net::Cause;
 use crate::plan::{Fit, Plan};
 
 /// What a check says that needs Azure and has none.

@@ -4,8 +4,8 @@ use futures::{StreamExt, stream};
 
 use super::{Events, Halt, prepare};
 use crate::cluster::Cluster;
-use crate::cluster::explain::Cause;
 use crate::manifest::{self, Kind, Manifest};
+use crate::net::Cause;
 use crate::plan::Plan;
 use crate::result::{Admission, ClusterInfo, PlannedObject, Problem};
 

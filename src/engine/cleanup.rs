@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::claim::{Claim, holder};
 use super::{Events, remove};
-use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError, Found, Which, selector};
 use crate::manifest::{ANCHOR, Kind, Record, removed_patch};
+use crate::net::Cause;
 use crate::result::Cleanup;
 use crate::untrusted;
 

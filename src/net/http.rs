@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,11 +30,10 @@ use rustls_platform_verifier::Verifier;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
-use super::Environment;
+use super::{Cause, Environment, Explanation, causes};
 use crate::files;
 use crate::net::proxy::proxy_for;
 use crate::secret::Secret;
-use crate::untrusted;
 
 /// How this program names itself.
 pub const AGENT: &str = concat!("kubectl-defender-sim/", env!("CARGO_PKG_VERSION"));
@@ -55,41 +53,6 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// All of it.
     pub body: Bytes,
-}
-
-/// What kept a request from being answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The network, a name, a proxy, or a certificate that is not trusted.
-    Unreachable,
-    /// No whole answer in time.
-    TimedOut,
-    /// An answer that is too large.
-    TooLarge,
-    /// Certificates that cannot be used.
-    Setting,
-}
-
-/// A request without an answer. None of its texts holds a header or a query.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct TransportError {
-    /// For code.
-    pub cause: Cause,
-    /// For people: lower-case, no full stop, free of control characters.
-    pub message: String,
-    /// What to do, where it is not the network that is to be looked at.
-    pub hint: Option<&'static str>,
-}
-
-impl TransportError {
-    fn new(cause: Cause, message: impl AsRef<str>, hint: Option<&'static str>) -> Self {
-        Self {
-            cause,
-            message: untrusted::line(message.as_ref()),
-            hint,
-        }
-    }
 }
 
 /// The header that a token is sent in, which no log shows; nothing where the token has characters that none has.
@@ -123,15 +86,15 @@ impl Transport {
     /// # Errors
     ///
     /// Certificates that cannot be used.
-    pub fn new(authority: Option<&Path>, environment: Environment) -> Result<Self, TransportError> {
+    pub fn new(authority: Option<&Path>, environment: Environment) -> Result<Self, Explanation> {
         let extra = authority.map(certificates).transpose()?.unwrap_or_default();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let refuse = |error: rustls::Error| {
-            TransportError::new(
+            Explanation::new(
                 Cause::Setting,
                 format!("the certificates cannot be used: {error}"),
-                Some("check the certificates of the system and of the option for a certificate authority"),
             )
+            .with_hint("check the certificates of the system and of the option for a certificate authority")
         };
         let verifier = Verifier::new_with_extra_roots(extra, provider.clone()).map_err(refuse)?;
         let tls = ClientConfig::builder_with_provider(provider)
@@ -152,7 +115,7 @@ impl Transport {
     /// # Errors
     ///
     /// No answer.
-    pub async fn send(&self, request: Request<Bytes>, bound: Duration) -> Result<Answer, TransportError> {
+    pub async fn send(&self, request: Request<Bytes>, bound: Duration) -> Result<Answer, Explanation> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let client = self.client(request.uri())?;
         let exchange = async {
@@ -164,7 +127,7 @@ impl Transport {
             let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
                     let message = format!("the answer is larger than {} MiB", MAX_ANSWER >> 20);
-                    return TransportError::new(Cause::TooLarge, message, None);
+                    return Explanation::new(Cause::TooLarge, message);
                 }
                 told(&*error, &host)
             })?;
@@ -176,11 +139,11 @@ impl Transport {
         };
         tokio::time::timeout(bound, exchange).await.unwrap_or_else(|_| {
             let message = format!("{host} did not answer within {:.0} s", bound.as_secs_f64());
-            Err(TransportError::new(Cause::TimedOut, message, None))
+            Err(Explanation::new(Cause::TimedOut, message))
         })
     }
 
-    fn client(&self, uri: &Uri) -> Result<Connected, TransportError> {
+    fn client(&self, uri: &Uri) -> Result<Connected, Explanation> {
         let place = format!(
             "{}://{}",
             uri.scheme_str().unwrap_or_default(),
@@ -195,7 +158,7 @@ impl Transport {
         } else {
             proxy_for(uri, None, |name| self.0.environment.text(name)).map_err(|error| {
                 let hint = "check HTTPS_PROXY and NO_PROXY";
-                TransportError::new(Cause::Unreachable, error.to_string(), Some(hint))
+                Explanation::new(Cause::Unreachable, error.to_string()).with_hint(hint)
             })?
         };
         let client = self.connect(proxy);
@@ -256,17 +219,13 @@ pub(crate) fn tunnel<C>(proxy: Uri, connector: C) -> Tunnel<C> {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Explanation> {
     let refuse = |reason: String| {
         let message = format!(
             "the certificate authority {} cannot be used: {reason}",
             path.display()
         );
-        TransportError::new(
-            Cause::Setting,
-            message,
-            Some("name a file with certificates in PEM"),
-        )
+        Explanation::new(Cause::Setting, message).with_hint("name a file with certificates in PEM")
     };
     let content = files::read(path).map_err(|error| refuse(error.to_string()))?;
     let blocks = pem::parse_many(content).map_err(|error| refuse(error.to_string()))?;
@@ -281,26 +240,16 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportEr
     Ok(certificates)
 }
 
-/// What is behind an error. An `io::Error` hides its content from `source`.
-fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(content) => Some(content),
-        None => error.source(),
-    }
-}
-
 /// What a connection's error means.
-fn told(error: &(dyn StdError + 'static), host: &str) -> TransportError {
-    let links: Vec<_> = std::iter::successors(Some(error), |error| cause(*error))
-        .take(16)
-        .collect();
+fn told(error: &(dyn StdError + 'static), host: &str) -> Explanation {
+    let links = causes(error);
     let starts = |text: &str| links.iter().any(|link| link.to_string().starts_with(text));
     let innermost = links.last().map_or(String::new(), ToString::to_string);
     let tls = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
         let message = format!("the certificate of {host} is not accepted: {reason}");
         let hint = "where a proxy opens TLS, add its authority to those that the system trusts";
-        return TransportError::new(Cause::Unreachable, message, Some(hint));
+        return Explanation::new(Cause::Unreachable, message).with_hint(hint);
     }
     let message = if starts("tunnel error") || starts("SOCKS error") {
         format!("the proxy does not connect to {host}: {innermost}")
@@ -309,5 +258,5 @@ fn told(error: &(dyn StdError + 'static), host: &str) -> TransportError {
     } else {
         format!("no answer from {host}: {innermost}")
     };
-    TransportError::new(Cause::Unreachable, message, None)
+    Explanation::new(Cause::Unreachable, message)
 }

@@ -1,9 +1,12 @@
 //! The network below Azure, image registries and the Kubernetes client: the process environment, proxy rules, HTTP
-//! with its certificates, and the protocol of image registries.
+//! with its certificates, the protocol of image registries, and why a request failed.
 
 mod environment;
+mod explanation;
 pub mod http;
 pub mod proxy;
 pub mod registry;
 
 pub use environment::Environment;
+pub(crate) use explanation::causes;
+pub use explanation::{Cause, Explanation};

@@ -14,8 +14,8 @@ pub use oci_spec::distribution::Reference;
 use serde::Deserialize;
 use url::Url;
 
-use super::Environment;
-use crate::net::http::{AGENT, Answer, Bytes, Transport, TransportError, bearer};
+use super::{Environment, Explanation};
+use crate::net::http::{AGENT, Answer, Bytes, Transport, bearer};
 use crate::secret::Secret;
 use crate::untrusted;
 
@@ -53,7 +53,7 @@ impl Registry {
     /// # Errors
     ///
     /// Certificates that cannot be used.
-    pub fn from_process() -> Result<Self, TransportError> {
+    pub fn from_process() -> Result<Self, Explanation> {
         let transport = Transport::new(None, Environment::from_process())?;
         Ok(Self { transport })
     }

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use defender_sim::azure::{
-    Answer, Arm, ArmOptions, AzureCluster, AzureError, AzureOptions, Call, Cause, ClusterFacts, ClusterHints,
+    Answer, Arm, ArmOptions, AzureCluster, AzureError, AzureOptions, Call, ClusterFacts, ClusterHints,
     ClusterKind, LoginKind, LoginOptions, Right, Saved, Scope, Source, SuppressionRule, alerts_readable,
     cluster_facts, find_cluster, plan, suppression_rules,
 };
 use defender_sim::defender::fired::FiredAlert;
 use defender_sim::defender::marks::Marks;
 use defender_sim::defender::sensor::Cloud;
-use defender_sim::net::Environment;
+use defender_sim::net::{Cause, Environment};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -481,7 +481,7 @@ async fn who_is_logged_in_is_found_in_order() {
     assert_eq!(azure.with(|state| state.issued), 2);
     std::fs::remove_file(&file).unwrap();
     let error = ask(environment, None).await.err().unwrap();
-    assert_eq!(error.explained.cause, Cause::Login);
+    assert_eq!(error.explained.cause, Cause::Auth);
     assert!(error.to_string().contains("workload identity"), "{error}");
     assert_eq!(az.calls().len(), calls, "the CLI is not asked");
 }
@@ -503,7 +503,7 @@ async fn a_missing_login_says_what_to_do() {
         cli.answers(out, complaint, code);
         let arm = Arm::new(azure.options(&cli.environment())).unwrap();
         let error = refused(&arm).await;
-        assert_eq!(error.explained.cause, Cause::Login);
+        assert_eq!(error.explained.cause, Cause::Auth);
         assert!(error.to_string().contains(part), "{part} in {error}");
         assert_eq!(
             error.explained.hint.as_deref(),

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use defender_sim::cluster::connect::{ConnectError, ConnectOptions, client, resolve};
-use defender_sim::cluster::explain::{Cause, Explained, explain};
-use defender_sim::net::Environment;
+use defender_sim::cluster::explain::explain;
+use defender_sim::net::{Cause, Environment, Explanation};
 use http::Request;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -66,7 +66,7 @@ fn connect(options: &ConnectOptions, environment: &Environment) -> Result<kube::
     client(config, AGENT, |_: &str| {})
 }
 
-async fn ask(client: &kube::Client) -> Result<String, Explained> {
+async fn ask(client: &kube::Client) -> Result<String, Explanation> {
     let request = Request::get("/version").body(Vec::new()).unwrap();
     client
         .request_text(request)
