@@ -36,7 +36,7 @@ use super::warnings::WarningsLayer;
 use crate::files;
 use crate::kubectl::Kubectl;
 use crate::net::proxy::{ProxyError, proxy_for, without_credentials};
-use crate::net::{Environment, Explanation};
+use crate::net::{Environment, Explanation, pem};
 use crate::secret::Secret;
 use crate::untrusted;
 
@@ -619,7 +619,7 @@ fn authority(cluster: &Cluster) -> Result<Option<Vec<u8>>, ConnectError> {
             .map_err(refuse),
         (None, Some(path)) => {
             let content = file("certificate authority", Path::new(path))?;
-            if identity::certificates(&content).is_empty() {
+            if pem::certificates(&content).is_empty() {
                 return Err(refuse(format!("{path} holds no certificate")));
             }
             Ok(Some(content))
@@ -630,7 +630,10 @@ fn authority(cluster: &Cluster) -> Result<Option<Vec<u8>>, ConnectError> {
 
 /// The certificates in the PEM text of an authority.
 fn certificates(authority: &[u8]) -> Result<Vec<Vec<u8>>, ConnectError> {
-    let certificates = identity::certificates(authority);
+    let certificates: Vec<_> = pem::certificates(authority)
+        .into_iter()
+        .map(|certificate| certificate.to_vec())
+        .collect();
     if certificates.is_empty() {
         let reason = "certificate-authority-data holds no certificate".to_owned();
         return Err(ConnectError::Authority { reason });

@@ -4,45 +4,21 @@ use std::sync::Arc;
 
 use rustls::InconsistentKeys;
 use rustls::crypto::ring::sign::any_supported_type;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 
-/// The certificates in `text`. A block that cannot be read is left out, as Go does, and so is anything that is not a
-/// certificate.
-pub(super) fn certificates(text: &[u8]) -> Vec<Vec<u8>> {
-    blocks(text)
-        .into_iter()
-        .filter(|block| block.tag() == "CERTIFICATE")
-        .map(pem::Pem::into_contents)
-        .collect()
-}
-
-/// The blocks of `text` that can be read.
-fn blocks(text: &[u8]) -> Vec<pem::Pem> {
-    const BEGIN: &str = "-----BEGIN ";
-    let text = String::from_utf8_lossy(text);
-    let starts: Vec<usize> = text.match_indices(BEGIN).map(|(at, _)| at).collect();
-    let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    starts
-        .iter()
-        .zip(ends)
-        .filter_map(|(start, end)| pem::parse(&text[*start..end]).ok())
-        .collect()
-}
+use crate::net::pem;
 
 /// A client certificate with its key, both in PEM.
 ///
 /// The certificate is for the server to check: rustls would refuse one of X.509 version 1
 /// (<https://github.com/rustls/rustls/issues/2364>), which `MicroK8s` makes.
 pub(super) fn certified_key(certificate: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
-    let chain: Vec<CertificateDer<'static>> = certificates(certificate)
-        .into_iter()
-        .map(CertificateDer::from)
-        .collect();
+    let chain = pem::certificates(certificate);
     if chain.is_empty() {
         return Err("the client certificate holds no certificate".to_owned());
     }
-    let key = blocks(key)
+    let key = pem::blocks(key)
         .into_iter()
         .find(|block| block.tag().ends_with("PRIVATE KEY"))
         .ok_or("the client key holds no private key")?;
@@ -83,8 +59,7 @@ fn curve(key: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const BROKEN: &str = "-----BEGIN CERTIFICATE-----\nrubbish!\n-----END CERTIFICATE-----\n";
+    use ::pem::{Pem, encode};
 
     fn pair() -> (String, String) {
         let made = rcgen::generate_simple_self_signed(["user".to_owned()]).unwrap();
@@ -92,38 +67,13 @@ mod tests {
     }
 
     #[test]
-    fn block_that_cannot_be_read_does_not_hide_the_others() {
-        let (certificate, key) = pair();
-        let expected = certificates(certificate.as_bytes());
-        assert_eq!(expected.len(), 1);
-        for text in [
-            format!("{BROKEN}{certificate}"),
-            format!("{certificate}{BROKEN}"),
-            format!("-----BEGIN CERTIFICATE-----\nAAAA\n{certificate}"),
-            format!("Issuer: x\n{key}\n{certificate}end"),
-            certificate.replace('\n', "\r\n"),
-        ] {
-            assert_eq!(certificates(text.as_bytes()), expected, "{text}");
-        }
-        for text in [
-            "",
-            BROKEN,
-            "-----BEGIN ",
-            "-----BEGIN CERTIFICATE-----",
-            "rubbish",
-        ] {
-            assert!(certificates(text.as_bytes()).is_empty(), "{text}");
-        }
-    }
-
-    #[test]
     fn pair_that_cannot_be_used_is_refused_in_words() {
         let (certificate, key) = pair();
         let (other, _) = pair();
         let p521 = [0x30, 0x07, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
-        let p521 = pem::encode(&pem::Pem::new("PRIVATE KEY", p521));
-        let encrypted = pem::encode(&pem::Pem::new("ENCRYPTED PRIVATE KEY", [0]));
-        let strange = pem::encode(&pem::Pem::new("PRIVATE KEY", [0]));
+        let p521 = encode(&Pem::new("PRIVATE KEY", p521));
+        let encrypted = encode(&Pem::new("ENCRYPTED PRIVATE KEY", [0]));
+        let strange = encode(&Pem::new("PRIVATE KEY", [0]));
         for (certificate, key, reason) in [
             ("", &*key, "holds no certificate"),
             (&certificate, "", "holds no private key"),
@@ -153,7 +103,7 @@ mod tests {
     #[test]
     fn certificate_that_rustls_cannot_parse_is_sent_as_it_is() {
         let (_, key) = pair();
-        let strange = pem::encode(&pem::Pem::new("CERTIFICATE", [0x30, 0]));
+        let strange = encode(&Pem::new("CERTIFICATE", [0x30, 0]));
         assert!(certified_key(strange.as_bytes(), key.as_bytes()).is_ok());
     }
 }

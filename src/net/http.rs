@@ -30,7 +30,7 @@ use rustls_platform_verifier::Verifier;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
-use super::{Cause, Environment, Explanation, causes};
+use super::{Cause, Environment, Explanation, causes, pem};
 use crate::files;
 use crate::net::proxy::proxy_for;
 use crate::secret::Secret;
@@ -228,12 +228,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Explanation
         Explanation::new(Cause::Setting, message).with_hint("name a file with certificates in PEM")
     };
     let content = files::read(path).map_err(|error| refuse(error.to_string()))?;
-    let blocks = pem::parse_many(content).map_err(|error| refuse(error.to_string()))?;
-    let certificates: Vec<_> = blocks
-        .into_iter()
-        .filter(|block| block.tag() == "CERTIFICATE")
-        .map(|block| CertificateDer::from(block.into_contents()))
-        .collect();
+    let certificates = pem::certificates(&content);
     if certificates.is_empty() {
         return Err(refuse("it holds no certificate".to_owned()));
     }

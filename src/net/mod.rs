@@ -4,6 +4,7 @@
 mod environment;
 mod explanation;
 pub mod http;
+pub(crate) mod pem;
 pub mod proxy;
 pub mod registry;
 
