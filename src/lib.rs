@@ -15,7 +15,7 @@
 //! `defender` has a verdict on each that a result expects; `history` keeps results for later. `lint` reads and checks
 //! the scenario files that `files` finds.
 //!
-//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `kubectl`, `net::proxy`, `secret`, `untrusted`,
+//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `kubectl`, `net::proxy`, `untrusted`,
 //! `words` and `yaml` are pure: they import no client and no runtime, which a test checks. `cluster` is the only place
 //! that talks to Kubernetes, `azure` the only one that talks to Azure, `net::registry` to image registries; the last
 //! two share `net::http`. What comes from there, from a record, or from the attacker's log, is cleaned by
@@ -45,7 +45,6 @@ pub mod report;
 pub mod result;
 pub mod scenario;
 pub mod schema;
-pub mod secret;
 pub mod untrusted;
 pub mod verify;
 pub mod words;

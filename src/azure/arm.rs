@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri};
 use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -384,7 +385,7 @@ impl Arm {
 
 fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<Bytes>, Explanation> {
     let unsendable = || Explanation::new(Cause::Auth, "the token has characters that no token has");
-    let token = bearer(&held.token).ok_or_else(unsendable)?;
+    let token = bearer(held.token.expose_secret()).ok_or_else(unsendable)?;
     Request::builder()
         .method(&outgoing.method)
         .uri(&outgoing.uri)

@@ -32,12 +32,12 @@ use azure_identity::{
     WorkloadIdentityCredentialOptions,
 };
 use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
 use tokio::sync::Mutex;
 
 use super::Cloud;
 use crate::net::http::Transport;
 use crate::net::{Cause, Environment, Explanation};
-use crate::secret::Secret;
 
 /// A token is not used any more when it has less left than this: clocks differ, and requests take time.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
@@ -109,7 +109,7 @@ pub(super) struct Login {
 /// A token and what is known of it.
 #[derive(Clone)]
 pub(super) struct Held {
-    pub token: Secret,
+    pub token: SecretString,
     pub kind: LoginKind,
     /// Which one of all: counted, so that nobody has to compare tokens.
     pub number: u64,
@@ -164,7 +164,7 @@ impl Login {
         vec![LoginKind::AzureCli, LoginKind::AzureDeveloperCli]
     }
 
-    async fn acquire(&self) -> Result<(Secret, LoginKind, Timestamp), Explanation> {
+    async fn acquire(&self) -> Result<(SecretString, LoginKind, Timestamp), Explanation> {
         let scope = self.cloud.token_scope();
         let (mut said, mut hints) = (vec![], vec![]);
         for kind in self.order() {
@@ -176,7 +176,7 @@ impl Login {
                 Ok(Ok(token)) => {
                     let ends = Timestamp::from_second(token.expires_on.unix_timestamp());
                     let ends = ends.unwrap_or(Timestamp::MAX);
-                    return Ok((Secret::new(token.token.secret().to_owned()), kind, ends));
+                    return Ok((SecretString::from(token.token.secret()), kind, ends));
                 }
                 Ok(Err(error)) => reason(&error),
                 Err(_) => format!("no answer within {} s", LOGIN_TIMEOUT.as_secs()),
@@ -316,7 +316,7 @@ mod tests {
             (now - LEAST, None, false),
         ] {
             *login.held.lock().await = Some(Held {
-                token: Secret::new("old".to_owned()),
+                token: SecretString::from("old"),
                 kind: LoginKind::AzureCli,
                 number: 7,
                 renew: now,

@@ -19,6 +19,7 @@ use clap::{
 };
 use clap_complete::Shell;
 use jiff::Timestamp;
+use secrecy::SecretString;
 
 use crate::azure::{AzureOptions, Cloud, LoginKind};
 use crate::cluster::connect::ConnectOptions;
@@ -30,7 +31,6 @@ use crate::guard;
 use crate::manifest::rights::{Scope, Subject};
 use crate::plan::{DEFAULT_NAMESPACE, DEFAULT_REGISTRY, Fit, Options, Toleration};
 use crate::scenario::catalogue;
-use crate::secret::Secret;
 use crate::untrusted;
 use crate::words::paragraphs;
 use config::Setting;
@@ -565,7 +565,7 @@ struct Global {
     server: Option<String>,
     /// Bearer token for authentication to the API server
     #[arg(long, global = true, help_heading = KUBERNETES, hide_short_help = true, value_parser = values::secret)]
-    token: Option<Secret>,
+    token: Option<SecretString>,
     /// Username to impersonate
     #[arg(long = "as", global = true, help_heading = KUBERNETES, value_name = "USER", hide_short_help = true)]
     impersonate: Option<String>,

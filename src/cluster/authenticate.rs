@@ -30,9 +30,9 @@ use tokio::sync::{Mutex, oneshot};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
-use super::plugin::{Credentials, Plugin, PluginError, bearer};
+use super::plugin::{Credentials, Plugin, PluginError};
 use crate::files;
-use crate::net::http::tunnel;
+use crate::net::http::{bearer, tunnel};
 
 /// How long a token from a file is used before the file is read again, as in client-go.
 const TOKEN_FILE: Duration = Duration::from_secs(60);

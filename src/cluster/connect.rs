@@ -35,9 +35,9 @@ use super::plugin::{self, Credentials, Plugin};
 use super::warnings::WarningsLayer;
 use crate::files;
 use crate::kubectl::Kubectl;
+use crate::net::http::bearer;
 use crate::net::proxy::{ProxyError, proxy_for, without_credentials};
 use crate::net::{Environment, Explanation, pem};
-use crate::secret::Secret;
 use crate::untrusted;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ pub struct ConnectOptions {
     /// `--server`.
     pub server: Option<String>,
     /// `--token`: takes the place of all other credentials.
-    pub token: Option<Secret>,
+    pub token: Option<SecretString>,
     /// `--as`.
     pub impersonate: Option<String>,
     /// `--as-uid`.
@@ -445,7 +445,7 @@ fn overrule(options: &ConnectOptions, chosen: &mut Chosen) -> Result<(), Connect
     }
     if let Some(token) = &options.token {
         *user = AuthInfo {
-            token: Some(SecretString::from(token.reveal().trim().to_owned())),
+            token: Some(SecretString::from(token.expose_secret().trim().to_owned())),
             ..impersonation(user)
         };
     }
@@ -836,7 +836,7 @@ fn initial(user: &AuthInfo) -> Result<(Source, Credentials), ConnectError> {
         _ => None,
     };
     let authorization = match (&user.token, &user.username) {
-        (Some(token), _) => Some(plugin::bearer(token.expose_secret()).ok_or(ConnectError::Token)?),
+        (Some(token), _) => Some(bearer(token.expose_secret().trim()).ok_or(ConnectError::Token)?),
         (None, Some(name)) => {
             let password = user.password.as_ref().map_or("", ExposeSecret::expose_secret);
             let pair = BASE64.encode(format!("{name}:{password}"));
@@ -1053,7 +1053,7 @@ contexts:
             o.cluster = some("b");
             o.context = some("red");
             o.user = some("ann");
-            o.token = Some(Secret::new("mine".to_owned()));
+            o.token = Some(SecretString::from("mine".to_owned()));
             o.server = some("https://other.example.test:8080/k8s/c-1/");
         });
         let (config, target) = resolve(&mixed, &environment).unwrap();
@@ -1323,7 +1323,7 @@ contexts:
     fn what_cannot_be_sent_is_refused_before_it_is_tried() {
         let torn = options(|o| {
             o.server = some("https://x");
-            o.token = Some(Secret::new("a\nb".to_owned()));
+            o.token = Some(SecretString::from("a\nb".to_owned()));
         });
         let error = refused(&torn, &Environment::default());
         assert!(matches!(error, ConnectError::Token), "{error:?}");

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::identity;
+use crate::net::http::bearer;
 
 /// Limit of what a plugin prints on standard output.
 const OUTPUT: u64 = 1 << 20;
@@ -210,7 +211,7 @@ impl Plugin {
         let status = answer.status.ok_or(PluginFailure::Nothing)?;
         // As in client-go, an empty text is an absent one.
         let given = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
-        let authorization = given(status.token).map(|token| bearer(&token).ok_or(PluginFailure::Token));
+        let authorization = given(status.token).map(|token| bearer(token.trim()).ok_or(PluginFailure::Token));
         let identity = match (
             given(status.client_certificate_data),
             given(status.client_key_data),
@@ -232,13 +233,6 @@ impl Plugin {
             expires: expires.transpose().map_err(|_| PluginFailure::Expiration)?,
         })
     }
-}
-
-/// The header for a token, or `None` if a header cannot hold it.
-pub(super) fn bearer(token: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// Reads to the end and keeps the last part.

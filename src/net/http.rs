@@ -26,6 +26,7 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
+
 use rustls_platform_verifier::Verifier;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
@@ -33,7 +34,6 @@ use tower::{Service, ServiceExt};
 use super::{Cause, Environment, Explanation, causes, pem};
 use crate::files;
 use crate::net::proxy::proxy_for;
-use crate::secret::Secret;
 
 /// How this program names itself.
 pub const AGENT: &str = concat!("kubectl-defender-sim/", env!("CARGO_PKG_VERSION"));
@@ -55,9 +55,9 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// The header that a token is sent in, which no log shows; nothing where the token has characters that none has.
-pub fn bearer(token: &Secret) -> Option<HeaderValue> {
-    let mut header = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).ok()?;
+/// Returns the `Authorization` header for a token, or `None` if a header cannot hold it. No log shows it.
+pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
     Some(header)
 }

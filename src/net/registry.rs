@@ -11,12 +11,12 @@ use http::header::{ACCEPT, AUTHORIZATION, HeaderMap, LOCATION, USER_AGENT, WWW_A
 use http::{Method, Request, StatusCode};
 use http_auth::ChallengeParser;
 pub use oci_spec::distribution::Reference;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
 use super::{Environment, Explanation};
 use crate::net::http::{AGENT, Answer, Bytes, Transport, bearer};
-use crate::secret::Secret;
 use crate::untrusted;
 
 /// Bound of asking for one image.
@@ -69,7 +69,7 @@ impl Registry {
 
     async fn ask(&self, image: &Reference) -> Result<Presence, String> {
         let mut place = manifest(image).ok_or("its address cannot be used")?;
-        let mut token: Option<Secret> = None;
+        let mut token: Option<SecretString> = None;
         for _ in 0..REQUESTS {
             // A token is for the place that asked for it, and no other.
             let with_token = token.is_some();
@@ -95,7 +95,7 @@ impl Registry {
     }
 
     /// A token for nobody in particular; nothing where nobody in particular gets one.
-    async fn token(&self, from: &Url) -> Result<Option<Secret>, String> {
+    async fn token(&self, from: &Url) -> Result<Option<SecretString>, String> {
         #[derive(Deserialize)]
         struct Given {
             token: Option<String>,
@@ -109,10 +109,10 @@ impl Registry {
         }
         let given = serde_json::from_slice::<Given>(&answer.body).ok();
         let token = given.and_then(|given| given.token.or(given.access_token));
-        Ok(Some(Secret::new(token.ok_or("its token cannot be read")?)))
+        Ok(Some(SecretString::from(token.ok_or("its token cannot be read")?)))
     }
 
-    async fn send(&self, method: Method, to: &Url, token: Option<Secret>) -> Result<Answer, String> {
+    async fn send(&self, method: Method, to: &Url, token: Option<SecretString>) -> Result<Answer, String> {
         let unsendable = || "its token or its address cannot be used".to_owned();
         let mut request = Request::builder()
             .method(method)
@@ -120,7 +120,10 @@ impl Registry {
             .header(ACCEPT, MANIFESTS)
             .header(USER_AGENT, AGENT);
         if let Some(token) = token {
-            request = request.header(AUTHORIZATION, bearer(&token).ok_or_else(unsendable)?);
+            request = request.header(
+                AUTHORIZATION,
+                bearer(token.expose_secret()).ok_or_else(unsendable)?,
+            );
         }
         let request = request.body(Bytes::new()).map_err(|_| unsendable())?;
         let answer = self.transport.send(request, BOUND).await;

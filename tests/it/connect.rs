@@ -78,7 +78,7 @@ async fn ask(client: &kube::Client) -> Result<String, Explanation> {
 async fn requests_carry_the_agent_the_token_and_whom_to_act_as() {
     let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
     let options = ConnectOptions {
-        token: Some(defender_sim::secret::Secret::new("t0ken\n".to_owned())),
+        token: Some(secrecy::SecretString::from("t0ken\n")),
         impersonate: Some("jane".to_owned()),
         impersonate_uid: Some("u-1".to_owned()),
         impersonate_groups: vec!["dev".to_owned(), "ops".to_owned()],
@@ -533,7 +533,7 @@ async fn no_credentials_are_sent_without_tls() {
         ask(&connect(&options, &environment(&[])).unwrap()).await.unwrap();
     }
     let with_token = ConnectOptions {
-        token: Some(defender_sim::secret::Secret::new("t".to_owned())),
+        token: Some(secrecy::SecretString::from("t")),
         impersonate: Some("jane".to_owned()),
         ..to(&server.url())
     };
