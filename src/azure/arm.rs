@@ -23,9 +23,9 @@ use crate::net::http::{AGENT, Answer, Bytes, Transport, bearer};
 use crate::net::{Cause, Environment, Explanation};
 
 /// Bound of one request unless the user gives another.
-pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bound of one look, with all its pages and waits, unless its caller gives another.
-pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bound of one read, with all its pages and waits.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a read is repeated after an answer of 500, 502, 503 or 504.
 const REPEATS: u32 = 2;
 /// What is waited before the first of these; twice that before the next.
@@ -109,10 +109,7 @@ pub struct Call {
 
 /// A connection to Azure Resource Manager. Clones share login and connections.
 #[derive(Clone)]
-pub struct Arm {
-    shared: Arc<Shared>,
-    patience: Duration,
-}
+pub struct Arm(Arc<Shared>);
 
 struct Shared {
     cloud: Cloud,
@@ -130,8 +127,6 @@ struct Outgoing<'a> {
     method: Method,
     uri: Uri,
     body: Bytes,
-    /// Whether it only reads: then it may be repeated.
-    reads: bool,
 }
 
 impl Arm {
@@ -155,31 +150,14 @@ impl Arm {
         let transport = Transport::new(certificate_authority.as_deref(), environment.clone())
             .map_err(|failure| sdk::explain(failure).failed_to(doing()))?;
         let login = Login::new(login, environment, cloud.clone(), transport.clone());
-        Ok(Self {
-            shared: Arc::new(Shared {
-                cloud,
-                endpoint,
-                transport,
-                login,
-                request_timeout,
-                graph_free: Mutex::default(),
-            }),
-            patience: DEFAULT_PATIENCE,
-        })
-    }
-
-    /// The same connection, for looks that may take so long as a whole.
-    #[must_use]
-    pub fn with_patience(&self, patience: Duration) -> Self {
-        Self {
-            patience,
-            ..self.clone()
-        }
-    }
-
-    /// Which cloud is asked.
-    pub fn cloud(&self) -> &Cloud {
-        &self.shared.cloud
+        Ok(Self(Arc::new(Shared {
+            cloud,
+            endpoint,
+            transport,
+            login,
+            request_timeout,
+            graph_free: Mutex::default(),
+        })))
     }
 
     /// Logs in, unless that is done, and says how.
@@ -188,7 +166,7 @@ impl Arm {
     ///
     /// No login.
     pub async fn log_in(&self) -> Result<LoginKind> {
-        let token = self.shared.login.token(None).await;
+        let token = self.0.login.token(None).await;
         let token = token.map_err(|explained| explained.failed_to("log in to Azure"))?;
         Ok(token.kind)
     }
@@ -200,17 +178,7 @@ impl Arm {
     /// No login, no answer, or one that says no or cannot be read; each says what to do.
     pub async fn get(&self, call: &Call, path: &str) -> Result<Value> {
         let outgoing = self.outgoing(call, Method::GET, path, None)?;
-        parsed(call, path, &self.send(&outgoing, self.deadline()).await?)
-    }
-
-    /// Sends JSON to `path` (with its query). Repeated only where it has not been done: after 401 and 429.
-    ///
-    /// # Errors
-    ///
-    /// As [`Arm::get`].
-    pub async fn post(&self, call: &Call, path: &str, body: &Value) -> Result<Value> {
-        let outgoing = self.outgoing(call, Method::POST, path, Some(body))?;
-        parsed(call, path, &self.send(&outgoing, self.deadline()).await?)
+        parsed(call, path, &self.send(&outgoing, deadline()).await?)
     }
 
     /// Reads the list at `path` with all its pages, handing over each item.
@@ -219,7 +187,7 @@ impl Arm {
     ///
     /// As [`Arm::get`]; also where a next page is at another place, since the token would go there.
     pub async fn list(&self, call: &Call, path: &str, mut item: impl FnMut(Value)) -> Result<()> {
-        let deadline = self.deadline();
+        let deadline = deadline();
         let mut outgoing = self.outgoing(call, Method::GET, path, None)?;
         for _ in 0..MAX_PAGES {
             let answer = self.send(&outgoing, deadline).await?;
@@ -250,7 +218,7 @@ impl Arm {
         subscriptions: &[String],
         mut item: impl FnMut(Value),
     ) -> Result<()> {
-        let deadline = self.deadline();
+        let deadline = deadline();
         let mut body = json!({
             "query": query,
             "options": {"$top": ROWS, "resultFormat": "objectArray"},
@@ -259,10 +227,9 @@ impl Arm {
             body["subscriptions"] = json!(subscriptions);
         }
         for _ in 0..MAX_PAGES {
-            let mut outgoing = self.outgoing(call, Method::POST, GRAPH, Some(&body))?;
-            outgoing.reads = true;
+            let outgoing = self.outgoing(call, Method::POST, GRAPH, Some(&body))?;
             let free = *self
-                .shared
+                .0
                 .graph_free
                 .lock()
                 .expect("nothing panics while it holds this");
@@ -274,7 +241,7 @@ impl Arm {
             let answer = self.send(&outgoing, deadline).await?;
             if let Some(wait) = used_up(&answer.headers) {
                 *self
-                    .shared
+                    .0
                     .graph_free
                     .lock()
                     .expect("nothing panics while it holds this") = Some(Instant::now() + wait);
@@ -288,10 +255,6 @@ impl Arm {
         Err(endless(call))
     }
 
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.patience
-    }
-
     fn outgoing<'a>(
         &self,
         call: &'a Call,
@@ -299,7 +262,7 @@ impl Arm {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Outgoing<'a>> {
-        let uri = format!("{}{path}", self.shared.cloud.endpoint());
+        let uri = format!("{}{path}", self.0.cloud.endpoint());
         let uri = uri.parse().map_err(|_| {
             Explanation::new(
                 Cause::Setting,
@@ -309,7 +272,6 @@ impl Arm {
         })?;
         Ok(Outgoing {
             call,
-            reads: method == Method::GET,
             method,
             uri,
             body: body.map_or(Bytes::new(), |body| Bytes::from(body.to_string())),
@@ -318,7 +280,7 @@ impl Arm {
 
     /// The address of a next page, taken as it is, if it is at the same place.
     fn next(&self, link: &str) -> std::result::Result<Uri, Explanation> {
-        let here = &self.shared.endpoint;
+        let here = &self.0.endpoint;
         let port = |uri: &Uri| uri.port_u16().unwrap_or(443);
         let same = |uri: &Uri| {
             let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -345,15 +307,12 @@ impl Arm {
         outgoing: &Outgoing<'_>,
         deadline: Instant,
     ) -> std::result::Result<Answer, Explanation> {
-        let Shared { login, transport, .. } = &*self.shared;
+        let Shared { login, transport, .. } = &*self.0;
         let (mut refused, mut repeats) = (None, 0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let message = format!(
-                    "there was no whole answer within {:.0} s",
-                    self.patience.as_secs_f64()
-                );
+                let message = format!("there was no whole answer within {:.0} s", PATIENCE.as_secs_f64());
                 return Err(Explanation::new(Cause::TimedOut, message));
             }
             let held = tokio::time::timeout(left, login.token(refused))
@@ -362,7 +321,7 @@ impl Arm {
                     let message = format!("there was no login within {:.0} s", left.as_secs_f64());
                     Explanation::new(Cause::TimedOut, message)
                 })??;
-            let bound = self.shared.request_timeout.min(left);
+            let bound = self.0.request_timeout.min(left);
             let sent = transport.send(request(outgoing, &held)?, bound).await;
             let answer = sent.map_err(sdk::explain)?;
             let told = retry_after(&answer.headers);
@@ -373,7 +332,7 @@ impl Arm {
                     let wait = told.or_else(|| resets_after(&answer.headers)).unwrap_or(WINDOW);
                     pause(wait.max(PAUSE), deadline).await?;
                 }
-                500 | 502 | 503 | 504 if outgoing.reads && repeats < REPEATS => {
+                500 | 502 | 503 | 504 if repeats < REPEATS => {
                     repeats += 1;
                     pause(told.unwrap_or(PAUSE * repeats), deadline).await?;
                 }
@@ -395,6 +354,10 @@ fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<
         .header(USER_AGENT, AGENT)
         .body(outgoing.body.clone())
         .map_err(|_| unsendable())
+}
+
+fn deadline() -> Instant {
+    Instant::now() + PATIENCE
 }
 
 /// Waits, unless that would take longer than there is.

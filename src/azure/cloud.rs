@@ -19,20 +19,8 @@ pub enum Cloud {
     Public,
     /// Azure for the government of the United States.
     UsGovernment,
-    /// An endpoint that answers as Azure Resource Manager does.
-    Custom(CustomCloud),
-}
-
-/// A cloud of one's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CustomCloud {
-    /// Where it is: `https://HOST[:PORT]`, without a path.
-    endpoint: String,
-    /// What its tokens are for; the endpoint, unless another is named.
-    pub audience: Option<String>,
-    /// Who gives tokens to workload identities (`https://...`); that of the public cloud, unless another is
-    /// named here or in `AZURE_AUTHORITY_HOST`.
-    pub authority: Option<String>,
+    /// An endpoint that answers as Azure Resource Manager does: `https://HOST[:PORT]`, without a path.
+    Custom(String),
 }
 
 impl Cloud {
@@ -54,31 +42,12 @@ impl Cloud {
         match self {
             Self::Public => "https://management.azure.com",
             Self::UsGovernment => "https://management.usgovcloudapi.net",
-            Self::Custom(custom) => &custom.endpoint,
+            Self::Custom(endpoint) => endpoint,
         }
-    }
-
-    /// The scope to ask tokens for.
-    pub fn token_scope(&self) -> String {
-        let audience = match self {
-            Self::Custom(CustomCloud {
-                audience: Some(audience),
-                ..
-            }) => audience.trim_end_matches('/'),
-            _ => self.endpoint(),
-        };
-        format!("{audience}/.default")
     }
 
     /// Who gives out tokens; `variable` is `AZURE_AUTHORITY_HOST`, which workload identity sets.
     pub(super) fn authority(&self, variable: Option<String>) -> String {
-        if let Self::Custom(CustomCloud {
-            authority: Some(authority),
-            ..
-        }) = self
-        {
-            return authority.clone();
-        }
         let known = match self {
             Self::UsGovernment => "https://login.microsoftonline.us",
             Self::Public | Self::Custom(_) => "https://login.microsoftonline.com",
@@ -125,11 +94,7 @@ impl FromStr for Cloud {
                     .is_some_and(|authority| !authority.as_str().contains('@'))
         };
         match uri.filter(plain) {
-            Some(uri) => Ok(Self::Custom(CustomCloud {
-                endpoint: uri.to_string().trim_end_matches('/').to_owned(),
-                audience: None,
-                authority: None,
-            })),
+            Some(uri) => Ok(Self::Custom(uri.to_string().trim_end_matches('/').to_owned())),
             // What was given may hold a password; it is not repeated.
             None => Err(refuse(
                 "it is neither the name of a cloud nor an address of the form https://HOST[:PORT]".to_owned(),
@@ -143,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scope_and_authority_follow_the_cloud() {
+    fn endpoint_and_authority_follow_the_cloud() {
         let custom = "https://arm.example.test:8443/";
         for (name, endpoint, authority) in [
             (
@@ -169,21 +134,9 @@ mod tests {
         ] {
             let cloud: Cloud = name.parse().unwrap();
             assert_eq!(cloud.endpoint(), endpoint);
-            assert_eq!(cloud.token_scope(), format!("{endpoint}/.default"));
             assert_eq!(cloud.authority(None), authority);
             assert_eq!(cloud.authority(Some("https://other".to_owned())), "https://other");
         }
-        let Cloud::Custom(mut own) = custom.parse().unwrap() else {
-            panic!("a cloud of one's own");
-        };
-        own.audience = Some("https://audience.example.test/".to_owned());
-        own.authority = Some("https://login.example.test".to_owned());
-        let cloud = Cloud::Custom(own);
-        assert_eq!(cloud.token_scope(), "https://audience.example.test/.default");
-        assert_eq!(
-            cloud.authority(Some("https://other".to_owned())),
-            "https://login.example.test"
-        );
     }
 
     #[test]

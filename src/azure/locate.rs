@@ -66,7 +66,6 @@ pub async fn locate(options: &AzureOptions, marks: Marks) -> Result<Located> {
         login: LoginOptions {
             only: options.login,
             tenant: options.tenant.clone(),
-            managed_identity: None,
         },
         certificate_authority: options.certificate_authority.clone(),
         environment: Environment::from_process(),

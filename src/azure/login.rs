@@ -28,7 +28,7 @@ use azure_core::http::{ClientOptions, RetryOptions, Transport as SdkTransport};
 use azure_identity::{
     AzureCliCredential, AzureCliCredentialOptions, AzureDeveloperCliCredential,
     AzureDeveloperCliCredentialOptions, ClientAssertionCredentialOptions, Executor,
-    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
+    ManagedIdentityCredential, ManagedIdentityCredentialOptions, WorkloadIdentityCredential,
     WorkloadIdentityCredentialOptions,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -93,8 +93,6 @@ pub struct LoginOptions {
     pub only: Option<LoginKind>,
     /// The tenant, where it is not the login's own. Of no meaning to a managed identity.
     pub tenant: Option<String>,
-    /// The client id of the managed identity, where the machine has several.
-    pub managed_identity: Option<String>,
 }
 
 /// See the module's description.
@@ -165,7 +163,7 @@ impl Login {
     }
 
     async fn acquire(&self) -> Result<(SecretString, LoginKind, Timestamp), Explanation> {
-        let scope = self.cloud.token_scope();
+        let scope = format!("{}/.default", self.cloud.endpoint());
         let (mut said, mut hints) = (vec![], vec![]);
         for kind in self.order() {
             let token = async {
@@ -215,12 +213,8 @@ impl Login {
             }
             LoginKind::ManagedIdentity => {
                 ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
-                    user_assigned_id: self
-                        .options
-                        .managed_identity
-                        .clone()
-                        .map(UserAssignedId::ClientId),
                     client_options,
+                    ..ManagedIdentityCredentialOptions::default()
                 }))?
             }
             LoginKind::AzureCli => AzureCliCredential::new(Some(AzureCliCredentialOptions {

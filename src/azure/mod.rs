@@ -25,8 +25,8 @@ mod source;
 
 use crate::net::Explanation;
 
-pub use arm::{Arm, ArmOptions, Call, DEFAULT_PATIENCE, DEFAULT_REQUEST_TIMEOUT, Right};
-pub use cloud::{Cloud, CustomCloud};
+pub use arm::{Arm, ArmOptions, Call, Right};
+pub use cloud::Cloud;
 pub use locate::{AzureOptions, Located, locate};
 pub use login::{LoginKind, LoginOptions};
 pub use posture::{

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use defender_sim::azure::{ArmOptions, Cloud};
+use defender_sim::azure::ArmOptions;
 use defender_sim::net::Environment;
 use http::HeaderValue;
 use http_body_util::Full;
@@ -150,15 +150,6 @@ impl FakeArm {
     /// The file with its certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
-    }
-
-    /// A cloud whose tokens it gives out as well.
-    pub fn cloud(&self) -> Cloud {
-        let Cloud::Custom(mut custom) = self.server.url().parse().unwrap() else {
-            panic!("an address is a cloud of one's own");
-        };
-        custom.authority = Some(self.server.url());
-        Cloud::Custom(custom)
     }
 }
 
