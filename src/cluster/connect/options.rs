@@ -1,0 +1,77 @@
+//! The kubectl flags that choose a cluster and an identity.
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+use crate::kubectl::Kubectl;
+
+/// What the command line says about the connection; each field is the kubectl flag of that name.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectOptions {
+    /// `--kubeconfig`: this file and no other.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--context`.
+    pub context: Option<String>,
+    /// `--cluster`.
+    pub cluster: Option<String>,
+    /// `--user`.
+    pub user: Option<String>,
+    /// `--server`.
+    pub server: Option<String>,
+    /// `--token`: takes the place of all other credentials.
+    pub token: Option<SecretString>,
+    /// `--as`.
+    pub impersonate: Option<String>,
+    /// `--as-uid`.
+    pub impersonate_uid: Option<String>,
+    /// `--as-group`, repeatable.
+    pub impersonate_groups: Vec<String>,
+    /// `--as-user-extra key=value`, repeatable, also with the same key.
+    pub impersonate_user_extra: Vec<(String, String)>,
+    /// `--certificate-authority`.
+    pub certificate_authority: Option<PathBuf>,
+    /// `--client-certificate`.
+    pub client_certificate: Option<PathBuf>,
+    /// `--client-key`.
+    pub client_key: Option<PathBuf>,
+    /// `--tls-server-name`.
+    pub tls_server_name: Option<String>,
+    /// `--insecure-skip-tls-verify`.
+    pub insecure_skip_tls_verify: bool,
+}
+
+impl ConnectOptions {
+    /// Whether the command line has none of these flags.
+    pub fn is_default(&self) -> bool {
+        self.token.is_none() && self.kubectl() == Kubectl::default()
+    }
+
+    /// The commands of hints, with these flags repeated; `--token` is not.
+    #[must_use]
+    pub fn kubectl(&self) -> Kubectl {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let one = [
+            ("kubeconfig", path(&self.kubeconfig)),
+            ("context", self.context.clone()),
+            ("cluster", self.cluster.clone()),
+            ("user", self.user.clone()),
+            ("server", self.server.clone()),
+            ("tls-server-name", self.tls_server_name.clone()),
+            ("certificate-authority", path(&self.certificate_authority)),
+            ("client-certificate", path(&self.client_certificate)),
+            ("client-key", path(&self.client_key)),
+            ("as", self.impersonate.clone()),
+            ("as-uid", self.impersonate_uid.clone()),
+        ];
+        let one = one.into_iter().filter(|(_, value)| value.is_some());
+        let groups = self.impersonate_groups.iter();
+        let groups = groups.map(|group| ("as-group", Some(group.clone())));
+        let extra = self.impersonate_user_extra.iter();
+        let extra = extra.map(|(key, value)| ("as-user-extra", Some(format!("{key}={value}"))));
+        let insecure = self
+            .insecure_skip_tls_verify
+            .then_some(("insecure-skip-tls-verify", None));
+        Kubectl::new(one.chain(groups).chain(extra).chain(insecure))
+    }
+}
