@@ -535,13 +535,18 @@ fn flags(command: &clap::Command, found: &mut std::collections::BTreeSet<String>
     }
 }
 
+/// Returns the text of all files below a folder.
+fn text_below(path: &std::path::Path) -> String {
+    if path.is_file() {
+        return std::fs::read_to_string(path).unwrap();
+    }
+    let entries = std::fs::read_dir(path).unwrap();
+    entries.map(|entry| text_below(&entry.unwrap().path())).collect()
+}
+
 #[test]
 fn every_flag_has_a_test() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-    let files = std::fs::read_dir(folder).unwrap();
-    let tests: String = files
-        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
-        .collect();
+    let tests = text_below(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it"));
     let mut command = cli::command();
     command.build();
     let mut found = std::collections::BTreeSet::new();
