@@ -38,11 +38,8 @@ async fn certificates_are_read_as_kubectl_reads_them() {
     let broken = "-----BEGIN CERTIFICATE-----\nrubbish!\n-----END CERTIFICATE-----\n";
     let strange = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let torn = "-----BEGIN CERTIFICATE-----\nAAAA\n";
-    let user = format!(
-        "\n    client-certificate-data: {}\n    client-key-data: {}",
-        block(&wrapped(&client.certificate)),
-        block(&wrapped(&client.key))
-    );
+    let [certificate, key] = [&client.certificate, &client.key].map(|text| block(&wrapped(text)));
+    let user = format!("\n    client-certificate-data: {certificate}\n    client-key-data: {key}");
     let data = |text: &str| {
         format!(
             "{{{server}, certificate-authority-data: {}}}",
