@@ -43,7 +43,7 @@ pub(super) async fn check(look: &Look) -> Checked {
         let (registry, reference) = (registry.clone(), image.reference.clone());
         async move {
             match registry {
-                Ok(registry) => registry.look(&reference).await,
+                Ok(registry) => registry.find(&reference).await,
                 Err(error) => Presence::Unknown(error.message),
             }
         }

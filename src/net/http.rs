@@ -1,9 +1,7 @@
-//! HTTP to Azure and to image registries, on the stack that the Kubernetes client brings along: hyper, and
-//! rustls with ring.
+//! HTTP to Azure and image registries on the stack of the Kubernetes client: hyper, and rustls with ring.
 //!
-//! It owns connections, certificates, proxies, the bound of a single request and the size of an answer.
-//! `HTTPS_PROXY` and `NO_PROXY` mean what they mean for the cluster. Redirects are not followed: a token must
-//! not leave for another place.
+//! This module owns connections, certificates, proxies, the timeout of a single request and the limit of an answer.
+//! It does not follow redirects, which would send a token to another host.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -35,23 +33,23 @@ use super::{Cause, Environment, Explanation, causes, pem};
 use crate::files;
 use crate::net::proxy::proxy_for;
 
-/// How this program names itself.
+/// The user agent of this program.
 pub const AGENT: &str = concat!("kubectl-defender-sim/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A bound for what is held at once: more than Resource Graph puts into an answer (16 MiB).
+/// Limit of an answer; Resource Graph sends up to 16 MiB.
 const MAX_ANSWER: usize = 64 << 20;
-/// Where managed identity is: on the machine's own link, so never behind a proxy.
+/// The address of managed identity, which is on the local link and never behind a proxy.
 const LINK_LOCAL: &str = "169.254.169.254";
 
 type Connected = BoxCloneSyncService<Request<Full<Bytes>>, Response<Incoming>, ClientError>;
 
-/// A whole answer.
+/// An answer with its whole body.
 pub struct Answer {
-    /// Whatever it is.
+    /// The status, which may be that of a failure.
     pub status: StatusCode,
-    /// As they came.
+    /// The headers.
     pub headers: HeaderMap,
-    /// All of it.
+    /// The body.
     pub body: Bytes,
 }
 
@@ -62,14 +60,14 @@ pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
     Some(header)
 }
 
-/// See the module's description. Clones share their connections.
+/// An HTTP client. Clones share their connections.
 #[derive(Clone)]
 pub struct Transport(Arc<Inner>);
 
 struct Inner {
     tls: ClientConfig,
     environment: Environment,
-    /// A client for each place: which proxy is used depends on it.
+    /// Clients by origin, which the proxy depends on.
     clients: Mutex<HashMap<String, Connected>>,
 }
 
@@ -80,12 +78,11 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// Trusts what the system trusts, and the certificates in the PEM file `authority` as well. The proxy is
-    /// that of the environment.
+    /// Creates a client that trusts the system's certificates and those in the PEM file `authority`, and uses the
+    /// proxies of `environment`.
     ///
     /// # Errors
-    ///
-    /// Certificates that cannot be used.
+    /// If certificates cannot be used.
     pub fn new(authority: Option<&Path>, environment: Environment) -> Result<Self, Explanation> {
         let extra = authority.map(certificates).transpose()?.unwrap_or_default();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -110,26 +107,25 @@ impl Transport {
         })))
     }
 
-    /// Sends one request and reads the whole answer, whatever its status, within `bound`.
+    /// Sends a request and reads the whole answer, whatever its status, within `timeout`.
     ///
     /// # Errors
-    ///
-    /// No answer.
-    pub async fn send(&self, request: Request<Bytes>, bound: Duration) -> Result<Answer, Explanation> {
+    /// If no answer was received. The explanation holds neither headers nor the query.
+    pub async fn send(&self, request: Request<Bytes>, timeout: Duration) -> Result<Answer, Explanation> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let client = self.client(request.uri())?;
         let exchange = async {
             let response = client
                 .oneshot(request.map(Full::new))
                 .await
-                .map_err(|error| told(&error, &host))?;
+                .map_err(|error| explain(&error, &host))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
                     let message = format!("the answer is larger than {} MiB", MAX_ANSWER >> 20);
                     return Explanation::new(Cause::TooLarge, message);
                 }
-                told(&*error, &host)
+                explain(&*error, &host)
             })?;
             Ok(Answer {
                 status: head.status,
@@ -137,20 +133,20 @@ impl Transport {
                 body: body.to_bytes(),
             })
         };
-        tokio::time::timeout(bound, exchange).await.unwrap_or_else(|_| {
-            let message = format!("{host} did not answer within {:.0} s", bound.as_secs_f64());
+        tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| {
+            let message = format!("{host} did not answer within {:.0} s", timeout.as_secs_f64());
             Err(Explanation::new(Cause::TimedOut, message))
         })
     }
 
     fn client(&self, uri: &Uri) -> Result<Connected, Explanation> {
-        let place = format!(
+        let origin = format!(
             "{}://{}",
             uri.scheme_str().unwrap_or_default(),
             uri.authority().map_or("", |authority| authority.as_str())
         );
         let mut clients = self.0.clients.lock().expect("nothing panics while it holds this");
-        if let Some(client) = clients.get(&place) {
+        if let Some(client) = clients.get(&origin) {
             return Ok(client.clone());
         }
         let proxy = if uri.host() == Some(LINK_LOCAL) {
@@ -162,7 +158,7 @@ impl Transport {
             })?
         };
         let client = self.connect(proxy);
-        clients.insert(place, client.clone());
+        clients.insert(origin, client.clone());
         Ok(client)
     }
 
@@ -185,7 +181,7 @@ impl Transport {
 }
 
 fn secured<C>(tls: &ClientConfig, connector: C) -> HttpsConnector<C> {
-    // Plain HTTP is for managed identity on the machine's own link; neither Azure nor a registry is asked by it.
+    // Only managed identity, on the local link, uses plain HTTP.
     HttpsConnectorBuilder::new()
         .with_tls_config(tls.clone())
         .https_or_http()
@@ -211,9 +207,9 @@ pub(crate) fn tunnel<C>(proxy: Uri, connector: C) -> Tunnel<C> {
     let Some(user) = user else {
         return tunnel;
     };
-    // Characters that a user name or a password cannot hold in a URL are escaped there.
-    let plain: Vec<u8> = percent_encoding::percent_decode_str(&user).collect();
-    match HeaderValue::from_str(&format!("Basic {}", BASE64.encode(plain))) {
+    // A URL escapes some characters of user names and passwords.
+    let decoded: Vec<u8> = percent_encoding::percent_decode_str(&user).collect();
+    match HeaderValue::from_str(&format!("Basic {}", BASE64.encode(decoded))) {
         Ok(header) => tunnel.with_auth(header),
         Err(_) => tunnel,
     }
@@ -235,21 +231,21 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Explanation
     Ok(certificates)
 }
 
-/// What a connection's error means.
-fn told(error: &(dyn StdError + 'static), host: &str) -> Explanation {
+/// Explains an error of a connection.
+fn explain(error: &(dyn StdError + 'static), host: &str) -> Explanation {
     let links = causes(error);
     let starts = |text: &str| links.iter().any(|link| link.to_string().starts_with(text));
     let innermost = links.last().map_or(String::new(), ToString::to_string);
     let tls = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
         let message = format!("the certificate of {host} is not accepted: {reason}");
-        let hint = "where a proxy opens TLS, add its authority to those that the system trusts";
+        let hint = "if a proxy intercepts TLS, add its authority to those that the system trusts";
         return Explanation::new(Cause::Unreachable, message).with_hint(hint);
     }
     let message = if starts("tunnel error") || starts("SOCKS error") {
-        format!("the proxy does not connect to {host}: {innermost}")
+        format!("the proxy refuses to connect to {host}: {innermost}")
     } else if starts("dns error") {
-        format!("the name {host} cannot be resolved: {innermost}")
+        format!("failed to resolve {host}: {innermost}")
     } else {
         format!("no answer from {host}: {innermost}")
     };

@@ -1,9 +1,8 @@
-//! The only place that talks to image registries: it asks one whether it has an image, as the distribution
-//! specification of the Open Container Initiative says, and pulls nothing.
+//! Checks whether image registries have images, by the OCI distribution specification, without pulling them.
 //!
-//! It asks as nobody. A registry that gives tokens to anybody is asked for one, as Docker Hub and ghcr.io
-//! want it; pull secrets and logins of this machine are not read. And it asks from here: a node may have
-//! another way to the registry, or none.
+//! Requests are anonymous: a token is requested if the registry issues them to anyone, as Docker Hub and ghcr.io do;
+//! pull secrets and logins of this machine are not read. Requests are sent from this machine, while a node may reach
+//! the registry in another way, or not at all.
 
 use std::time::Duration;
 
@@ -19,104 +18,105 @@ use super::{Environment, Explanation};
 use crate::net::http::{AGENT, Answer, Bytes, Transport, bearer};
 use crate::untrusted;
 
-/// Bound of asking for one image.
-const BOUND: Duration = Duration::from_secs(2);
-/// More requests for one image than any registry needs: a token, and from place to place.
-const REQUESTS: usize = 8;
-/// Every kind of manifest that a node can pull by.
+/// Time limit of the check of one image.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Limit of the requests for one image, which include those for a token and redirects.
+const MAX_REQUESTS: usize = 8;
+/// The kinds of manifest that a node can pull.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
 
-/// What came of asking a registry for an image.
+/// Whether a registry has an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It has it, for everybody.
+    /// It has the image and serves it to anyone.
     Present,
-    /// It says that it has none of that name.
+    /// It does not have the image.
     Absent,
-    /// It tells only those that log in.
+    /// It requires a login.
     Private,
-    /// It did not say. Why, for people: lower-case, free of control characters.
+    /// It did not answer; with the reason, a lower-case fragment without control characters.
     Unknown(String),
 }
 
-/// Asks registries.
+/// An anonymous client of image registries.
 #[derive(Clone)]
 pub struct Registry {
     transport: Transport,
 }
 
 impl Registry {
-    /// With the certificates that the system trusts, and the proxies of the environment.
+    /// Creates a client with the certificates of the system and the proxies of the environment.
     ///
     /// # Errors
-    ///
-    /// Certificates that cannot be used.
+    /// If certificates cannot be used.
     pub fn from_process() -> Result<Self, Explanation> {
         let transport = Transport::new(None, Environment::from_process())?;
         Ok(Self { transport })
     }
 
-    /// Asks the image's registry whether it has it. Takes 2 s at most.
-    pub async fn look(&self, image: &Reference) -> Presence {
-        let asked = tokio::time::timeout(BOUND, self.ask(image)).await;
-        let late = |_| Err(format!("it did not answer within {} s", BOUND.as_secs()));
-        asked
-            .unwrap_or_else(late)
+    /// Checks whether the registry of an image has it, within 2 s.
+    pub async fn find(&self, image: &Reference) -> Presence {
+        let timed_out = |_| Err(format!("it did not answer within {} s", TIMEOUT.as_secs()));
+        tokio::time::timeout(TIMEOUT, self.request_manifest(image))
+            .await
+            .unwrap_or_else(timed_out)
             .unwrap_or_else(|reason| Presence::Unknown(untrusted::line(&reason)))
     }
 
-    async fn ask(&self, image: &Reference) -> Result<Presence, String> {
-        let mut place = manifest(image).ok_or("its address cannot be used")?;
+    async fn request_manifest(&self, image: &Reference) -> Result<Presence, String> {
+        let mut url = manifest_url(image).ok_or("its address cannot be used")?;
         let mut token: Option<SecretString> = None;
-        for _ in 0..REQUESTS {
-            // A token is for the place that asked for it, and no other.
-            let with_token = token.is_some();
-            let answer = self.send(Method::HEAD, &place, token.take()).await?;
+        for _ in 0..MAX_REQUESTS {
+            // A token is only for the host that asked for it.
+            let has_token = token.is_some();
+            let answer = self.send(Method::HEAD, &url, token.take()).await?;
             match answer.status {
                 status if status.is_success() => return Ok(Presence::Present),
-                status if status.is_redirection() => place = elsewhere(&place, &answer.headers)?,
-                StatusCode::UNAUTHORIZED if !with_token => {
-                    let Some(from) = token_place(&answer.headers)? else {
+                status if status.is_redirection() => url = redirect_url(&url, &answer.headers)?,
+                StatusCode::UNAUTHORIZED if !has_token => {
+                    let Some(endpoint) = token_endpoint(&answer.headers)? else {
                         return Ok(Presence::Private);
                     };
-                    token = self.token(&from).await?;
+                    token = self.token(&endpoint).await?;
                     if token.is_none() {
                         return Ok(Presence::Private);
                     }
                 }
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(Presence::Private),
                 StatusCode::NOT_FOUND => return Ok(Presence::Absent),
-                status => return Err(format!("it answers {status}")),
+                status => return Err(format!("it answered {status}")),
             }
         }
-        Err("it sends from place to place".to_owned())
+        Err("too many redirects".to_owned())
     }
 
-    /// A token for nobody in particular; nothing where nobody in particular gets one.
-    async fn token(&self, from: &Url) -> Result<Option<SecretString>, String> {
+    /// Requests an anonymous token, or returns `None` if the registry does not issue any.
+    async fn token(&self, endpoint: &Url) -> Result<Option<SecretString>, String> {
         #[derive(Deserialize)]
-        struct Given {
+        struct Grant {
             token: Option<String>,
             access_token: Option<String>,
         }
-        let answer = self.send(Method::GET, from, None).await?;
+        let answer = self.send(Method::GET, endpoint, None).await?;
         match answer.status {
             status if status.is_success() => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(None),
-            status => return Err(format!("it gives no token: {status}")),
+            status => return Err(format!("the token request failed: {status}")),
         }
-        let given = serde_json::from_slice::<Given>(&answer.body).ok();
-        let token = given.and_then(|given| given.token.or(given.access_token));
-        Ok(Some(SecretString::from(token.ok_or("its token cannot be read")?)))
+        let grant = serde_json::from_slice::<Grant>(&answer.body).ok();
+        let token = grant.and_then(|grant| grant.token.or(grant.access_token));
+        Ok(Some(SecretString::from(
+            token.ok_or("its token cannot be parsed")?,
+        )))
     }
 
-    async fn send(&self, method: Method, to: &Url, token: Option<SecretString>) -> Result<Answer, String> {
+    async fn send(&self, method: Method, url: &Url, token: Option<SecretString>) -> Result<Answer, String> {
         let unsendable = || "its token or its address cannot be used".to_owned();
         let mut request = Request::builder()
             .method(method)
-            .uri(to.as_str())
+            .uri(url.as_str())
             .header(ACCEPT, MANIFESTS)
             .header(USER_AGENT, AGENT);
         if let Some(token) = token {
@@ -126,13 +126,13 @@ impl Registry {
             );
         }
         let request = request.body(Bytes::new()).map_err(|_| unsendable())?;
-        let answer = self.transport.send(request, BOUND).await;
+        let answer = self.transport.send(request, TIMEOUT).await;
         answer.map_err(|error| error.message)
     }
 }
 
-/// Where the registry of an image has its manifest.
-fn manifest(image: &Reference) -> Option<Url> {
+/// Returns the URL of the manifest of an image.
+fn manifest_url(image: &Reference) -> Option<Url> {
     let host = image.resolve_registry();
     let version = image.digest().or(image.tag())?;
     Url::parse(&format!(
@@ -142,23 +142,23 @@ fn manifest(image: &Reference) -> Option<Url> {
     .ok()
 }
 
-/// Only what is encrypted is asked.
-fn encrypted(place: Url) -> Result<Url, String> {
-    match place.scheme() {
-        "https" => Ok(place),
-        scheme => Err(format!("it sends to an address with {scheme}, not https")),
+/// Refuses URLs without TLS.
+fn encrypted(url: Url) -> Result<Url, String> {
+    match url.scheme() {
+        "https" => Ok(url),
+        scheme => Err(format!("it refers to a URL with {scheme}, not https")),
     }
 }
 
-/// Where a redirection leads.
-fn elsewhere(here: &Url, headers: &HeaderMap) -> Result<Url, String> {
+/// Returns the URL that a redirect leads to.
+fn redirect_url(current: &Url, headers: &HeaderMap) -> Result<Url, String> {
     let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
-    let place = location.and_then(|location| here.join(location).ok());
-    encrypted(place.ok_or("it sends to an address that cannot be read")?)
+    let url = location.and_then(|location| current.join(location).ok());
+    encrypted(url.ok_or("it redirects to an invalid URL")?)
 }
 
-/// Where a token is to be had, with what for; nothing where the registry wants another kind of login.
-fn token_place(headers: &HeaderMap) -> Result<Option<Url>, String> {
+/// Returns the URL that issues tokens, or `None` if the registry requires another kind of login.
+fn token_endpoint(headers: &HeaderMap) -> Result<Option<Url>, String> {
     let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
     let challenge = challenges
         .filter_map(|value| value.to_str().ok())
@@ -173,13 +173,13 @@ fn token_place(headers: &HeaderMap) -> Result<Option<Url>, String> {
         found.next().map(|(_, value)| value.to_unescaped())
     };
     let realm = value("realm").and_then(|realm| Url::parse(&realm).ok());
-    let mut place = encrypted(realm.ok_or("it does not say where tokens are")?)?;
+    let mut url = encrypted(realm.ok_or("no token endpoint in WWW-Authenticate")?)?;
     for name in ["service", "scope"] {
         if let Some(value) = value(name) {
-            place.query_pairs_mut().append_pair(name, &value);
+            url.query_pairs_mut().append_pair(name, &value);
         }
     }
-    Ok(Some(place))
+    Ok(Some(url))
 }
 
 #[cfg(test)]
@@ -191,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_is_asked_for_at_its_registry() {
+    fn manifest_url_has_the_host_of_the_registry() {
         let digest = format!("sha256:{}", "0".repeat(64));
-        for (text, place) in [
+        for (text, url) in [
             (
                 "nginx".to_owned(),
                 "https://index.docker.io/v2/library/nginx/manifests/latest".to_owned(),
@@ -207,43 +207,46 @@ mod tests {
                 format!("https://r.example:5000/v2/a/b/manifests/{digest}"),
             ),
         ] {
-            assert_eq!(manifest(&image(&text)).unwrap().as_str(), place);
+            assert_eq!(manifest_url(&image(&text)).unwrap().as_str(), url);
         }
     }
 
     #[test]
-    fn a_challenge_says_where_a_token_is() {
-        let place = |values: &[&str]| {
+    fn token_endpoint_is_that_of_the_bearer_challenge() {
+        let endpoint = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(WWW_AUTHENTICATE, value.parse().unwrap());
             }
-            token_place(&headers).map(|place| place.map(|place| place.to_string()))
+            token_endpoint(&headers).map(|url| url.map(|url| url.to_string()))
         };
         let bearer = r#"Bearer realm="https://auth.example/token?a=b",service="r.example",scope="repository:a/b:pull""#;
-        let there = "https://auth.example/token?a=b&service=r.example&scope=repository%3Aa%2Fb%3Apull";
-        assert_eq!(place(&[bearer]), Ok(Some(there.to_owned())));
-        assert_eq!(place(&[r#"Basic realm="x""#, bearer]), Ok(Some(there.to_owned())));
-        assert_eq!(place(&[r#"Basic realm="x""#]), Ok(None));
-        assert_eq!(place(&[]), Ok(None));
+        let expected = "https://auth.example/token?a=b&service=r.example&scope=repository%3Aa%2Fb%3Apull";
+        assert_eq!(endpoint(&[bearer]), Ok(Some(expected.to_owned())));
+        assert_eq!(
+            endpoint(&[r#"Basic realm="x""#, bearer]),
+            Ok(Some(expected.to_owned()))
+        );
+        assert_eq!(endpoint(&[r#"Basic realm="x""#]), Ok(None));
+        assert_eq!(endpoint(&[]), Ok(None));
         for (value, reason) in [
             (r#"Bearer realm="http://auth.example/token""#, "not https"),
-            (r#"Bearer service="x""#, "where tokens are"),
+            (r#"Bearer service="x""#, "no token endpoint"),
         ] {
-            assert!(place(&[value]).unwrap_err().contains(reason), "{value}");
+            assert!(endpoint(&[value]).unwrap_err().contains(reason), "{value}");
         }
     }
 
     #[test]
-    fn a_redirection_stays_encrypted() {
-        let here = Url::parse("https://r.example/v2/a/manifests/1").unwrap();
-        let place = |location: &str| {
+    fn redirect_without_tls_is_refused() {
+        let current = Url::parse("https://r.example/v2/a/manifests/1").unwrap();
+        let url = |location: &str| {
             let headers = HeaderMap::from_iter([(LOCATION, location.parse().unwrap())]);
-            elsewhere(&here, &headers).map(|place| place.to_string())
+            redirect_url(&current, &headers).map(|url| url.to_string())
         };
-        assert_eq!(place("/x/1"), Ok("https://r.example/x/1".to_owned()));
-        assert_eq!(place("https://o.example/1"), Ok("https://o.example/1".to_owned()));
-        assert!(place("http://o.example/1").is_err());
-        assert!(elsewhere(&here, &HeaderMap::new()).is_err());
+        assert_eq!(url("/x/1"), Ok("https://r.example/x/1".to_owned()));
+        assert_eq!(url("https://o.example/1"), Ok("https://o.example/1".to_owned()));
+        assert!(url("http://o.example/1").is_err());
+        assert!(redirect_url(&current, &HeaderMap::new()).is_err());
     }
 }

@@ -906,8 +906,8 @@ async fn registries_are_asked_for_the_images() {
         ("denied/a", "couldNotTell", "the registry asks for a login"),
         ("refused/a", "couldNotTell", "the registry asks for a login"),
         ("broken/a", "couldNotTell", "its token cannot be read"),
-        ("busy/a", "couldNotTell", "it answers 429"),
-        ("round/a", "couldNotTell", "from place to place"),
+        ("busy/a", "couldNotTell", "it answered 429"),
+        ("round/a", "couldNotTell", "too many redirects"),
         ("plain/a", "couldNotTell", "not https"),
     ] {
         ask(repository).assert("images", status, part);
