@@ -1,4 +1,4 @@
-//! The client for a resolved configuration.
+//! Creates the client for a resolved configuration.
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
@@ -8,17 +8,17 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tower::ServiceBuilder;
 
 use super::ConnectError;
-use super::credentials::{impersonation, initial};
+use super::credentials::{impersonation, load_credentials};
 use crate::cluster::authenticate::{Authenticate, Connector};
 use crate::cluster::bounds::BoundsLayer;
 use crate::cluster::explain::explain;
 use crate::cluster::warnings::WarningsLayer;
 
-/// How to reach the server of `config`, which has no credentials left: to find its certificate, the library would run
-/// the plugin.
+/// Creates the connector for `config`, which must not hold credentials: the library would run the plugin to read its
+/// certificate.
 fn connector(config: &mut kube::Config) -> Result<Connector, ConnectError> {
     if let Some(certificates) = &mut config.root_cert {
-        // As Go does: one that cannot be read does not spoil the others.
+        // As in Go, an invalid certificate does not affect the others.
         let found = certificates.len();
         certificates.retain(|der| {
             RootCertStore::empty()
@@ -26,11 +26,11 @@ fn connector(config: &mut kube::Config) -> Result<Connector, ConnectError> {
                 .is_ok()
         });
         if certificates.is_empty() {
-            let reason = "none of its certificates can be read".to_owned();
+            let reason = "none of its certificates can be parsed".to_owned();
             return Err(ConnectError::Authority { reason });
         }
         if certificates.len() < found {
-            // The library would read the file again, and refuse it whole.
+            // The library would read the file again and refuse it.
             config.root_cert_file = None;
         }
     }
@@ -51,14 +51,12 @@ fn connector(config: &mut kube::Config) -> Result<Connector, ConnectError> {
     })
 }
 
-/// Makes the client. It names itself `user_agent` in every request, and passes what the server warns of to
-/// `warnings`, each text once.
+/// Creates a client that sends `user_agent` and passes each different warning of the server to `warnings`.
 ///
 /// Must be called within a Tokio runtime. Runs the credential plugin, if there is one, and waits for it.
 ///
 /// # Errors
-///
-/// A plugin or a certificate that gives no credentials, or a proxy that the library does not know.
+/// If a plugin or a certificate yields no credentials, or the proxy is not supported.
 pub fn client(
     mut config: kube::Config,
     user_agent: &str,
@@ -71,7 +69,7 @@ pub fn client(
     let mut user = std::mem::take(&mut config.auth_info);
     config.auth_info = impersonation(&mut user);
     let connector = connector(&mut config)?;
-    let (source, credentials) = initial(&user)?;
+    let (source, credentials) = load_credentials(&user)?;
     let refuse = |error: kube::Error| ConnectError::Client(explain(&error));
     let headers = config.extra_headers_layer().map_err(refuse)?;
     config.auth_info.auth_provider = user.auth_provider;
@@ -118,7 +116,7 @@ contexts:
   context: {cluster: a, user: a, namespace: n}
 ";
 
-    /// What replaces pieces of a kubeconfig, to see that no content makes the program panic.
+    /// Replacements for words of a kubeconfig.
     const PIECES: [&str; 22] = [
         "",
         "null",
@@ -145,7 +143,7 @@ contexts:
     ];
 
     #[tokio::test]
-    async fn no_kubeconfig_makes_the_program_panic() {
+    async fn no_kubeconfig_causes_a_panic() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config");
         let mut contents: Vec<Vec<u8>> = vec![];

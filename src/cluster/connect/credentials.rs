@@ -1,4 +1,4 @@
-//! The credentials of a user: which of them are used, and the first of them.
+//! Selects the credentials of a user and loads them.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::net::Environment;
 use crate::net::http::bearer;
 use crate::untrusted;
 
-/// Whom to act as, without the credentials.
+/// Takes the impersonation out of a user, without the credentials.
 pub(super) fn impersonation(user: &mut AuthInfo) -> AuthInfo {
     AuthInfo {
         impersonate: user.impersonate.take(),
@@ -29,7 +29,7 @@ pub(super) fn impersonation(user: &mut AuthInfo) -> AuthInfo {
     }
 }
 
-/// Refuses a user as kubectl does, instead of guessing which of its credentials are meant.
+/// Refuses a user with contradictory or incomplete fields, as kubectl does.
 pub(super) fn check_user(name: &str, user: &AuthInfo) -> Result<(), ConnectError> {
     let refuse = |reason: &str| {
         Err(ConnectError::User {
@@ -70,7 +70,7 @@ pub(super) fn check_user(name: &str, user: &AuthInfo) -> Result<(), ConnectError
     Ok(())
 }
 
-/// Refuses credentials that cannot be used, where they are.
+/// Refuses unsupported credentials.
 pub(super) fn check_login(name: &str, user: &AuthInfo) -> Result<(), ConnectError> {
     if user.token_file.is_some() && user.username.is_some() {
         return Err(both_logins(name));
@@ -98,7 +98,7 @@ fn both_logins(name: &str) -> ConnectError {
     }
 }
 
-/// Leaves the credentials that are used: the token of a file before one beside it, and no plugin beside others.
+/// Removes credentials that are not used: a token beside a token file, and a plugin beside any other.
 pub(super) fn select_credentials(user: &mut AuthInfo) -> Result<(), ConnectError> {
     if let Some(path) = &user.token_file {
         match read_file("token file", Path::new(path)) {
@@ -126,7 +126,7 @@ pub(super) fn select_credentials(user: &mut AuthInfo) -> Result<(), ConnectError
     Ok(())
 }
 
-/// Settles whether the plugin may ask, and makes sure that it is there.
+/// Checks that the plugin is installed and decides whether it may prompt.
 pub(super) fn prepare_plugin(
     exec: &mut ExecConfig,
     cluster: &Cluster,
@@ -180,8 +180,8 @@ pub(super) fn prepare_plugin(
     Ok(())
 }
 
-/// The credentials to begin with, and where new ones come from. Runs the plugin, if there is one.
-pub(super) fn initial(user: &AuthInfo) -> Result<(Source, Credentials), ConnectError> {
+/// Loads the first credentials and returns their source. Runs the plugin, if the user has one.
+pub(super) fn load_credentials(user: &AuthInfo) -> Result<(Source, Credentials), ConnectError> {
     if let Some(exec) = &user.exec {
         let plugin = Plugin::new(exec);
         let credentials = plugin
@@ -189,19 +189,19 @@ pub(super) fn initial(user: &AuthInfo) -> Result<(Source, Credentials), ConnectE
             .map_err(|error| ConnectError::Plugin(explain_plugin(&error)))?;
         return Ok((Source::Plugin(Box::new(plugin)), credentials));
     }
-    let certificate = pem_of(
+    let certificate = read_field(
         "client certificate",
         user.client_certificate.as_deref(),
         user.client_certificate_data.as_deref(),
     )?;
     let key_data = user.client_key_data.as_ref().map(ExposeSecret::expose_secret);
-    let key = pem_of("client key", user.client_key.as_deref(), key_data)?;
+    let key = read_field("client key", user.client_key.as_deref(), key_data)?;
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => Some(
             identity::certified_key(&certificate, &key)
                 .map_err(|reason| ConnectError::Identity { reason })?,
         ),
-        // As with kubectl, a key alone means nothing.
+        // As in kubectl, a key alone is ignored.
         _ => None,
     };
     let authorization = match (&user.token, &user.username) {
@@ -228,8 +228,8 @@ pub(super) fn initial(user: &AuthInfo) -> Result<(Source, Credentials), ConnectE
     Ok((source, credentials))
 }
 
-/// The content of a field such as `client-certificate` or `client-certificate-data`.
-fn pem_of(
+/// Returns the content of a field such as `client-certificate` or `client-certificate-data`.
+fn read_field(
     what: &'static str,
     path: Option<&str>,
     data: Option<&str>,
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_is_not_there_is_named_with_its_install_hint() {
+    fn missing_plugin_is_named_with_its_install_hint() {
         let (_home, environment) =
             with_plugin("command: no-such-plugin, installHint: \"Get it:\\n  from here\"");
         let error = refused(&ConnectOptions::default(), &environment);
@@ -281,7 +281,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_plugin_asks_only_where_someone_can_answer() {
+    fn plugin_prompts_only_at_a_terminal() {
         for (mode, terminal, expected) in [
             ("", false, Some(Some(ExecInteractiveMode::Never))),
             (
@@ -317,7 +317,7 @@ mod tests {
                         "{mode}"
                     );
                 }
-                (Err(error), None) => assert!(error.to_string().contains("no terminal"), "{error}"),
+                (Err(error), None) => assert!(error.to_string().contains("not a terminal"), "{error}"),
                 (result, _) => panic!("{mode} {terminal}: {:?}", result.map(|(_, target)| target)),
             }
         }

@@ -1,4 +1,4 @@
-//! Why there is no client, and what to do about it.
+//! Errors of connecting, with hints.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,117 +9,116 @@ use crate::net::Explanation;
 use crate::net::proxy::ProxyError;
 use crate::untrusted;
 
-/// Why there is no client. Each message names the object and the cause; [`ConnectError::hint`] says what to
-/// do next.
+/// An error of connecting.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The file of `--kubeconfig` is not there.
+    /// The file of `--kubeconfig` does not exist.
     #[error("the kubeconfig {path:?} does not exist")]
     KubeconfigMissing {
         /// The file.
         path: PathBuf,
     },
-    /// A file is there but cannot be used.
+    /// A kubeconfig cannot be read or parsed.
     #[error("the kubeconfig {path:?} cannot be used: {reason}")]
     Kubeconfig {
         /// The file.
         path: PathBuf,
-        /// What the system or the parser says.
+        /// The reason of the system or parser.
         reason: String,
     },
-    /// There is nothing to connect with.
-    #[error("no cluster is configured: looked at {}", looked.join(", "))]
+    /// Neither a kubeconfig, a server nor a service account was found.
+    #[error("no cluster is configured: tried {}", tried.join(", "))]
     NotConfigured {
-        /// The places looked at, with what was (not) found there.
-        looked: Vec<String>,
+        /// The sources tried, with the result of each.
+        tried: Vec<String>,
     },
-    /// The kubeconfig has contexts, but none is chosen.
-    #[error("the kubeconfig has no current context{}", listed(known))]
+    /// The kubeconfig has no current context.
+    #[error("the kubeconfig has no current context{}", format_names(known))]
     NoCurrentContext {
-        /// The contexts there are.
+        /// The contexts of the kubeconfig.
         known: Vec<String>,
     },
-    /// A context, cluster or user that the kubeconfig does not have.
-    #[error("the kubeconfig has no {kind} {name:?}{}", listed(known))]
+    /// The kubeconfig does not have a context, cluster or user.
+    #[error("the kubeconfig has no {kind} {name:?}{}", format_names(known))]
     Unknown {
         /// `context`, `cluster` or `user`.
         kind: &'static str,
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names there are.
+        /// The names in the kubeconfig.
         known: Vec<String>,
     },
-    /// The cluster entry has no address.
+    /// The cluster entry has no server.
     #[error("the cluster {cluster:?} of the kubeconfig has no server")]
     NoServer {
         /// The cluster's name.
         cluster: String,
     },
-    /// An address that is none, or that holds credentials.
-    #[error("{server:?} cannot be used as the address of an API server: {reason}")]
+    /// The address is invalid or holds credentials.
+    #[error("invalid API server address {server:?}: {reason}")]
     Server {
-        /// The address as given, without user name, password and query.
+        /// The address, without user name, password and query.
         server: String,
-        /// What is wrong with it.
+        /// The reason why it is invalid.
         reason: String,
     },
-    /// A file that a flag or the service account names.
-    #[error("the {what} {path:?} cannot be read: {source}")]
+    /// A file of a flag or of the service account cannot be read.
+    #[error("failed to read the {what} {path:?}: {source}")]
     File {
-        /// What the file is for.
+        /// The content of the file.
         what: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
-    /// A certificate authority that is none.
-    #[error("the certificate authority cannot be used: {reason}")]
+    /// The certificate authority is invalid.
+    #[error("invalid certificate authority: {reason}")]
     Authority {
-        /// What is wrong with it.
+        /// The reason why it is invalid.
         reason: String,
     },
-    /// Both a certificate authority and no verification were asked for.
+    /// Both a certificate authority and no verification are requested.
     #[error("a certificate authority and insecure-skip-tls-verify exclude each other")]
     AuthorityAndInsecure,
-    /// A client certificate or its key cannot be used.
-    #[error("the client certificate cannot be used: {reason}")]
+    /// The client certificate or its key is invalid.
+    #[error("invalid client certificate: {reason}")]
     Identity {
-        /// What is wrong with it.
+        /// The reason why it is invalid.
         reason: String,
     },
-    /// A user whose fields contradict each other or are incomplete.
-    #[error("the user {name:?} of the kubeconfig cannot be used: {reason}")]
+    /// The fields of a user contradict each other or are incomplete.
+    #[error("invalid user {name:?} in the kubeconfig: {reason}")]
     User {
         /// The user's name.
         name: String,
-        /// What is wrong with it.
+        /// The reason why it is invalid.
         reason: String,
     },
-    /// A login that kubectl no longer has.
-    #[error("the kubeconfig's auth-provider {name:?} is not supported (nor is it by kubectl)")]
+    /// The user has a login that kubectl removed.
+    #[error("the kubeconfig's auth-provider {name:?} is not supported (kubectl removed it)")]
     Provider {
         /// The name of the provider.
         name: String,
     },
-    /// A name that no certificate can be for.
-    #[error("{name:?} cannot be used as the TLS server name")]
+    /// The TLS server name is neither a DNS name nor an IP address.
+    #[error("invalid TLS server name {name:?}")]
     TlsServerName {
         /// The name.
         name: String,
     },
-    /// A token with characters that no header can hold.
-    #[error("the token cannot be used: it has a line feed or another character that no token has")]
+    /// The token has characters that a header cannot hold.
+    #[error("invalid token: it has a line feed or another character that a header cannot hold")]
     Token,
-    /// A group, UID or extra field to act as, without a user.
-    #[error("a group, a UID or an extra field is impersonated, but no user")]
+    /// A group, UID or extra field is impersonated without a user.
+    #[error("a group, a UID or an extra field is impersonated without a user")]
     ImpersonatesNobody,
-    /// The proxy settings cannot be used.
+    /// The proxy setting is invalid.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// The plugin must ask, and nobody is there.
+    /// The plugin prompts, and stdin is not a terminal.
     #[error(
-        "the credential plugin {command:?} has to ask (interactiveMode: Always), but standard input is no terminal"
+        "the credential plugin {command:?} has to prompt (interactiveMode: Always), but stdin is not a terminal"
     )]
     PluginAsks {
         /// The plugin's command.
@@ -127,20 +126,20 @@ pub enum ConnectError {
     },
     /// The plugin is not installed.
     #[error(
-        "the credential plugin {command:?} that the kubeconfig names was not found{}",
-        shown_hint(install_hint.as_deref())
+        "the credential plugin {command:?} of the kubeconfig was not found{}",
+        format_install_hint(install_hint.as_deref())
     )]
     PluginMissing {
         /// The plugin's command.
         command: String,
-        /// What the kubeconfig says about installing it.
+        /// The install hint of the kubeconfig.
         install_hint: Option<String>,
     },
-    /// The plugin ran and gave no credentials.
+    /// The plugin returned no credentials.
     #[error("{}", .0.message)]
     Plugin(Explanation),
-    /// The name that this program gives itself cannot be sent.
-    #[error("{agent:?} cannot be sent as the user agent")]
+    /// The user agent has characters that a header cannot hold.
+    #[error("invalid user agent {agent:?}")]
     UserAgent {
         /// The text.
         agent: String,
@@ -151,24 +150,24 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The next command, where there is one.
+    /// Returns the next command or setting to try.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::NoCurrentContext { .. } => {
-                "name one with --context, or choose one: kubectl config use-context NAME"
+                "choose a context with --context, or set it: kubectl config use-context NAME"
             }
             Self::Unknown { kind: "context", .. } => "kubectl config get-contexts",
             Self::Unknown { kind: "cluster", .. } => "kubectl config get-clusters",
             Self::Unknown { .. } => "kubectl config get-users",
             Self::NotConfigured { .. } | Self::KubeconfigMissing { .. } => {
-                "name a kubeconfig by --kubeconfig or KUBECONFIG; for AKS: az aks get-credentials"
+                "set --kubeconfig or KUBECONFIG; for AKS: az aks get-credentials"
             }
             Self::NoServer { cluster } => {
                 let words = ["config", "set-cluster", cluster, "--server=https://HOST:PORT"];
                 return Some(Kubectl::default().command(words));
             }
-            Self::ImpersonatesNobody => "name the user as well: --as USER",
+            Self::ImpersonatesNobody => "set the user as well: --as USER",
             Self::PluginMissing {
                 command,
                 install_hint,
@@ -181,12 +180,12 @@ impl ConnectError {
                 _ => return None,
             },
             Self::PluginAsks { command } if is_kubelogin(command) => HINT_KUBELOGIN,
-            Self::PluginAsks { .. } => "run it at a terminal, or use a login that asks nothing",
+            Self::PluginAsks { .. } => "run it at a terminal, or use a login that does not prompt",
             Self::Kubeconfig { .. }
             | Self::File { .. }
             | Self::Authority { .. }
             | Self::User { .. }
-            | Self::Token => "see what kubectl makes of it: kubectl config view",
+            | Self::Token => "check the kubeconfig: kubectl config view",
             Self::Identity { .. } => "check the certificate entries of: kubectl config view --minify",
             Self::Provider { name } if name == "azure" => HINT_KUBELOGIN,
             Self::Provider { name } if name == "gcp" => {
@@ -194,8 +193,8 @@ impl ConnectError {
             }
             Self::Provider { .. } => "use a login with a credential plugin (exec)",
             Self::TlsServerName { .. } => "use a DNS name or an IP address",
-            Self::Server { .. } => "an address looks like https://host:6443",
-            Self::AuthorityAndInsecure => "leave one of the two out",
+            Self::Server { .. } => "use an address such as https://host:6443",
+            Self::AuthorityAndInsecure => "remove one of the two",
             Self::Plugin(explained) | Self::Client(explained) => return explained.hint.clone(),
             Self::Proxy(_) => {
                 "compare the variables HTTPS_PROXY and NO_PROXY with proxy-url in: kubectl config view --minify"
@@ -214,20 +213,20 @@ pub(in crate::cluster) fn is_kubelogin(command: &str) -> bool {
     stem.is_some_and(|stem| stem.eq_ignore_ascii_case("kubelogin"))
 }
 
-fn shown_hint(hint: Option<&str>) -> String {
+fn format_install_hint(hint: Option<&str>) -> String {
     hint.map_or(String::new(), |hint| format!("; its install hint: {hint}"))
 }
 
-/// The names there are, sorted; the first ten, so that a message stays one.
-pub(super) fn listed(known: &[String]) -> String {
-    const SHOWN: usize = 10;
+/// Formats the first ten names in alphabetical order.
+pub(super) fn format_names(known: &[String]) -> String {
+    const MAX_NAMES: usize = 10;
     if known.is_empty() {
         return " (it has none)".to_owned();
     }
     let mut names: Vec<String> = known.iter().map(|name| untrusted::name(name)).collect();
     names.sort();
-    let more = names.len().saturating_sub(SHOWN);
-    names.truncate(SHOWN);
+    let more = names.len().saturating_sub(MAX_NAMES);
+    names.truncate(MAX_NAMES);
     let more = if more > 0 {
         format!(" and {more} more")
     } else {

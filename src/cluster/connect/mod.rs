@@ -1,14 +1,12 @@
-//! How a kubeconfig and flags become a client, as kubectl does it.
+//! Turns a kubeconfig and flags into a client, as kubectl does.
 //!
-//! The client library can do this alone, but not as a kubectl user expects: it stops at a missing file in
-//! `KUBECONFIG`, compares `NO_PROXY` with the wrong host, repeats writes, sends credentials over plain HTTP
-//! (<https://github.com/kube-rs/kube/issues/1593>), and does not show a plugin's install hint. So its types of
-//! entries, its `Config` and its headers are used, and every decision in between is made here. [`resolve`] reads files
-//! and an [`Environment`] given as a value, and opens no connection; [`client`] makes the client and may run a
-//! credential plugin.
+//! The client library differs from kubectl: it fails on a missing file in `KUBECONFIG`, compares `NO_PROXY` with the
+//! wrong host, retries writes, sends credentials over plain HTTP (<https://github.com/kube-rs/kube/issues/1593>), and
+//! does not show the install hint of a plugin. This module therefore uses its types of entries, its `Config` and its
+//! headers, and implements every decision in between. [`resolve`] reads files and an [`Environment`] passed as a value,
+//! and opens no connection; [`client`] creates the client and may run a credential plugin.
 //!
-//! The namespace of a context or of a pod is not read: a run works in the one of `-n`, or in its own, and
-//! every call names it.
+//! The namespace of a context or pod is ignored: every call names its namespace.
 
 mod client;
 mod credentials;
@@ -39,10 +37,10 @@ pub use options::ConnectOptions;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a connection leads, for people to read before anything is done there.
+/// The cluster and identity of a connection, to show before anything is done there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The context used, if one was.
+    /// The context, if one is used.
     pub context: Option<String>,
     /// The kubeconfig's name for the cluster.
     pub cluster: Option<String>,
@@ -50,16 +48,17 @@ pub struct Target {
     pub user: Option<String>,
     /// The API server's address.
     pub server: String,
-    /// Whether the pod's own service account is used.
+    /// Whether the pod's service account is used.
     pub in_cluster: bool,
 }
 
-/// Decides where to connect and as whom: flags first, then the kubeconfig (`--kubeconfig`, else the list in
-/// `KUBECONFIG`, else `~/.kube/config`), then the service account of the pod this runs in.
+/// Selects the cluster and the identity.
+///
+/// Flags take precedence over the kubeconfig (`--kubeconfig`, else the list in `KUBECONFIG`, else `~/.kube/config`),
+/// and the kubeconfig over the service account of the pod.
 ///
 /// # Errors
-///
-/// Whatever of these cannot be read, found or used; nothing is guessed instead.
+/// If a file, an entry or a setting cannot be used; there is no fallback.
 pub fn resolve(
     options: &ConnectOptions,
     environment: &Environment,
@@ -67,23 +66,23 @@ pub fn resolve(
     if options.insecure_skip_tls_verify && options.certificate_authority.is_some() {
         return Err(ConnectError::AuthorityAndInsecure);
     }
-    let (kubeconfig, mut looked) = load(options, environment)?;
-    // Who names an entry, or a server, does not mean whatever cluster this happens to run in.
+    let (kubeconfig, mut tried) = load(options, environment)?;
+    // Flags that name an entry do not refer to the cluster that this runs in.
     let named = options.context.is_some() || options.cluster.is_some() || options.user.is_some();
     let mut chosen = match kubeconfig {
         Some(kubeconfig) => choose(options, kubeconfig)?,
         None if options.server.is_some() && !named => choose(options, Kubeconfig::default())?,
-        None if named => return Err(ConnectError::NotConfigured { looked }),
+        None if named => return Err(ConnectError::NotConfigured { tried }),
         None => in_cluster(environment)?.ok_or_else(|| {
-            looked.push("the service account of a pod (this is not one)".to_owned());
-            ConnectError::NotConfigured { looked }
+            tried.push("the service account of a pod (not in a pod)".to_owned());
+            ConnectError::NotConfigured { tried }
         })?,
     };
     overrides::apply_overrides(options, &mut chosen)?;
     configure(options, environment, chosen)
 }
 
-/// The service account of the pod, if this runs in one.
+/// Returns the service account of the pod, or `None` outside of a pod.
 fn in_cluster(environment: &Environment) -> Result<Option<Chosen>, ConnectError> {
     let host = environment.text("KUBERNETES_SERVICE_HOST");
     let port = environment.text("KUBERNETES_SERVICE_PORT");
@@ -100,11 +99,11 @@ fn in_cluster(environment: &Environment) -> Result<Option<Chosen>, ConnectError>
     Ok(Some(Chosen {
         cluster: Cluster {
             server: Some(format!("https://{host}:{port}")),
-            certificate_authority: Some(as_text("certificate authority", &authority)?),
+            certificate_authority: Some(path_text("certificate authority", &authority)?),
             ..Cluster::default()
         },
         user: AuthInfo {
-            token_file: Some(as_text("token", &token)?),
+            token_file: Some(path_text("token", &token)?),
             ..AuthInfo::default()
         },
         in_cluster: true,
@@ -112,13 +111,13 @@ fn in_cluster(environment: &Environment) -> Result<Option<Chosen>, ConnectError>
     }))
 }
 
-fn as_text(what: &'static str, path: &Path) -> Result<String, ConnectError> {
+fn path_text(what: &'static str, path: &Path) -> Result<String, ConnectError> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| ConnectError::File {
             what,
             path: path.to_owned(),
-            source: io::Error::new(io::ErrorKind::InvalidInput, "its path is not UTF-8"),
+            source: io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8"),
         })
 }
 
@@ -130,7 +129,7 @@ fn read_file(what: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
     })
 }
 
-/// Fills the library's configuration, field by field.
+/// Creates the configuration of the client library.
 fn configure(
     options: &ConnectOptions,
     environment: &Environment,
@@ -154,11 +153,11 @@ fn configure(
     if authority.is_some() && cluster.insecure_skip_tls_verify == Some(true) && !is_plain {
         return Err(ConnectError::AuthorityAndInsecure);
     }
-    let reread = in_cluster && authority.is_some() && options.certificate_authority.is_none();
+    let is_reread = in_cluster && authority.is_some() && options.certificate_authority.is_none();
     let name = user_name.as_deref().unwrap_or_default();
     credentials::check_user(name, &user)?;
     if is_plain {
-        // As kubectl does: without TLS no credentials are sent and no plugin runs.
+        // As in kubectl, without TLS no credentials are sent and no plugin runs.
         user = credentials::impersonation(&mut user);
     }
     credentials::check_login(name, &user)?;
@@ -169,7 +168,7 @@ fn configure(
     let certificates = authority.as_deref().map(server::certificates).transpose()?;
     let mut config = kube::Config::new(url.clone());
     config.root_cert = certificates;
-    if reread {
+    if is_reread {
         config.root_cert_file = cluster.certificate_authority.as_ref().map(PathBuf::from);
     }
     config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
@@ -177,9 +176,9 @@ fn configure(
     config.proxy_url = proxy_for(&url, cluster.proxy_url.as_deref(), |name| environment.text(name))?;
     config.auth_info = user;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    // It would cut logs and exec streams: each call has its own bound instead.
+    // A timeout would cut logs and watches; each call has its own.
     config.read_timeout = None;
-    // It would repeat writes as well.
+    // A retry would repeat writes as well.
     config.default_retry = false;
 
     let target = Target {
@@ -192,7 +191,7 @@ fn configure(
     Ok((config, target))
 }
 
-/// Base64 as Go reads it: line breaks do not count.
+/// Decodes base64 as Go does, without regard to line breaks.
 fn decoded(field: &str, data: &str) -> Result<Vec<u8>, String> {
     let packed: String = data.split_ascii_whitespace().collect();
     BASE64
@@ -202,13 +201,13 @@ fn decoded(field: &str, data: &str) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::error::listed;
+    use super::error::format_names;
     use super::testing::{TWO, home, options, refused, set, some, write};
     use super::*;
     use secrecy::ExposeSecret;
 
     #[test]
-    fn the_current_context_of_the_default_file_is_used() {
+    fn current_context_of_default_file_is_used() {
         let (_home, environment) = home(TWO);
         let (config, target) = resolve(&ConnectOptions::default(), &environment).unwrap();
         let expected = Target {
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_files_is_merged_and_gaps_in_it_are_skipped() {
+    fn listed_files_are_merged_and_missing_ones_skipped() {
         let (home, mut environment) = home(TWO);
         let first = write(
             &home,
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_is_named_and_not_quoted() {
+    fn invalid_file_is_named_and_not_quoted() {
         let (home, mut environment) = home(TWO);
         let broken = write(
             &home,
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_answered_with_the_known() {
+    fn unknown_names_are_refused_with_the_known() {
         let (_home, environment) = home(TWO);
         for (options, message) in [
             (
@@ -312,7 +311,7 @@ mod tests {
         }
         let many: Vec<String> = (10..25).rev().map(|number| format!("c{number}")).collect();
         assert_eq!(
-            listed(&many),
+            format_names(&many),
             " (it has c10, c11, c12, c13, c14, c15, c16, c17, c18, c19 and 5 more)"
         );
         let anonymous = options(|o| o.context = some("anonymous"));
@@ -320,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_current_context_one_has_to_be_chosen() {
+    fn missing_current_context_is_refused_with_the_known() {
         let (_home, environment) = home(&TWO.replace("current-context: blue", "current-context: ''"));
         let error = refused(&ConnectOptions::default(), &environment);
         assert!(error.to_string().contains("(it has anonymous, blue, red, torn)"));
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_needs_no_kubeconfig() {
+    fn server_flag_needs_no_kubeconfig() {
         let alone = options(|o| o.server = some("10.0.0.1:6443"));
         let (config, target) = resolve(&alone, &Environment::default()).unwrap();
         assert_eq!(target.server, "https://10.0.0.1:6443");
@@ -353,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_uses_its_service_account() {
+    fn pod_uses_its_service_account() {
         let directory = tempfile::tempdir().unwrap();
         let mut environment = Environment {
             service_account: directory.path().to_owned(),
@@ -394,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxy_is_that_of_the_environment_given() {
+    fn proxy_is_that_of_the_environment() {
         let mut environment = Environment::default();
         set(&mut environment, "HTTPS_PROXY", "proxy.test:3128");
         set(&mut environment, "NO_PROXY", ".internal.test,");

@@ -6,10 +6,10 @@ use secrecy::SecretString;
 
 use crate::kubectl::Kubectl;
 
-/// What the command line says about the connection; each field is the kubectl flag of that name.
+/// The connection flags of kubectl.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectOptions {
-    /// `--kubeconfig`: this file and no other.
+    /// `--kubeconfig`, which replaces `KUBECONFIG`.
     pub kubeconfig: Option<PathBuf>,
     /// `--context`.
     pub context: Option<String>,
@@ -19,7 +19,7 @@ pub struct ConnectOptions {
     pub user: Option<String>,
     /// `--server`.
     pub server: Option<String>,
-    /// `--token`: takes the place of all other credentials.
+    /// `--token`, which replaces all other credentials.
     pub token: Option<SecretString>,
     /// `--as`.
     pub impersonate: Option<String>,
@@ -27,7 +27,7 @@ pub struct ConnectOptions {
     pub impersonate_uid: Option<String>,
     /// `--as-group`, repeatable.
     pub impersonate_groups: Vec<String>,
-    /// `--as-user-extra key=value`, repeatable, also with the same key.
+    /// `--as-user-extra key=value`, repeatable.
     pub impersonate_user_extra: Vec<(String, String)>,
     /// `--certificate-authority`.
     pub certificate_authority: Option<PathBuf>,
@@ -42,16 +42,16 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// Whether the command line has none of these flags.
+    /// Reports whether no flag is set.
     pub fn is_default(&self) -> bool {
         self.token.is_none() && self.kubectl() == Kubectl::default()
     }
 
-    /// The commands of hints, with these flags repeated; `--token` is not.
+    /// Returns a builder of commands with these flags, except `--token`.
     #[must_use]
     pub fn kubectl(&self) -> Kubectl {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
-        let one = [
+        let single = [
             ("kubeconfig", path(&self.kubeconfig)),
             ("context", self.context.clone()),
             ("cluster", self.cluster.clone()),
@@ -64,7 +64,7 @@ impl ConnectOptions {
             ("as", self.impersonate.clone()),
             ("as-uid", self.impersonate_uid.clone()),
         ];
-        let one = one.into_iter().filter(|(_, value)| value.is_some());
+        let single = single.into_iter().filter(|(_, value)| value.is_some());
         let groups = self.impersonate_groups.iter();
         let groups = groups.map(|group| ("as-group", Some(group.clone())));
         let extra = self.impersonate_user_extra.iter();
@@ -72,6 +72,6 @@ impl ConnectOptions {
         let insecure = self
             .insecure_skip_tls_verify
             .then_some(("insecure-skip-tls-verify", None));
-        Kubectl::new(one.chain(groups).chain(extra).chain(insecure))
+        Kubectl::new(single.chain(groups).chain(extra).chain(insecure))
     }
 }

@@ -1,4 +1,4 @@
-//! Flags over the entries of a kubeconfig.
+//! Applies flags to the entries of a kubeconfig.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,12 +12,12 @@ use super::credentials::impersonation;
 use super::{ConnectError, ConnectOptions, read_file};
 use crate::cluster::kubeconfig::Chosen;
 
-/// Puts the flags over what was found.
+/// Replaces fields of the entries by flags.
 pub(super) fn apply_overrides(options: &ConnectOptions, chosen: &mut Chosen) -> Result<(), ConnectError> {
     let Chosen { cluster, user, .. } = chosen;
     if let Some(server) = &options.server {
         cluster.server = Some(server.clone());
-        // As in kubectl: the name in the entry is that of the entry's own server.
+        // As in kubectl, the name in the entry belongs to the entry's server.
         cluster.tls_server_name = None;
     }
     if let Some(name) = &options.tls_server_name {
@@ -63,7 +63,7 @@ pub(super) fn apply_overrides(options: &ConnectOptions, chosen: &mut Chosen) -> 
         }
         user.impersonate_user_extra = Some(extra);
     }
-    let details = user.impersonate_uid.is_some()
+    let has_details = user.impersonate_uid.is_some()
         || user
             .impersonate_groups
             .as_ref()
@@ -72,13 +72,13 @@ pub(super) fn apply_overrides(options: &ConnectOptions, chosen: &mut Chosen) -> 
             .impersonate_user_extra
             .as_ref()
             .is_some_and(|extra| !extra.is_empty());
-    if details && user.impersonate.is_none() {
+    if has_details && user.impersonate.is_none() {
         return Err(ConnectError::ImpersonatesNobody);
     }
     Ok(())
 }
 
-/// The content of a file in the form in which a kubeconfig holds it.
+/// Reads a file and encodes it as in a kubeconfig.
 fn encoded(what: &'static str, path: &Path) -> Result<String, ConnectError> {
     read_file(what, path).map(|content| BASE64.encode(content))
 }
@@ -91,7 +91,7 @@ mod tests {
     use crate::net::Environment;
 
     #[test]
-    fn flags_go_over_the_kubeconfig() {
+    fn flags_replace_fields_of_the_kubeconfig() {
         let (home, environment) = home(TWO);
         write(&home, ".kube/token", "from-file\n");
         let red = options(|o| o.context = some("red"));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn another_server_is_not_held_to_the_name_of_the_entrys_own() {
+    fn server_flag_drops_the_tls_server_name_of_the_entry() {
         let (home, environment) = home(TWO);
         write(&home, ".kube/token", "t");
         for (server, flag, expected) in [
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_of_flags_are_read_at_once() {
+    fn certificates_of_flags_are_read_by_resolve() {
         let directory = tempfile::tempdir().unwrap();
         let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let path = write(&directory, "some.pem", pem);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_refused_before_it_is_tried() {
+    fn invalid_headers_are_refused_by_resolve() {
         let torn = options(|o| {
             o.server = some("https://x");
             o.token = Some(SecretString::from("a\nb".to_owned()));

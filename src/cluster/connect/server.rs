@@ -1,4 +1,4 @@
-//! The address of an API server and the authority that its certificate is checked with.
+//! The address of an API server and its certificate authority.
 
 use std::path::Path;
 
@@ -9,8 +9,7 @@ use super::{ConnectError, decoded, read_file};
 use crate::net::pem;
 use crate::net::proxy::without_credentials;
 
-/// The server's address; one without a scheme is meant to be safe. Reports print it, so it may hold no
-/// credentials.
+/// Parses the address of a server; the default scheme is https. Reports print it, so it must not hold credentials.
 pub(super) fn address(server: &str) -> Result<Uri, ConnectError> {
     let refuse = |reason: &str| {
         let shown = without_credentials(server);
@@ -19,30 +18,30 @@ pub(super) fn address(server: &str) -> Result<Uri, ConnectError> {
             reason: reason.to_owned(),
         }
     };
-    let given = server.trim();
-    let full = if given.contains("://") {
-        given.to_owned()
+    let address = server.trim();
+    let full = if address.contains("://") {
+        address.to_owned()
     } else {
-        format!("https://{given}")
+        format!("https://{address}")
     };
     let url: Uri = full
         .parse()
         .map_err(|error: http::uri::InvalidUri| refuse(&error.to_string()))?;
     if !matches!(url.scheme_str(), Some("http" | "https")) {
-        return Err(refuse("it starts neither with https:// nor with http://"));
+        return Err(refuse("the scheme is neither https nor http"));
     }
     let Some(authority) = url.authority().filter(|authority| !authority.host().is_empty()) else {
-        return Err(refuse("it has no host"));
+        return Err(refuse("the host is missing"));
     };
     if authority.as_str().contains('@') {
         return Err(refuse(
             "a user name and a password belong in a user of the kubeconfig, not in the address",
         ));
     }
-    // The library does not look, and what stands there may be a password with a slash in it.
+    // The library does not check the port, which may be a password with a slash in it.
     let port = authority.as_str()[authority.host().len()..].trim_start_matches(':');
     if !port.is_empty() && authority.port_u16().is_none() {
-        return Err(refuse("its port is no number"));
+        return Err(refuse("the port is not a number"));
     }
     if url.query().is_some() {
         return Err(refuse("it has a query"));
@@ -50,7 +49,7 @@ pub(super) fn address(server: &str) -> Result<Uri, ConnectError> {
     Ok(url)
 }
 
-/// The PEM text of the authority, or `None` for those that the system trusts.
+/// Returns the PEM text of the authority, or `None` to trust those of the system.
 pub(super) fn authority(cluster: &Cluster) -> Result<Option<Vec<u8>>, ConnectError> {
     let refuse = |reason: String| ConnectError::Authority { reason };
     match (
@@ -74,7 +73,7 @@ pub(super) fn authority(cluster: &Cluster) -> Result<Option<Vec<u8>>, ConnectErr
     }
 }
 
-/// The certificates in the PEM text of an authority.
+/// Parses the certificates in the PEM text of an authority.
 pub(super) fn certificates(authority: &[u8]) -> Result<Vec<Vec<u8>>, ConnectError> {
     let certificates: Vec<_> = pem::certificates(authority)
         .into_iter()
@@ -95,7 +94,7 @@ mod tests {
     use crate::net::Environment;
 
     #[test]
-    fn a_server_with_a_password_is_refused_and_the_password_not_shown() {
+    fn address_with_password_is_refused_without_showing_it() {
         for server in [
             "https://user:hunter2@host.example.test:6443",
             "user:hunter2@host.example.test",
@@ -115,9 +114,9 @@ mod tests {
             ] {
                 let error = refused(options, environment);
                 assert!(matches!(error, ConnectError::Server { .. }), "{error:?}");
-                let told = format!("{error} {error:?} {:?}", error.hint());
-                assert!(!told.contains("ter2") && !told.contains("hun"), "{told}");
-                assert!(told.contains("host"), "{told}");
+                let text = format!("{error} {error:?} {:?}", error.hint());
+                assert!(!text.contains("ter2") && !text.contains("hun"), "{text}");
+                assert!(text.contains("host"), "{text}");
             }
         }
         for server in [

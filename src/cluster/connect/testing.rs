@@ -1,4 +1,4 @@
-//! What the unit tests of connecting share.
+//! Fixtures of the unit tests of connecting.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ contexts:
 - {name: anonymous, context: {cluster: b, user: gone}}
 ";
 
-/// A home directory whose `~/.kube/config` has `content`.
+/// Creates a home directory whose `~/.kube/config` has `content`.
 pub(super) fn home(content: &str) -> (TempDir, Environment) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join(".kube")).unwrap();
