@@ -1,4 +1,4 @@
-//! What a cluster says about itself and about its caller.
+//! Facts about the cluster and the caller.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -17,11 +17,11 @@ use crate::guard::Label;
 use crate::manifest::Right;
 use crate::net::Cause;
 
-/// How many nodes are looked at to see what a cluster is for: node pools are labelled alike.
-const NODES: u32 = 100;
+/// Limit of the nodes whose labels are read; the nodes of a pool have the same labels.
+const MAX_NODES: u32 = 100;
 
 impl Cluster {
-    /// The API server's version, such as `v1.34.4`.
+    /// Returns the version of the API server, such as `v1.34.4`.
     pub async fn version(&self) -> Result<String> {
         let info = self
             .call(|| "reach the cluster".into(), self.client.apiserver_version())
@@ -29,14 +29,14 @@ impl Cluster {
         Ok(info.git_version)
     }
 
-    /// Who the API server takes the caller for; `None` where it does not say (before Kubernetes 1.28).
+    /// Returns the name that the caller is authenticated as, or `None` before Kubernetes 1.28.
     pub async fn whoami(&self) -> Result<Option<String>> {
         let api = Api::<SelfSubjectReview>::all(self.client.clone());
         let parameters = PostParams::default();
         let review = SelfSubjectReview::default();
         match self
             .call(
-                || "ask the cluster who is calling".into(),
+                || "get the identity of the caller".into(),
                 api.create(&parameters, &review),
             )
             .await
@@ -47,7 +47,7 @@ impl Cluster {
         }
     }
 
-    /// Of `rights`, those that the caller does not have in `namespace`.
+    /// Returns those of `rights` that the caller does not have in `namespace`.
     pub async fn missing_rights(&self, namespace: &str, rights: &[Right]) -> Result<Vec<Right>> {
         let api = Api::<SelfSubjectAccessReview>::all(self.client.clone());
         let parameters = PostParams::default();
@@ -71,10 +71,7 @@ impl Cluster {
                     ..SelfSubjectAccessReview::default()
                 };
                 let review = self
-                    .call(
-                        || "ask the cluster for rights".into(),
-                        api.create(parameters, &review),
-                    )
+                    .call(|| "check permissions".into(), api.create(parameters, &review))
                     .await?;
                 Ok((right, review.status.is_some_and(|status| status.allowed)))
             }
@@ -87,10 +84,10 @@ impl Cluster {
             .collect())
     }
 
-    /// Labels of some nodes; none where they cannot be read, which takes a right that a run does not need.
+    /// Returns labels of nodes, or none if the caller must not read them.
     pub async fn node_labels(&self) -> Vec<Label> {
         let api = Api::<Node>::all(self.client.clone());
-        let parameters = ListParams::default().limit(NODES);
+        let parameters = ListParams::default().limit(MAX_NODES);
         let nodes = self
             .call(|| "list nodes".into(), api.list_metadata(&parameters))
             .await;
@@ -107,13 +104,13 @@ impl Cluster {
         nodes.iter().flat_map(labels).collect()
     }
 
-    /// `known`, and what the cluster itself says about the cloud it is in; nothing of what cannot be read.
+    /// Adds what nodes and Azure Arc say about the cloud to `known`, as far as it can be read.
     pub async fn marks(&self, known: Marks) -> Marks {
         let nodes = Api::<Node>::all(self.client.clone());
         let maps = Api::<ConfigMap>::namespaced(self.client.clone(), "azure-arc");
-        let some = ListParams::default().limit(5);
+        let parameters = ListParams::default().limit(5);
         let (nodes, map) = tokio::join!(
-            self.call(|| "list nodes".into(), nodes.list(&some)),
+            self.call(|| "list nodes".into(), nodes.list(&parameters)),
             self.call(
                 || "get configmap/azure-clusterconfig".into(),
                 maps.get_opt("azure-clusterconfig")
@@ -139,7 +136,7 @@ impl Cluster {
         }
     }
 
-    /// A node, or `None` if no node has this name. Takes a right that a run does not need.
+    /// Returns a node, or `None` if it does not exist. A run does not need this permission.
     pub async fn node(&self, name: &str) -> Result<Option<Node>> {
         let api = Api::<Node>::all(self.client.clone());
         self.call(|| format!("get node/{name}"), api.get_opt(name)).await

@@ -1,4 +1,4 @@
-//! Objects found in the cluster.
+//! Objects in the cluster and their ownership.
 
 use std::collections::BTreeMap;
 
@@ -7,43 +7,43 @@ use kube::ResourceExt;
 
 use crate::manifest::{self, Kind, RUN_LABEL};
 
-/// An object seen in the cluster: its metadata only, so that no secret is ever read back.
+/// The metadata of an object in the cluster. The content is not read, since it may be a secret.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
-    /// Where it is; `None` for a namespace.
+    /// The namespace; `None` for a namespace.
     pub namespace: Option<String>,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Which object of that name.
+    /// The UID.
     pub uid: String,
-    /// Its labels.
+    /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// Its annotations.
+    /// The annotations.
     pub annotations: BTreeMap<String, String>,
-    /// UIDs of its owners.
+    /// The UIDs of the owners.
     pub owners: Vec<String>,
-    /// What has to happen before it can be deleted.
+    /// The finalizers.
     pub finalizers: Vec<String>,
-    /// When the API server created it, to the second; `None` if it does not exist yet.
+    /// The creation time in seconds; `None` if the object does not exist yet.
     pub created: Option<Timestamp>,
-    /// Whether its deletion has started.
+    /// Whether the deletion has started.
     pub terminating: bool,
 }
 
 impl Found {
-    /// Whether a run created it; see [`manifest::is_ours`].
+    /// Reports whether a run created the object; see [`manifest::is_ours`].
     pub fn is_ours(&self) -> bool {
         manifest::is_ours(self.kind, &self.name, &self.labels)
     }
 
-    /// The run it belongs to, as its labels name it.
+    /// Returns the run in the labels.
     pub fn run(&self) -> Option<&str> {
         manifest::run_of(&self.labels)
     }
 
-    /// Kind and name as kubectl prints them.
+    /// Formats kind and name as kubectl does.
     pub fn reference(&self) -> String {
         format!("{}/{}", self.kind.singular(), self.name)
     }
@@ -68,7 +68,7 @@ impl Found {
     }
 }
 
-/// Label selector of one run, or of every run. What it selects is ours only if [`Found::is_ours`] agrees.
+/// Returns the label selector of one run or all runs. It may match foreign objects; see [`Found::is_ours`].
 pub fn selector(run: Option<&str>) -> String {
     match run {
         Some(run) => format!("{RUN_LABEL}={run}"),

@@ -1,4 +1,4 @@
-//! Certificates and keys as kubeconfigs and plugins hold them: PEM, read as Go reads it.
+//! Client certificates with their keys.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use rustls::sign::CertifiedKey;
 
 use crate::net::pem;
 
-/// A client certificate with its key, both in PEM.
+/// Parses a client certificate and its key, both in PEM.
 ///
-/// The certificate is for the server to check: rustls would refuse one of X.509 version 1
-/// (<https://github.com/rustls/rustls/issues/2364>), which `MicroK8s` makes.
+/// The certificate is not parsed, since rustls refuses X.509 version 1
+/// (<https://github.com/rustls/rustls/issues/2364>), which `MicroK8s` creates.
 pub(super) fn certified_key(certificate: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
     let chain = pem::certificates(certificate);
     if chain.is_empty() {
@@ -26,7 +26,7 @@ pub(super) fn certified_key(certificate: &[u8], key: &[u8]) -> Result<Arc<Certif
         return Err("the client key is encrypted".to_owned());
     }
     let key = key.into_contents();
-    // Go does not trust the label of the block either.
+    // As in Go, the label of the block is ignored.
     let forms = [
         PrivateKeyDer::Pkcs8(key.clone().into()),
         PrivateKeyDer::Pkcs1(key.clone().into()),
@@ -40,13 +40,13 @@ pub(super) fn certified_key(certificate: &[u8], key: &[u8]) -> Result<Arc<Certif
     let pair = CertifiedKey::new(chain, signer);
     match pair.keys_match() {
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            Err("the client key is not that of the client certificate".to_owned())
+            Err("the client key does not match the client certificate".to_owned())
         }
         _ => Ok(Arc::new(pair)),
     }
 }
 
-/// The name of a curve that is not supported, found by its identifier in a key.
+/// Returns the name of the unsupported curve of a key.
 fn curve(key: &[u8]) -> Option<&'static str> {
     const CURVES: [(&str, &[u8]); 2] = [
         ("P-521", &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23]),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn pair_that_cannot_be_used_is_refused_in_words() {
+    fn invalid_pair_is_refused_with_reason() {
         let (certificate, key) = pair();
         let (other, _) = pair();
         let p521 = [0x30, 0x07, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
@@ -78,7 +78,7 @@ mod tests {
             ("", &*key, "holds no certificate"),
             (&certificate, "", "holds no private key"),
             (&certificate, &certificate, "holds no private key"),
-            (&other, &key, "not that of the client certificate"),
+            (&other, &key, "does not match the client certificate"),
             (&certificate, &p521, "on the curve P-521"),
             (&certificate, &encrypted, "encrypted"),
             (&certificate, &strange, "not one of RSA, ECDSA or Ed25519"),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn key_is_read_whatever_its_label() {
+    fn key_is_parsed_whatever_its_label() {
         let (certificate, key) = pair();
         for label in ["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"] {
             let key = key.replace("PRIVATE KEY", label);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn certificate_that_rustls_cannot_parse_is_sent_as_it_is() {
+    fn certificate_is_accepted_without_parsing() {
         let (_, key) = pair();
         let strange = encode(&Pem::new("CERTIFICATE", [0x30, 0]));
         assert!(certified_key(strange.as_bytes(), key.as_bytes()).is_ok());

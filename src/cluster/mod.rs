@@ -1,7 +1,7 @@
-//! The only place that talks to Kubernetes.
+//! The only module that talks to Kubernetes.
 //!
-//! Every call is bounded, names in its error what it was doing to which object, and changes or removes
-//! only what its caller names with kind, name and UID.
+//! Every call has a timeout, and its error names the operation and the object. Changes and deletions are limited to the
+//! object with the kind, name and UID that the caller passes.
 
 mod about;
 mod authenticate;
@@ -31,30 +31,30 @@ pub use others::Which;
 pub use pods::PodChange;
 pub use survey::Survey;
 
-/// Bound of one call unless the user gives another; watches and followed logs are bounded by their callers.
+/// Timeout of a call unless the user sets one. Callers bound watches and followed logs.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Calls under way at once where many are made.
+/// Limit of concurrent calls.
 const PARALLEL: usize = 16;
 
-/// A call to the cluster that did not work.
+/// A failed call to the cluster.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("failed to {doing}: {}", explained.message)]
 pub struct ClusterError {
-    /// What was being done, completing "failed to ...".
+    /// The operation, which completes "failed to ...".
     pub doing: String,
-    /// Why it did not work.
+    /// The explanation of the failure.
     pub explained: Explanation,
 }
 
 impl ClusterError {
-    /// Whether asking again would be of no use: the answer is about the question, not about the moment.
+    /// Reports whether a retry is of no use.
     pub fn is_final(&self) -> bool {
-        let passing = [Cause::Unreachable, Cause::TimedOut, Cause::Busy, Cause::Other];
-        !passing.contains(&self.explained.cause)
+        let transient = [Cause::Unreachable, Cause::TimedOut, Cause::Busy, Cause::Other];
+        !transient.contains(&self.explained.cause)
     }
 
-    /// Whether the object was not there.
+    /// Reports whether the object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.explained.cause == Cause::NotFound
     }
@@ -71,7 +71,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Wraps a client; `request_timeout` bounds each single call.
+    /// Wraps a client; `request_timeout` limits each call.
     pub fn new(client: Client, request_timeout: Duration) -> Self {
         Self {
             client,
@@ -80,13 +80,13 @@ impl Cluster {
         }
     }
 
-    /// Makes hints repeat the connection flags of `kubectl`.
+    /// Sets the builder of commands in hints.
     #[must_use]
     pub fn with_hints(self, kubectl: Kubectl) -> Self {
         Self { kubectl, ..self }
     }
 
-    /// The commands of hints about this cluster.
+    /// Returns the builder of commands in hints.
     pub fn kubectl(&self) -> &Kubectl {
         &self.kubectl
     }
@@ -119,6 +119,6 @@ impl Cluster {
     }
 }
 
-fn place(namespace: Option<&str>) -> String {
+fn describe_scope(namespace: Option<&str>) -> String {
     namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"))
 }

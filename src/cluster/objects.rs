@@ -9,12 +9,12 @@ use kube::api::{
 };
 use kube::core::{GroupVersionKind, PartialObjectMeta};
 
-use super::{Cluster, Found, Result, Which, place, selector};
+use super::{Cluster, Found, Result, Which, describe_scope, selector};
 use crate::manifest::{Kind, Manifest, OWNER};
 use crate::net::Cause;
 
-/// Objects asked for at once where there may be many.
-const PAGE: u32 = 500;
+/// Objects on a page of a list.
+const PAGE_SIZE: u32 = 500;
 
 impl Cluster {
     fn api(&self, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
@@ -28,7 +28,7 @@ impl Cluster {
         }
     }
 
-    /// One object's metadata, or `None` where there is none.
+    /// Returns the metadata of an object, or `None` if it does not exist.
     pub async fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Found>> {
         let api = self.api(kind, Some(namespace));
         let found = self
@@ -39,11 +39,11 @@ impl Cluster {
         Ok(found.map(|object| Found::new(kind, &object)))
     }
 
-    /// The objects of one kind that a selector matches, in one namespace or in all.
+    /// Lists the objects of one kind that match selectors, in one namespace or in all.
     pub async fn list(&self, kind: Kind, namespace: Option<&str>, which: Which<'_>) -> Result<Vec<Found>> {
         let parameters = ListParams::default().labels(which.labels).fields(which.fields);
         let mut found = vec![];
-        let what = format!("{} in {}", kind.plural(), place(namespace));
+        let what = format!("{} in {}", kind.plural(), describe_scope(namespace));
         self.each_metadata(self.api(kind, namespace), &parameters, what, |object| {
             found.push(Found::new(kind, &object));
             true
@@ -52,8 +52,8 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Objects of every run or of `run`, in one namespace or in all, without namespaces themselves. Objects that
-    /// carry the run label and are not ours are left out.
+    /// Lists namespaced objects of one run or all runs, in one namespace or in all. Foreign objects with the run label
+    /// are skipped.
     pub async fn list_ours(&self, namespace: Option<&str>, run: Option<&str>) -> Result<Vec<Found>> {
         let labels = selector(run);
         let which = Which {
@@ -65,7 +65,7 @@ impl Cluster {
         Ok(found.filter(Found::is_ours).collect())
     }
 
-    /// Hands the metadata of each object to `each`, page by page, until there are no more or it returns `false`.
+    /// Passes the metadata of each object to `each`, page by page, until it returns `false`.
     pub(super) async fn each_metadata(
         &self,
         api: Api<DynamicObject>,
@@ -73,7 +73,7 @@ impl Cluster {
         what: String,
         mut each: impl FnMut(PartialObjectMeta<DynamicObject>) -> bool,
     ) -> Result<()> {
-        let mut parameters = parameters.clone().limit(PAGE);
+        let mut parameters = parameters.clone().limit(PAGE_SIZE);
         loop {
             let page = self
                 .call(|| format!("list {what}"), api.list_metadata(&parameters))
@@ -88,7 +88,7 @@ impl Cluster {
         }
     }
 
-    /// Makes an object that must not be there yet; gives it also as the API server has it now.
+    /// Creates an object and returns it as the API server stored it. Fails if it exists.
     pub async fn create(&self, manifest: &Manifest, namespace: &str) -> Result<(Found, serde_json::Value)> {
         let api = self.api(manifest.kind, Some(namespace));
         let object: DynamicObject = typed(&manifest.object);
@@ -96,16 +96,16 @@ impl Cluster {
             field_manager: Some(OWNER.to_owned()),
             ..PostParams::default()
         };
-        let made = self
+        let created = self
             .call(
                 || format!("create {}", manifest.reference()),
                 api.create(&parameters, &object),
             )
             .await?;
-        Ok((Found::new(manifest.kind, &made), made.data))
+        Ok((Found::new(manifest.kind, &created), created.data))
     }
 
-    /// Shows an object to the API server, which admits or refuses it and keeps nothing.
+    /// Submits an object to the API server in a dry run.
     pub async fn admit(&self, manifest: &Manifest, namespace: &str) -> Result<()> {
         let api = self.api(manifest.kind, Some(namespace));
         let object: DynamicObject = typed(&manifest.object);
@@ -121,20 +121,20 @@ impl Cluster {
         Ok(())
     }
 
-    /// Server-side apply, without force: a field that somebody else owns is a conflict, never a change.
+    /// Applies an object without force: a field with another owner is a conflict.
     pub async fn apply(&self, manifest: &Manifest, namespace: &str) -> Result<Found> {
         let api = self.api(manifest.kind, Some(namespace));
         let parameters = PatchParams::apply(OWNER).validation_strict();
         let patch = Patch::Apply(&manifest.object);
-        let made = self
+        let created = self
             .call(|| format!("apply {}", manifest.reference()), async {
                 api.patch(&manifest.name, &parameters, &patch).await
             })
             .await?;
-        Ok(Found::new(manifest.kind, &made))
+        Ok(Found::new(manifest.kind, &created))
     }
 
-    /// Merges `patch`, which names the object's UID, into an object of ours: another one of that name is not changed.
+    /// Merges `patch` into an object. The patch holds the UID, so that no other object of that name is changed.
     pub async fn patch(
         &self,
         kind: Kind,
@@ -156,7 +156,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Removes exactly the object that was found; one that is gone already is as good.
+    /// Deletes exactly this object; succeeds if it no longer exists.
     pub async fn delete(&self, object: &Found) -> Result<()> {
         let api = self.api(object.kind, object.namespace.as_deref());
         let parameters = DeleteParams {
@@ -174,18 +174,18 @@ impl Cluster {
             .await;
         match deleted {
             Err(error) if error.is_not_found() => Ok(()),
-            // Another object of that name took its place: the one that was found is gone.
+            // Another object has the name.
             Err(error) if error.explained.cause == Cause::Conflict => Ok(()),
             other => other.map(|_| ()),
         }
     }
 
-    /// Ends when the object no longer exists, or another one has its name; reads it again and again, since a
-    /// watch takes more rights than `get`. The caller bounds it.
+    /// Waits until the object no longer exists, or another one has its name. It polls, since a watch needs more
+    /// permissions than `get`. The caller bounds the wait.
     ///
     /// # Errors
-    /// If the object may not be read.
-    pub async fn gone(&self, object: &Found) -> Result<()> {
+    /// If the caller must not read the object.
+    pub async fn wait_until_gone(&self, object: &Found) -> Result<()> {
         let mut pause = Duration::from_millis(50);
         loop {
             let namespace = object.namespace.as_deref().unwrap_or(&object.name);
@@ -200,7 +200,7 @@ impl Cluster {
         }
     }
 
-    /// One object with its content, or `None` if it does not exist.
+    /// Returns an object with its content, or `None` if it does not exist.
     pub async fn object(
         &self,
         kind: Kind,

@@ -23,7 +23,7 @@ pub enum PodChange {
 }
 
 impl Cluster {
-    /// Changes of these pods, each followed by its name and UID.
+    /// Watches these pods, each with its name and UID.
     pub fn watch_pods(
         &self,
         namespace: &str,
@@ -33,7 +33,7 @@ impl Cluster {
             let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
             let changes = watcher::watch_object(api, name).default_backoff();
             let change = move |event| match event {
-                Ok(Some(pod)) if Pod::uid(&pod).is_some_and(|seen| seen == uid) => {
+                Ok(Some(pod)) if Pod::uid(&pod).is_some_and(|found| found == uid) => {
                     PodChange::Seen(name, Box::new(pod))
                 }
                 Ok(Some(_)) => PodChange::Replaced(name),
@@ -45,13 +45,13 @@ impl Cluster {
         stream::select_all(pods.map(watch))
     }
 
-    /// One pod, whole.
+    /// Returns a pod, or `None` if it does not exist.
     pub async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>> {
         let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
         self.call(|| format!("get pod/{name}"), api.get_opt(name)).await
     }
 
-    /// What the cluster has to say about an object, oldest first; empty where events cannot be read.
+    /// Lists the events of an object, oldest first, or none if the caller must not read them.
     pub async fn events(&self, namespace: &str, uid: &str) -> Vec<Event> {
         let api = Api::<Event>::namespaced(self.client.clone(), namespace);
         let parameters = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
@@ -65,7 +65,7 @@ impl Cluster {
         events
     }
 
-    /// The log of a pod's container from its beginning, followed. The first answer is bounded, the stream is not.
+    /// Follows the log of a container from its beginning. The timeout applies to the response, not to the stream.
     pub async fn follow_log(
         &self,
         namespace: &str,
@@ -79,7 +79,7 @@ impl Cluster {
         self.log("follow", namespace, pod, container, parameters).await
     }
 
-    /// The log of a pod's container so far.
+    /// Reads the log of a container.
     pub async fn read_log(
         &self,
         namespace: &str,
@@ -90,8 +90,8 @@ impl Cluster {
             .await
     }
 
-    /// The last lines of the log of a pod's container, at most `bytes`.
-    pub async fn log_end(
+    /// Reads the last lines of the log of a container, at most `bytes`.
+    pub async fn log_tail(
         &self,
         namespace: &str,
         pod: &str,
@@ -105,7 +105,7 @@ impl Cluster {
         };
         let log = self.log("read", namespace, pod, container, parameters).await?;
         let mut text = vec![];
-        // What was read of a log that breaks off is better than nothing.
+        // If the connection breaks, the part that was read is returned.
         let _ = log.take(bytes).read_to_end(&mut text).await;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
@@ -120,7 +120,7 @@ impl Cluster {
     ) -> Result<impl AsyncBufRead + use<>> {
         let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
         let parameters = LogParams {
-            // Others may have been put beside it.
+            // The pod may have injected sidecars.
             container: Some(container.to_owned()),
             ..parameters
         };

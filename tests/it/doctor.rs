@@ -832,7 +832,7 @@ async fn without_a_cluster_that_answers_nothing_else_is_asked() {
     let said = doctor(&server, &[]);
     said.assert("reachable", "ok", "v1.33.1");
     said.assert("identity", "failed", "kubectl auth whoami");
-    said.assert("rights", "couldNotTell", "failed to ask the cluster for rights");
+    said.assert("rights", "couldNotTell", "failed to check permissions");
     said.assert("admission", "couldNotTell", "failed to ");
 }
 

@@ -179,7 +179,7 @@ async fn credentials_of_a_plugin_that_cannot_be_used_are_errors_in_words() {
         ),
         (
             r#"{"token":"t","expirationTimestamp":"soon"}"#,
-            "not a time of RFC 3339",
+            "not an RFC 3339 timestamp",
         ),
         ("null", "returned neither"),
         ("7", "not an ExecCredential object"),
