@@ -1,5 +1,5 @@
-//! The only place that talks to Azure: it reads the alerts that Defender raised, finds a cluster as an Azure
-//! resource, and reads how Defender is set up for it. It changes nothing there.
+//! The only module that talks to Azure: it reads the alerts of Defender, finds the cluster as an Azure resource, and
+//! reads the configuration of Defender for it. It changes nothing.
 //!
 //! ```text
 //! locate, Source, plan, ... --> Arm (waits, renewals, pages) --> Transport (hyper, rustls) --> Azure
@@ -7,10 +7,8 @@
 //!                                      +--> Login (tokens) --> azure_identity
 //! ```
 //!
-//! The login is that of the official crates; their transport is replaced by [`crate::net::http`], so that there
-//! is one TLS stack. Every call is bounded, names in its error what it was doing,
-//! and says which right is missing where one is. Tokens are secrets as types, and what Azure says goes through
-//! [`crate::untrusted`].
+//! The login is that of the official crates on the transport of [`crate::net::http`], so that there is one TLS stack.
+//! Every call has a timeout, and its error names the operation and a missing permission.
 
 mod arm;
 mod cloud;
@@ -22,6 +20,7 @@ mod resource;
 mod saved;
 mod sdk;
 mod source;
+mod throttle;
 
 use crate::net::Explanation;
 
@@ -38,7 +37,7 @@ pub use saved::{HOW_TO_SAVE, MAX_FILE, Saved};
 pub use source::{Answer, Scope, Source};
 
 impl Explanation {
-    /// Completes the explanation to an error.
+    /// Returns the error of an operation, which completes "failed to ...".
     fn failed_to(self, doing: impl Into<String>) -> AzureError {
         AzureError {
             doing: doing.into(),
@@ -47,13 +46,13 @@ impl Explanation {
     }
 }
 
-/// A look into Azure, or into a file with alerts, that did not work.
+/// A failure to read from Azure or from a file with alerts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("failed to {doing}: {}", explained.message)]
 pub struct AzureError {
-    /// What was being done, completing "failed to ...".
+    /// The operation, which completes "failed to ...".
     pub doing: String,
-    /// Why it did not work.
+    /// The explanation of the failure.
     pub explained: Explanation,
 }
 

@@ -1,4 +1,4 @@
-//! The official crates and this program on one HTTP stack: theirs is replaced by [`Transport`].
+//! Lets the official crates send their requests by [`Transport`].
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use http::{HeaderName, Method, Request};
 use crate::net::http::Transport;
 use crate::net::{Cause, Explanation};
 
-/// Bound of one request for a token.
+/// Timeout of a request for a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 const HINT_NETWORK: &str =
     "check the network, HTTPS_PROXY and NO_PROXY; compare with: az account list-locations";
 
-/// Turns a failure of the transport into one of Azure.
+/// Adds the hint of Azure to a failure of the transport.
 pub(super) fn explain(failure: Explanation) -> Explanation {
     match failure.cause {
         Cause::TooLarge => Explanation {
@@ -28,13 +28,13 @@ pub(super) fn explain(failure: Explanation) -> Explanation {
     }
 }
 
-/// What the official crates send for a token.
+/// Sends the requests for tokens.
 #[async_trait]
 impl HttpClient for Transport {
     async fn execute_request(&self, request: &SdkRequest) -> azure_core::Result<AsyncRawResponse> {
         let unsendable = |error: http::Error| azure_core::Error::new(ErrorKind::DataConversion, error);
         let azure_core::http::Body::Bytes(body) = request.body() else {
-            let message = "a token is never asked for by a stream";
+            let message = "streamed requests are not supported";
             return Err(azure_core::Error::with_message(ErrorKind::Other, message));
         };
         let mut outgoing = Request::builder()

@@ -23,7 +23,7 @@ fn of(marks: Marks) -> ClusterHints {
 }
 
 #[tokio::test]
-async fn a_cluster_of_another_cloud_is_found_by_its_connector() {
+async fn cluster_of_another_cloud_is_found_by_its_connector() {
     let (azure, _cli, arm) = ready().await;
     let connector = |name: &str| {
         format!(
@@ -36,14 +36,14 @@ async fn a_cluster_of_another_cloud_is_found_by_its_connector() {
             "arn:aws:eks:eu-west-1:111122223333:cluster/blue",
             &rows[..1],
             "tostring(properties.hierarchyIdentifier) =~ '111122223333'",
-            "connector of AWS account 111122223333: found; that it has the cluster is assumed",
+            "connector of AWS account 111122223333: found, assumed to have the cluster",
             true,
         ),
         (
             "gke_shop-1_europe-west1_blue",
             &rows[..2],
             "tostring(properties.environmentData.projectDetails.projectId) =~ 'shop-1'",
-            "connector of Google project shop-1: several, so none is taken",
+            "connector of Google project shop-1: several, none selected",
             false,
         ),
         (
@@ -101,41 +101,44 @@ async fn a_cluster_of_another_cloud_is_found_by_its_connector() {
     }
 }
 
-#[tokio::test]
-async fn a_cluster_is_found_by_what_is_known_of_it() {
-    let (azure, _cli, arm) = ready().await;
-    let text = |text: &str| Some(text.to_owned());
-    let arc: BTreeMap<String, String> = [
+#[expect(clippy::unnecessary_wraps, reason = "the type of the fields")]
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+/// The data that Azure Arc stores in a cluster.
+fn arc_data() -> BTreeMap<String, String> {
+    [
         ("AZURE_SUBSCRIPTION_ID", SUBSCRIPTION),
         ("AZURE_RESOURCE_GROUP", "rg-arc"),
         ("AZURE_RESOURCE_NAME", "green"),
         ("AZURE_REGION", "westeurope"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
+    .into()
+}
 
-    // Neither of these asks Azure.
-    let given = ClusterHints {
-        resource_id: Some(id_of("blue")),
-        ..of(Marks {
-            arc: Some(Ok(arc.clone())),
-            ..Marks::default()
-        })
-    };
-    let found = find_cluster(&arm, &given).await.unwrap().found.unwrap();
-    assert_eq!((found.name.as_str(), found.kind), ("blue", ClusterKind::Aks));
+#[tokio::test]
+async fn resource_id_and_arc_data_identify_a_cluster_without_a_query() {
+    let (azure, _cli, arm) = ready().await;
     let connected = of(Marks {
-        arc: Some(Ok(arc)),
+        arc: Some(Ok(arc_data())),
         server: text("api.example.test"),
         ..Marks::default()
     });
+    let given = ClusterHints {
+        resource_id: Some(id_of("blue")),
+        ..connected.clone()
+    };
+    let found = find_cluster(&arm, &given).await.unwrap().found.unwrap();
+    assert_eq!((found.name.as_str(), found.kind), ("blue", ClusterKind::Aks));
     let found = find_cluster(&arm, &connected).await.unwrap().found.unwrap();
     assert_eq!(
         (found.resource_group.as_str(), found.kind),
         ("rg-arc", ClusterKind::Arc)
     );
     // Alerts do not name a cluster of EKS or GKE as Azure Arc does.
-    for (cloud, arc, found) in [
+    for (cloud, has_arc, found) in [
         (Cloud::Eks, true, false),
         (Cloud::Gke, true, false),
         (Cloud::Gke, false, false),
@@ -143,102 +146,107 @@ async fn a_cluster_is_found_by_what_is_known_of_it() {
     ] {
         let hints = of(Marks {
             cloud: Some(cloud),
-            arc: connected.marks.arc.clone().filter(|_| arc),
+            arc: connected.marks.arc.clone().filter(|_| has_arc),
             ..connected.marks.clone()
         });
         let search = find_cluster(&arm, &hints).await.unwrap();
         assert_eq!(search.found.is_some(), found, "{cloud:?} {:?}", search.tried);
-        let told = search.tried.last().unwrap();
-        assert!(found || told.starts_with("a connector: not looked for"), "{told}");
+        let last = search.tried.last().unwrap();
+        assert!(found || last.starts_with("a connector: not searched"), "{last}");
     }
+    assert!(azure.server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn search_without_hints_reports_what_it_tried() {
+    let (azure, _cli, arm) = ready().await;
     let nothing = of(Marks {
         server: text("10.0.0.1"),
         ..Marks::default()
     });
     let search = find_cluster(&arm, &nothing).await.unwrap();
     assert_eq!((search.found, search.tried.len()), (None, 2));
-    let looked = |arc| async {
-        let nothing = of(Marks {
+    for (arc, outcome) in [
+        (None, "not read from the cluster"),
+        (Some(Err("forbidden".to_owned())), "forbidden"),
+        (Some(Ok(BTreeMap::new())), "none"),
+    ] {
+        let hints = of(Marks {
             arc,
             ..Marks::default()
         });
-        find_cluster(&arm, &nothing).await.unwrap().tried.remove(0)
-    };
-    for (arc, came) in [
-        (None, "the cluster was not asked"),
-        (Some(Err("you may not".to_owned())), "you may not"),
-        (Some(Ok(BTreeMap::new())), "nothing there"),
-    ] {
-        let told = format!("what Azure Arc left in the cluster: {came}");
-        assert_eq!(looked(arc).await, told);
+        let tried = find_cluster(&arm, &hints).await.unwrap().tried;
+        assert_eq!(
+            tried[0],
+            format!("the data of Azure Arc in the cluster: {outcome}")
+        );
     }
     assert!(azure.server.requests().is_empty());
+}
 
-    let (host, private) = (
-        "blue-1.hcp.westeurope.azmk8s.io",
-        "blue-1.privatelink.westeurope.azmk8s.io",
-    );
+/// An AKS cluster as seen by its API server and its nodes.
+fn aks(server: Option<String>, group: Option<String>) -> ClusterHints {
     let node =
         format!("azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/mc/providers/Microsoft.Compute/x");
-    let hints = |server: Option<String>, group: Option<String>| {
-        of(Marks {
-            server,
-            node_resource_group: group,
-            provider_ids: vec!["aws:///x/y".to_owned(), node.clone()],
-            ..Marks::default()
-        })
-    };
+    of(Marks {
+        server,
+        node_resource_group: group,
+        provider_ids: vec!["aws:///x/y".to_owned(), node],
+        ..Marks::default()
+    })
+}
+
+#[tokio::test]
+async fn aks_cluster_is_found_by_host_or_resource_group() {
+    const HOST: &str = "blue-1.hcp.westeurope.azmk8s.io";
+    const PRIVATE: &str = "blue-1.privatelink.westeurope.azmk8s.io";
+    let (azure, _cli, arm) = ready().await;
     let rows = [
         row("red", "red-1.hcp.westeurope.azmk8s.io", ""),
-        row("blue", host, private),
+        row("blue", HOST, PRIVATE),
     ];
+    let upper = text("BLUE-1.hcp.westeurope.azmk8s.io");
+    let (group, by_group) = (text("MC_x"), "the resource group of the nodes MC_x: found");
     for (rows, server, group, expected, last) in [
-        (
-            &rows[..],
-            text("BLUE-1.hcp.westeurope.azmk8s.io"),
-            None,
-            Some("blue"),
-            ": found",
-        ),
-        (&rows[..], text(private), text("MC_x"), Some("blue"), ": found"),
-        (
-            &rows[..1],
-            text(host),
-            text("MC_x"),
-            Some("red"),
-            "the nodes' resource group MC_x: found",
-        ),
+        (&rows[..], upper, None, Some("blue"), ": found"),
+        (&rows[..], text(PRIVATE), group.clone(), Some("blue"), ": found"),
+        (&rows[..1], text(HOST), group.clone(), Some("red"), by_group),
         (
             &rows[..],
             text("10.0.0.1"),
-            text("MC_x"),
+            group,
             None,
-            "several AKS clusters, so none is taken",
+            "several AKS clusters, none selected",
         ),
         (
             &rows[..0],
-            text(host),
+            text(HOST),
             None,
             None,
             "no AKS cluster that the login can read",
         ),
     ] {
         azure.with(|state| state.resources = rows.to_vec());
-        let search = find_cluster(&arm, &hints(server, group)).await.unwrap();
+        let search = find_cluster(&arm, &aks(server, group)).await.unwrap();
         assert_eq!(search.found.map(|cluster| cluster.name).as_deref(), expected);
         assert!(search.tried.last().unwrap().ends_with(last), "{:?}", search.tried);
     }
-    let hostile = hints(text("x' or '1' =~ '1"), Some("g".repeat(63)));
+}
+
+#[tokio::test]
+async fn query_quotes_hints_and_is_limited_to_the_subscription_of_nodes() {
+    let (azure, _cli, arm) = ready().await;
+    let hostile = aks(text("x' or '1' =~ '1"), Some("g".repeat(63)));
     find_cluster(&arm, &hostile).await.unwrap();
-    let asked: Value = serde_json::from_slice(&azure.server.requests().last().unwrap().body).unwrap();
-    let query = asked["query"].as_str().unwrap();
+    let body: Value = serde_json::from_slice(&azure.server.requests().last().unwrap().body).unwrap();
+    let query = body["query"].as_str().unwrap();
     assert!(
         query.contains(r"properties.fqdn =~ 'x\' or \'1\' =~ \'1'"),
         "{query}"
     );
     assert!(
         query.contains("nodeResourceGroup startswith 'ggg"),
-        "a label is cut off: {query}"
+        "a label is truncated: {query}"
     );
-    assert_eq!(asked["subscriptions"], json!([SUBSCRIPTION]), "of the nodes");
+    assert_eq!(body["subscriptions"], json!([SUBSCRIPTION]));
 }

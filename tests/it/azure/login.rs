@@ -8,7 +8,7 @@ use super::{TOKEN, expected, names, ready, refused, scope, throttled};
 use crate::arm::{FakeArm, FakeCli, Fault, alerts};
 
 #[tokio::test]
-async fn a_token_is_renewed_once_when_azure_does_not_take_it() {
+async fn refused_token_is_renewed_once() {
     let (azure, cli, arm) = ready().await;
     azure.with(|state| (state.alerts, state.page) = (alerts(4), 2));
     let source = Source::Alerts(arm.clone(), scope());
@@ -27,7 +27,7 @@ async fn a_token_is_renewed_once_when_azure_does_not_take_it() {
 }
 
 #[tokio::test]
-async fn a_token_near_its_end_is_renewed_but_not_for_every_request() {
+async fn token_near_its_end_is_not_renewed_for_every_request() {
     let (azure, cli, arm) = ready().await;
     azure.with(|state| (state.alerts, state.page) = (alerts(6), 2));
     // Less than what is left as a margin: used all the same, for half a minute.
@@ -39,7 +39,7 @@ async fn a_token_near_its_end_is_renewed_but_not_for_every_request() {
 }
 
 #[tokio::test]
-async fn who_is_logged_in_is_found_in_order() {
+async fn logins_are_tried_in_order() {
     let azure = FakeArm::start().await;
     azure.with(|state| state.alerts = alerts(1));
     let ask = async |mut environment: Environment, only: Option<LoginKind>| {
@@ -111,7 +111,7 @@ async fn who_is_logged_in_is_found_in_order() {
 }
 
 #[tokio::test]
-async fn a_missing_login_says_what_to_do() {
+async fn missing_login_has_a_hint() {
     let (azure, cli, _) = ready().await;
     let old = json!({"accessToken": TOKEN, "expiresOn": "2026-11-24 12:00:00", "tokenType": "Bearer"});
     for (out, complaint, code, part) in [
@@ -122,7 +122,7 @@ async fn a_missing_login_says_what_to_do() {
             "Please run 'az login'",
         ),
         (old.to_string().as_str(), "", 0, "2.54.0 or newer"),
-        ("no JSON", "", 0, "its answer cannot be read"),
+        ("no JSON", "", 0, "its answer cannot be parsed"),
     ] {
         cli.answers(out, complaint, code);
         let arm = Arm::new(azure.options(&cli.environment())).unwrap();
@@ -138,7 +138,7 @@ async fn a_missing_login_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn no_token_is_in_any_text() {
+async fn errors_do_not_show_tokens() {
     let (azure, cli, arm) = ready().await;
     azure.with(|state| (state.alerts, state.page) = (alerts(2), 1));
     let mut told = vec![format!("{:?}", arm.log_in().await)];

@@ -8,7 +8,7 @@ use super::{id_of, ready};
 use crate::arm::SUBSCRIPTION;
 
 #[tokio::test]
-async fn how_defender_is_set_up_is_read() {
+async fn plan_rules_and_exclusions_are_read() {
     let (azure, _cli, arm) = ready().await;
     let security = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security");
     azure.with(|state| {

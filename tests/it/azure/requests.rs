@@ -14,7 +14,7 @@ use crate::apiserver::Proxy;
 use crate::arm::{FakeArm, FakeCli, Fault, GROUP, HOST, SUBSCRIPTION, alert, alerts};
 
 #[tokio::test]
-async fn a_list_is_read_to_its_end_by_its_own_links() {
+async fn list_is_read_to_its_end_by_next_links() {
     let (azure, cli, arm) = ready().await;
     azure.with(|state| (state.alerts, state.page) = (alerts(25), 10));
     let source = Source::Alerts(arm.clone(), scope());
@@ -48,7 +48,7 @@ async fn a_list_is_read_to_its_end_by_its_own_links() {
 }
 
 #[tokio::test]
-async fn resource_graph_is_read_by_one_query_and_its_skip_tokens() {
+async fn resource_graph_is_read_by_one_query_and_skip_tokens() {
     let (azure, _cli, arm) = ready().await;
     azure.with(|state| (state.alerts, state.page) = (alerts(25), 10));
     let source = Source::Graph(arm, Scope::new(SUBSCRIPTION, Some(GROUP)).unwrap());
@@ -81,7 +81,7 @@ async fn resource_graph_is_read_by_one_query_and_its_skip_tokens() {
 }
 
 #[tokio::test]
-async fn an_alert_that_comes_late_is_in_the_next_look() {
+async fn late_alert_is_in_the_next_read() {
     let (azure, _cli, arm) = ready().await;
     azure.with(|state| state.alerts = vec![(0, alert(0)), (3, alert(1))]);
     for source in [Source::Alerts(arm.clone(), scope()), Source::Graph(arm, scope())] {
@@ -93,7 +93,7 @@ async fn an_alert_that_comes_late_is_in_the_next_look() {
 }
 
 #[tokio::test]
-async fn azure_is_waited_for_as_it_says_and_no_longer_than_there_is_patience() {
+async fn throttled_request_waits_up_to_the_time_limit() {
     let (azure, _cli, arm) = ready().await;
     azure.with(|state| state.alerts = alerts(1));
     let http_date = |ahead: u64| {
@@ -130,11 +130,11 @@ async fn azure_is_waited_for_as_it_says_and_no_longer_than_there_is_patience() {
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert_eq!(error.explained.cause, Cause::Busy);
     assert_eq!(error.explained.retry_after, Some(Duration::from_secs(150)));
-    assert!(error.to_string().contains("again in 150 s"), "{error}");
+    assert!(error.to_string().contains("another 150 s"), "{error}");
 }
 
 #[tokio::test]
-async fn resource_graph_is_not_asked_again_before_its_quota_is_new() {
+async fn resource_graph_is_not_queried_before_its_quota_is_reset() {
     let (azure, _cli, arm) = ready().await;
     azure.with(|state| state.alerts = alerts(1));
     let quota = |left: &str, resets: &str| {
@@ -161,7 +161,7 @@ async fn resource_graph_is_not_asked_again_before_its_quota_is_new() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_right_role_and_scope() {
+async fn refusal_names_permission_role_and_scope() {
     let (azure, _cli, arm) = ready().await;
     assert!(alerts_readable(&arm, &scope()).await.unwrap());
     azure.with(|state| state.forbidden = true);
@@ -186,7 +186,7 @@ async fn a_refusal_names_right_role_and_scope() {
                 .explained
                 .hint
                 .unwrap()
-                .starts_with("have it assigned: az role assignment create")
+                .starts_with("have the role assigned: az role assignment create")
         );
     }
     let error = plan(&arm, SUBSCRIPTION, None, true).await.unwrap_err();
@@ -197,7 +197,7 @@ async fn a_refusal_names_right_role_and_scope() {
 }
 
 #[tokio::test]
-async fn reads_are_repeated_when_azure_has_trouble() {
+async fn reads_are_retried_when_azure_fails() {
     let (azure, _cli, arm) = ready().await;
     azure.with(|state| state.alerts = alerts(1));
     let trouble = || Fault::Status(503, vec![]);
@@ -210,12 +210,12 @@ async fn reads_are_repeated_when_azure_has_trouble() {
         assert_eq!(names(&source).await.unwrap(), expected(1));
         (0..3).for_each(|_| azure.fault(trouble()));
         let error = names(&source).await.unwrap_err();
-        assert!(error.to_string().contains("Azure has trouble (503)"), "{error}");
+        assert!(error.to_string().contains("Azure failed (503)"), "{error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_answer_is_not_waited_for() {
+async fn slow_answer_times_out() {
     let azure = FakeArm::start().await;
     let cli = FakeCli::new("az", TOKEN);
     azure.accept(TOKEN);
@@ -233,7 +233,7 @@ async fn a_slow_answer_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn broken_answers_name_the_path_and_not_the_query() {
+async fn truncated_answer_is_an_error_without_the_query() {
     let (azure, _cli, arm) = ready().await;
     azure.with(|state| (state.alerts, state.page) = (alerts(3), 2));
     azure.fault(Fault::Headers(vec![]));
@@ -242,7 +242,7 @@ async fn broken_answers_name_the_path_and_not_the_query() {
     assert_eq!(error.explained.cause, Cause::Unreadable);
     let told = error.to_string();
     assert!(
-        told.contains("/providers/Microsoft.Security/alerts cannot be read: it ends too early"),
+        told.contains("/providers/Microsoft.Security/alerts cannot be parsed: it ends too early"),
         "{told}"
     );
     assert!(
@@ -257,7 +257,7 @@ async fn broken_answers_name_the_path_and_not_the_query() {
 }
 
 #[tokio::test]
-async fn a_next_page_elsewhere_does_not_get_the_token() {
+async fn next_page_of_another_origin_does_not_get_the_token() {
     let (azure, cli, _) = ready().await;
     let elsewhere = FakeArm::start().await;
     azure.with(|state| state.alerts = alerts(1));
@@ -272,7 +272,7 @@ async fn a_next_page_elsewhere_does_not_get_the_token() {
     .unwrap();
     azure.fault(Fault::NextAt(format!("{}/next", elsewhere.server.url())));
     let error = refused(&arm).await;
-    assert!(error.to_string().contains("another place"), "{error}");
+    assert!(error.to_string().contains("another origin"), "{error}");
     assert!(elsewhere.server.requests().is_empty());
 
     // A list that goes on at itself ends as well.
@@ -286,7 +286,7 @@ async fn a_next_page_elsewhere_does_not_get_the_token() {
 }
 
 #[tokio::test]
-async fn certificates_and_proxies_are_those_asked_for() {
+async fn certificates_and_proxies_are_those_of_the_options() {
     let (azure, cli, _) = ready().await;
     azure.with(|state| state.alerts = alerts(1));
     let without = ArmOptions {

@@ -41,7 +41,7 @@ fn tabular(alerts: &[Value]) -> Value {
 }
 
 #[tokio::test]
-async fn files_are_read_in_every_form() {
+async fn files_are_parsed_in_every_form() {
     let folder = tempfile::tempdir().unwrap();
     let both = [alert(0), alert(1)];
     let lines = format!("{}\n{}\n", both[0], both[1]);
@@ -121,7 +121,7 @@ async fn files_are_read_in_every_form() {
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_read_are_refused() {
+async fn malformed_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let lines = format!("{}\n{}\n", alert(0), alert(1));
     for (content, part) in [
@@ -131,12 +131,9 @@ async fn files_that_cannot_be_read_are_refused() {
         (lines[..lines.len() - 9].to_owned(), "ends too early"),
         (
             json!({"error": {"code": "secret"}}).to_string(),
-            "a request that failed",
+            "a failed request",
         ),
-        (
-            format!("{lines}{}", json!({"error": {}})),
-            "a request that failed",
-        ),
+        (format!("{lines}{}", json!({"error": {}})), "a failed request"),
     ] {
         let error = read(&write(folder.path(), &content)).await.unwrap_err();
         let told = format!("{error} {error:?}");

@@ -37,7 +37,6 @@ async fn certificates_are_read_as_kubectl_reads_them() {
     let server = format!("server: 'https://{}'", servers.https);
     let broken = "-----BEGIN CERTIFICATE-----\nrubbish!\n-----END CERTIFICATE-----\n";
     let strange = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    let torn = "-----BEGIN CERTIFICATE-----\nAAAA\n";
     let [certificate, key] = [&client.certificate, &client.key].map(|text| block(&wrapped(text)));
     let user = format!("\n    client-certificate-data: {certificate}\n    client-key-data: {key}");
     let data = |text: &str| {
@@ -58,7 +57,10 @@ async fn certificates_are_read_as_kubectl_reads_them() {
         ("broken first", data(&format!("{broken}{authority}"))),
         ("broken last", data(&format!("{authority}{broken}"))),
         ("strange first", data(&format!("{strange}{authority}"))),
-        ("torn first", data(&format!("{torn}{authority}"))),
+        (
+            "torn first",
+            data(&format!("-----BEGIN CERTIFICATE-----\nAAAA\n{authority}")),
+        ),
         ("text around", data(&format!("Issuer: x\n{authority}\nend"))),
         ("key beside it", data(&format!("{}{authority}", client.key))),
         ("broken alone", data(broken)),
