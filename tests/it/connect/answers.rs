@@ -1,4 +1,4 @@
-//! Answers that are errors, or that no API server gives.
+//! Answers that are errors, or not from an API server.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use super::{AGENT, ask, connect, environment, to, version};
 use crate::apiserver::{ApiServer, failure};
 
 #[tokio::test]
-async fn an_answer_that_is_an_error_is_explained_and_a_write_is_not_repeated() {
+async fn error_is_explained_and_write_is_not_retried() {
     let server = ApiServer::start(|_| failure(503, "ServiceUnavailable", "etcd is away")).await;
     let client = connect(&to(&server.url()), &environment(&[])).unwrap();
     let request = Request::post("/api/v1/namespaces?dryRun=All")
@@ -28,7 +28,7 @@ async fn an_answer_that_is_an_error_is_explained_and_a_write_is_not_repeated() {
     assert_eq!(requests[0].body, "{}");
 }
 
-/// A server that answers every request with a body that never ends.
+/// Starts a server that answers every request with an endless body.
 #[cfg(unix)]
 fn endless_server() -> String {
     use std::io::{Read, Write};
@@ -70,7 +70,7 @@ fn with_little_memory(arguments: &[&str]) -> (Option<i32>, String) {
 
 #[cfg(unix)]
 #[test]
-fn endless_answer_is_an_error_that_names_it() {
+fn endless_answer_is_an_error() {
     let server = endless_server();
     let (code, stderr) = with_little_memory(&["version", "--server", &server]);
     let message = format!("the answer of {server} to GET /version is larger than 64 MiB");
@@ -79,7 +79,7 @@ fn endless_answer_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_one_of_kubernetes_is_explained_with_its_status() {
+async fn foreign_answer_is_explained_with_its_status() {
     use Cause::{Busy, Forbidden, Other, Unauthorized};
     const PAGE: &str = "<!DOCTYPE html><html><body>Please sign in</body></html>";
     const JSON: (&str, &str) = ("content-type", "application/json");
@@ -123,7 +123,7 @@ async fn an_answer_that_is_not_one_of_kubernetes_is_explained_with_its_status() 
 }
 
 #[tokio::test]
-async fn warnings_are_passed_on_once() {
+async fn repeated_warning_is_passed_once() {
     let server = ApiServer::start(|request| {
         let mut response = version(request);
         for value in [

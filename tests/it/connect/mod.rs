@@ -1,4 +1,4 @@
-//! From flags and a kubeconfig to requests on the wire.
+//! Connections by flags and kubeconfigs, up to requests on the wire.
 
 mod answers;
 #[cfg(unix)]
@@ -22,7 +22,7 @@ fn version(_: &Recorded) -> Answer {
     answer(200, &json!({"major": "1", "minor": "33"}))
 }
 
-/// Options for a server, and nothing of this machine's own configuration.
+/// Options for a server, independent of the configuration of this machine.
 fn to(server: &str) -> ConnectOptions {
     ConnectOptions {
         server: Some(server.to_owned()),
@@ -78,7 +78,7 @@ async fn ask(client: &kube::Client) -> Result<String, Explanation> {
 }
 
 #[tokio::test]
-async fn requests_carry_the_agent_the_token_and_whom_to_act_as() {
+async fn requests_carry_agent_token_and_impersonation() {
     let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
     let options = ConnectOptions {
         token: Some(secrecy::SecretString::from("t0ken\n")),
@@ -107,15 +107,15 @@ async fn requests_carry_the_agent_the_token_and_whom_to_act_as() {
 }
 
 /// An address at which nothing listens.
-async fn nobody() -> String {
+async fn unused_address() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 #[tokio::test]
-async fn a_refused_connection_ends_soon_and_says_so() {
+async fn refused_connection_fails_soon() {
     let started = Instant::now();
-    let server = format!("https://{}", nobody().await);
+    let server = format!("https://{}", unused_address().await);
     let explained = ask(&connect(&to(&server), &environment(&[])).unwrap())
         .await
         .unwrap_err();
@@ -129,7 +129,7 @@ async fn a_refused_connection_ends_soon_and_says_so() {
 }
 
 #[tokio::test]
-async fn https_to_a_server_without_tls_is_told_apart() {
+async fn https_to_server_without_tls_is_detected() {
     let server = ApiServer::start(version).await;
     let url = format!("https://{}", server.address());
     let explained = ask(&connect(&to(&url), &environment(&[])).unwrap())
@@ -140,7 +140,7 @@ async fn https_to_a_server_without_tls_is_told_apart() {
 }
 
 #[tokio::test]
-async fn tls_is_verified_and_each_way_out_works() {
+async fn tls_is_verified_unless_flags_change_it() {
     let server = ApiServer::start_tls(&["api.example.test"], version).await;
     let directory = tempfile::tempdir().unwrap();
     let authority = directory.path().join("ca.crt");
@@ -214,7 +214,7 @@ async fn no_credentials_are_sent_without_tls() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_token_file_is_read_again_when_its_token_is_refused_and_a_pipe_is_read_once() {
+async fn token_file_is_read_again_after_refusal_and_pipe_once() {
     let server = ApiServer::start_tls(&["127.0.0.1"], |request| {
         match request.header("authorization").as_str() {
             "Bearer stale" | "Bearer old" => failure(401, "Unauthorized", "Unauthorized"),
@@ -252,7 +252,7 @@ async fn a_token_file_is_read_again_when_its_token_is_refused_and_a_pipe_is_read
 }
 
 #[test]
-fn kubectl_flag_with_an_empty_value_counts_as_not_given() {
+fn empty_kubectl_flag_counts_as_unset() {
     let (directory, _) = kubeconfig(&json!({"server": "https://127.0.0.1:1"}), &json!({}));
     let run = |arguments: &[&str]| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))

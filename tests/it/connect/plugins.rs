@@ -21,7 +21,7 @@ fn script(directory: &Path, name: &str, content: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_credential_plugin_is_run_without_a_terminal() {
+async fn plugin_runs_without_a_terminal() {
     let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
     let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "provideClusterInfo": true,
         "interactiveMode": "IfAvailable", "env": [{"name": "WHOSE", "value": "mine"}]});
@@ -39,7 +39,7 @@ echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","s
 }
 
 #[tokio::test]
-async fn a_credential_plugin_that_fails_is_explained_without_its_secrets() {
+async fn failed_plugin_is_explained_without_secrets() {
     let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "./kubelogin", "args": ["get-token"],
         "interactiveMode": "IfAvailable",
         "env": [{"name": "CLIENT_SECRET", "value": "s3cret"}]});
@@ -81,7 +81,7 @@ const CREDENTIAL: &str =
     r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":"#;
 
 #[tokio::test]
-async fn a_plugin_runs_once_for_many_requests_and_again_when_its_token_is_refused() {
+async fn plugin_runs_once_and_again_after_refusal() {
     let valid: Arc<Mutex<String>> = Arc::new(Mutex::new("Bearer 1".to_owned()));
     let expected = valid.clone();
     let server = ApiServer::start_tls(&["127.0.0.1"], move |request| {
@@ -117,7 +117,7 @@ fn numbered(fields: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_renewed_before_a_request() {
+async fn expired_token_is_renewed_before_a_request() {
     let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
     let expired = numbered(r#","expirationTimestamp":"2020-01-01T00:00:00Z""#);
     let (_directory, options) = with_plugin(&server, &expired);
@@ -134,7 +134,7 @@ async fn an_expired_token_is_renewed_before_a_request() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_prints_without_end_is_ended_and_named() {
+async fn plugin_with_endless_output_is_killed_and_named() {
     let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
     let (_directory, options) = with_plugin(&server, "exec yes");
     let Err(error) = connect(&options, &environment(&[])) else {
@@ -162,7 +162,7 @@ async fn a_plugin_that_prints_without_end_is_ended_and_named() {
 }
 
 #[tokio::test]
-async fn credentials_of_a_plugin_that_cannot_be_used_are_errors_in_words() {
+async fn invalid_credentials_of_plugin_are_explained() {
     let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
     for (status, part) in [
         (r#"{"token":"a\nb"}"#, "returned a token with a line feed"),
@@ -201,7 +201,7 @@ async fn credentials_of_a_plugin_that_cannot_be_used_are_errors_in_words() {
 }
 
 #[tokio::test]
-async fn no_plugin_runs_where_no_cluster_is_used() {
+async fn offline_commands_run_no_plugin() {
     let server = ApiServer::start_tls(&["127.0.0.1"], version).await;
     let (directory, _) = with_plugin(&server, "exit 1");
     let folder = directory.path();

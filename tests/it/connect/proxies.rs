@@ -3,11 +3,11 @@
 use defender_sim::net::Cause;
 use serde_json::json;
 
-use super::{ask, connect, environment, kubeconfig, nobody, to, version};
+use super::{ask, connect, environment, kubeconfig, to, unused_address, version};
 use crate::apiserver::{ApiServer, Proxy};
 
 #[tokio::test]
-async fn a_proxy_of_the_environment_is_used_for_names_and_not_for_loopback() {
+async fn proxy_of_environment_is_used_except_for_loopback() {
     let server = ApiServer::start(version).await;
     let proxy = Proxy::start(server.address()).await;
     let address = proxy.address().to_string();
@@ -26,7 +26,7 @@ async fn a_proxy_of_the_environment_is_used_for_names_and_not_for_loopback() {
 }
 
 #[tokio::test]
-async fn the_proxy_url_of_the_kubeconfig_is_used() {
+async fn proxy_url_of_kubeconfig_is_used() {
     let server = ApiServer::start(version).await;
     let proxy = Proxy::start(server.address()).await;
     let cluster = json!({"server": server.url(), "proxy-url": format!("http://{}", proxy.address())});
@@ -38,8 +38,8 @@ async fn the_proxy_url_of_the_kubeconfig_is_used() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_there_is_named_as_the_culprit() {
-    let address = nobody().await;
+async fn unreachable_proxy_is_named() {
+    let address = unused_address().await;
     let environment = environment(&[("HTTP_PROXY", &address)]);
     let explained = ask(&connect(&to("http://api.example.test:6443"), &environment).unwrap())
         .await

@@ -28,9 +28,26 @@ fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
+/// Compares the two programs for a cluster entry, and with flags over it.
+fn compare(servers: &Servers, user: &str, name: &str, cluster: &str) {
+    let case = Case::new(servers);
+    case.write("ca", &servers.authority);
+    case.config(cluster, user);
+    case.compare(name, &[]);
+    if name == "not base64" {
+        // kubectl reads it also where a flag takes its place.
+        return;
+    }
+    case.compare(&format!("{name}, insecure flag"), &["--insecure-skip-tls-verify"]);
+    case.compare(
+        &format!("{name}, authority flag"),
+        &["--certificate-authority", "ca"],
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs kubectl: make range"]
-async fn certificates_are_read_as_kubectl_reads_them() {
+async fn authorities_are_read_as_by_kubectl() {
     let servers = Servers::start().await;
     let (client, ..) = pair("user");
     let authority = &servers.authority;
@@ -99,23 +116,11 @@ async fn certificates_are_read_as_kubectl_reads_them() {
             ),
         ),
     ] {
-        let case = Case::new(&servers);
-        case.write("ca", authority);
-        case.config(&cluster, &user);
-        case.compare(name, &[]);
-        if name == "not base64" {
-            // kubectl reads it also where a flag takes its place.
-            continue;
-        }
-        case.compare(&format!("{name}, insecure flag"), &["--insecure-skip-tls-verify"]);
-        case.compare(
-            &format!("{name}, authority flag"),
-            &["--certificate-authority", "ca"],
-        );
+        compare(&servers, &user, name, &cluster);
     }
 }
 
-/// OpenSSL's server, with a certificate that it makes.
+/// A server of OpenSSL with its own certificate.
 struct OddServer {
     process: std::process::Child,
     url: String,
@@ -123,7 +128,7 @@ struct OddServer {
 }
 
 impl OddServer {
-    /// `curves` are those of the authority and of the server.
+    /// Starts a server; `curves` are those of the authority and of the server.
     fn start(curves: [&str; 2], digest: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let openssl = |arguments: &str| {
@@ -177,7 +182,7 @@ impl Drop for OddServer {
 
 #[test]
 #[ignore = "needs openssl: make range"]
-fn algorithm_that_is_not_supported_is_named() {
+fn unsupported_algorithm_is_named() {
     for (curves, digest, part) in [
         (
             ["P-256", "P-256"],

@@ -243,7 +243,7 @@ async fn settings_of_plugins_are_read_as_by_kubectl() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs kubectl: make range"]
-async fn refused_credentials_make_the_plugin_run_again() {
+async fn refused_credentials_run_the_plugin_again() {
     let servers = Servers::start().await;
     let case = Case::new(&servers);
     case.plugin(&credential(r#""token":"t""#));
@@ -257,7 +257,7 @@ async fn refused_credentials_make_the_plugin_run_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs kubectl: make range"]
-async fn token_with_line_feed_of_a_plugin_is_trimmed_where_kubectl_fails() {
+async fn token_of_plugin_is_trimmed_unlike_in_kubectl() {
     let servers = Servers::start().await;
     let case = Case::new(&servers);
     case.plugin(&credential(r#""token":"abc\\n""#));

@@ -1,4 +1,4 @@
-//! The files, and the flags over them.
+//! Kubeconfigs, and flags over them.
 
 use super::Case;
 use super::server::Servers;
@@ -158,7 +158,7 @@ async fn encodings_are_read_as_by_kubectl() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs kubectl: make range"]
-async fn empty_flags_mean_not_given_as_with_kubectl() {
+async fn empty_flags_count_as_unset_as_in_kubectl() {
     let servers = Servers::start().await;
     let case = Case::new(&servers);
     case.config(&case.https(), "{token: abc}");

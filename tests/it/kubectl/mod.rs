@@ -1,4 +1,4 @@
-//! kubectl and this program side by side: the same kubeconfig and flags, the same server, and what it saw of each.
+//! Compares this program with kubectl: the same kubeconfig, flags and server.
 
 mod certificates;
 mod credentials;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use server::{Identity, Servers};
 
-/// What can be compared of one program's run.
+/// The comparable outcome of a run.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     connected: bool,
@@ -26,11 +26,11 @@ struct Outcome {
     exec_info: Option<Value>,
 }
 
-/// The folder of one case.
+/// The directory of a case.
 struct Case<'a> {
     servers: &'a Servers,
     folder: TempDir,
-    /// In what the two programs were not alike.
+    /// The differences between the programs.
     differences: RefCell<Vec<String>>,
 }
 
@@ -65,7 +65,7 @@ impl<'a> Case<'a> {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    /// A plugin that counts its runs, keeps what it was given, and prints `answer`, in which `$` expands.
+    /// Writes a plugin that counts its runs, records its input, and prints `answer` with `$` expanded.
     fn plugin(&self, answer: &str) {
         use std::os::unix::fs::PermissionsExt;
 
@@ -136,10 +136,10 @@ impl<'a> Case<'a> {
         self.run(&kubectl(), flags)
     }
 
-    /// Runs both, and expects the same of both.
+    /// Runs both programs and records differences.
     fn compare(&self, name: &str, flags: &[&str]) -> Outcome {
         let (mut theirs, their_text) = self.kubectl(flags);
-        // Some distributions' kubectl asks for the server's version first, by the same way.
+        // The kubectl of some distributions requests the version of the server first.
         theirs.plugin_runs = theirs.plugin_runs.min(1);
         let (ours, text) = self.ours(flags);
         if ours != theirs || text.contains("panicked") {
@@ -151,7 +151,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The kubectl of the tests on a cluster, or that of the machine.
+/// Returns the kubectl of the range, or that of the machine.
 fn kubectl() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/range-cache/bin/kubectl");
     if built.is_file() {

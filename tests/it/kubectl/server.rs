@@ -83,7 +83,7 @@ pub(super) fn version_one(der: &[u8]) -> String {
     pem::encode(&pem::Pem::new("CERTIFICATE", der))
 }
 
-/// Lets every client certificate in.
+/// Accepts every client certificate.
 #[derive(Debug)]
 struct AnyClient;
 
@@ -130,18 +130,18 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
-/// What one request brought along.
+/// The identity in a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Identity {
     pub(super) authorization: String,
     impersonated: String,
-    /// Its digest.
+    /// The digest.
     certificate: Option<String>,
 }
 
 pub(super) type Log = Arc<Mutex<Vec<Identity>>>;
 
-/// Answers `/version`; below `/401` it answers that nobody is known.
+/// Answers `/version`, and 401 below `/401`.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, certificate: Option<String>, log: Log) {
     let service = service_fn(|request: http::Request<Incoming>| {
         let header = |name: &str| {
@@ -174,7 +174,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, certificate: Option
         .await;
 }
 
-/// A server with and one without TLS.
+/// Servers with and without TLS.
 pub(super) struct Servers {
     pub(super) https: SocketAddr,
     pub(super) http: SocketAddr,
