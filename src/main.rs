@@ -3,22 +3,23 @@
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
+use defender_sim::cli;
+use defender_sim::commands::{self, completion};
 use defender_sim::exit::Exit;
-use defender_sim::{cli, command, completion};
 
 fn main() -> ExitCode {
     if let Some(words) = completion::asked(std::env::args_os()) {
-        return command::complete(words).into();
+        return completion::complete(words).into();
     }
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
-        Err(answer) => return command::answer(&answer).into(),
+        Err(answer) => return commands::answer(&answer).into(),
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Exit::Bug.into();
     };
     let carried_out = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(command::carry_out(invocation))
+        runtime.block_on(commands::carry_out(invocation))
     }));
     let exit = carried_out.unwrap_or(Exit::Bug);
     // The name of a host may still be looked up by a thread that nothing can stop; nobody waits for it.

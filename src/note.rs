@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::engine::Started;
+use crate::event::Started;
 use crate::manifest::{ATTACKER, RUN_LABEL, VICTIM, service_account_name};
 use crate::plan::Plan;
 use crate::result::{NOTE_SCHEMA, Note, NoteStep, merged_expectations};
@@ -81,6 +81,8 @@ pub(crate) mod tests {
         plan.scenarios.push(catalogue::find("secrets").unwrap().clone());
         let started = Started {
             run: plan.run.to_string(),
+            scenarios: vec![],
+            steps: 0,
             cluster: ClusterInfo {
                 context: Some("prod".into()),
                 server: "https://192.0.2.1".into(),

@@ -398,13 +398,36 @@ pub struct RaisedAlert {
 }
 
 impl Problem {
+    /// A problem without a hint or details.
+    pub fn new(exit: Exit, message: String) -> Self {
+        Self {
+            message,
+            hint: None,
+            details: vec![],
+            exit,
+        }
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn with_hint(self, hint: String) -> Self {
+        Self {
+            hint: Some(hint),
+            ..self
+        }
+    }
+
+    /// Adds what the cluster or a file said.
+    #[must_use]
+    pub fn with_details(self, details: Vec<String>) -> Self {
+        Self { details, ..self }
+    }
+
     /// Something that the user asked for and that cannot be done so; `hint` is the next command.
     pub fn usage(message: String, hint: Option<&str>) -> Self {
         Self {
-            message,
             hint: hint.map(str::to_owned),
-            details: vec![],
-            exit: Exit::Usage,
+            ..Self::new(Exit::Usage, message)
         }
     }
 }

@@ -1,12 +1,29 @@
 //! JSON Schemas of what this tool reads and prints, generated from the Rust types. `docs/schema` holds them
 //! for whoever has no binary at hand; a test says when the two differ.
 
+use clap::ValueEnum;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
-use crate::cli::Schema;
 use crate::result::{CleanupResult, DoctorResult, Note, PlanResult, RunResult};
 use crate::scenario::Scenario;
+
+/// A JSON Schema that this tool publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Schema {
+    /// Of scenario files.
+    Scenario,
+    /// Of what a run prints.
+    Run,
+    /// Of what a dry run prints.
+    Plan,
+    /// Of what `cleanup` prints.
+    Cleanup,
+    /// Of what `doctor` prints.
+    Doctor,
+    /// Of the note for the SOC.
+    Note,
+}
 
 /// The schema (JSON Schema, draft 2020-12) of that name.
 pub fn schema(name: Schema) -> Value {

@@ -12,9 +12,9 @@ use serde_json::{Deserializer, Map, Value};
 
 use super::source::Answer;
 use super::{Result, page};
-use crate::defender::fired::{FiredAlert, Item};
 use crate::files;
 use crate::net::{Cause, Explanation};
+use crate::verify::fired::{FiredAlert, Item};
 
 /// Limit of a file, in bytes.
 pub const MAX_FILE: u64 = 256 << 20;

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Arm, Call, Result, Right, Saved};
-use crate::defender::fired::FiredAlert;
 use crate::net::{Cause, Explanation};
+use crate::verify::fired::FiredAlert;
 
 const ALERTS: &str = "providers/Microsoft.Security/alerts?api-version=2022-01-01";
 

@@ -11,24 +11,12 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use etcetera::BaseStrategy as _;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::files;
+use crate::report::Setting;
 use crate::untrusted;
 use crate::yaml;
-
-/// A setting that is in force, and where it is from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Setting {
-    /// Long name of the flag.
-    pub name: String,
-    /// Its value as text; several are joined by commas.
-    pub value: String,
-    /// `flag`, `environment`, `file` or `default`.
-    pub origin: &'static str,
-    /// Name of the environment variable that sets it.
-    pub variable: String,
-}
 
 /// What a config file says.
 pub(super) struct File {

@@ -24,17 +24,18 @@ use secrecy::SecretString;
 use crate::azure::{AzureOptions, Cloud, LoginKind};
 use crate::cluster::connect::ConnectOptions;
 use crate::defender::facts::Premise;
-use crate::defender::verdict::Required;
 use crate::exit::Exit;
 use crate::files;
 use crate::guard;
 use crate::manifest::rights::{Scope, Subject};
 use crate::plan::{DEFAULT_NAMESPACE, DEFAULT_REGISTRY, Fit, Options, Toleration};
+use crate::report::Setting;
+use crate::report::{Color, Detail, Format, Output, ReportFile};
 use crate::scenario::catalogue;
+use crate::schema::Schema;
 use crate::untrusted;
+use crate::verify::{self, verdict::Required};
 use crate::words::paragraphs;
-use config::Setting;
-use values::ReportFile;
 
 /// A parsed command line.
 #[derive(Debug)]
@@ -263,23 +264,6 @@ pub enum AlertSource {
 const VERIFY: &str = "Verify options";
 const AZURE: &str = "Azure options";
 
-/// A JSON Schema that this tool publishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Schema {
-    /// Of scenario files.
-    Scenario,
-    /// Of what a run prints.
-    Run,
-    /// Of what a dry run prints.
-    Plan,
-    /// Of what `cleanup` prints.
-    Cleanup,
-    /// Of what `doctor` prints.
-    Doctor,
-    /// Of the note for the SOC.
-    Note,
-}
-
 /// Where a scenario is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -287,58 +271,6 @@ pub enum Source {
     BuiltIn(String),
     /// In this file of the user's.
     File(PathBuf),
-}
-
-/// How to say it.
-#[derive(Clone, Debug, Default)]
-pub struct Output {
-    /// Form of the result on standard output.
-    pub format: Format,
-    /// Whether to use colour.
-    pub color: Color,
-    /// How much of the progress is shown.
-    pub detail: Detail,
-}
-
-/// How much of the progress is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Detail {
-    /// Nothing.
-    Quiet,
-    /// What takes long or ends.
-    #[default]
-    Normal,
-    /// Every object and every step, with the time since the start.
-    Verbose,
-}
-
-/// Form of the result on standard output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Table,
-    /// The same with more columns, as wide as they are.
-    Wide,
-    /// For programs; results of runs, dry runs, doctor and cleanup carry a schema version.
-    Json,
-    /// The JSON as YAML; of a dry run, the manifests.
-    Yaml,
-    /// Only names, one a line.
-    Name,
-}
-
-/// Whether to use colour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// At a terminal, unless `NO_COLOR` is set.
-    #[value(help = "At a terminal, unless NO_COLOR is set")]
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
 }
 
 #[derive(Debug, Parser)]
@@ -1267,6 +1199,23 @@ fn sources(name: &str, sub: &ArgMatches) -> Vec<Source> {
             ids.map(Source::BuiltIn).chain(files.map(Source::File)).collect()
         }
         scenario => vec![Source::BuiltIn(scenario.to_owned())],
+    }
+}
+
+impl VerifyOptions {
+    /// Converts the flags for `verify`.
+    pub fn options(&self) -> verify::VerifyOptions {
+        verify::VerifyOptions {
+            wait: self.wait,
+            interval: self.interval,
+            required: self.require_alerts.unwrap_or_default(),
+            max_time_to_detect: self.max_time_to_detect,
+            assumptions: self.assume.clone(),
+            alert_names: self.alert_names.clone(),
+            alerts: self.alerts.clone(),
+            use_graph: self.alerts_source == AlertSource::Graph,
+            azure: self.azure.options(),
+        }
     }
 }
 

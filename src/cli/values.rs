@@ -1,7 +1,6 @@
 //! What single values on the command line may look like. Each error completes "invalid value ...: ".
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,17 +10,7 @@ use crate::azure::LoginKind;
 use crate::defender::facts::Premise;
 use crate::manifest;
 use crate::plan::RunId;
-use crate::report::export;
-use crate::verify::LOGINS;
-
-/// A file that a report goes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportFile {
-    /// What is written.
-    pub kind: export::Kind,
-    /// Where to.
-    pub path: PathBuf,
-}
+use crate::report::{ReportFile, export};
 
 /// A run id, also in the form in which `-o name` prints it: `run/q33wg4p3`.
 pub(super) fn run(text: &str) -> Result<String, String> {
@@ -117,6 +106,14 @@ pub(super) fn assumption(text: &str) -> Result<(Premise, bool), String> {
         _ => Err("expected =yes or =no behind it".to_owned()),
     }
 }
+
+/// Ways to log in to Azure, by name.
+const LOGINS: [(&str, LoginKind); 4] = [
+    ("workload-identity", LoginKind::WorkloadIdentity),
+    ("managed-identity", LoginKind::ManagedIdentity),
+    ("cli", LoginKind::AzureCli),
+    ("azd", LoginKind::AzureDeveloperCli),
+];
 
 pub(super) fn login(text: &str) -> Result<LoginKind, String> {
     let found = LOGINS.iter().find(|(name, _)| *name == text);

@@ -2,8 +2,9 @@
 
 use futures::{StreamExt, stream};
 
-use super::{Events, Halt, prepare};
+use super::{Halt, prepare};
 use crate::cluster::Cluster;
+use crate::event::Events;
 use crate::manifest::{self, Kind, Manifest};
 use crate::net::Cause;
 use crate::plan::Plan;

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Event, Run};
+use super::Run;
+use crate::event::Event;
 use crate::manifest::{ANCHOR, Kind, REMOVED};
 use crate::untrusted;
 

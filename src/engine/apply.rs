@@ -4,15 +4,17 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::Halt;
 use super::ledger::Ledger;
 use super::prepare::{Prepared, active};
-use super::{Event, Events, Halt, Stop};
 use crate::cluster::{Cluster, Found};
+use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::manifest::{self, ANCHOR, Kind, Manifest, Manifests, Record, record_patch};
 use crate::net::Cause;
 use crate::plan::Plan;
 use crate::result::Problem;
+use crate::signal::Stop;
 use crate::untrusted;
 
 /// Not interrupted in the middle of a call, so that every created object is in the ledger; every call is bounded.

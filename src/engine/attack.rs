@@ -12,10 +12,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::pods::{Ending, NodeState, Pods, explain};
 use super::tracker::Tracker;
-use super::{Event, Events, Halt, Run, Stop};
+use super::{Halt, Run};
+use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::manifest::{ATTACKER, ATTACKER_CONTAINER, Kind, VICTIM, go_patch};
 use crate::result::Problem;
+use crate::signal::Stop;
 use crate::untrusted;
 
 /// Pauses before a log that broke off is asked for again.

@@ -6,8 +6,9 @@ use futures::future::{OptionFuture, try_join_all};
 use jiff::{SignedDuration, Timestamp};
 
 use super::claim::{Claim, holder};
-use super::{Events, remove};
+use super::remove;
 use crate::cluster::{Cluster, ClusterError, Found, Which, selector};
+use crate::event::Events;
 use crate::manifest::{ANCHOR, Kind, Record, removed_patch};
 use crate::net::Cause;
 use crate::result::Cleanup;

@@ -17,20 +17,18 @@ mod pods;
 mod prepare;
 mod ready;
 mod remove;
-mod stop;
 mod tracker;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
 
 use crate::cluster::{Cluster, ClusterError};
+use crate::event::{Event, Events, Started};
 use crate::exit::Exit;
-use crate::guard::Label;
 use crate::kubectl::Kubectl;
 use crate::manifest::{self, ANCHOR, ATTACKER, Kind, Manifest, VICTIM};
 use crate::plan::Plan;
-use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult, StepResult};
+use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult};
+use crate::signal::Stop;
 use crate::untrusted;
 
 use claim::Claim;
@@ -39,95 +37,6 @@ use ledger::Ledger;
 pub use admit::{admit, admit_all};
 pub use cleanup::{LeftRun, Standing, find_runs, remove_run};
 pub(crate) use prepare::{active, hint_grant, namespace_use, needed, taken};
-pub use stop::Stop;
-
-/// What happens during a run, for whoever shows it. Steps are named `<scenario>.<step>`, objects
-/// `kind/name`.
-#[derive(Debug)]
-pub enum Event {
-    /// Whoever is at the terminal has to decide whether to go on.
-    Ask(Question),
-    /// Nothing stands against the run; it begins.
-    Started(Started),
-    /// This object was made.
-    Created(String),
-    /// The cluster is looked at, without a run.
-    Checking,
-    /// The run waits for this.
-    Waiting(String),
-    /// Both pods are ready; the attack begins.
-    Ready,
-    /// This step was sent to the victim.
-    StepBegun(String),
-    /// What became of a step.
-    StepEnded(String, StepResult),
-    /// The user (or the system) asked to stop.
-    Stopping,
-    /// Clean-up of so many objects began.
-    Removing(usize),
-    /// This object was asked to go.
-    Removed(String),
-    /// Defender's alerts were read: so many of those expected are there, so many may still come.
-    Alerts {
-        /// There.
-        raised: usize,
-        /// May come.
-        waiting: usize,
-        /// Until when they may.
-        until: Timestamp,
-    },
-    /// Something worth saying that changes nothing, such as a warning of the API server.
-    Notice(String),
-}
-
-/// A question that is answered yes or no.
-#[derive(Debug)]
-pub struct Question {
-    /// Its text, a paragraph a line; the answer is typed behind it.
-    pub text: String,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<Answer>,
-}
-
-/// What became of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Go on.
-    Yes,
-    /// Do not.
-    No,
-    /// There is no terminal.
-    Nobody,
-}
-
-/// What is about to run, and where.
-#[derive(Clone, Debug)]
-pub struct Started {
-    /// Names the run.
-    pub run: String,
-    /// Which cluster, as whom.
-    pub cluster: ClusterInfo,
-    /// In which namespace.
-    pub namespace: String,
-    /// Labels that may say what the cluster is for: of the namespace and of nodes, as far as they can be read.
-    pub labels: Vec<Label>,
-}
-
-/// Where events go. A receiver that went away is no reason to stop a clean-up.
-#[derive(Clone, Debug)]
-pub struct Events(UnboundedSender<Event>);
-
-impl Events {
-    /// Events go to the other end of `sender`.
-    pub fn new(sender: UnboundedSender<Event>) -> Self {
-        Self(sender)
-    }
-
-    /// Emits one event.
-    pub fn send(&self, event: Event) {
-        let _ = self.0.send(event);
-    }
-}
 
 /// How a phase ends early.
 enum Halt {
@@ -315,6 +224,12 @@ async fn begin(
     let prepared = prepare::prepare(cluster, plan, info, stop, events).await?;
     let started = Started {
         run: plan.run.to_string(),
+        scenarios: plan
+            .scenarios
+            .iter()
+            .map(|scenario| scenario.id.clone())
+            .collect(),
+        steps: plan.steps().count(),
         cluster: info.clone(),
         namespace: plan.namespace.name.clone(),
         labels: prepared.labels.clone(),

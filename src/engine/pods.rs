@@ -10,8 +10,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::anchor::{self, Anchor};
-use super::{Event, Run, is_past_deadline};
+use super::{Run, is_past_deadline};
 use crate::cluster::{Cluster, PodChange};
+use crate::event::Event;
 use crate::manifest::{ATTACKER_CONTAINER, Kind, VICTIM_CONTAINER};
 use crate::result::Problem;
 use crate::scenario::payload::MARK;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Event, Events, Halt, Stop};
+use super::Halt;
 use crate::cluster::{Cluster, ClusterError, Found};
+use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::guard::Label;
 use crate::kubectl::Kubectl;
@@ -11,6 +12,7 @@ use crate::manifest::rights::{self, NamespaceUse, Subject};
 use crate::manifest::{ANCHOR, ATTACKER, Kind, Record, Right, VICTIM};
 use crate::plan::Plan;
 use crate::result::{ClusterInfo, Problem};
+use crate::signal::Stop;
 use crate::untrusted;
 
 /// A namespace that is being removed is given this long to be gone.

@@ -7,11 +7,13 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::{Instant, sleep_until};
 
 use super::pods::{Ending, NodeState, Pods, Update, container, explain, warnings};
-use super::{Event, Halt, Run, Stop};
+use super::{Halt, Run};
+use crate::event::Event;
 use crate::exit::Exit;
 use crate::manifest::{ATTACKER, Kind, VICTIM, go_patch};
 use crate::plan::Plan;
 use crate::result::Problem;
+use crate::signal::Stop;
 use crate::untrusted;
 
 /// A pod that fits on no node is given this long: the scheduler may be behind, and an autoscaler looks every

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::claim::{self, Claim};
 use super::pods::NodeState;
-use super::{Event, Events};
 use crate::cluster::{Cluster, ClusterError, Found};
+use crate::event::{Event, Events};
 use crate::manifest::{ANCHOR, Kind};
 use crate::result::Cleanup;
 use crate::untrusted;

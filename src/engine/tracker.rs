@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 
-use super::{Event, Events};
+use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::plan::Plan;
 use crate::result::{Problem, ScenarioResult, StepResult, expectations};
@@ -155,7 +155,7 @@ impl Tracker {
                 self.current = Some(step.clone());
                 if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == step && t.begun.is_none()) {
                     tracked.begun = Some(Timestamp::now());
-                    events.send(Event::StepBegun(step));
+                    events.send(Event::StepStarted(step));
                 }
             }
             Some(Line::Report(report))
@@ -294,8 +294,7 @@ mod tests {
     /// `SIGNED STEP TEXT` in a line is replaced by a report of the victim.
     fn track(lines: &[&str], why: Option<&str>) -> (Vec<StepResult>, Vec<Event>) {
         let plan = crate::plan::tests::plan(None);
-        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-        let events = Events::new(sender);
+        let (events, mut receiver) = Events::channel();
         let mut tracker = Tracker::new(&plan);
         for line in lines {
             let signed = line.strip_prefix("SIGNED ").map(|report| {
@@ -314,10 +313,10 @@ mod tests {
 
     fn gate(lines: &[&str]) -> Result<(), (String, Exit)> {
         let plan = crate::plan::tests::plan(None);
-        let (sender, _receiver) = tokio::sync::mpsc::unbounded_channel();
+        let (events, _receiver) = Events::channel();
         let mut tracker = Tracker::new(&plan);
         for line in lines {
-            tracker.line(line, &Events::new(sender.clone()));
+            tracker.line(line, &events);
         }
         tracker
             .check_gate()
@@ -474,8 +473,7 @@ mod tests {
     #[test]
     fn step_sent_to_stopped_victim_is_not_run() {
         let plan = crate::plan::tests::plan(None);
-        let (sender, _receiver) = tokio::sync::mpsc::unbounded_channel();
-        let events = Events::new(sender);
+        let (events, _receiver) = Events::channel();
         for (curl, outcome, reason) in [
             ("52", Outcome::Skipped, "not run: it stopped"),
             ("28", Outcome::Failed, "no proof came back: it stopped"),

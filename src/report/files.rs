@@ -21,11 +21,9 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use super::Report;
 use super::export::{self, Kind};
 use super::target::{self, Target, folder};
-use crate::cli::Format;
-use crate::cli::values::ReportFile;
+use super::{Format, Report, ReportFile};
 use crate::exit::Exit;
 use crate::result::{Problem, RunResult};
 use crate::words;
@@ -282,11 +280,12 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::process::Command;
 
+    use super::super::Output;
     use super::*;
     use crate::kubectl::Kubectl;
 
     fn write(path: &Path, text: &str) -> Result<(), Problem> {
-        let report = Report::new(crate::cli::Output::default(), Kubectl::default());
+        let report = Report::new(Output::default(), Kubectl::default());
         OutputFile::open(path)?.write(text, &report)
     }
 
@@ -361,7 +360,7 @@ mod tests {
     fn program_becomes_executable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("program");
-        let report = Report::new(crate::cli::Output::default(), Kubectl::default());
+        let report = Report::new(Output::default(), Kubectl::default());
         for old in [None, Some(0o644)] {
             if let Some(mode) = old {
                 fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
@@ -393,7 +392,7 @@ mod tests {
             let file = OutputFile::open(path).unwrap();
             let fifo = fifo.clone();
             let reader = std::thread::spawn(move || fs::read_to_string(fifo).unwrap());
-            let report = Report::new(crate::cli::Output::default(), Kubectl::default());
+            let report = Report::new(Output::default(), Kubectl::default());
             file.write("through", &report).unwrap();
             assert_eq!(reader.join().unwrap(), "through");
         }

@@ -11,6 +11,7 @@ mod junit;
 mod markdown;
 mod navigator;
 mod note;
+mod options;
 mod progress;
 mod reasons;
 mod style;
@@ -24,8 +25,7 @@ use anstream::stream::{AsLockedWrite, RawStream};
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 
-use crate::cli::config::Setting;
-use crate::cli::{Answer, Color, Detail, Format, Output};
+use crate::cli::Answer;
 use crate::defender::alerts::Alert;
 use crate::exit::Exit;
 use crate::history::Records;
@@ -42,6 +42,7 @@ use crate::untrusted;
 use crate::words::counted;
 
 pub use files::{Files, OutputFile, unwritable, unwritten};
+pub use options::{Color, Detail, Format, Output, ReportFile, Setting};
 pub use progress::show_events;
 use style::{CYAN, GREEN, RED, YELLOW, paint};
 
@@ -389,6 +390,12 @@ impl Report {
         if let Some(hint) = &problem.hint {
             self.hint(hint);
         }
+    }
+
+    /// Prints a problem and returns its exit code.
+    pub fn fail(&self, problem: &Problem) -> Exit {
+        self.problem(problem);
+        problem.exit
     }
 
     /// The command that looks for the alerts of a run.

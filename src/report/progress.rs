@@ -10,9 +10,8 @@ use tokio::sync::oneshot;
 
 use super::style::printable;
 use super::table::fill;
-use super::{Report, milliseconds, outcome};
-use crate::cli::Detail;
-use crate::engine::{Answer, Event, Question, Started};
+use super::{Detail, Report, milliseconds, outcome};
+use crate::event::{Answer, Event, Question, Started};
 use crate::words::counted;
 
 /// Shows events until their sender is gone.
@@ -20,6 +19,7 @@ pub async fn show_events(report: Report, mut events: UnboundedReceiver<Event>) {
     let mut progress = Progress::new(report);
     while let Some(event) = events.recv().await {
         match event {
+            Event::Finished => break,
             Event::Ask(question) => progress.ask(question).await,
             event => progress.show(event),
         }
@@ -184,7 +184,7 @@ impl Progress {
                 ));
                 self.busy("attacking");
             }
-            Event::StepBegun(step) => self.detail(&format!("{step} begun"), &step),
+            Event::StepStarted(step) => self.detail(&format!("{step} begun"), &step),
             Event::StepEnded(step, result) => {
                 let said = result.said();
                 let time = result.duration_ms.map(|_| milliseconds(result.duration_ms));
@@ -194,7 +194,7 @@ impl Progress {
             Event::Stopping => {
                 self.line("stopping and cleaning up (press Ctrl-C again to quit immediately and leave cleanup to the cluster)");
             }
-            Event::Ask(_) | Event::Removing(0) => {}
+            Event::Ask(_) | Event::Removing(0) | Event::Finished => {}
             Event::Removing(objects) => self.either(&format!("removing {}", counted(objects, "object"))),
             Event::Removed(object) => {
                 self.detail(&format!("{object} deleted"), &format!("removing {object}"));

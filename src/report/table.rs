@@ -10,8 +10,7 @@ use textwrap::{Options, WordSeparator, WordSplitter};
 
 use super::reasons::{Reasons, any_ran, proved};
 use super::style::visible;
-use super::{GREEN, RED, Width, YELLOW, milliseconds, outcome, paint};
-use crate::cli::config::Setting;
+use super::{GREEN, RED, Setting, Width, YELLOW, milliseconds, outcome, paint};
 use crate::result::{
     AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, Verdict, Verification,
 };

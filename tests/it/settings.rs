@@ -523,7 +523,7 @@ fn every_kubernetes_option_arrives() {
     assert_eq!(invocation.connect.token.unwrap().expose_secret(), "t");
     assert_eq!(invocation.namespace.as_deref(), Some("n"));
     assert_eq!(invocation.request_timeout, Some(Duration::from_secs(7)));
-    assert_eq!(invocation.output.format, cli::Format::Json);
+    assert_eq!(invocation.output.format, defender_sim::report::Format::Json);
 }
 
 /// Every long flag of a command and of those below it.

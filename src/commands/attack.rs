@@ -1,0 +1,172 @@
+//! A run: files and guards first, then the attack, its record, and the alerts if that was requested.
+
+use super::confirm::consent;
+use super::session::{Connection, Session, user_agent};
+use super::verify::{self, Known, unless_stopped};
+use super::{Outcome, records, sources};
+use crate::cli::{Run, VerifyOptions};
+use crate::defender::verdict;
+use crate::doctor::Sensing;
+use crate::engine;
+use crate::event::Started;
+use crate::exit::Exit;
+use crate::note;
+use crate::plan::Plan;
+use crate::report::{Files, export};
+use crate::result::{ClusterInfo, Problem, RunResult};
+use crate::signal::Stop;
+use crate::verify::Place;
+
+pub(super) async fn attack(run: Run, session: &Session) -> Outcome {
+    let plan = sources::plan(&run.scenarios, run.options.clone(), session.namespace.clone())?;
+    let connection = session.connect(Some(&plan))?;
+    let files = session.report.open_files(&run.reports, run.soc_note.as_deref())?;
+    let (id, namespace) = (plan.run.to_string(), &plan.namespace.name);
+    let now = session.report.cleanup_of(&id, namespace, &connection.info);
+    let stop = session.on_signals(format!(
+        "quit without cleanup; the cluster removes the run at its deadline. To remove it now: {now}"
+    ))?;
+    let source = match &run.verify {
+        Some(options) => {
+            let find = alert_source(options, &connection);
+            Some(unless_stopped(&stop, find).await.map_err(not_started)?)
+        }
+        None => None,
+    };
+    let attack = Attack {
+        run: &run,
+        plan: &plan,
+        session,
+        connection,
+        files: &files,
+        stop: &stop,
+    };
+    let mut result = Box::pin(attack.run(source.as_ref())).await?;
+    let has_run = result.cleanup.is_some() || result.kept_until.is_some();
+    if has_run {
+        records::keep(&result, &session.events);
+    }
+    if let Some((options, source)) = run.verify.as_ref().zip(source).filter(|_| has_run) {
+        // After an interruption alerts are not read, and that is not what was requested.
+        if !stop.requested() {
+            verify::watch(
+                &mut result,
+                &source,
+                options,
+                Known::RunHere,
+                &stop,
+                &session.events,
+            )
+            .await;
+        }
+        result.exit = result.exit.worse(verify::exit(&result, &stop));
+        result.exit_code = result.exit.code();
+        records::keep(&result, &session.events);
+    }
+    Ok(Box::new(move |report| {
+        report.run(&result);
+        result.exit.worse(report.write_reports(&files, &result))
+    }))
+}
+
+/// Finds where alerts are read, and checks that they can be read.
+async fn alert_source(options: &VerifyOptions, connection: &Connection) -> Result<Place, Problem> {
+    let marks = connection.cluster.marks(connection.marks()).await;
+    let source = crate::verify::find(options, &connection.info, marks).await?;
+    source.try_out().await?;
+    Ok(source)
+}
+
+/// An error before anything was created.
+fn not_started(problem: Problem) -> Problem {
+    let exit = match problem.exit {
+        Exit::AlertMissing | Exit::Unwritten => Exit::NotStarted,
+        other => other,
+    };
+    Problem { exit, ..problem }
+}
+
+/// What a run needs.
+struct Attack<'a> {
+    run: &'a Run,
+    plan: &'a Plan,
+    session: &'a Session,
+    connection: Connection,
+    files: &'a Files,
+    stop: &'a Stop,
+}
+
+impl Attack<'_> {
+    /// Runs the plan, and finds out meanwhile what the Defender sensor can see of it.
+    ///
+    /// # Errors
+    /// If alerts are to be read from `source` and cannot be raised, before anything is created.
+    async fn run(&self, source: Option<&Place>) -> Result<RunResult, Problem> {
+        let Connection { cluster, info, .. } = &self.connection;
+        let info = ClusterInfo {
+            resource_id: source.and_then(Place::resource_id),
+            ..info.clone()
+        };
+        let azure = self.run.verify.as_ref().map(|options| options.azure.options());
+        let azure = (azure.unwrap_or_default(), self.connection.marks());
+        let sense = Box::pin(Sensing::of(cluster, self.plan, azure));
+        // With --verify, an absent sensor is an error before the run; otherwise the run does not wait for the answer.
+        let (sensing, sense) = match (source, &self.run.verify) {
+            (Some(source), Some(options)) => {
+                let check = async {
+                    let sensing = sense.await;
+                    let facts = match &sensing {
+                        Some(sensing) => sensing.facts(None).await,
+                        None => None,
+                    };
+                    crate::verify::require_sensor(facts, options, source)?;
+                    Ok(sensing)
+                };
+                (unless_stopped(self.stop, check).await?, None)
+            }
+            _ => (None, Some(sense)),
+        };
+        let consent = async |started: &Started| self.consent(started).await;
+        let events = &self.session.events;
+        let attack = Box::pin(engine::run(cluster, self.plan, info, consent, self.stop, events));
+        let (mut result, sensing) = match sense {
+            Some(mut sense) => meanwhile(attack, &mut sense).await,
+            None => (attack.await, sensing),
+        };
+        if let Some(sensing) = sensing {
+            result.facts = tokio::select! {
+                facts = sensing.facts(result.node.as_deref()) => facts,
+                () = self.stop.wait() => None,
+            };
+        }
+        verdict::rule_out(&mut result);
+        Ok(result)
+    }
+
+    /// Asks for consent, and writes what has to exist before anything is created.
+    async fn consent(&self, started: &Started) -> Result<(), Problem> {
+        let events = &self.session.events;
+        consent(self.run, self.plan, &self.connection.target, started, events).await?;
+        if let Some((path, file)) = self.run.soc_note.as_ref().zip(self.files.note.as_ref()) {
+            let agent = user_agent(Some(self.plan));
+            let note = note::soc_note(self.plan, started, &agent, jiff::Timestamp::now());
+            let text = export::render_note(path, &note);
+            file.write(&text, &self.session.report).map_err(not_started)?;
+        }
+        // Remains if this process does not live to write the result.
+        records::keep(&engine::unfinished(self.plan, started), events);
+        Ok(())
+    }
+}
+
+/// Drives both; returns when `attack` is done, with the result of `other` if that was done earlier.
+async fn meanwhile<A, B>(
+    attack: impl Future<Output = A>,
+    other: &mut (impl Future<Output = Option<B>> + Unpin),
+) -> (A, Option<B>) {
+    tokio::pin!(attack);
+    tokio::select! {
+        result = &mut attack => (result, None),
+        found = other => (attack.await, found),
+    }
+}

@@ -1,0 +1,176 @@
+//! `cleanup`: finds what runs left, asks, and removes what was confirmed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use futures::future::join_all;
+use jiff::Timestamp;
+
+use super::Outcome;
+use super::confirm::{confirm, system_namespace};
+use super::session::Session;
+use crate::cli::Cleanup;
+use crate::cluster::{Cluster, ClusterError};
+use crate::engine::{self, LeftRun, Standing};
+use crate::event::Events;
+use crate::exit::Exit;
+use crate::guard;
+use crate::net::Cause;
+use crate::result::{self, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, Problem, SkippedRun};
+use crate::words::counted;
+
+pub(super) async fn cleanup(request: &Cleanup, session: &Session) -> Outcome {
+    let namespace = session.namespace.as_deref();
+    if let Some(name) = namespace
+        && guard::is_system_namespace(name)
+        && !request.allow_system_namespace
+    {
+        return Err(system_namespace(name));
+    }
+    let connection = session.connect(None)?;
+    let (cluster, mut info) = (connection.cluster, connection.info);
+    let (user, runs) = find(&cluster, namespace, request.run.as_deref()).await?;
+    info.user = user;
+    if let (Some(run), []) = (&request.run, &runs[..]) {
+        return Err(not_found(run, namespace, &info, &cluster));
+    }
+    let now = Timestamp::now();
+    let (mut selected, mut skipped) = (vec![], vec![]);
+    for run in runs {
+        match reason_to_skip(&run, request, info.user.as_deref(), now) {
+            None => selected.push(run),
+            Some(reason) => skipped.push(SkippedRun {
+                run: run.run,
+                namespace: run.namespace,
+                user: run.user,
+                deadline: run.deadline,
+                reason,
+            }),
+        }
+    }
+    let mut would_remove = vec![];
+    let mut cleanup = result::Cleanup {
+        verified: true,
+        ..result::Cleanup::default()
+    };
+    if request.dry_run {
+        let objects = selected.iter().flat_map(|run| {
+            let objects = run.objects.iter();
+            objects.map(|object| format!("{}: {object}", run.namespace))
+        });
+        would_remove.extend(objects);
+    } else if !selected.is_empty() {
+        if !request.yes {
+            let hint = "to remove them, add --yes; to list them, --dry-run".to_owned();
+            confirm(question(&selected, &info, now), hint, &session.events).await?;
+        }
+        for part in remove(&selected, &cluster, &session.events).await {
+            cleanup.absorb(part);
+        }
+    }
+    let exit = if cleanup.is_clean() {
+        Exit::Ok
+    } else {
+        Exit::LeftBehind
+    };
+    let namespaces: BTreeSet<String> = selected.into_iter().map(|run| run.namespace).collect();
+    let result = CleanupResult {
+        schema: CLEANUP_SCHEMA,
+        cluster: info,
+        namespaces: namespaces.into_iter().collect(),
+        would_remove,
+        skipped,
+        cleanup,
+        exit,
+        exit_code: exit.code(),
+    };
+    Ok(Box::new(move |report| {
+        report.cleanup(&result);
+        result.exit
+    }))
+}
+
+/// Finds the user and the runs. A server that is busy or restarts is asked again.
+async fn find(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    run: Option<&str>,
+) -> Result<(Option<String>, Vec<LeftRun>), ClusterError> {
+    let search = async || futures::try_join!(cluster.whoami(), engine::find_runs(cluster, namespace, run));
+    let retries = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500));
+    let is_busy = |error: &ClusterError| matches!(error.explained.cause, Cause::Busy | Cause::TimedOut);
+    search.retry(retries).when(is_busy).await
+}
+
+fn not_found(run: &str, namespace: Option<&str>, info: &ClusterInfo, cluster: &Cluster) -> Problem {
+    let place = namespace.map_or_else(|| "any namespace".to_owned(), |name| format!("namespace {name}"));
+    let list = cluster
+        .kubectl()
+        .command(["defender-sim", "cleanup", "--dry-run"]);
+    let message = format!("run {run} has no objects in {place} of {}", info.server);
+    Problem::new(Exit::NotStarted, message).with_hint(format!("list the runs that have: {list}"))
+}
+
+/// Removes runs: those of one namespace one after the other, since they may share it.
+async fn remove(runs: &[LeftRun], cluster: &Cluster, events: &Events) -> Vec<result::Cleanup> {
+    let mut namespaces: BTreeMap<&str, Vec<&LeftRun>> = BTreeMap::new();
+    for run in runs {
+        namespaces.entry(&run.namespace).or_default().push(run);
+    }
+    let parts = namespaces.into_values().map(async |runs| {
+        let mut parts = vec![];
+        for run in runs {
+            parts.push(engine::remove_run(cluster, run, events).await);
+        }
+        parts
+    });
+    join_all(parts).await.into_iter().flatten().collect()
+}
+
+/// Returns why a run is left alone, or `None` if it is to be removed.
+fn reason_to_skip(run: &LeftRun, request: &Cleanup, user: Option<&str>, now: Timestamp) -> Option<String> {
+    if guard::is_system_namespace(&run.namespace) && !request.allow_system_namespace {
+        return Some("in a system namespace (--allow-system-namespace)".to_owned());
+    }
+    if request.run.is_some() || request.force {
+        return None;
+    }
+    if run.standing(now) == Standing::InProgress {
+        return Some(match run.deadline {
+            Some(deadline) => format!("may be in progress until {deadline:.0}"),
+            None => "may be starting".to_owned(),
+        });
+    }
+    let is_of_other = run
+        .user
+        .as_deref()
+        .zip(user)
+        .is_some_and(|(owner, user)| owner != user);
+    is_of_other.then(|| "started by another user".to_owned())
+}
+
+/// The question before a cleanup, a paragraph a line: every run with its owner and its state.
+fn question(runs: &[LeftRun], info: &ClusterInfo, now: Timestamp) -> String {
+    let mut text = format!("cleanup in {info}\n");
+    for run in runs {
+        let owner = run
+            .user
+            .as_ref()
+            .map_or_else(String::new, |user| format!(" of {user}"));
+        let state = match (run.standing(now), run.deadline) {
+            (Standing::InProgress, Some(deadline)) => format!("may be IN PROGRESS until {deadline:.0}"),
+            (Standing::InProgress, None) => "may be STARTING".to_owned(),
+            (Standing::Ended, Some(deadline)) => format!("ended at {deadline:.0} at the latest"),
+            (Standing::Ended, None) => "ended".to_owned(),
+        };
+        let objects = counted(run.objects.len(), "object");
+        let (id, namespace) = (&run.run, &run.namespace);
+        let _ = writeln!(
+            text,
+            "run {id}{owner} in namespace {namespace}: {objects}, {state}"
+        );
+    }
+    text + "Remove them? [y/N]"
+}

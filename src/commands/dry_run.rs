@@ -1,0 +1,78 @@
+//! `--dry-run`: what a run would do, and whether the API server would admit it.
+
+use super::session::{Session, VERSION};
+use super::{Outcome, Print, sources};
+use crate::cli::Run;
+use crate::cluster::connect::ConnectError;
+use crate::engine;
+use crate::exit::Exit;
+use crate::manifest::{self, VICTIM};
+use crate::plan::Plan;
+use crate::result::{
+    Admission, ClusterInfo, PLAN_SCHEMA, PlanResult, PlannedObject, PlannedStep, merged_expectations,
+};
+
+/// Prints the plan without contacting a cluster; without a kubeconfig, it is a plan for no cluster.
+pub(super) fn client(run: Run, session: &Session) -> Outcome {
+    let plan = sources::plan(&run.scenarios, run.options, session.namespace.clone())?;
+    let info = match session.resolve() {
+        Ok((_, info)) => info,
+        Err(ConnectError::NotConfigured { .. }) if session.is_default() => ClusterInfo::none(),
+        Err(error) => return Err(session.problem(&error)),
+    };
+    let manifests = manifest::render(&plan, "the user who runs it");
+    let objects = manifests.all().map(|manifest| PlannedObject {
+        name: manifest.reference(),
+        admission: None,
+    });
+    let objects = objects.collect();
+    Ok(print_plan(plan, info, objects))
+}
+
+/// Has the API server admit every object, without keeping any.
+pub(super) async fn server(run: Run, session: &Session) -> Outcome {
+    let plan = sources::plan(&run.scenarios, run.options, session.namespace.clone())?;
+    let connection = session.connect(Some(&plan))?;
+    let mut info = connection.info;
+    let objects = engine::admit(&connection.cluster, &plan, &mut info, &session.events).await?;
+    Ok(print_plan(plan, info, objects))
+}
+
+fn print_plan(plan: Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> Print {
+    let result = result(&plan, cluster, objects);
+    Box::new(move |report| {
+        report.plan(&result, &plan);
+        result.exit
+    })
+}
+
+fn result(plan: &Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> PlanResult {
+    let is_refused = |object: &PlannedObject| matches!(object.admission, Some(Admission::Refused(_)));
+    let exit = if objects.iter().any(is_refused) {
+        Exit::NotStarted
+    } else {
+        Exit::Ok
+    };
+    let steps = plan.steps().map(|(id, step)| PlannedStep {
+        id,
+        title: step.title.clone(),
+        pod: VICTIM.to_owned(),
+        script: step.script.clone(),
+        proof: step.proof.clone(),
+    });
+    PlanResult {
+        schema: PLAN_SCHEMA,
+        version: VERSION,
+        cluster,
+        namespace: plan.namespace.name.clone(),
+        attacker_image: plan.options.attacker_image.clone(),
+        victim_image: plan.options.victim_image.clone(),
+        objects,
+        steps: steps.collect(),
+        addresses: plan.addresses(),
+        alerts: merged_expectations(&plan.scenarios),
+        deadline_seconds: plan.options.deadline.as_secs(),
+        exit,
+        exit_code: exit.code(),
+    }
+}

@@ -1,0 +1,24 @@
+//! `man`: the manual page, or one for each command.
+
+use std::path::Path;
+
+use super::{Outcome, print};
+use crate::cli;
+use crate::report;
+
+pub(super) fn man(folder: Option<&Path>) -> Outcome {
+    // Files are named after the program; the text names the command as users type it.
+    let command = cli::command().bin_name("kubectl defender-sim");
+    let Some(folder) = folder else {
+        let mut page = vec![];
+        let rendered = clap_mangen::Man::new(command).render(&mut page);
+        rendered.expect("writing to memory works");
+        return Ok(print(move |report| {
+            report.text(&String::from_utf8_lossy(&page));
+        }));
+    };
+    let what = format!("manual pages into {}", folder.display());
+    std::fs::create_dir_all(folder).map_err(|error| report::unwritable(&what, &error))?;
+    clap_mangen::generate_to(command, folder).map_err(|error| report::unwritten(&what, &error))?;
+    Ok(print(|_| ()))
+}

@@ -1,0 +1,57 @@
+//! From the names and files of scenarios to a plan.
+
+use jiff::Timestamp;
+
+use crate::cli::Source;
+use crate::exit::Exit;
+use crate::lint::{self, Linted};
+use crate::plan::{Options, Plan};
+use crate::result::Problem;
+use crate::scenario::{self, Scenario, catalogue};
+
+/// Plans a run of the scenarios.
+///
+/// # Errors
+/// If a scenario cannot be used, or if two cannot share a run.
+pub(super) fn plan(sources: &[Source], options: Options, namespace: Option<String>) -> Result<Plan, Problem> {
+    let mut random = [0; 64];
+    getrandom::fill(&mut random).map_err(|error| {
+        let message = format!("failed to get randomness from the operating system: {error}");
+        Problem::new(Exit::NotStarted, message)
+    })?;
+    let scenarios = read(sources)?;
+    let conflicts = scenario::conflicts(&scenarios);
+    if !conflicts.is_empty() {
+        let message = "these scenarios cannot share a run".to_owned();
+        let problem = Problem::usage(message, Some("run them one after the other"));
+        return Err(problem.with_details(conflicts));
+    }
+    Ok(Plan::new(options, namespace, scenarios, random, Timestamp::now()))
+}
+
+/// Reads the scenarios, in order.
+///
+/// # Errors
+/// Every mistake in every file.
+pub(super) fn read(sources: &[Source]) -> Result<Vec<Scenario>, Problem> {
+    let paths = sources.iter().filter_map(|source| match source {
+        Source::File(path) => Some(path.clone()),
+        Source::BuiltIn(_) => None,
+    });
+    let linted = lint::lint(&paths.collect::<Vec<_>>());
+    let bad: Vec<&Linted> = linted.iter().filter(|file| !file.errors.is_empty()).collect();
+    if !bad.is_empty() {
+        let names: Vec<&str> = bad.iter().map(|file| file.file.as_str()).collect();
+        let hint = "print an example of such a file: kubectl defender-sim describe recon -o yaml";
+        let problem = Problem::usage(format!("{} cannot be used", names.join(", ")), Some(hint));
+        return Err(problem.with_details(bad.into_iter().flat_map(Linted::sentences).collect()));
+    }
+    let mut files = linted.into_iter().filter_map(|file| file.content);
+    let scenario = |source: &Source| match source {
+        Source::BuiltIn(id) => catalogue::find(id)
+            .cloned()
+            .ok_or_else(|| Problem::usage(format!("no scenario {id:?}"), Some("kubectl defender-sim list"))),
+        Source::File(_) => Ok(files.next().expect("a file without errors has a scenario")),
+    };
+    sources.iter().map(scenario).collect()
+}

@@ -1,0 +1,194 @@
+//! `verify`: reads the alerts of a run that has ended.
+
+use jiff::Timestamp;
+
+use super::session::{Session, VERSION};
+use super::{Outcome, records, sources};
+use crate::cli::{Of, Recorded, Verify, VerifyOptions};
+use crate::cluster::connect::ConnectError;
+use crate::defender::marks::Marks;
+use crate::event::Events;
+use crate::exit::Exit;
+use crate::history::History;
+use crate::plan::DEFAULT_NAMESPACE;
+use crate::result::{
+    ClusterInfo, Problem, RUN_SCHEMA, RunResult, ScenarioResult, UNKNOWN_RUN, Verification, expectations,
+};
+use crate::scenario::Scenario;
+use crate::signal::Stop;
+use crate::verify::{self, Place};
+
+pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
+    let namespace = session.namespace.as_deref();
+    let (mut result, known) = match &request.of {
+        Of::Run(record) => {
+            let known = match record {
+                Recorded::File(_) => Known::RunElsewhere,
+                Recorded::Last | Recorded::Run(_) => Known::RunHere,
+            };
+            (records::read(record, namespace)?, known)
+        }
+        Of::Window {
+            scenarios,
+            since,
+            until,
+        } => {
+            if since > until {
+                let message = format!("--since {since} is after --until {until}");
+                return Err(Problem::usage(message, None));
+            }
+            let cluster = cluster_of_window(&request.options, session)?;
+            let result = unrecorded(sources::read(scenarios)?, namespace, (*since, *until), cluster);
+            (result, Known::Window)
+        }
+    };
+    let files = session.report.open_files(&request.reports, None)?;
+    let stop = session.on_signals("quit; nothing was changed".to_owned())?;
+    let marks = identity(&result.cluster, &request.options, session).await;
+    let find = verify::find(&request.options, &result.cluster, marks);
+    let source = unless_stopped(&stop, find).await?;
+    result.cluster.resource_id = source.resource_id();
+    watch(
+        &mut result,
+        &source,
+        &request.options,
+        known,
+        &stop,
+        &session.events,
+    )
+    .await;
+    // The exit code answers the question about alerts, whatever the run itself ended with.
+    let exit = exit(&result, &stop);
+    (result.exit, result.exit_code) = (exit, exit.code());
+    Ok(Box::new(move |report| {
+        report.run(&result);
+        result.exit.worse(report.write_reports(&files, &result))
+    }))
+}
+
+/// The cluster of a run without a record: the present one, or none if the options say whose alerts are read.
+fn cluster_of_window(options: &VerifyOptions, session: &Session) -> Result<ClusterInfo, Problem> {
+    let is_named = options.alerts.is_some()
+        || options.azure.resource_id.is_some()
+        || options.azure.subscription.is_some();
+    match session.resolve() {
+        Ok((_, info)) => Ok(info),
+        Err(ConnectError::NotConfigured { .. }) if is_named => Ok(ClusterInfo {
+            server: "an unknown cluster".to_owned(),
+            ..ClusterInfo::default()
+        }),
+        Err(error) => Err(session.problem(&error)),
+    }
+}
+
+/// What identifies the cluster of a run in Azure. The cluster itself knows best, if it still exists.
+async fn identity(cluster: &ClusterInfo, options: &VerifyOptions, session: &Session) -> Marks {
+    let is_present = options.alerts.is_none()
+        && session
+            .resolve()
+            .is_ok_and(|(target, _)| target.server == cluster.server);
+    match is_present.then(|| session.connect(None)) {
+        Some(Ok(connection)) => connection.cluster.marks(connection.marks()).await,
+        _ => Marks::of_kubeconfig(&cluster.server, cluster.context.as_deref()),
+    }
+}
+
+/// Awaits `work`, unless a signal comes first.
+pub(super) async fn unless_stopped<T>(
+    stop: &Stop,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    tokio::select! {
+        done = work => done,
+        () = stop.wait() => {
+            let message = "interrupted before alerts could be read".to_owned();
+            Err(Problem::new(stop.exit(), message))
+        }
+    }
+}
+
+/// What is known about a run whose alerts are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Everything, and this machine has its record.
+    RunHere,
+    /// Everything, by a record from another machine.
+    RunElsewhere,
+    /// Only when and where it was.
+    Window,
+}
+
+/// Reads alerts. The verdicts, or why alerts could not be read, become part of the result, and of its record if this
+/// machine has one.
+pub(super) async fn watch(
+    result: &mut RunResult,
+    source: &Place,
+    options: &VerifyOptions,
+    known: Known,
+    stop: &Stop,
+    events: &Events,
+) {
+    (result.verification, result.unread) = (None, None);
+    let mut recorded = result.clone();
+    let others = History::of_user()
+        .and_then(|history| history.all())
+        .unwrap_or_default()
+        .runs;
+    let keep = |verification: &Verification| {
+        if known == Known::RunHere {
+            recorded.verification = Some(verification.clone());
+            records::keep(&recorded, events);
+        }
+    };
+    let runs = (&*result, &others[..]);
+    let unobserved = known == Known::Window;
+    let watched = verify::watch(runs, source, options, unobserved, stop, events, keep).await;
+    (result.verification, result.unread) = (watched.last, watched.unread);
+}
+
+/// The exit code that the alerts of a run lead to.
+pub(super) fn exit(result: &RunResult, stop: &Stop) -> Exit {
+    let has_failed = |verification: &Verification| verification.failure.is_some();
+    let base = if stop.requested() { stop.exit() } else { Exit::Ok };
+    match &result.unread {
+        Some(problem) => base.worse(problem.exit),
+        None if result.verification.as_ref().is_some_and(has_failed) => base.worse(Exit::AlertMissing),
+        None => base,
+    }
+}
+
+/// The result of a run that has no record: what ran, where and when.
+fn unrecorded(
+    scenarios: Vec<Scenario>,
+    namespace: Option<&str>,
+    (started, ended): (Timestamp, Timestamp),
+    cluster: ClusterInfo,
+) -> RunResult {
+    let scenarios = scenarios.into_iter().map(|scenario| ScenarioResult {
+        alerts: expectations(&scenario.alerts),
+        id: scenario.id,
+        title: scenario.title,
+        tactics: vec![],
+        steps: vec![],
+    });
+    RunResult {
+        schema: RUN_SCHEMA.into(),
+        version: VERSION.into(),
+        run: UNKNOWN_RUN.to_owned(),
+        cluster,
+        namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
+        node: None,
+        started,
+        ended,
+        clock_offset_seconds: None,
+        scenarios: scenarios.collect(),
+        problem: None,
+        cleanup: None,
+        kept_until: None,
+        facts: None,
+        verification: None,
+        unread: None,
+        exit: Exit::Ok,
+        exit_code: 0,
+    }
+}
