@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::login::{Held, Login, LoginKind, LoginOptions};
+use super::login::{CachedToken, Login, LoginKind, LoginOptions};
 use super::throttle::{self, WINDOW, pause};
 use super::{AzureError, Cloud, Result, page, sdk};
 use crate::net::http::{AGENT, Answer, Bytes, Transport, bearer};
@@ -334,7 +334,7 @@ impl Arm {
     }
 }
 
-fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<Bytes>, Explanation> {
+fn request(outgoing: &Outgoing<'_>, held: &CachedToken) -> std::result::Result<Request<Bytes>, Explanation> {
     let unsendable = || Explanation::new(Cause::Auth, "the token has characters that a header cannot hold");
     let token = bearer(held.token.expose_secret()).ok_or_else(unsendable)?;
     Request::builder()
@@ -365,7 +365,7 @@ struct Reason {
     message: String,
 }
 
-fn refusal(outgoing: &Outgoing<'_>, held: &Held, answer: &Answer) -> Explanation {
+fn refusal(outgoing: &Outgoing<'_>, held: &CachedToken, answer: &Answer) -> Explanation {
     let Refusal { error } = serde_json::from_slice(&answer.body).unwrap_or_default();
     let reason = match (error.code.as_str(), error.message.as_str()) {
         ("", "") => format!("{} answered {}", outgoing.uri.path(), answer.status),

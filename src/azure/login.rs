@@ -100,18 +100,18 @@ pub(super) struct Login {
     environment: Environment,
     cloud: Cloud,
     transport: Transport,
-    cached: Mutex<Option<Held>>,
+    cached: Mutex<Option<CachedToken>>,
 }
 
 /// A token with its source and times.
 #[derive(Clone)]
-pub(super) struct Held {
+pub(super) struct CachedToken {
     pub token: SecretString,
     pub kind: LoginKind,
     /// The sequence number, so that tokens need not be compared.
     pub number: u64,
-    renew: Timestamp,
-    ends: Timestamp,
+    renew_at: Timestamp,
+    expires_at: Timestamp,
 }
 
 impl Login {
@@ -126,28 +126,31 @@ impl Login {
     }
 
     /// Returns a valid token other than that with the number `refused`.
-    pub async fn token(&self, refused: Option<u64>) -> Result<Held, Explanation> {
+    pub async fn token(&self, refused: Option<u64>) -> Result<CachedToken, Explanation> {
         // Locked while a token is obtained, so that concurrent calls share it.
         let mut held = self.cached.lock().await;
         let usable = held.as_ref().filter(|held| Some(held.number) != refused);
         let now = Timestamp::now();
-        if let Some(held) = usable.filter(|held| now < held.renew) {
+        if let Some(held) = usable.filter(|held| now < held.renew_at) {
             return Ok(held.clone());
         }
         match self.acquire().await {
-            Ok((token, kind, ends)) => {
-                let new = Held {
+            Ok((token, kind, expires_at)) => {
+                let new = CachedToken {
                     token,
                     kind,
                     number: held.as_ref().map_or(0, |held| held.number + 1),
-                    renew: renewal(Timestamp::now(), ends),
-                    ends,
+                    renew_at: renewal(Timestamp::now(), expires_at),
+                    expires_at,
                 };
                 *held = Some(new.clone());
                 Ok(new)
             }
             // The cached token is still valid.
-            Err(explained) => usable.filter(|held| now < held.ends).cloned().ok_or(explained),
+            Err(explained) => usable
+                .filter(|held| now < held.expires_at)
+                .cloned()
+                .ok_or(explained),
         }
     }
 
@@ -171,9 +174,9 @@ impl Login {
             };
             let reason = match tokio::time::timeout(LOGIN_TIMEOUT, token).await {
                 Ok(Ok(token)) => {
-                    let ends = Timestamp::from_second(token.expires_on.unix_timestamp());
-                    let ends = ends.unwrap_or(Timestamp::MAX);
-                    return Ok((SecretString::from(token.token.secret()), kind, ends));
+                    let expires_at = Timestamp::from_second(token.expires_on.unix_timestamp());
+                    let expires_at = expires_at.unwrap_or(Timestamp::MAX);
+                    return Ok((SecretString::from(token.token.secret()), kind, expires_at));
                 }
                 Ok(Err(error)) => reason(&error),
                 Err(_) => format!("no answer within {} s", LOGIN_TIMEOUT.as_secs()),
@@ -232,8 +235,8 @@ impl Login {
 }
 
 /// Returns the time to renew a token obtained now.
-fn renewal(now: Timestamp, ends: Timestamp) -> Timestamp {
-    (ends - MARGIN).max(now + MIN_USE)
+fn renewal(now: Timestamp, expires_at: Timestamp) -> Timestamp {
+    (expires_at - MARGIN).max(now + MIN_USE)
 }
 
 /// Formats an error without type names and without the answer, which may hold the token.
@@ -303,19 +306,23 @@ mod tests {
         // No program is found.
         let login = Login::new(LoginOptions::default(), environment, cloud, transport);
         let now = Timestamp::now();
-        for (ends, refused, kept) in [
+        for (expires_at, refused, kept) in [
             (now + MARGIN, None, true),
             (now + MARGIN, Some(7), false),
             (now - MIN_USE, None, false),
         ] {
-            *login.cached.lock().await = Some(Held {
+            *login.cached.lock().await = Some(CachedToken {
                 token: SecretString::from("old"),
                 kind: LoginKind::AzureCli,
                 number: 7,
-                renew: now,
-                ends,
+                renew_at: now,
+                expires_at,
             });
-            assert_eq!(login.token(refused).await.is_ok(), kept, "{ends} {refused:?}");
+            assert_eq!(
+                login.token(refused).await.is_ok(),
+                kept,
+                "{expires_at} {refused:?}"
+            );
         }
     }
 }

@@ -29,7 +29,7 @@ pub use cloud::Cloud;
 pub use locate::{AzureOptions, Located, locate};
 pub use login::{LoginKind, LoginOptions};
 pub use posture::{
-    ClusterFacts, EXCLUSION_TAGS, Extension, Plan, SuppressionRule, alerts_readable, cluster_facts, plan,
+    ClusterFacts, EXCLUSION_TAGS, Extension, Plan, SuppressionRule, can_read_alerts, cluster_facts, plan,
     suppression_rules,
 };
 pub use resource::{AzureCluster, ClusterHints, ClusterKind, Search, find_cluster};

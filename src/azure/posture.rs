@@ -201,7 +201,7 @@ pub async fn cluster_facts(arm: &Arm, cluster: &AzureCluster) -> Result<ClusterF
 ///
 /// # Errors
 /// Those of [`Arm::get`], except a refusal.
-pub async fn alerts_readable(arm: &Arm, scope: &Scope) -> Result<bool> {
+pub async fn can_read_alerts(arm: &Arm, scope: &Scope) -> Result<bool> {
     let (call, path) = scope.alerts();
     match arm.get(&call, &path).await {
         Ok(_) => Ok(true),

@@ -18,7 +18,7 @@ use crate::untrusted;
 
 /// The entries of a connection, before or after flags are applied.
 #[derive(Default)]
-pub(super) struct Chosen {
+pub(super) struct Selection {
     pub(super) context: Option<String>,
     pub(super) cluster_name: Option<String>,
     pub(super) user_name: Option<String>,
@@ -304,7 +304,7 @@ fn without_value(error: &str) -> String {
 }
 
 /// Selects the context, and by it the cluster and the user.
-pub(super) fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result<Chosen, ConnectError> {
+pub(super) fn select(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result<Selection, ConnectError> {
     let Kubeconfig {
         current_context,
         contexts,
@@ -357,7 +357,7 @@ pub(super) fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result
         },
         (None, _) => AuthInfo::default(),
     };
-    Ok(Chosen {
+    Ok(Selection {
         context: context_name,
         cluster_name,
         user_name,

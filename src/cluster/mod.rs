@@ -27,7 +27,7 @@ use crate::net::{Cause, Explanation};
 use explain::explain;
 
 pub use found::{Found, selector};
-pub use others::Which;
+pub use others::Selectors;
 pub use pods::PodChange;
 pub use survey::Survey;
 

@@ -9,7 +9,7 @@ use kube::api::{
 };
 use kube::core::{GroupVersionKind, PartialObjectMeta};
 
-use super::{Cluster, Found, Result, Which, describe_scope, selector};
+use super::{Cluster, Found, Result, Selectors, describe_scope, selector};
 use crate::manifest::{Kind, Manifest, OWNER};
 use crate::net::Cause;
 
@@ -40,8 +40,15 @@ impl Cluster {
     }
 
     /// Lists the objects of one kind that match selectors, in one namespace or in all.
-    pub async fn list(&self, kind: Kind, namespace: Option<&str>, which: Which<'_>) -> Result<Vec<Found>> {
-        let parameters = ListParams::default().labels(which.labels).fields(which.fields);
+    pub async fn list(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selectors: Selectors<'_>,
+    ) -> Result<Vec<Found>> {
+        let parameters = ListParams::default()
+            .labels(selectors.labels)
+            .fields(selectors.fields);
         let mut found = vec![];
         let what = format!("{} in {}", kind.plural(), describe_scope(namespace));
         self.each_metadata(self.api(kind, namespace), &parameters, what, |object| {
@@ -56,11 +63,11 @@ impl Cluster {
     /// are skipped.
     pub async fn list_ours(&self, namespace: Option<&str>, run: Option<&str>) -> Result<Vec<Found>> {
         let labels = selector(run);
-        let which = Which {
+        let selectors = Selectors {
             labels: &labels,
-            ..Which::default()
+            ..Selectors::default()
         };
-        let lists = Kind::NAMESPACED.map(|kind| self.list(kind, namespace, which));
+        let lists = Kind::NAMESPACED.map(|kind| self.list(kind, namespace, selectors));
         let found = future::try_join_all(lists).await?.into_iter().flatten();
         Ok(found.filter(Found::is_ours).collect())
     }

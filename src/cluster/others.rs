@@ -27,7 +27,7 @@ struct PageMetadata {
 
 /// Selectors in the syntax of kubectl; empty ones match all objects.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Which<'a> {
+pub struct Selectors<'a> {
     /// The label selector.
     pub labels: &'a str,
     /// The field selector.
@@ -37,17 +37,19 @@ pub struct Which<'a> {
 impl Cluster {
     /// Passes the matching objects of kind `K`, in one namespace or in all, to `each`. `T` is `K` or a type with fewer
     /// fields. At most [`PAGE_SIZE`] objects are in memory at a time.
-    pub async fn each<K, T>(
+    pub async fn for_each<K, T>(
         &self,
         namespace: Option<&str>,
-        which: Which<'_>,
+        selectors: Selectors<'_>,
         mut each: impl FnMut(T),
     ) -> Result<()>
     where
         K: Resource<DynamicType = ()>,
         T: DeserializeOwned,
     {
-        let parameters = ListParams::default().labels(which.labels).fields(which.fields);
+        let parameters = ListParams::default()
+            .labels(selectors.labels)
+            .fields(selectors.fields);
         let mut parameters = parameters.limit(PAGE_SIZE);
         let path = K::url_path(&(), namespace);
         loop {
@@ -69,12 +71,12 @@ impl Cluster {
     }
 
     /// Lists all objects of a kind that has few of them.
-    pub async fn all<K>(&self, namespace: Option<&str>) -> Result<Vec<K>>
+    pub async fn list_all<K>(&self, namespace: Option<&str>) -> Result<Vec<K>>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
     {
         let mut all = vec![];
-        self.each::<K, K>(namespace, Which::default(), |object| all.push(object))
+        self.for_each::<K, K>(namespace, Selectors::default(), |object| all.push(object))
             .await?;
         Ok(all)
     }

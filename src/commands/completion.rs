@@ -21,7 +21,7 @@ use super::{Outcome, print};
 use crate::cli;
 use crate::cluster::connect;
 use crate::cluster::kubeconfig::{self, Entry};
-use crate::cluster::{self, Cluster, Found, Which};
+use crate::cluster::{self, Cluster, Found, Selectors};
 use crate::exit::Exit;
 use crate::files;
 use crate::history::History;
@@ -258,9 +258,9 @@ fn ask(
             .list(
                 kind,
                 place(namespace).as_deref(),
-                Which {
+                Selectors {
                     labels: selector,
-                    ..Which::default()
+                    ..Selectors::default()
                 },
             )
             .await

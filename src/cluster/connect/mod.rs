@@ -25,7 +25,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kube::config::{AuthInfo, Cluster};
 
-use super::kubeconfig::{Chosen, Kubeconfig, choose, load};
+use super::kubeconfig::{Kubeconfig, Selection, load, select};
 use crate::files;
 use crate::net::Environment;
 use crate::net::proxy::proxy_for;
@@ -69,21 +69,21 @@ pub fn resolve(
     let (kubeconfig, mut tried) = load(options, environment)?;
     // Flags that name an entry do not refer to the cluster that this runs in.
     let named = options.context.is_some() || options.cluster.is_some() || options.user.is_some();
-    let mut chosen = match kubeconfig {
-        Some(kubeconfig) => choose(options, kubeconfig)?,
-        None if options.server.is_some() && !named => choose(options, Kubeconfig::default())?,
+    let mut selection = match kubeconfig {
+        Some(kubeconfig) => select(options, kubeconfig)?,
+        None if options.server.is_some() && !named => select(options, Kubeconfig::default())?,
         None if named => return Err(ConnectError::NotConfigured { tried }),
         None => in_cluster(environment)?.ok_or_else(|| {
             tried.push("the service account of a pod (not in a pod)".to_owned());
             ConnectError::NotConfigured { tried }
         })?,
     };
-    overrides::apply_overrides(options, &mut chosen)?;
-    configure(options, environment, chosen)
+    overrides::apply_overrides(options, &mut selection)?;
+    configure(options, environment, selection)
 }
 
 /// Returns the service account of the pod, or `None` outside of a pod.
-fn in_cluster(environment: &Environment) -> Result<Option<Chosen>, ConnectError> {
+fn in_cluster(environment: &Environment) -> Result<Option<Selection>, ConnectError> {
     let host = environment.text("KUBERNETES_SERVICE_HOST");
     let port = environment.text("KUBERNETES_SERVICE_PORT");
     let token = environment.service_account.join("token");
@@ -96,7 +96,7 @@ fn in_cluster(environment: &Environment) -> Result<Option<Chosen>, ConnectError>
         host
     };
     let authority = environment.service_account.join("ca.crt");
-    Ok(Some(Chosen {
+    Ok(Some(Selection {
         cluster: Cluster {
             server: Some(format!("https://{host}:{port}")),
             certificate_authority: Some(path_text("certificate authority", &authority)?),
@@ -107,7 +107,7 @@ fn in_cluster(environment: &Environment) -> Result<Option<Chosen>, ConnectError>
             ..AuthInfo::default()
         },
         in_cluster: true,
-        ..Chosen::default()
+        ..Selection::default()
     }))
 }
 
@@ -133,16 +133,16 @@ fn read_file(what: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
 fn configure(
     options: &ConnectOptions,
     environment: &Environment,
-    chosen: Chosen,
+    selection: Selection,
 ) -> Result<(kube::Config, Target), ConnectError> {
-    let Chosen {
+    let Selection {
         context,
         cluster_name,
         user_name,
         cluster,
         mut user,
         in_cluster,
-    } = chosen;
+    } = selection;
     let Some(server) = &cluster.server else {
         let cluster = cluster_name.unwrap_or_default();
         return Err(ConnectError::NoServer { cluster });

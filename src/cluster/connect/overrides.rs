@@ -10,11 +10,14 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::credentials::impersonation;
 use super::{ConnectError, ConnectOptions, read_file};
-use crate::cluster::kubeconfig::Chosen;
+use crate::cluster::kubeconfig::Selection;
 
 /// Replaces fields of the entries by flags.
-pub(super) fn apply_overrides(options: &ConnectOptions, chosen: &mut Chosen) -> Result<(), ConnectError> {
-    let Chosen { cluster, user, .. } = chosen;
+pub(super) fn apply_overrides(
+    options: &ConnectOptions,
+    selection: &mut Selection,
+) -> Result<(), ConnectError> {
+    let Selection { cluster, user, .. } = selection;
     if let Some(server) = &options.server {
         cluster.server = Some(server.clone());
         // As in kubectl, the name in the entry belongs to the entry's server.

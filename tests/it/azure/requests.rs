@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use defender_sim::azure::{
-    Arm, ArmOptions, LoginKind, Scope, Source, alerts_readable, plan, suppression_rules,
+    Arm, ArmOptions, LoginKind, Scope, Source, can_read_alerts, plan, suppression_rules,
 };
 use defender_sim::net::{Cause, Environment};
 use jiff::Timestamp;
@@ -163,9 +163,9 @@ async fn resource_graph_is_not_queried_before_its_quota_is_reset() {
 #[tokio::test]
 async fn refusal_names_permission_role_and_scope() {
     let (azure, _cli, arm) = ready().await;
-    assert!(alerts_readable(&arm, &scope()).await.unwrap());
+    assert!(can_read_alerts(&arm, &scope()).await.unwrap());
     azure.with(|state| state.forbidden = true);
-    assert!(!alerts_readable(&arm, &scope()).await.unwrap());
+    assert!(!can_read_alerts(&arm, &scope()).await.unwrap());
     for source in [
         Source::Alerts(arm.clone(), scope()),
         Source::Graph(arm.clone(), scope()),
