@@ -4,9 +4,9 @@ use super::confirm::consent;
 use super::session::{Connection, Session, user_agent};
 use super::verify::{self, Known, unless_stopped};
 use super::{Outcome, records, sources};
-use crate::cli::{Run, VerifyOptions};
-use crate::defender::verdict;
-use crate::doctor::Sensing;
+use crate::cli;
+use crate::cli::Run;
+use crate::doctor::SensorState;
 use crate::engine;
 use crate::event::Started;
 use crate::exit::Exit;
@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::report::{Files, export};
 use crate::result::{ClusterInfo, Problem, RunResult};
 use crate::signal::Stop;
-use crate::verify::Place;
+use crate::verify::{AlertSource, VerifyOptions, require_sensor, verdict};
 
 pub(super) async fn attack(run: Run, session: &Session) -> Outcome {
     let plan = sources::plan(&run.scenarios, run.options.clone(), session.namespace.clone())?;
@@ -26,7 +26,8 @@ pub(super) async fn attack(run: Run, session: &Session) -> Outcome {
     let stop = session.on_signals(format!(
         "quit without cleanup; the cluster removes the run at its deadline. To remove it now: {now}"
     ))?;
-    let source = match &run.verify {
+    let options = run.verify.as_ref().map(cli::VerifyOptions::options);
+    let source = match &options {
         Some(options) => {
             let find = alert_source(options, &connection);
             Some(unless_stopped(&stop, find).await.map_err(not_started)?)
@@ -35,18 +36,19 @@ pub(super) async fn attack(run: Run, session: &Session) -> Outcome {
     };
     let attack = Attack {
         run: &run,
+        verify: options.as_ref().zip(source.as_ref()),
         plan: &plan,
         session,
         connection,
         files: &files,
         stop: &stop,
     };
-    let mut result = Box::pin(attack.run(source.as_ref())).await?;
+    let mut result = Box::pin(attack.run()).await?;
     let has_run = result.cleanup.is_some() || result.kept_until.is_some();
     if has_run {
         records::keep(&result, &session.events);
     }
-    if let Some((options, source)) = run.verify.as_ref().zip(source).filter(|_| has_run) {
+    if let Some((options, source)) = options.as_ref().zip(source).filter(|_| has_run) {
         // After an interruption alerts are not read, and that is not what was requested.
         if !stop.requested() {
             verify::watch(
@@ -70,10 +72,10 @@ pub(super) async fn attack(run: Run, session: &Session) -> Outcome {
 }
 
 /// Finds where alerts are read, and checks that they can be read.
-async fn alert_source(options: &VerifyOptions, connection: &Connection) -> Result<Place, Problem> {
+async fn alert_source(options: &VerifyOptions, connection: &Connection) -> Result<AlertSource, Problem> {
     let marks = connection.cluster.marks(connection.marks()).await;
-    let source = crate::verify::find(options, &connection.info, marks).await?;
-    source.try_out().await?;
+    let source = AlertSource::find(options, &connection.info, marks).await?;
+    source.try_read().await?;
     Ok(source)
 }
 
@@ -89,6 +91,8 @@ fn not_started(problem: Problem) -> Problem {
 /// What a run needs.
 struct Attack<'a> {
     run: &'a Run,
+    /// How alerts are read afterwards, and where, if that was requested.
+    verify: Option<(&'a VerifyOptions, &'a AlertSource)>,
     plan: &'a Plan,
     session: &'a Session,
     connection: Connection,
@@ -100,31 +104,31 @@ impl Attack<'_> {
     /// Runs the plan, and finds out meanwhile what the Defender sensor can see of it.
     ///
     /// # Errors
-    /// If alerts are to be read from `source` and cannot be raised, before anything is created.
-    async fn run(&self, source: Option<&Place>) -> Result<RunResult, Problem> {
+    /// If alerts are to be read and cannot be raised; nothing is created then.
+    async fn run(&self) -> Result<RunResult, Problem> {
         let Connection { cluster, info, .. } = &self.connection;
         let info = ClusterInfo {
-            resource_id: source.and_then(Place::resource_id),
+            resource_id: self.verify.and_then(|(_, source)| source.resource_id()),
             ..info.clone()
         };
-        let azure = self.run.verify.as_ref().map(|options| options.azure.options());
+        let azure = self.verify.map(|(options, _)| options.azure.clone());
         let azure = (azure.unwrap_or_default(), self.connection.marks());
-        let sense = Box::pin(Sensing::of(cluster, self.plan, azure));
+        let sense = Box::pin(SensorState::read(cluster, self.plan, azure));
         // With --verify, an absent sensor is an error before the run; otherwise the run does not wait for the answer.
-        let (sensing, sense) = match (source, &self.run.verify) {
-            (Some(source), Some(options)) => {
+        let (sensing, sense) = match self.verify {
+            Some((options, source)) => {
                 let check = async {
                     let sensing = sense.await;
                     let facts = match &sensing {
                         Some(sensing) => sensing.facts(None).await,
                         None => None,
                     };
-                    crate::verify::require_sensor(facts, options, source)?;
+                    require_sensor(facts.as_ref(), options, source)?;
                     Ok(sensing)
                 };
                 (unless_stopped(self.stop, check).await?, None)
             }
-            _ => (None, Some(sense)),
+            None => (None, Some(sense)),
         };
         let consent = async |started: &Started| self.consent(started).await;
         let events = &self.session.events;

@@ -4,22 +4,24 @@ use jiff::Timestamp;
 
 use super::session::{Session, VERSION};
 use super::{Outcome, records, sources};
-use crate::cli::{Of, Recorded, Verify, VerifyOptions};
+use crate::cli::{Of, Recorded, Verify};
 use crate::cluster::connect::ConnectError;
 use crate::defender::marks::Marks;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::history::History;
 use crate::plan::DEFAULT_NAMESPACE;
 use crate::result::{
-    ClusterInfo, Problem, RUN_SCHEMA, RunResult, ScenarioResult, UNKNOWN_RUN, Verification, expectations,
+    ClusterInfo, Problem, RUN_SCHEMA, RunResult, ScenarioResult, UNKNOWN_RUN, Verdict, Verification,
+    expectations,
 };
 use crate::scenario::Scenario;
 use crate::signal::Stop;
-use crate::verify::{self, Place};
+use crate::verify::{self, AlertSource, Progress, VerifyOptions};
 
 pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
     let namespace = session.namespace.as_deref();
+    let options = request.options.options();
     let (mut result, known) = match &request.of {
         Of::Run(record) => {
             let known = match record {
@@ -37,26 +39,18 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
                 let message = format!("--since {since} is after --until {until}");
                 return Err(Problem::usage(message, None));
             }
-            let cluster = cluster_of_window(&request.options, session)?;
+            let cluster = cluster_of_window(&options, session)?;
             let result = unrecorded(sources::read(scenarios)?, namespace, (*since, *until), cluster);
             (result, Known::Window)
         }
     };
     let files = session.report.open_files(&request.reports, None)?;
     let stop = session.on_signals("quit; nothing was changed".to_owned())?;
-    let marks = identity(&result.cluster, &request.options, session).await;
-    let find = verify::find(&request.options, &result.cluster, marks);
+    let marks = identity(&result.cluster, &options, session).await;
+    let find = AlertSource::find(&options, &result.cluster, marks);
     let source = unless_stopped(&stop, find).await?;
     result.cluster.resource_id = source.resource_id();
-    watch(
-        &mut result,
-        &source,
-        &request.options,
-        known,
-        &stop,
-        &session.events,
-    )
-    .await;
+    watch(&mut result, &source, &options, known, &stop, &session.events).await;
     // The exit code answers the question about alerts, whatever the run itself ended with.
     let exit = exit(&result, &stop);
     (result.exit, result.exit_code) = (exit, exit.code());
@@ -122,7 +116,7 @@ pub(super) enum Known {
 /// machine has one.
 pub(super) async fn watch(
     result: &mut RunResult,
-    source: &Place,
+    source: &AlertSource,
     options: &VerifyOptions,
     known: Known,
     stop: &Stop,
@@ -134,15 +128,23 @@ pub(super) async fn watch(
         .and_then(|history| history.all())
         .unwrap_or_default()
         .runs;
-    let keep = |verification: &Verification| {
-        if known == Known::RunHere {
-            recorded.verification = Some(verification.clone());
-            records::keep(&recorded, events);
+    let show = |progress: Progress| match progress {
+        Progress::Judged { verification, until } => {
+            if known == Known::RunHere {
+                recorded.verification = Some(verification.clone());
+                records::keep(&recorded, events);
+            }
+            events.send(Event::Alerts {
+                raised: verification.count(Verdict::Raised),
+                waiting: verification.count(Verdict::Waiting),
+                until,
+            });
         }
+        Progress::Retrying(error) => events.send(Event::Notice(error)),
     };
     let runs = (&*result, &others[..]);
     let unobserved = known == Known::Window;
-    let watched = verify::watch(runs, source, options, unobserved, stop, events, keep).await;
+    let watched = verify::watch(runs, source, options, unobserved, stop.wait(), show).await;
     (result.verification, result.unread) = (watched.last, watched.unread);
 }
 
