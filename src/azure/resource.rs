@@ -138,9 +138,9 @@ pub struct ClusterHints {
 /// The result of a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// The cluster, where it is known which one it is.
+    /// The cluster, if it was identified.
     pub found: Option<AzureCluster>,
-    /// What was tried, and what came of it, in order.
+    /// The searches in order, with the outcome of each.
     pub tried: Vec<String>,
 }
 

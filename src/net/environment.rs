@@ -1,4 +1,4 @@
-//! What this program may know of its process, as a value: tests pass their own.
+//! The process environment as a value, so that tests can pass their own.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

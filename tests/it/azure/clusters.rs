@@ -1,4 +1,4 @@
-//! A cluster as a resource of Azure.
+//! The search for the Azure resource of a cluster.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Tokens: who is logged in, renewal, and that no text holds one.
+//! Logins and tokens.
 
 use defender_sim::azure::{Arm, ArmOptions, LoginKind, LoginOptions, Source};
 use defender_sim::net::{Cause, Environment};

@@ -1,4 +1,4 @@
-//! Azure as it answers, and as it fails, against a stand-in for it.
+//! Requests to a fake of Azure, including its failures.
 
 mod clusters;
 mod login;
@@ -12,10 +12,10 @@ use jiff::Timestamp;
 
 use crate::arm::{FakeArm, FakeCli, Fault, GROUP, SUBSCRIPTION, alert};
 
-/// What a token looks like, and what no text may hold.
+/// A token in the usual format, which no text may hold.
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJwbGFudGVkIjoxfQ.planted";
 
-/// Azure, a CLI that is logged in, and a connection.
+/// Starts a fake of Azure and returns it with a CLI that is logged in and a connection.
 async fn ready() -> (FakeArm, FakeCli, Arm) {
     let azure = FakeArm::start().await;
     let cli = FakeCli::new("az", TOKEN);
@@ -32,7 +32,7 @@ fn since() -> Timestamp {
     "2026-11-20T09:55:00Z".parse().unwrap()
 }
 
-/// The names of the alerts that a source has.
+/// Returns the names of the alerts of a source.
 async fn names(source: &Source) -> Result<Vec<String>, AzureError> {
     let mut names = vec![];
     source

@@ -1,4 +1,4 @@
-//! How Defender is set up for a cluster.
+//! The configuration of Defender for a cluster.
 
 use defender_sim::azure::{ClusterFacts, SuppressionRule, cluster_facts, plan, suppression_rules};
 use defender_sim::net::Cause;

@@ -1,4 +1,4 @@
-//! Alerts from files, in every form in which people save them.
+//! Saved alerts in every form.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn write(folder: &Path, content: &str) -> Source {
     Source::Saved(Saved::File(path))
 }
 
-/// The alerts in a file, and what else is said of it.
+/// Reads the alerts in a file.
 async fn read(source: &Source) -> Result<(Vec<FiredAlert>, Answer), AzureError> {
     let mut alerts = vec![];
     let answer = source.alerts(since(), |alert| alerts.push(alert)).await?;
@@ -29,7 +29,7 @@ fn parsed(alerts: &[Value]) -> Vec<FiredAlert> {
         .collect()
 }
 
-/// Rows of a table, as Log Analytics and Resource Graph have them.
+/// Formats alerts as a table of Log Analytics or Resource Graph.
 fn tabular(alerts: &[Value]) -> Value {
     let names: Vec<&String> = alerts[0].as_object().unwrap().keys().collect();
     let columns: Vec<Value> = names

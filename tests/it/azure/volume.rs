@@ -1,4 +1,4 @@
-//! Time and memory that ten thousand alerts take.
+//! Time and memory limits of ten thousand alerts.
 
 use std::time::Instant;
 
@@ -11,8 +11,7 @@ use crate::arm::{FakeArm, FakeCli, alert};
 
 const FORM: &str = "DEFENDER_SIM_TEST_FORM";
 
-/// Ten thousand alerts, read in a process that does nothing else, so that its memory can be told. One half of
-/// the test below, which starts it; by itself it is nothing.
+/// Reads ten thousand alerts in a process of its own, so that its memory can be measured. The test below starts it.
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "it is how the other half learns of it")]
 async fn ten_thousand_alerts_alone() {
