@@ -33,10 +33,9 @@ pub struct Plan {
 
 /// An extension of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are named as in the API")]
 pub struct Extension {
-    /// The name, such as `ContainerSensor`.
     pub name: String,
-    /// Whether the extension is on.
     pub enabled: bool,
 }
 

@@ -34,16 +34,12 @@ pub enum ClusterKind {
 
 /// The Azure resource of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the parts of the resource ID")]
 pub struct AzureCluster {
-    /// The resource ID.
     pub id: String,
-    /// The name.
     pub name: String,
-    /// The subscription ID.
     pub subscription: String,
-    /// The resource group.
     pub resource_group: String,
-    /// The kind.
     pub kind: ClusterKind,
 }
 

@@ -35,24 +35,15 @@ pub struct TooLarge {
 /// An answer that is not from an API server.
 #[derive(Debug, thiserror::Error)]
 pub enum NotKubernetes {
-    /// A redirect, usually to a login page.
     #[error("{what} is a redirect (HTTP {status}) to {location:?}, not one of the Kubernetes API")]
     Redirect {
-        /// The answer: server, method and path.
         what: String,
-        /// The HTTP status.
         status: u16,
         /// The target without its query.
         location: String,
     },
-    /// A web page.
     #[error("{what} is a web page (HTTP {status}), not one of the Kubernetes API")]
-    Page {
-        /// The answer: server, method and path.
-        what: String,
-        /// The HTTP status.
-        status: u16,
-    },
+    Page { what: String, status: u16 },
 }
 
 /// Adds [`Bounds`] to a client's service.

@@ -5,7 +5,7 @@
 
 mod about;
 mod authenticate;
-pub mod bounds;
+mod bounds;
 pub mod connect;
 pub mod explain;
 mod found;
@@ -13,10 +13,10 @@ mod identity;
 pub mod kubeconfig;
 mod objects;
 mod others;
-pub mod plugin;
+mod plugin;
 mod pods;
 mod survey;
-pub mod warnings;
+mod warnings;
 
 use std::time::Duration;
 

@@ -54,53 +54,31 @@ pub(super) struct Credentials {
 #[derive(Debug, thiserror::Error)]
 #[error("the credential plugin `{command}` {failure}")]
 pub struct PluginError {
-    /// The plugin's command.
     pub command: String,
-    /// The failure, with the plugin as subject.
     pub failure: PluginFailure,
 }
 
 /// The part of a [`PluginError`] that follows the plugin's name.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginFailure {
-    /// It cannot be started or read.
     #[error("cannot be run: {0}")]
     Run(io::Error),
-    /// Its output exceeds the limit.
     #[error("printed more than {} MiB", OUTPUT >> 20)]
     TooMuch,
-    /// It exited with an error.
     #[error("failed ({status})")]
-    Failed {
-        /// The exit status.
-        status: ExitStatus,
-        /// The end of standard error.
-        stderr: String,
-    },
-    /// Its output is not an `ExecCredential`.
+    Failed { status: ExitStatus, stderr: String },
     #[error("printed something that is not an ExecCredential object")]
     NotCredentials,
-    /// The answer has another version.
     #[error("is configured for {expected} and returned {found:?}")]
-    Version {
-        /// The version of the kubeconfig.
-        expected: String,
-        /// The version of the answer.
-        found: String,
-    },
-    /// The object has neither a token nor a certificate.
+    Version { expected: String, found: String },
     #[error("returned neither a token nor a client certificate")]
     Nothing,
-    /// A certificate without its key, or a key without its certificate.
     #[error("returned a client certificate without its key, or a key without its certificate")]
     Half,
-    /// A header cannot hold the token.
     #[error("returned a token with a line feed or another character that a header cannot hold")]
     Token,
-    /// The expiration is not a timestamp.
     #[error("returned an expirationTimestamp that is not an RFC 3339 timestamp")]
     Expiration,
-    /// The certificate or key is invalid.
     #[error("returned an invalid client certificate: {0}")]
     Identity(String),
 }

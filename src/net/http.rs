@@ -45,11 +45,8 @@ type Connected = BoxCloneSyncService<Request<Full<Bytes>>, Response<Incoming>, C
 
 /// An answer with its whole body.
 pub struct Answer {
-    /// The status, which may be that of a failure.
     pub status: StatusCode,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Bytes,
 }
 

@@ -3,10 +3,10 @@
 
 mod environment;
 mod explanation;
-pub mod http;
+pub(crate) mod http;
 pub(crate) mod pem;
-pub mod proxy;
-pub mod registry;
+pub(crate) mod proxy;
+pub(crate) mod registry;
 
 pub use environment::Environment;
 pub(crate) use explanation::causes;

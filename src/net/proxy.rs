@@ -15,9 +15,7 @@ use ipnet::IpNet;
 pub struct ProxyError {
     /// The variable or kubeconfig field that holds the value.
     pub origin: &'static str,
-    /// The value, without user name and password.
     pub shown: String,
-    /// The reason why it is invalid.
     pub reason: String,
 }
 

@@ -11,140 +11,66 @@ use crate::untrusted;
 
 /// An error of connecting.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages describe the variants")]
 pub enum ConnectError {
-    /// The file of `--kubeconfig` does not exist.
     #[error("the kubeconfig {path:?} does not exist")]
-    KubeconfigMissing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A kubeconfig cannot be read or parsed.
+    KubeconfigMissing { path: PathBuf },
     #[error("the kubeconfig {path:?} cannot be used: {reason}")]
-    Kubeconfig {
-        /// The file.
-        path: PathBuf,
-        /// The reason of the system or parser.
-        reason: String,
-    },
-    /// Neither a kubeconfig, a server nor a service account was found.
+    Kubeconfig { path: PathBuf, reason: String },
     #[error("no cluster is configured: tried {}", tried.join(", "))]
-    NotConfigured {
-        /// The sources tried, with the result of each.
-        tried: Vec<String>,
-    },
-    /// The kubeconfig has no current context.
+    NotConfigured { tried: Vec<String> },
     #[error("the kubeconfig has no current context{}", format_names(known))]
-    NoCurrentContext {
-        /// The contexts of the kubeconfig.
-        known: Vec<String>,
-    },
-    /// The kubeconfig does not have a context, cluster or user.
+    NoCurrentContext { known: Vec<String> },
     #[error("the kubeconfig has no {kind} {name:?}{}", format_names(known))]
     Unknown {
-        /// `context`, `cluster` or `user`.
         kind: &'static str,
-        /// The requested name.
         name: String,
-        /// The names in the kubeconfig.
         known: Vec<String>,
     },
-    /// The cluster entry has no server.
     #[error("the cluster {cluster:?} of the kubeconfig has no server")]
-    NoServer {
-        /// The cluster's name.
-        cluster: String,
-    },
-    /// The address is invalid or holds credentials.
+    NoServer { cluster: String },
     #[error("invalid API server address {server:?}: {reason}")]
-    Server {
-        /// The address, without user name, password and query.
-        server: String,
-        /// The reason why it is invalid.
-        reason: String,
-    },
-    /// A file of a flag or of the service account cannot be read.
+    Server { server: String, reason: String },
     #[error("failed to read the {what} {path:?}: {source}")]
     File {
-        /// The content of the file.
         what: &'static str,
-        /// The file.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
-    /// The certificate authority is invalid.
     #[error("invalid certificate authority: {reason}")]
-    Authority {
-        /// The reason why it is invalid.
-        reason: String,
-    },
-    /// Both a certificate authority and no verification are requested.
+    Authority { reason: String },
     #[error("a certificate authority and insecure-skip-tls-verify exclude each other")]
     AuthorityAndInsecure,
-    /// The client certificate or its key is invalid.
     #[error("invalid client certificate: {reason}")]
-    Identity {
-        /// The reason why it is invalid.
-        reason: String,
-    },
-    /// The fields of a user contradict each other or are incomplete.
+    Identity { reason: String },
     #[error("invalid user {name:?} in the kubeconfig: {reason}")]
-    User {
-        /// The user's name.
-        name: String,
-        /// The reason why it is invalid.
-        reason: String,
-    },
-    /// The user has a login that kubectl removed.
+    User { name: String, reason: String },
     #[error("the kubeconfig's auth-provider {name:?} is not supported (kubectl removed it)")]
-    Provider {
-        /// The name of the provider.
-        name: String,
-    },
-    /// The TLS server name is neither a DNS name nor an IP address.
+    Provider { name: String },
     #[error("invalid TLS server name {name:?}")]
-    TlsServerName {
-        /// The name.
-        name: String,
-    },
-    /// The token has characters that a header cannot hold.
+    TlsServerName { name: String },
     #[error("invalid token: it has a line feed or another character that a header cannot hold")]
     Token,
-    /// A group, UID or extra field is impersonated without a user.
     #[error("a group, a UID or an extra field is impersonated without a user")]
     ImpersonatesNobody,
-    /// The proxy setting is invalid.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// The plugin prompts, and stdin is not a terminal.
     #[error(
         "the credential plugin {command:?} has to prompt (interactiveMode: Always), but stdin is not a terminal"
     )]
-    PluginAsks {
-        /// The plugin's command.
-        command: String,
-    },
-    /// The plugin is not installed.
+    PluginAsks { command: String },
     #[error(
         "the credential plugin {command:?} of the kubeconfig was not found{}",
         format_install_hint(install_hint.as_deref())
     )]
     PluginMissing {
-        /// The plugin's command.
         command: String,
-        /// The install hint of the kubeconfig.
         install_hint: Option<String>,
     },
-    /// The plugin returned no credentials.
     #[error("{}", .0.message)]
     Plugin(Explanation),
-    /// The user agent has characters that a header cannot hold.
     #[error("invalid user agent {agent:?}")]
-    UserAgent {
-        /// The text.
-        agent: String,
-    },
-    /// The client library refuses the configuration.
+    UserAgent { agent: String },
     #[error("{}", .0.message)]
     Client(Explanation),
 }

@@ -8,16 +8,13 @@ use crate::kubectl::Kubectl;
 
 /// The connection flags of kubectl.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are named as the flags")]
 pub struct ConnectOptions {
     /// `--kubeconfig`, which replaces `KUBECONFIG`.
     pub kubeconfig: Option<PathBuf>,
-    /// `--context`.
     pub context: Option<String>,
-    /// `--cluster`.
     pub cluster: Option<String>,
-    /// `--user`.
     pub user: Option<String>,
-    /// `--server`.
     pub server: Option<String>,
     /// `--token`, which replaces all other credentials.
     pub token: Option<SecretString>,
@@ -29,15 +26,10 @@ pub struct ConnectOptions {
     pub impersonate_groups: Vec<String>,
     /// `--as-user-extra key=value`, repeatable.
     pub impersonate_user_extra: Vec<(String, String)>,
-    /// `--certificate-authority`.
     pub certificate_authority: Option<PathBuf>,
-    /// `--client-certificate`.
     pub client_certificate: Option<PathBuf>,
-    /// `--client-key`.
     pub client_key: Option<PathBuf>,
-    /// `--tls-server-name`.
     pub tls_server_name: Option<String>,
-    /// `--insecure-skip-tls-verify`.
     pub insecure_skip_tls_verify: bool,
 }
 

@@ -57,8 +57,7 @@ pub fn explain(error: &kube::Error) -> Explanation {
 }
 
 /// Explains an error of a watch.
-#[must_use]
-pub fn explain_watch(error: &watcher::Error) -> Explanation {
+pub(super) fn explain_watch(error: &watcher::Error) -> Explanation {
     match error {
         watcher::Error::InitialListFailed(cause)
         | watcher::Error::WatchStartFailed(cause)
@@ -171,8 +170,7 @@ fn innermost(links: &[&(dyn StdError + 'static)]) -> String {
 }
 
 /// Describes why a credential plugin gave no credentials, with the end of what it printed on standard error.
-#[must_use]
-pub fn explain_plugin(error: &PluginError) -> Explanation {
+pub(super) fn explain_plugin(error: &PluginError) -> Explanation {
     let mut message = error.to_string();
     if let PluginFailure::Failed { stderr, .. } = &error.failure {
         let output = last_lines(stderr);
