@@ -1,19 +1,19 @@
-//! `kubectl` commands in hints: quoted for a POSIX shell, with the connection flags of this call.
+//! Builds the `kubectl` commands of hints: quoted for a POSIX shell, with the connection flags of this call.
 
 use std::borrow::Cow;
 
 use crate::untrusted;
 
-/// A connection flag as kubectl has it: its name without dashes, and its value.
+/// A connection flag of kubectl: the name without dashes, and the value.
 type Flag = (&'static str, Option<String>);
 
-/// Builds command lines that reach the cluster of this call as the identity of this call.
+/// A builder of commands for the cluster and identity of this call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kubectl {
     flags: Vec<Flag>,
 }
 
-/// Flags that choose the identity. `--token` is never repeated.
+/// The flags that select the identity. `--token` is never repeated.
 const IDENTITY: [&str; 7] = [
     "user",
     "client-certificate",
@@ -25,21 +25,21 @@ const IDENTITY: [&str; 7] = [
 ];
 
 impl Kubectl {
-    /// Commands with these flags.
+    /// Creates a builder with these flags.
     pub fn new(flags: impl IntoIterator<Item = Flag>) -> Self {
         Self {
             flags: flags.into_iter().collect(),
         }
     }
 
-    /// The same cluster, as another identity: `--user`, `--as` and the like are left out.
+    /// Removes the flags that select the identity, such as `--user` and `--as`.
     #[must_use]
     pub fn without_identity(&self) -> Self {
         let flags = self.flags.iter().filter(|(name, _)| !IDENTITY.contains(name));
         Self::new(flags.cloned())
     }
 
-    /// The same with `--context CONTEXT`, unless it is `None`.
+    /// Replaces the context, unless it is `None`.
     #[must_use]
     pub fn in_context(&self, context: Option<&str>) -> Self {
         let Some(context) = context else {
@@ -49,7 +49,7 @@ impl Kubectl {
         Self::new([("context", Some(context.to_owned()))].into_iter().chain(others))
     }
 
-    /// `kubectl WORDS FLAGS`, to be copied into a shell.
+    /// Returns `kubectl WORDS FLAGS`.
     ///
     /// ```
     /// use defender_sim::kubectl::Kubectl;
@@ -57,11 +57,11 @@ impl Kubectl {
     /// assert_eq!(kubectl.command(["get", "pods"]), "kubectl get pods --context 'my cluster' --as bob");
     /// ```
     pub fn command<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> String {
-        let words: Vec<String> = words.into_iter().map(quoted).collect();
+        let words: Vec<String> = words.into_iter().map(quote).collect();
         self.with_flags(&format!("kubectl {}", words.join(" ")))
     }
 
-    /// A hint that ends with a command, with the flags added to that command; any other hint as it is.
+    /// Adds the flags to a hint that ends with a command.
     ///
     /// ```
     /// use defender_sim::kubectl::Kubectl;
@@ -79,29 +79,29 @@ impl Kubectl {
     }
 
     fn with_flags(&self, text: &str) -> String {
-        // Commands that edit or list a kubeconfig read nothing but the file.
-        let only_file = text.contains("kubectl config ") && !text.contains("kubectl config view");
+        // Commands that edit or list a kubeconfig only accept the file.
+        let takes_only_file = text.contains("kubectl config ") && !text.contains("kubectl config view");
         let flags = self
             .flags
             .iter()
-            .filter(|(name, _)| !only_file || *name == "kubeconfig")
+            .filter(|(name, _)| !takes_only_file || *name == "kubeconfig")
             .map(|(name, value)| match value.as_deref() {
                 None => format!(" --{name}"),
-                // Without the "=" it would be read as a flag.
-                Some(value) if value.starts_with('-') => format!(" --{name}={}", quoted(value)),
-                Some(value) => format!(" --{name} {}", quoted(value)),
+                // Without the "=", the value would be parsed as a flag.
+                Some(value) if value.starts_with('-') => format!(" --{name}={}", quote(value)),
+                Some(value) => format!(" --{name} {}", quote(value)),
             });
         let flags: String = flags.collect();
         format!("{text}{flags}")
     }
 }
 
-/// A word as a shell reads it back. Control characters are left out: a terminal would obey them.
-fn quoted(word: &str) -> String {
+/// Quotes a word for a shell, without control characters.
+fn quote(word: &str) -> String {
     let word = untrusted::name(word);
-    // Less than shlex quotes: a "=" within a word is plain to every shell, and common in flags.
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,%".contains(c);
-    if !word.is_empty() && !word.starts_with('=') && word.chars().all(plain) {
+    // shlex also quotes words with "=", which is common in flags and plain to every shell.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,%".contains(c);
+    if !word.is_empty() && !word.starts_with('=') && word.chars().all(is_plain) {
         return word;
     }
     shlex::try_quote(&word).map_or_else(|_| "''".to_owned(), Cow::into_owned)
@@ -160,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_left_out() {
+    fn control_characters_are_removed() {
         let kubectl = Kubectl::new([("context", Some("a\u{1b}]0;x\u{7}\nb\0c".to_owned()))]);
         let command = kubectl.command(["version"]);
         assert!(!command.contains(char::is_control), "{command:?}");
     }
 
     #[test]
-    fn another_identity_keeps_the_cluster() {
+    fn command_without_identity_keeps_the_cluster() {
         let value = |text: &str| Some(text.to_owned());
         let kubectl = Kubectl::new([
             ("kubeconfig", value("/k")),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn context_of_record_replaces_that_of_call() {
+    fn in_context_replaces_the_context() {
         let kubectl = Kubectl::new([("context", Some("a".to_owned()))]);
         let command = |context| kubectl.in_context(context).command(["version"]);
         assert_eq!(command(Some("b")), "kubectl version --context b");

@@ -15,10 +15,10 @@
 //! `defender` has a verdict on each that a result expects; `history` keeps results for later. `lint` reads and checks
 //! the scenario files that `files` finds.
 //!
-//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `kubectl`, `proxy`, `secret`, `untrusted`,
+//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `kubectl`, `net::proxy`, `untrusted`,
 //! `words` and `yaml` are pure: they import no client and no runtime, which a test checks. `cluster` is the only place
-//! that talks to Kubernetes, `azure` the only one that talks to Azure, `registry` to image registries; the last two
-//! share `transport`. What comes from there, from a record, or from the attacker's log, is cleaned by
+//! that talks to Kubernetes, `azure` the only one that talks to Azure, `net::registry` to image registries; the last
+//! two share `net::http`. What comes from there, from a record, or from the attacker's log, is cleaned by
 //! `untrusted` where it comes in. Whatever else is printed, such as a scenario file or an argument, is made visible by
 //! `report::style`, through which all output passes.
 
@@ -37,17 +37,14 @@ pub mod history;
 pub mod kubectl;
 pub mod lint;
 pub mod manifest;
+pub mod net;
 pub mod note;
 pub mod plan;
-pub mod proxy;
-pub mod registry;
 pub mod report;
 pub mod result;
 pub mod scenario;
 pub mod schema;
-pub mod secret;
 pub mod signal;
-pub mod transport;
 pub mod untrusted;
 pub mod verify;
 pub mod words;

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ring::hmac;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::scenario::{Scenario, Step};
-use crate::secret::Secret;
 
 /// Namespace used unless one is given: the one Microsoft's tool uses.
 pub const DEFAULT_NAMESPACE: &str = "mdc-simulation";
@@ -134,9 +134,9 @@ pub struct Plan {
     /// Names the run.
     pub run: RunId,
     /// Origin of the secrets that prove reports. Never leaves this process.
-    pub seed: Secret,
+    pub seed: SecretString,
     /// Opens the web shell. Only the attacker has it.
-    pub key: Secret,
+    pub key: SecretString,
     /// When the plan was made.
     pub created: Timestamp,
     /// Where it runs.
@@ -167,8 +167,8 @@ impl Plan {
         };
         Self {
             run: RunId(run),
-            seed: Secret::new(hex(&random[8..24])),
-            key: Secret::new(hex(&random[24..56])),
+            seed: SecretString::from(hex(&random[8..24])),
+            key: SecretString::from(hex(&random[24..56])),
             created: now,
             namespace,
             scenarios,
@@ -177,19 +177,19 @@ impl Plan {
     }
 
     /// What only the victim has: the key of its proofs.
-    pub fn victim_secret(&self) -> Secret {
-        Secret::new(hmac_sha256(&self.seed, "victim"))
+    pub fn victim_secret(&self) -> SecretString {
+        SecretString::from(hmac_sha256(&self.seed, "victim"))
     }
 
     /// What only the attacker has, and sends with the request for that step.
-    pub fn token(&self, step: &str) -> Secret {
-        Secret::new(hmac_sha256(&self.seed, &format!("step {step}")))
+    pub fn token(&self, step: &str) -> SecretString {
+        SecretString::from(hmac_sha256(&self.seed, &format!("step {step}")))
     }
 
     /// Proof of the victim's report on a step. It takes both the victim's secret and the step's token, and covers
     /// the report itself.
     pub fn proof(&self, step: &str, report: &str) -> String {
-        let text = format!("{step} {} {report}", self.token(step).reveal());
+        let text = format!("{step} {} {report}", self.token(step).expose_secret());
         let mut proof = hmac_sha256(&self.victim_secret(), &text);
         proof.truncate(32);
         proof
@@ -223,8 +223,8 @@ impl Plan {
     }
 }
 
-fn hmac_sha256(key: &Secret, text: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key.reveal().as_bytes());
+fn hmac_sha256(key: &SecretString, text: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes());
     hex(hmac::sign(&key, text.as_bytes()).as_ref())
 }
 
@@ -265,7 +265,7 @@ pub(crate) mod tests {
     fn the_key_never_shows() {
         let plan = plan(None);
         for secret in [&plan.key, &plan.seed] {
-            assert!(!format!("{plan:?}").contains(secret.reveal()));
+            assert!(!format!("{plan:?}").contains(secret.expose_secret()));
         }
     }
 
@@ -283,13 +283,13 @@ pub(crate) mod tests {
     #[test]
     fn proof_is_an_hmac_of_step_token_and_report() {
         let plan = plan(None);
-        assert_eq!(plan.seed.reveal(), "08090a0b0c0d0e0f1011121314151617");
+        assert_eq!(plan.seed.expose_secret(), "08090a0b0c0d0e0f1011121314151617");
         assert_eq!(
-            plan.victim_secret().reveal(),
+            plan.victim_secret().expose_secret(),
             "91d21cf8396a6fe7f1027f9d37fae0772e0585ee9f9f39267e755f369adcc370"
         );
         assert_eq!(
-            plan.token("a.b").reveal(),
+            plan.token("a.b").expose_secret(),
             "148e4c61707ed4b6a36fc5eacd6f58b5f9f3d18b427a5b8d050f0a8784fbbe22"
         );
         assert_eq!(plan.proof("a.b", "0 12 x"), "d0248dae03afc0c710beab1f9fa1b3ee");

@@ -1,53 +1,50 @@
-//! Azure Resource Manager: requests with a bound, a login that is renewed, waits as Azure tells them, pages.
+//! Requests to Azure Resource Manager and Resource Graph, with renewed tokens, retries and pages.
 //!
-//! What is waited for is bounded by the patience of whoever asks, for a whole list with its pages and waits.
-//! Throttling is told by `Retry-After` (Azure Resource Manager, on 429) and by `x-ms-user-quota-remaining` and
-//! `x-ms-user-quota-resets-after` (Resource Graph, on every answer): Microsoft's "Guidance for throttled
-//! requests in Azure Resource Graph".
+//! A time limit covers a whole list with its pages and waits.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri};
-use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::login::{Held, Login, LoginKind, LoginOptions};
-use super::{AzureError, Cause, Cloud, Environment, Explained, Result, page};
-use crate::transport::{AGENT, Answer, Bytes, Transport, bearer};
+use super::login::{CachedToken, Login, LoginKind, LoginOptions};
+use super::throttle::{self, WINDOW, pause};
+use super::{AzureError, Cloud, Result, page, sdk};
+use crate::net::http::{AGENT, Answer, Bytes, Transport, bearer};
+use crate::net::{Cause, Environment, Explanation};
 
-/// Bound of one request unless the user gives another.
-pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bound of one look, with all its pages and waits, unless its caller gives another.
-pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
-/// How often a read is repeated after an answer of 500, 502, 503 or 504.
-const REPEATS: u32 = 2;
-/// What is waited before the first of these; twice that before the next.
+/// Timeout of a request.
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit of a read, with all its pages and waits.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Retries after a status of 500, 502, 503 or 504.
+const MAX_RETRIES: u32 = 2;
+/// Wait before the first retry; it doubles for the next one.
 const PAUSE: Duration = Duration::from_millis(500);
-/// What is waited where Azure asks for patience and does not say how much: Resource Graph's window.
-const WINDOW: Duration = Duration::from_secs(5);
-/// More pages than 90 days of alerts have: a list that goes on is one that goes round.
+/// Limit of pages, which exceeds 90 days of alerts and detects lists that loop.
 const MAX_PAGES: usize = 1000;
-/// The most that Resource Graph puts on a page.
-const ROWS: u16 = 1000;
+/// Limit of rows that Resource Graph returns on a page.
+const PAGE_SIZE: u16 = 1000;
 const GRAPH: &str = "/providers/Microsoft.ResourceGraph/resources?api-version=2022-10-01";
 
-/// Where and as whom Azure is asked.
+/// The options of a connection to Azure.
 #[derive(Clone)]
 pub struct ArmOptions {
-    /// Which cloud.
+    /// The cloud.
     pub cloud: Cloud,
-    /// As whom.
+    /// The login.
     pub login: LoginOptions,
-    /// A file with certificates in PEM to trust beside those of the system.
+    /// A PEM file with certificates to trust besides those of the system.
     pub certificate_authority: Option<PathBuf>,
-    /// Bound of one request.
+    /// Timeout of a request.
     pub request_timeout: Duration,
-    /// The variables of the process.
+    /// The process environment.
     pub environment: Environment,
 }
 
@@ -63,30 +60,30 @@ impl Default for ArmOptions {
     }
 }
 
-/// A right in Azure, and the smallest role built in that has it (Microsoft's page on built-in roles).
+/// A permission in Azure, and the smallest built-in role that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Right {
-    /// Such as `Microsoft.Security/alerts/read`.
+    /// The action, such as `Microsoft.Security/alerts/read`.
     pub action: &'static str,
-    /// Such as `Security Reader`.
+    /// The role, such as `Security Reader`.
     pub role: &'static str,
 }
 
 impl Right {
-    /// To read alerts.
+    /// Read alerts.
     pub const ALERTS: Self = Self::new("Microsoft.Security/alerts/read", "Security Reader");
-    /// To read which plans are on.
+    /// Read plans.
     pub const PLANS: Self = Self::new("Microsoft.Security/pricings/read", "Security Reader");
-    /// To read suppression rules.
+    /// Read suppression rules.
     pub const RULES: Self = Self::new(
         "Microsoft.Security/alertsSuppressionRules/read",
         "Security Reader",
     );
-    /// To read AKS clusters.
+    /// Read AKS clusters.
     pub const CLUSTERS: Self = Self::new("Microsoft.ContainerService/managedClusters/read", "Reader");
-    /// To read connectors of other clouds.
+    /// Read connectors of other clouds.
     pub const CONNECTORS: Self = Self::new("Microsoft.Security/securityConnectors/read", "Security Reader");
-    /// To read clusters that Azure Arc connects.
+    /// Read Arc-connected clusters.
     pub const CONNECTED: Self = Self::new("Microsoft.Kubernetes/connectedClusters/read", "Reader");
 
     const fn new(action: &'static str, role: &'static str) -> Self {
@@ -94,23 +91,20 @@ impl Right {
     }
 }
 
-/// What a request is for: for its error.
+/// The purpose of a request, for its errors.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Completing "failed to ...".
+    /// The operation, which completes "failed to ...".
     pub doing: String,
-    /// The right that it takes.
+    /// The required permission.
     pub right: Right,
-    /// Where that is needed: the id of a subscription or a group; empty where it is not one place.
+    /// The scope of the permission: the ID of a subscription or group; empty if it has several.
     pub scope: String,
 }
 
 /// A connection to Azure Resource Manager. Clones share login and connections.
 #[derive(Clone)]
-pub struct Arm {
-    shared: Arc<Shared>,
-    patience: Duration,
-}
+pub struct Arm(Arc<Shared>);
 
 struct Shared {
     cloud: Cloud,
@@ -118,26 +112,23 @@ struct Shared {
     transport: Transport,
     login: Login,
     request_timeout: Duration,
-    /// When Resource Graph may be asked again.
+    /// The end of the throttling by Resource Graph.
     graph_free: Mutex<Option<Instant>>,
 }
 
-/// A request to send, perhaps more than once.
+/// A request that may be sent several times.
 struct Outgoing<'a> {
     call: &'a Call,
     method: Method,
     uri: Uri,
     body: Bytes,
-    /// Whether it only reads: then it may be repeated.
-    reads: bool,
 }
 
 impl Arm {
-    /// Makes ready to ask. Nothing is sent yet, and nobody is logged in.
+    /// Prepares a connection. Sends no request.
     ///
     /// # Errors
-    ///
-    /// Certificates that cannot be used.
+    /// If certificates cannot be used.
     pub fn new(options: ArmOptions) -> Result<Self> {
         let ArmOptions {
             cloud,
@@ -146,79 +137,48 @@ impl Arm {
             request_timeout,
             environment,
         } = options;
-        let doing = || "make ready to ask Azure";
+        let doing = "prepare the connection to Azure";
         let endpoint = cloud.endpoint().parse().map_err(|_| {
-            Explained::new(Cause::Setting, "the endpoint of the cloud is no address").doing(doing())
+            Explanation::new(Cause::Setting, "the endpoint of the cloud is not a URL").failed_to(doing)
         })?;
-        let variables = environment.clone();
-        let transport = Transport::new(certificate_authority.as_deref(), move |name| variables.get(name))
-            .map_err(|error| Explained::from(error).doing(doing()))?;
+        let transport = Transport::new(certificate_authority.as_deref(), environment.clone())
+            .map_err(|failure| sdk::explain(failure).failed_to(doing))?;
         let login = Login::new(login, environment, cloud.clone(), transport.clone());
-        Ok(Self {
-            shared: Arc::new(Shared {
-                cloud,
-                endpoint,
-                transport,
-                login,
-                request_timeout,
-                graph_free: Mutex::default(),
-            }),
-            patience: DEFAULT_PATIENCE,
-        })
+        Ok(Self(Arc::new(Shared {
+            cloud,
+            endpoint,
+            transport,
+            login,
+            request_timeout,
+            graph_free: Mutex::default(),
+        })))
     }
 
-    /// The same connection, for looks that may take so long as a whole.
-    #[must_use]
-    pub fn with_patience(&self, patience: Duration) -> Self {
-        Self {
-            patience,
-            ..self.clone()
-        }
-    }
-
-    /// Which cloud is asked.
-    pub fn cloud(&self) -> &Cloud {
-        &self.shared.cloud
-    }
-
-    /// Logs in, unless that is done, and says how.
+    /// Logs in, if necessary, and returns the kind of login.
     ///
     /// # Errors
-    ///
-    /// No login.
+    /// If no login is available.
     pub async fn log_in(&self) -> Result<LoginKind> {
-        let token = self.shared.login.token(None).await;
-        let token = token.map_err(|explained| explained.doing("log in to Azure"))?;
+        let token = self.0.login.token(None).await;
+        let token = token.map_err(|explained| explained.failed_to("log in to Azure"))?;
         Ok(token.kind)
     }
 
-    /// Reads the JSON at `path` (with its query), repeated where Azure has trouble.
+    /// Reads the JSON at `path` (with its query). Retries failures of the server.
     ///
     /// # Errors
-    ///
-    /// No login, no answer, or one that says no or cannot be read; each says what to do.
+    /// If no login is available, or the answer is missing, a refusal or malformed.
     pub async fn get(&self, call: &Call, path: &str) -> Result<Value> {
         let outgoing = self.outgoing(call, Method::GET, path, None)?;
-        parsed(call, path, &self.send(&outgoing, self.deadline()).await?)
+        parsed(call, path, &self.send(&outgoing, deadline()).await?)
     }
 
-    /// Sends JSON to `path` (with its query). Repeated only where it has not been done: after 401 and 429.
+    /// Passes each item of the list at `path` to `item`, from all pages.
     ///
     /// # Errors
-    ///
-    /// As [`Arm::get`].
-    pub async fn post(&self, call: &Call, path: &str, body: &Value) -> Result<Value> {
-        let outgoing = self.outgoing(call, Method::POST, path, Some(body))?;
-        parsed(call, path, &self.send(&outgoing, self.deadline()).await?)
-    }
-
-    /// Reads the list at `path` with all its pages, handing over each item.
-    ///
-    /// # Errors
-    ///
-    /// As [`Arm::get`]; also where a next page is at another place, since the token would go there.
+    /// Those of [`Arm::get`], and if the link to the next page has another origin, which would receive the token.
     pub async fn list(&self, call: &Call, path: &str, mut item: impl FnMut(Value)) -> Result<()> {
-        let deadline = self.deadline();
+        let deadline = deadline();
         let mut outgoing = self.outgoing(call, Method::GET, path, None)?;
         for _ in 0..MAX_PAGES {
             let answer = self.send(&outgoing, deadline).await?;
@@ -231,17 +191,16 @@ impl Arm {
             }
             outgoing.uri = self
                 .next(link)
-                .map_err(|explained| explained.doing(&call.doing))?;
+                .map_err(|explained| explained.failed_to(&call.doing))?;
         }
         Err(endless(call))
     }
 
-    /// Asks Resource Graph, with all pages, handing over each row. `subscriptions` may be empty: then all are
-    /// asked that the login can read.
+    /// Passes each row of a query of Resource Graph to `item`, from all pages. If `subscriptions` is empty, the query
+    /// covers all that the login can read.
     ///
     /// # Errors
-    ///
-    /// As [`Arm::get`].
+    /// Those of [`Arm::get`].
     pub async fn graph(
         &self,
         call: &Call,
@@ -249,31 +208,30 @@ impl Arm {
         subscriptions: &[String],
         mut item: impl FnMut(Value),
     ) -> Result<()> {
-        let deadline = self.deadline();
+        let deadline = deadline();
         let mut body = json!({
             "query": query,
-            "options": {"$top": ROWS, "resultFormat": "objectArray"},
+            "options": {"$top": PAGE_SIZE, "resultFormat": "objectArray"},
         });
         if !subscriptions.is_empty() {
             body["subscriptions"] = json!(subscriptions);
         }
         for _ in 0..MAX_PAGES {
-            let mut outgoing = self.outgoing(call, Method::POST, GRAPH, Some(&body))?;
-            outgoing.reads = true;
+            let outgoing = self.outgoing(call, Method::POST, GRAPH, Some(&body))?;
             let free = *self
-                .shared
+                .0
                 .graph_free
                 .lock()
                 .expect("nothing panics while it holds this");
             if let Some(wait) = free.and_then(|free| free.checked_duration_since(Instant::now())) {
                 pause(wait, deadline)
                     .await
-                    .map_err(|explained| explained.doing(&call.doing))?;
+                    .map_err(|explained| explained.failed_to(&call.doing))?;
             }
             let answer = self.send(&outgoing, deadline).await?;
-            if let Some(wait) = used_up(&answer.headers) {
+            if let Some(wait) = throttle::quota_wait(&answer.headers) {
                 *self
-                    .shared
+                    .0
                     .graph_free
                     .lock()
                     .expect("nothing panics while it holds this") = Some(Instant::now() + wait);
@@ -287,10 +245,6 @@ impl Arm {
         Err(endless(call))
     }
 
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.patience
-    }
-
     fn outgoing<'a>(
         &self,
         call: &'a Call,
@@ -298,28 +252,27 @@ impl Arm {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Outgoing<'a>> {
-        let uri = format!("{}{path}", self.shared.cloud.endpoint());
+        let uri = format!("{}{path}", self.0.cloud.endpoint());
         let uri = uri.parse().map_err(|_| {
-            Explained::new(
+            Explanation::new(
                 Cause::Setting,
-                format!("{:?} is no path in Azure", without_query(path)),
+                format!("{:?} is not a path in Azure", without_query(path)),
             )
-            .doing(&call.doing)
+            .failed_to(&call.doing)
         })?;
         Ok(Outgoing {
             call,
-            reads: method == Method::GET,
             method,
             uri,
             body: body.map_or(Bytes::new(), |body| Bytes::from(body.to_string())),
         })
     }
 
-    /// The address of a next page, taken as it is, if it is at the same place.
-    fn next(&self, link: &str) -> std::result::Result<Uri, Explained> {
-        let here = &self.shared.endpoint;
+    /// Parses the link to the next page, which must have the same origin.
+    fn next(&self, link: &str) -> std::result::Result<Uri, Explanation> {
+        let here = &self.0.endpoint;
         let port = |uri: &Uri| uri.port_u16().unwrap_or(443);
-        let same = |uri: &Uri| {
+        let is_same_origin = |uri: &Uri| {
             let authority = uri.authority().map_or("", |authority| authority.as_str());
             uri.scheme_str() == Some("https")
                 && !authority.contains('@')
@@ -327,53 +280,53 @@ impl Arm {
                 && port(uri) == port(here)
         };
         let uri: Option<Uri> = link.parse().ok();
-        uri.filter(same).ok_or_else(|| {
-            let message = "the next page is said to be at another place, which is not asked";
-            Explained::new(Cause::Unreadable, message)
+        uri.filter(is_same_origin).ok_or_else(|| {
+            let message = "the link to the next page has another origin, which is not trusted";
+            Explanation::new(Cause::Unreadable, message)
         })
     }
 
     async fn send(&self, outgoing: &Outgoing<'_>, deadline: Instant) -> Result<Answer> {
         self.exchange(outgoing, deadline)
             .await
-            .map_err(|explained| explained.doing(&outgoing.call.doing))
+            .map_err(|explained| explained.failed_to(&outgoing.call.doing))
     }
 
     async fn exchange(
         &self,
         outgoing: &Outgoing<'_>,
         deadline: Instant,
-    ) -> std::result::Result<Answer, Explained> {
-        let Shared { login, transport, .. } = &*self.shared;
-        let (mut refused, mut repeats) = (None, 0);
+    ) -> std::result::Result<Answer, Explanation> {
+        let Shared { login, transport, .. } = &*self.0;
+        let (mut refused, mut retries) = (None, 0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let message = format!(
-                    "there was no whole answer within {:.0} s",
-                    self.patience.as_secs_f64()
-                );
-                return Err(Explained::new(Cause::TimedOut, message));
+                let message = format!("no complete answer within {:.0} s", READ_TIMEOUT.as_secs_f64());
+                return Err(Explanation::new(Cause::TimedOut, message));
             }
             let held = tokio::time::timeout(left, login.token(refused))
                 .await
                 .map_err(|_| {
-                    let message = format!("there was no login within {:.0} s", left.as_secs_f64());
-                    Explained::new(Cause::TimedOut, message)
+                    let message = format!("no login within {:.0} s", left.as_secs_f64());
+                    Explanation::new(Cause::TimedOut, message)
                 })??;
-            let bound = self.shared.request_timeout.min(left);
-            let answer = transport.send(request(outgoing, &held)?, bound).await?;
-            let told = retry_after(&answer.headers);
+            let timeout = self.0.request_timeout.min(left);
+            let sent = transport.send(request(outgoing, &held)?, timeout).await;
+            let answer = sent.map_err(sdk::explain)?;
+            let retry_after = throttle::retry_after(&answer.headers);
             match answer.status.as_u16() {
                 200..=299 => return Ok(answer),
                 401 if refused.is_none() => refused = Some(held.number),
                 429 => {
-                    let wait = told.or_else(|| resets_after(&answer.headers)).unwrap_or(WINDOW);
+                    let wait = retry_after
+                        .or_else(|| throttle::resets_after(&answer.headers))
+                        .unwrap_or(WINDOW);
                     pause(wait.max(PAUSE), deadline).await?;
                 }
-                500 | 502 | 503 | 504 if outgoing.reads && repeats < REPEATS => {
-                    repeats += 1;
-                    pause(told.unwrap_or(PAUSE * repeats), deadline).await?;
+                500 | 502 | 503 | 504 if retries < MAX_RETRIES => {
+                    retries += 1;
+                    pause(retry_after.unwrap_or(PAUSE * retries), deadline).await?;
                 }
                 _ => return Err(refusal(outgoing, &held, &answer)),
             }
@@ -381,9 +334,9 @@ impl Arm {
     }
 }
 
-fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<Bytes>, Explained> {
-    let unsendable = || Explained::new(Cause::Login, "the token has characters that no token has");
-    let token = bearer(&held.token).ok_or_else(unsendable)?;
+fn request(outgoing: &Outgoing<'_>, held: &CachedToken) -> std::result::Result<Request<Bytes>, Explanation> {
+    let unsendable = || Explanation::new(Cause::Auth, "the token has characters that a header cannot hold");
+    let token = bearer(held.token.expose_secret()).ok_or_else(unsendable)?;
     Request::builder()
         .method(&outgoing.method)
         .uri(&outgoing.uri)
@@ -395,58 +348,11 @@ fn request(outgoing: &Outgoing<'_>, held: &Held) -> std::result::Result<Request<
         .map_err(|_| unsendable())
 }
 
-/// Waits, unless that would take longer than there is.
-async fn pause(wait: Duration, deadline: Instant) -> std::result::Result<(), Explained> {
-    if wait > deadline.saturating_duration_since(Instant::now()) {
-        let message = format!(
-            "Azure has too many requests and wants to be asked again in {:.0} s, which is longer than this waits",
-            wait.as_secs_f64().ceil()
-        );
-        let mut explained = Explained::new(Cause::Busy, message).hint("try again later");
-        explained.retry_after = Some(wait);
-        return Err(explained);
-    }
-    tokio::time::sleep(wait).await;
-    Ok(())
+fn deadline() -> Instant {
+    Instant::now() + READ_TIMEOUT
 }
 
-/// `Retry-After`: seconds, or a time, which is compared with the server's own clock where it says that.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let time = |text: &str| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp());
-    let value = text(RETRY_AFTER)?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let now = text(DATE).and_then(time).unwrap_or_else(Timestamp::now);
-    Some(
-        time(value)?
-            .duration_since(now)
-            .max(SignedDuration::ZERO)
-            .unsigned_abs(),
-    )
-}
-
-/// When Resource Graph counts anew, where it says so: `hh:mm:ss`.
-fn resets_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("x-ms-user-quota-resets-after")?.to_str().ok()?;
-    let parts: Vec<u64> = text
-        .split(':')
-        .map(|part| part.trim().parse().ok())
-        .collect::<Option<_>>()?;
-    let [hours @ 0..=24, minutes @ 0..=59, seconds @ 0..=59] = parts[..] else {
-        return None;
-    };
-    Some(Duration::from_secs((hours * 60 + minutes) * 60 + seconds))
-}
-
-/// How long Resource Graph may not be asked after this answer.
-fn used_up(headers: &HeaderMap) -> Option<Duration> {
-    let left = headers.get("x-ms-user-quota-remaining")?.to_str().ok()?;
-    (left.trim() == "0").then(|| resets_after(headers).unwrap_or(WINDOW))
-}
-
-/// The error that Azure Resource Manager answers with.
+/// The error response of Azure Resource Manager.
 #[derive(Default, Deserialize)]
 struct Refusal {
     error: Reason,
@@ -459,10 +365,10 @@ struct Reason {
     message: String,
 }
 
-fn refusal(outgoing: &Outgoing<'_>, held: &Held, answer: &Answer) -> Explained {
+fn refusal(outgoing: &Outgoing<'_>, held: &CachedToken, answer: &Answer) -> Explanation {
     let Refusal { error } = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let said = match (error.code.as_str(), error.message.as_str()) {
-        ("", "") => format!("{} answers {}", outgoing.uri.path(), answer.status),
+    let reason = match (error.code.as_str(), error.message.as_str()) {
+        ("", "") => format!("{} answered {}", outgoing.uri.path(), answer.status),
         (code, message) => format!("{code}: {message}"),
     };
     let Call { right, scope, .. } = outgoing.call;
@@ -474,18 +380,18 @@ fn refusal(outgoing: &Outgoing<'_>, held: &Held, answer: &Answer) -> Explained {
     match answer.status {
         StatusCode::UNAUTHORIZED => {
             let message = format!(
-                "Azure does not accept the login ({}), nor a new token of it: {said}",
+                "Azure does not accept the login ({}), nor a renewed token: {reason}",
                 held.kind
             );
-            Explained::new(Cause::Unauthorized, message).hint("log in again: az logout, then az login")
+            Explanation::new(Cause::Unauthorized, message).with_hint("log in again: az logout, then az login")
         }
         StatusCode::FORBIDDEN => {
             let message = format!(
-                "the login ({}) lacks the right {} on {place}, which the role {} has: {said}",
+                "the login ({}) lacks the permission {} on {place}, which the role {} has: {reason}",
                 held.kind, right.action, right.role
             );
-            Explained::new(Cause::Forbidden, message).hint(format!(
-                "have it assigned: az role assignment create --role \"{}\" --assignee WHO --scope {}",
+            Explanation::new(Cause::Forbidden, message).with_hint(format!(
+                "have the role assigned: az role assignment create --role \"{}\" --assignee WHO --scope {}",
                 right.role,
                 if scope.is_empty() {
                     "/subscriptions/ID"
@@ -494,18 +400,18 @@ fn refusal(outgoing: &Outgoing<'_>, held: &Held, answer: &Answer) -> Explained {
                 }
             ))
         }
-        StatusCode::NOT_FOUND => Explained::new(Cause::NotFound, said)
-            .hint("compare the subscription and the names with: az account show, az aks list -o table"),
+        StatusCode::NOT_FOUND => Explanation::new(Cause::NotFound, reason)
+            .with_hint("compare the subscription and the names with: az account show, az aks list -o table"),
         status if status.is_server_error() => {
-            let message = format!("Azure has trouble ({}): {said}", status.as_u16());
-            Explained::new(Cause::Other, message).hint("try again later")
+            let message = format!("Azure failed ({}): {reason}", status.as_u16());
+            Explanation::new(Cause::Other, message).with_hint("try again later")
         }
-        _ => Explained::new(Cause::Other, said),
+        _ => Explanation::new(Cause::Other, reason),
     }
 }
 
 fn parsed(call: &Call, path: &str, answer: &Answer) -> Result<Value> {
-    // An answer without content is one (204).
+    // 204 has no content.
     if answer.body.is_empty() {
         return Ok(Value::Null);
     }
@@ -518,21 +424,24 @@ fn items(call: &Call, path: &str, answer: &Answer, item: &mut dyn FnMut(Value)) 
     let page = page.map_err(|error| unreadable(call, path, &error))?;
     if !page.listed {
         let message = format!("the answer of {path} holds no list");
-        return Err(Explained::new(Cause::Unreadable, message).doing(&call.doing));
+        return Err(Explanation::new(Cause::Unreadable, message).failed_to(&call.doing));
     }
     Ok(page)
 }
 
 fn unreadable(call: &Call, path: &str, error: &serde_json::Error) -> AzureError {
-    let message = format!("the answer of {path} cannot be read: {}", page::place(error));
-    Explained::new(Cause::Unreadable, message)
-        .hint("does a proxy answer in Azure's place? check HTTPS_PROXY and NO_PROXY")
-        .doing(&call.doing)
+    let message = format!(
+        "the answer of {path} cannot be parsed: {}",
+        page::describe_error(error)
+    );
+    Explanation::new(Cause::Unreadable, message)
+        .with_hint("check HTTPS_PROXY and NO_PROXY: a proxy may have answered")
+        .failed_to(&call.doing)
 }
 
 fn endless(call: &Call) -> AzureError {
     let message = format!("the list has more than {MAX_PAGES} pages");
-    Explained::new(Cause::Unreadable, message).doing(&call.doing)
+    Explanation::new(Cause::Unreadable, message).failed_to(&call.doing)
 }
 
 fn without_query(path: &str) -> &str {
@@ -543,61 +452,8 @@ fn without_query(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
-            .collect()
-    }
-
     #[test]
-    fn waits_are_read_in_every_form() {
-        for (pairs, expected) in [
-            (&[("retry-after", "7")][..], Some(7)),
-            (
-                &[
-                    ("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
-                    ("date", "Sun, 06 Nov 1994 08:49:07 GMT"),
-                ],
-                Some(30),
-            ),
-            (&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")], Some(0)),
-            (&[("retry-after", "soon")], None),
-            (&[], None),
-        ] {
-            assert_eq!(
-                retry_after(&headers(pairs)),
-                expected.map(Duration::from_secs),
-                "{pairs:?}"
-            );
-        }
-        for (text, expected) in [
-            ("00:00:05", Some(5)),
-            ("01:02:03", Some(3723)),
-            ("5", None),
-            ("00:61:00", None),
-            ("-1:00:00", None),
-        ] {
-            let headers = headers(&[("x-ms-user-quota-resets-after", text)]);
-            assert_eq!(
-                resets_after(&headers),
-                expected.map(Duration::from_secs),
-                "{text}"
-            );
-        }
-        let quota = |left, resets| {
-            headers(&[
-                ("x-ms-user-quota-remaining", left),
-                ("x-ms-user-quota-resets-after", resets),
-            ])
-        };
-        assert_eq!(used_up(&quota("1", "00:00:03")), None);
-        assert_eq!(used_up(&quota("0", "00:00:03")), Some(Duration::from_secs(3)));
-        assert_eq!(used_up(&quota("0", "?")), Some(WINDOW));
-    }
-
-    #[test]
-    fn a_next_page_is_asked_for_only_at_the_same_place() {
+    fn next_page_must_have_the_same_origin() {
         let at = |endpoint: &str| {
             let cloud = endpoint.parse().unwrap();
             Arm::new(ArmOptions {

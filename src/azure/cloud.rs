@@ -1,45 +1,32 @@
-//! Which Azure: where it is asked, for what tokens are, and who gives them out.
+//! The clouds of Azure: endpoints and token authorities, as in the Azure CLI.
 //!
-//! Endpoints and authorities are those that the Azure CLI has for its clouds; that Defender for Cloud in Azure
-//! China is retired is said on Microsoft's page about it (2026-08-18).
+//! Microsoft retired Defender for Cloud in Azure China on 2026-08-18.
 
 use std::str::FromStr;
 
 use http::Uri;
 
-use super::{AzureError, Cause, Explained};
+use super::AzureError;
 use crate::defender::marks::Azure;
+use crate::net::{Cause, Explanation};
 
-/// A cloud to ask.
+/// A cloud.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cloud {
-    /// Azure, as most people know it.
+    /// The public cloud.
     #[default]
     Public,
-    /// Azure for the government of the United States.
+    /// Azure Government of the United States.
     UsGovernment,
-    /// An endpoint that answers as Azure Resource Manager does.
-    Custom(CustomCloud),
-}
-
-/// A cloud of one's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CustomCloud {
-    /// Where it is: `https://HOST[:PORT]`, without a path.
-    endpoint: String,
-    /// What its tokens are for; the endpoint, unless another is named.
-    pub audience: Option<String>,
-    /// Who gives tokens to workload identities (`https://...`); that of the public cloud, unless another is
-    /// named here or in `AZURE_AUTHORITY_HOST`.
-    pub authority: Option<String>,
+    /// The endpoint of another Azure Resource Manager: `https://HOST[:PORT]`.
+    Custom(String),
 }
 
 impl Cloud {
-    /// The cloud of the AKS cluster whose API server has this name; the public one for any other.
+    /// Returns the cloud of an AKS cluster by the host of its API server; the default is the public cloud.
     ///
     /// # Errors
-    ///
-    /// A cluster in Azure China.
+    /// If the cluster is in Azure China.
     pub fn of_server(host: &str) -> Result<Self, AzureError> {
         match Azure::of_server(host) {
             Some(Azure::UsGovernment) => Ok(Self::UsGovernment),
@@ -48,36 +35,17 @@ impl Cloud {
         }
     }
 
-    /// Where Azure Resource Manager is, without a slash at the end.
+    /// Returns the endpoint of Azure Resource Manager, without a trailing slash.
     pub fn endpoint(&self) -> &str {
         match self {
             Self::Public => "https://management.azure.com",
             Self::UsGovernment => "https://management.usgovcloudapi.net",
-            Self::Custom(custom) => &custom.endpoint,
+            Self::Custom(endpoint) => endpoint,
         }
     }
 
-    /// The scope to ask tokens for.
-    pub fn token_scope(&self) -> String {
-        let audience = match self {
-            Self::Custom(CustomCloud {
-                audience: Some(audience),
-                ..
-            }) => audience.trim_end_matches('/'),
-            _ => self.endpoint(),
-        };
-        format!("{audience}/.default")
-    }
-
-    /// Who gives out tokens; `variable` is `AZURE_AUTHORITY_HOST`, which workload identity sets.
+    /// Returns the token authority; `variable` is `AZURE_AUTHORITY_HOST`, which workload identity sets.
     pub(super) fn authority(&self, variable: Option<String>) -> String {
-        if let Self::Custom(CustomCloud {
-            authority: Some(authority),
-            ..
-        }) = self
-        {
-            return authority.clone();
-        }
         let known = match self {
             Self::UsGovernment => "https://login.microsoftonline.us",
             Self::Public | Self::Custom(_) => "https://login.microsoftonline.com",
@@ -86,7 +54,7 @@ impl Cloud {
     }
 }
 
-/// The Azure CLI's names of clouds, short ones, or the endpoint of a cloud of one's own.
+/// Parses a cloud name of the Azure CLI, a short name, or an endpoint.
 ///
 /// ```
 /// # use defender_sim::azure::Cloud;
@@ -98,9 +66,9 @@ impl FromStr for Cloud {
 
     fn from_str(text: &str) -> Result<Self, AzureError> {
         let refuse = |message: String| {
-            Explained::new(Cause::Setting, message)
-                .hint("name AzureCloud, AzureUSGovernment or https://HOST[:PORT]; see: az cloud list")
-                .doing("choose the cloud")
+            Explanation::new(Cause::Setting, message)
+                .with_hint("use AzureCloud, AzureUSGovernment or https://HOST[:PORT]; see: az cloud list")
+                .failed_to("select the cloud")
         };
         match text.trim().to_ascii_lowercase().as_str() {
             "azurecloud" | "public" => return Ok(Self::Public),
@@ -114,7 +82,7 @@ impl FromStr for Cloud {
             _ => {}
         }
         let uri: Option<Uri> = text.trim().parse().ok();
-        let plain = |uri: &Uri| {
+        let is_endpoint = |uri: &Uri| {
             uri.scheme_str() == Some("https")
                 && uri.host().is_some_and(|host| !host.is_empty())
                 && uri.path() == "/"
@@ -123,15 +91,11 @@ impl FromStr for Cloud {
                     .authority()
                     .is_some_and(|authority| !authority.as_str().contains('@'))
         };
-        match uri.filter(plain) {
-            Some(uri) => Ok(Self::Custom(CustomCloud {
-                endpoint: uri.to_string().trim_end_matches('/').to_owned(),
-                audience: None,
-                authority: None,
-            })),
-            // What was given may hold a password; it is not repeated.
+        match uri.filter(is_endpoint) {
+            Some(uri) => Ok(Self::Custom(uri.to_string().trim_end_matches('/').to_owned())),
+            // The text may hold a password.
             None => Err(refuse(
-                "it is neither the name of a cloud nor an address of the form https://HOST[:PORT]".to_owned(),
+                "it is neither the name of a cloud nor a URL of the form https://HOST[:PORT]".to_owned(),
             )),
         }
     }
@@ -142,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scope_and_authority_follow_the_cloud() {
+    fn endpoint_and_authority_follow_the_cloud() {
         let custom = "https://arm.example.test:8443/";
         for (name, endpoint, authority) in [
             (
@@ -168,25 +132,13 @@ mod tests {
         ] {
             let cloud: Cloud = name.parse().unwrap();
             assert_eq!(cloud.endpoint(), endpoint);
-            assert_eq!(cloud.token_scope(), format!("{endpoint}/.default"));
             assert_eq!(cloud.authority(None), authority);
             assert_eq!(cloud.authority(Some("https://other".to_owned())), "https://other");
         }
-        let Cloud::Custom(mut own) = custom.parse().unwrap() else {
-            panic!("a cloud of one's own");
-        };
-        own.audience = Some("https://audience.example.test/".to_owned());
-        own.authority = Some("https://login.example.test".to_owned());
-        let cloud = Cloud::Custom(own);
-        assert_eq!(cloud.token_scope(), "https://audience.example.test/.default");
-        assert_eq!(
-            cloud.authority(Some("https://other".to_owned())),
-            "https://login.example.test"
-        );
     }
 
     #[test]
-    fn the_name_of_an_aks_cluster_says_which_cloud() {
+    fn cloud_follows_the_host_of_the_api_server() {
         for (host, cloud) in [
             ("x-1.hcp.westeurope.azmk8s.io", Cloud::Public),
             (
@@ -203,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cloud_is_refused_without_its_secrets() {
+    fn invalid_cloud_is_refused_without_showing_secrets() {
         for name in [
             "AzureChinaCloud",
             "china",

@@ -1,60 +1,59 @@
-//! From what the user says to a cluster in Azure, and to somebody who may ask about it.
+//! Locates the cluster in Azure by the options of the user.
 
 use std::path::PathBuf;
 
 use super::{
-    Arm, ArmOptions, Cloud, ClusterHints, Environment, LoginKind, LoginOptions, Result, Scope, Search,
-    find_cluster,
+    Arm, ArmOptions, Cloud, ClusterHints, LoginKind, LoginOptions, Result, Scope, Search, find_cluster,
 };
 use crate::defender::marks::Marks;
+use crate::net::Environment;
 
-/// What the user says of Azure. All of it may be left out.
+/// The options for Azure.
 #[derive(Clone, Debug, Default)]
 pub struct AzureOptions {
-    /// The cluster's id.
+    /// The resource ID of the cluster.
     pub resource_id: Option<String>,
-    /// The subscription to look in.
+    /// The subscription to search.
     pub subscription: Option<String>,
-    /// Which cloud; that of the API server's name, or the public one, unless it is said.
+    /// The cloud; the default follows the host of the API server.
     pub cloud: Option<Cloud>,
-    /// How to log in.
+    /// The kind of login.
     pub login: Option<LoginKind>,
-    /// The tenant to log in to.
+    /// The tenant of the login.
     pub tenant: Option<String>,
-    /// File with certificates to trust besides the system's.
+    /// A PEM file with certificates to trust besides those of the system.
     pub certificate_authority: Option<PathBuf>,
 }
 
-/// A cluster that was looked for in Azure.
+/// The result of a search for a cluster in Azure.
 #[derive(Clone)]
 pub struct Located {
-    /// Who asks.
+    /// The connection.
     pub arm: Arm,
-    /// The cluster, where it was found, and what was tried.
+    /// The cluster, if it was found, and the searches.
     pub search: Search,
-    /// Where its alerts are: that of the cluster, or all of the subscription that was named.
+    /// The scope of the alerts: that of the cluster, or the subscription of the options.
     pub scope: Option<Scope>,
 }
 
 impl AzureOptions {
-    /// Whether anything says that Azure knows the cluster.
+    /// Reports whether options or the cluster itself refer to Azure.
     pub fn name_azure(&self, marks: &Marks) -> bool {
-        let said = self.resource_id.is_some() || self.subscription.is_some();
-        said || marks.name_azure() || marks.elsewhere().is_some()
+        let is_named = self.resource_id.is_some() || self.subscription.is_some();
+        is_named || marks.name_azure() || marks.elsewhere().is_some()
     }
 
-    /// Whether a cluster that is found by a connector is no other resource as well: the user named it, or Azure Arc is
-    /// known not to connect it.
+    /// Reports whether a cluster of a connector is no other resource as well: the user named it, or it is known not to
+    /// be Arc-connected.
     pub fn certain(&self, marks: &Marks) -> bool {
         self.resource_id.is_some() || marks.without_arc()
     }
 }
 
-/// Looks for a cluster in Azure.
+/// Locates a cluster in Azure.
 ///
 /// # Errors
-///
-/// A setting that cannot be used, no login, and those of [`find_cluster`].
+/// If a setting is invalid, no login is available, or [`find_cluster`] fails.
 pub async fn locate(options: &AzureOptions, marks: Marks) -> Result<Located> {
     let server = marks.server.as_deref().unwrap_or_default();
     let cloud = match &options.cloud {
@@ -66,7 +65,6 @@ pub async fn locate(options: &AzureOptions, marks: Marks) -> Result<Located> {
         login: LoginOptions {
             only: options.login,
             tenant: options.tenant.clone(),
-            managed_identity: None,
         },
         certificate_authority: options.certificate_authority.clone(),
         environment: Environment::from_process(),

@@ -1,16 +1,15 @@
-//! Tokens: from whom, in which order, and for how long they are kept.
+//! Obtains and caches tokens by the credentials of `azure_identity`.
 //!
-//! The credentials are those of `azure_identity`. Tried are, unless one is asked for:
+//! Unless a login is requested, these are tried in order:
 //!
-//! 1. workload identity, when `AZURE_CLIENT_ID`, `AZURE_TENANT_ID` and `AZURE_FEDERATED_TOKEN_FILE` are set; it
-//!    is then the only one: who sets them does not mean whoever is logged in on the machine
+//! 1. workload identity alone, if `AZURE_CLIENT_ID`, `AZURE_TENANT_ID` and `AZURE_FEDERATED_TOKEN_FILE` are set
 //! 2. the Azure CLI
 //! 3. the Azure Developer CLI
 //!
-//! Managed identity is used only when asked for: where there is none, asking takes long.
+//! Managed identity is used only on request, since its timeout is long on other machines.
 //!
-//! A token is kept until shortly before its end, since the CLIs keep none. A credential is made anew for each
-//! token: the official ones keep theirs, and would hand out again the one that Azure has just refused.
+//! Tokens are cached until shortly before they expire, since the CLIs do not cache them. Each token gets a new
+//! credential: those of `azure_identity` cache their token and would return the one that Azure just refused.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -28,34 +27,35 @@ use azure_core::http::{ClientOptions, RetryOptions, Transport as SdkTransport};
 use azure_identity::{
     AzureCliCredential, AzureCliCredentialOptions, AzureDeveloperCliCredential,
     AzureDeveloperCliCredentialOptions, ClientAssertionCredentialOptions, Executor,
-    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
+    ManagedIdentityCredential, ManagedIdentityCredentialOptions, WorkloadIdentityCredential,
     WorkloadIdentityCredentialOptions,
 };
 use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
 use tokio::sync::Mutex;
 
-use super::{Cause, Cloud, Environment, Explained};
-use crate::secret::Secret;
-use crate::transport::Transport;
+use super::Cloud;
+use crate::net::http::Transport;
+use crate::net::{Cause, Environment, Explanation};
 
-/// A token is not used any more when it has less left than this: clocks differ, and requests take time.
+/// Time before its expiration at which a token is renewed, since clocks differ and requests take time.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
-/// A new token is used at least this long, however short its life: a CLI is not started for every request.
-const LEAST: SignedDuration = SignedDuration::from_secs(30);
-/// Bound of getting a token: a CLI may take its time to start.
+/// Minimum use of a token, so that no CLI is started for every request.
+const MIN_USE: SignedDuration = SignedDuration::from_secs(30);
+/// Timeout of obtaining a token, which includes the start of a CLI.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 const WORKLOAD: [&str; 3] = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"];
 
-/// Where a token comes from.
+/// The source of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginKind {
-    /// The identity of a pod, by a token that Kubernetes gives it.
+    /// The identity of a pod, by its service account token.
     WorkloadIdentity,
-    /// The identity of a virtual machine or of an app service.
+    /// The identity of a virtual machine or app service.
     ManagedIdentity,
-    /// Whoever is logged in with `az`.
+    /// The login of `az`.
     AzureCli,
-    /// Whoever is logged in with `azd`.
+    /// The login of `azd`.
     AzureDeveloperCli,
 }
 
@@ -80,40 +80,38 @@ impl LoginKind {
                 "check AZURE_CLIENT_ID, AZURE_TENANT_ID and the identity's federated credential: az identity \
                  federated-credential list"
             }
-            (Self::ManagedIdentity, _) => "is an identity assigned to this machine? see: az vm identity show",
+            (Self::ManagedIdentity, _) => "check that this machine has an identity: az vm identity show",
         }
     }
 }
 
-/// What the user says about the login.
+/// The options of the login.
 #[derive(Clone, Debug, Default)]
 pub struct LoginOptions {
-    /// This one and no other.
+    /// The only kind to try.
     pub only: Option<LoginKind>,
-    /// The tenant, where it is not the login's own. Of no meaning to a managed identity.
+    /// The tenant, if it is not the default of the login. Managed identity ignores it.
     pub tenant: Option<String>,
-    /// The client id of the managed identity, where the machine has several.
-    pub managed_identity: Option<String>,
 }
 
-/// See the module's description.
+/// A login with a cached token.
 pub(super) struct Login {
     options: LoginOptions,
     environment: Environment,
     cloud: Cloud,
     transport: Transport,
-    held: Mutex<Option<Held>>,
+    cached: Mutex<Option<CachedToken>>,
 }
 
-/// A token and what is known of it.
+/// A token with its source and times.
 #[derive(Clone)]
-pub(super) struct Held {
-    pub token: Secret,
+pub(super) struct CachedToken {
+    pub token: SecretString,
     pub kind: LoginKind,
-    /// Which one of all: counted, so that nobody has to compare tokens.
+    /// The sequence number, so that tokens need not be compared.
     pub number: u64,
-    renew: Timestamp,
-    ends: Timestamp,
+    renew_at: Timestamp,
+    expires_at: Timestamp,
 }
 
 impl Login {
@@ -123,33 +121,36 @@ impl Login {
             environment,
             cloud,
             transport,
-            held: Mutex::default(),
+            cached: Mutex::default(),
         }
     }
 
-    /// A token that is good for a while; not the one of the number `refused`.
-    pub async fn token(&self, refused: Option<u64>) -> Result<Held, Explained> {
-        // Held while a token is got, so that many calls at once get one.
-        let mut held = self.held.lock().await;
+    /// Returns a valid token other than that with the number `refused`.
+    pub async fn token(&self, refused: Option<u64>) -> Result<CachedToken, Explanation> {
+        // Locked while a token is obtained, so that concurrent calls share it.
+        let mut held = self.cached.lock().await;
         let usable = held.as_ref().filter(|held| Some(held.number) != refused);
         let now = Timestamp::now();
-        if let Some(held) = usable.filter(|held| now < held.renew) {
+        if let Some(held) = usable.filter(|held| now < held.renew_at) {
             return Ok(held.clone());
         }
         match self.acquire().await {
-            Ok((token, kind, ends)) => {
-                let new = Held {
+            Ok((token, kind, expires_at)) => {
+                let new = CachedToken {
                     token,
                     kind,
                     number: held.as_ref().map_or(0, |held| held.number + 1),
-                    renew: renewal(Timestamp::now(), ends),
-                    ends,
+                    renew_at: renewal(Timestamp::now(), expires_at),
+                    expires_at,
                 };
                 *held = Some(new.clone());
                 Ok(new)
             }
-            // The old one is still good.
-            Err(explained) => usable.filter(|held| now < held.ends).cloned().ok_or(explained),
+            // The cached token is still valid.
+            Err(explained) => usable
+                .filter(|held| now < held.expires_at)
+                .cloned()
+                .ok_or(explained),
         }
     }
 
@@ -163,9 +164,9 @@ impl Login {
         vec![LoginKind::AzureCli, LoginKind::AzureDeveloperCli]
     }
 
-    async fn acquire(&self) -> Result<(Secret, LoginKind, Timestamp), Explained> {
-        let scope = self.cloud.token_scope();
-        let (mut said, mut hints) = (vec![], vec![]);
+    async fn acquire(&self) -> Result<(SecretString, LoginKind, Timestamp), Explanation> {
+        let scope = format!("{}/.default", self.cloud.endpoint());
+        let (mut reasons, mut hints) = (vec![], vec![]);
         for kind in self.order() {
             let token = async {
                 let credential = self.credential(kind)?;
@@ -173,38 +174,40 @@ impl Login {
             };
             let reason = match tokio::time::timeout(LOGIN_TIMEOUT, token).await {
                 Ok(Ok(token)) => {
-                    let ends = Timestamp::from_second(token.expires_on.unix_timestamp());
-                    let ends = ends.unwrap_or(Timestamp::MAX);
-                    return Ok((Secret::new(token.token.secret().to_owned()), kind, ends));
+                    let expires_at = Timestamp::from_second(token.expires_on.unix_timestamp());
+                    let expires_at = expires_at.unwrap_or(Timestamp::MAX);
+                    return Ok((SecretString::from(token.token.secret()), kind, expires_at));
                 }
                 Ok(Err(error)) => reason(&error),
                 Err(_) => format!("no answer within {} s", LOGIN_TIMEOUT.as_secs()),
             };
-            said.push(format!("{kind}: {reason}"));
+            reasons.push(format!("{kind}: {reason}"));
             hints.push(kind.hint(&self.cloud));
         }
-        let message = format!("there is no login to Azure: {}", said.join("; "));
-        Err(Explained::new(Cause::Login, message).hint(hints.join(", or ")))
+        let message = format!("no login to Azure: {}", reasons.join("; "));
+        Err(Explanation::new(Cause::Auth, message).with_hint(hints.join(", or ")))
     }
 
     fn credential(&self, kind: LoginKind) -> azure_core::Result<Arc<dyn TokenCredential>> {
         let tenant_id = self.options.tenant.clone();
         let programs = Programs(self.environment.clone());
         let mut authority = CustomConfiguration::default();
-        authority.authority_host = self.cloud.authority(self.environment.get("AZURE_AUTHORITY_HOST"));
+        authority.authority_host = self
+            .cloud
+            .authority(self.environment.text("AZURE_AUTHORITY_HOST"));
         let client_options = ClientOptions {
             transport: Some(SdkTransport::new(Arc::new(self.transport.clone()))),
             cloud: Some(Arc::new(authority.into())),
-            // Whoever asks for a token asks again.
+            // The caller retries.
             retry: RetryOptions::none(),
             ..ClientOptions::default()
         };
         Ok(match kind {
             LoginKind::WorkloadIdentity => {
-                let [tenant, client, file] = WORKLOAD.map(|name| self.environment.get(name));
+                let [tenant, client, file] = WORKLOAD.map(|name| self.environment.text(name));
                 WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
                     credential_options: ClientAssertionCredentialOptions { client_options },
-                    // Never left to the process: the variables are those given.
+                    // Prevents reading the process environment.
                     tenant_id: Some(tenant_id.or(tenant).unwrap_or_default()),
                     client_id: Some(client.unwrap_or_default()),
                     token_file_path: Some(PathBuf::from(file.unwrap_or_default())),
@@ -212,12 +215,8 @@ impl Login {
             }
             LoginKind::ManagedIdentity => {
                 ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
-                    user_assigned_id: self
-                        .options
-                        .managed_identity
-                        .clone()
-                        .map(UserAssignedId::ClientId),
                     client_options,
+                    ..ManagedIdentityCredentialOptions::default()
                 }))?
             }
             LoginKind::AzureCli => AzureCliCredential::new(Some(AzureCliCredentialOptions {
@@ -235,25 +234,25 @@ impl Login {
     }
 }
 
-/// When a token got now is to be replaced.
-fn renewal(now: Timestamp, ends: Timestamp) -> Timestamp {
-    (ends - MARGIN).max(now + LEAST)
+/// Returns the time to renew a token obtained now.
+fn renewal(now: Timestamp, expires_at: Timestamp) -> Timestamp {
+    (expires_at - MARGIN).max(now + MIN_USE)
 }
 
-/// What went wrong, without the names of types and without the answer: it may hold the token.
+/// Formats an error without type names and without the answer, which may hold the token.
 fn reason(error: &azure_core::Error) -> String {
     let inner = error
         .downcast_ref::<azure_core::Error>()
         .filter(|_| matches!(error.kind(), ErrorKind::Credential))
         .unwrap_or(error);
     match inner.kind() {
-        // Parsers quote what they read, except for a word of the library's own.
-        ErrorKind::DataConversion if inner.get_ref().is_some() => "its answer cannot be read".to_owned(),
+        // Parsers quote their input, unlike messages of the library itself.
+        ErrorKind::DataConversion if inner.get_ref().is_some() => "its answer cannot be parsed".to_owned(),
         _ => inner.to_string().trim().to_owned(),
     }
 }
 
-/// Runs the CLIs with the environment given, and ends them when nobody waits any more.
+/// Runs the CLIs with an environment, and kills them when the call is dropped.
 struct Programs(Environment);
 
 impl fmt::Debug for Programs {
@@ -268,8 +267,8 @@ impl Executor for Programs {
         tokio::process::Command::new(program)
             .args(args)
             .env_clear()
-            .envs(&self.0.0)
-            // Nobody can answer a question.
+            .envs(&self.0.variables)
+            // Prompts cannot be answered.
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()
@@ -282,44 +281,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_replaced_before_its_end_and_used_for_a_while() {
+    fn token_is_renewed_before_its_end_but_used_for_a_minimum() {
         let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
         let minutes = SignedDuration::from_mins;
         for (left, used) in [
             (minutes(60), minutes(55)),
             (minutes(6), minutes(1)),
-            (minutes(5), LEAST),
-            (minutes(0), LEAST),
-            (minutes(-60), LEAST),
+            (minutes(5), MIN_USE),
+            (minutes(0), MIN_USE),
+            (minutes(-60), MIN_USE),
         ] {
             assert_eq!(renewal(now, now + left), now + used, "{left:?}");
         }
     }
 
     #[tokio::test]
-    async fn an_old_token_is_replaced_and_kept_where_there_is_no_new_one() {
+    async fn cached_token_is_kept_if_renewal_fails() {
         let environment: Environment = [("PATH", "/does/not/exist")].into_iter().collect();
         let cloud = Cloud::Public;
         let authority = rcgen::generate_simple_self_signed(["x.test".to_owned()]).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), authority.cert.pem()).unwrap();
-        let transport = Transport::new(Some(file.path()), |_| None).unwrap();
+        let transport = Transport::new(Some(file.path()), Environment::default()).unwrap();
         // No program is found.
         let login = Login::new(LoginOptions::default(), environment, cloud, transport);
         let now = Timestamp::now();
-        for (ends, refused, kept) in [
+        for (expires_at, refused, kept) in [
             (now + MARGIN, None, true),
             (now + MARGIN, Some(7), false),
-            (now - LEAST, None, false),
+            (now - MIN_USE, None, false),
         ] {
-            *login.held.lock().await = Some(Held {
-                token: Secret::new("old".to_owned()),
+            *login.cached.lock().await = Some(CachedToken {
+                token: SecretString::from("old"),
                 kind: LoginKind::AzureCli,
                 number: 7,
-                renew: now,
-                ends,
+                renew_at: now,
+                expires_at,
             });
-            assert_eq!(login.token(refused).await.is_ok(), kept, "{ends} {refused:?}");
+            assert_eq!(
+                login.token(refused).await.is_ok(),
+                kept,
+                "{expires_at} {refused:?}"
+            );
         }
     }
 }

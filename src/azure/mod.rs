@@ -1,5 +1,5 @@
-//! The only place that talks to Azure: it reads the alerts that Defender raised, finds a cluster as an Azure
-//! resource, and reads how Defender is set up for it. It changes nothing there.
+//! The only module that talks to Azure: it reads the alerts of Defender, finds the cluster as an Azure resource, and
+//! reads the configuration of Defender for it. It changes nothing.
 //!
 //! ```text
 //! locate, Source, plan, ... --> Arm (waits, renewals, pages) --> Transport (hyper, rustls) --> Azure
@@ -7,10 +7,8 @@
 //!                                      +--> Login (tokens) --> azure_identity
 //! ```
 //!
-//! The login is that of the official crates; their transport is replaced by [`crate::transport`], so that there
-//! is one TLS stack. Every call is bounded, names in its error what it was doing,
-//! and says which right is missing where one is. Tokens are secrets as types, and what Azure says goes through
-//! [`crate::untrusted`].
+//! The login is that of the official crates on the transport of [`crate::net::http`], so that there is one TLS stack.
+//! Every call has a timeout, and its error names the operation and a missing permission.
 
 mod arm;
 mod cloud;
@@ -22,79 +20,25 @@ mod resource;
 mod saved;
 mod sdk;
 mod source;
+mod throttle;
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::time::Duration;
+use crate::net::Explanation;
 
-use crate::untrusted;
-
-pub use arm::{Arm, ArmOptions, Call, DEFAULT_PATIENCE, DEFAULT_REQUEST_TIMEOUT, Right};
-pub use cloud::{Cloud, CustomCloud};
+pub use arm::{Arm, ArmOptions, Call, Right};
+pub use cloud::Cloud;
 pub use locate::{AzureOptions, Located, locate};
 pub use login::{LoginKind, LoginOptions};
 pub use posture::{
-    ClusterFacts, EXCLUSION_TAGS, Extension, Plan, SuppressionRule, alerts_readable, cluster_facts, plan,
+    ClusterFacts, EXCLUSION_TAGS, Extension, Plan, SuppressionRule, can_read_alerts, cluster_facts, plan,
     suppression_rules,
 };
 pub use resource::{AzureCluster, ClusterHints, ClusterKind, Search, find_cluster};
 pub use saved::{HOW_TO_SAVE, MAX_FILE, Saved};
 pub use source::{Answer, Scope, Source};
 
-/// What kind of thing went wrong; the part that code can branch on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Azure was not reached: name, address, proxy or TLS.
-    Unreachable,
-    /// No token could be had on this side.
-    Login,
-    /// Azure does not accept the token (401), nor a new one.
-    Unauthorized,
-    /// Azure knows who asks and says no (403).
-    Forbidden,
-    /// What was asked for does not exist (404).
-    NotFound,
-    /// Azure asks for more patience than there is (429).
-    Busy,
-    /// No answer in time.
-    TimedOut,
-    /// An answer, or a file, that cannot be read.
-    Unreadable,
-    /// A setting that cannot be used.
-    Setting,
-    /// Anything else.
-    Other,
-}
-
-/// What went wrong, told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explained {
-    /// For code.
-    pub cause: Cause,
-    /// For people: lower-case, no full stop, free of control characters (line feeds excepted) and secrets.
-    pub message: String,
-    /// A command or a setting to try next.
-    pub hint: Option<String>,
-    /// When Azure wants to be asked again, where it said so.
-    pub retry_after: Option<Duration>,
-}
-
-impl Explained {
-    fn new(cause: Cause, message: impl AsRef<str>) -> Self {
-        Self {
-            cause,
-            message: untrusted::lines(message.as_ref()),
-            hint: None,
-            retry_after: None,
-        }
-    }
-
-    fn hint(mut self, hint: impl AsRef<str>) -> Self {
-        self.hint = Some(untrusted::line(hint.as_ref()));
-        self
-    }
-
-    fn doing(self, doing: impl Into<String>) -> AzureError {
+impl Explanation {
+    /// Returns the error of an operation, which completes "failed to ...".
+    fn failed_to(self, doing: impl Into<String>) -> AzureError {
         AzureError {
             doing: doing.into(),
             explained: self,
@@ -102,43 +46,14 @@ impl Explained {
     }
 }
 
-/// A look into Azure, or into a file with alerts, that did not work.
+/// A failure to read from Azure or from a file with alerts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("failed to {doing}: {}", explained.message)]
 pub struct AzureError {
-    /// What was being done, completing "failed to ...".
+    /// The operation, which completes "failed to ...".
     pub doing: String,
-    /// Why it did not work.
-    pub explained: Explained,
+    /// The explanation of the failure.
+    pub explained: Explanation,
 }
 
 type Result<T> = std::result::Result<T, AzureError>;
-
-/// The environment variables that this part may know, and that the programs it starts get. It has no `Debug`:
-/// variables hold secrets.
-#[derive(Clone, Default)]
-pub struct Environment(BTreeMap<OsString, OsString>);
-
-impl Environment {
-    /// Those of this process, as they are now.
-    pub fn from_process() -> Self {
-        std::env::vars_os().collect()
-    }
-
-    /// A variable that is set, not empty, and text.
-    fn get(&self, name: &str) -> Option<String> {
-        let value = self.0.get(OsStr::new(name))?.to_str()?;
-        (!value.is_empty()).then(|| value.to_owned())
-    }
-}
-
-impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(
-            variables
-                .into_iter()
-                .map(|(key, value)| (key.into(), value.into()))
-                .collect(),
-        )
-    }
-}

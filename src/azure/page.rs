@@ -1,4 +1,4 @@
-//! A list in JSON, read item by item, so that neither a page of the API nor a file has to be held as a tree.
+//! Reads a list in JSON item by item, so that neither a page of the API nor a file is held as a tree.
 //!
 //! The list is an array, or an array in `value` (Azure's APIs and PowerShell), `data` (Resource Graph) or `records`
 //! (Azure Monitor); or a table, `columns` and `rows`, in `data` (Resource Graph) or `tables` (Log Analytics), whose
@@ -10,19 +10,19 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use serde::{Deserialize, de};
 use serde_json::{Map, Value};
 
-/// What an answer or a file holds beside the items of its list.
+/// The content of an answer or file besides the items of its list.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    /// Everything else of an object, such as the link to the next page.
+    /// The other fields, such as the link to the next page.
     pub rest: Map<String, Value>,
-    /// Whether there was a list.
+    /// Whether it has a list.
     pub listed: bool,
 }
 
-/// Reads one JSON value and hands over each item of its list.
+/// Reads a JSON value and passes each item of its list to `item`.
 ///
 /// # Errors
-/// Those of the parser; a value that is neither an object nor an array.
+/// If the value is neither an object nor an array, or cannot be parsed.
 pub(super) fn read<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     from: D,
     item: &mut dyn FnMut(T),
@@ -30,8 +30,8 @@ pub(super) fn read<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     from.deserialize_any(Top(item))
 }
 
-/// Where an error of the parser is; its own text may quote what it read.
-pub(super) fn place(error: &serde_json::Error) -> String {
+/// Formats the kind and position of a parser error, whose text may quote the input.
+pub(super) fn describe_error(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Io => return format!("it cannot be read: {error}"),
         serde_json::error::Category::Syntax => "it is not JSON",
@@ -66,10 +66,10 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Top<'_, T> {
         while let Some(key) = entries.next_key::<String>()? {
             match key.to_ascii_lowercase().as_str() {
                 "value" | "data" | "records" => {
-                    if let Some(below) = entries.next_value_seed(Below(self.0))? {
-                        page.listed |= below.listed;
-                        if !below.listed {
-                            page.rest.insert(key, below.rest.into());
+                    if let Some(nested) = entries.next_value_seed(Nested(self.0))? {
+                        page.listed |= nested.listed;
+                        if !nested.listed {
+                            page.rest.insert(key, nested.rest.into());
                         }
                     } else {
                         page.rest.insert(key, Value::Null);
@@ -88,10 +88,10 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Top<'_, T> {
     }
 }
 
-/// What may be a list or hold one: `None` for anything else.
-struct Below<'a, T>(&'a mut dyn FnMut(T));
+/// A nested list or object; the value is `None` for anything else.
+struct Nested<'a, T>(&'a mut dyn FnMut(T));
 
-impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Below<'_, T> {
+impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Nested<'_, T> {
     type Value = Option<Page>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<Page>, D::Error> {
@@ -99,7 +99,7 @@ impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Below<'_, T> {
     }
 }
 
-impl<'de, T: DeserializeOwned> Visitor<'de> for Below<'_, T> {
+impl<'de, T: DeserializeOwned> Visitor<'de> for Nested<'_, T> {
     type Value = Option<Page>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,7 +169,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Tables<'_, T> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut tables: A) -> Result<bool, A::Error> {
         let mut listed = false;
-        while let Some(table) = tables.next_element_seed(Below(self.0))? {
+        while let Some(table) = tables.next_element_seed(Nested(self.0))? {
             listed |= table.is_some_and(|page| page.listed);
         }
         Ok(listed)

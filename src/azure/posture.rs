@@ -1,4 +1,4 @@
-//! How Defender is set up for a cluster: plain facts, for whoever judges them.
+//! Reads the configuration of Defender for a cluster.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -6,72 +6,72 @@ use serde_json::Value;
 
 use super::resource::{AzureCluster, ClusterKind};
 use super::source::{Scope, escaped};
-use super::{Arm, Call, Cause, Explained, Result, Right};
+use super::{Arm, Call, Result, Right};
+use crate::net::{Cause, Explanation};
 use crate::untrusted;
 
-/// Tags that keep Defender's sensor from a cluster when they are `true` (Microsoft's page on excluding
-/// clusters, and that on the Helm chart).
+/// Tags that exclude a cluster from Defender's sensor if they are `true` (Microsoft's pages on excluding clusters and on
+/// the Helm chart).
 pub const EXCLUSION_TAGS: [&str; 2] = [
     "ms_defender_container_exclude_sensors",
     "ms_defender_e2e_discovery_exclude",
 ];
 
-/// The plan Defender for Containers, of a subscription or of a connector.
+/// The plan Defender for Containers of a subscription or connector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Whether it is on.
+    /// Whether the plan is on.
     pub on: bool,
-    /// Whether no other plan counts for the cluster: one that Azure Arc connects may have it at a connector, and one
-    /// of a connector in the subscription, where Azure Arc connects it too.
+    /// Whether no other plan applies to the cluster: an Arc-connected cluster may have that of a connector, and the
+    /// cluster of a connector, if it is Arc-connected, that of the subscription.
     pub decides: bool,
-    /// Where it is, or is not: `subscription S`, `connector C`.
+    /// The owner of the plan: `subscription S` or `connector C`.
     pub of: String,
-    /// Its parts; none are told of a connector's.
+    /// The extensions; empty for connectors.
     pub extensions: Vec<Extension>,
 }
 
-/// A part of the plan.
+/// An extension of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are named as in the API")]
 pub struct Extension {
-    /// Such as `ContainerSensor`.
     pub name: String,
-    /// Whether it is on.
     pub enabled: bool,
 }
 
-/// What Azure has on file about a cluster.
+/// The security settings of a cluster resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterFacts {
-    /// Whether the security profile of AKS turns the sensor on; nothing where it does not say, as for other
-    /// kinds of clusters. A sensor by Helm does not set it.
+    /// Whether the security profile of AKS turns the sensor on; `None` if it is not set, as for other kinds of clusters
+    /// and for a sensor installed by Helm.
     pub sensor: Option<bool>,
-    /// Those of [`EXCLUSION_TAGS`] that the resource carries as `true`.
+    /// Those of [`EXCLUSION_TAGS`] that are `true`.
     pub exclusions: Vec<String>,
 }
 
 /// A rule that dismisses alerts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuppressionRule {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The type of alerts it dismisses, or `*`.
+    /// The alert type, or `*`.
     pub alert_type: String,
     /// `Enabled`, `Disabled` or `Expired`.
     pub state: String,
-    /// When it ends, where it does.
+    /// The expiration.
     pub expires: Option<Timestamp>,
-    /// Whether it is for alerts about some things only: for which is not read.
+    /// Whether it is limited to some entities.
     pub conditions: bool,
 }
 
-/// The plan Defender for Containers that is for this cluster: that of its connector where it has one
-/// (`Microsoft.Security/securityConnectors`, 2023-10-01-preview), else that of the subscription
-/// (`Microsoft.Security/pricings/Containers`, 2024-01-01). `certain` is whether the cluster cannot be another
-/// resource as well: [`AzureOptions::certain`](super::AzureOptions::certain).
+/// Reads the plan Defender for Containers of a cluster.
+///
+/// This is the plan of its connector, if it has one (`Microsoft.Security/securityConnectors`, 2023-10-01-preview), else
+/// that of the subscription (`Microsoft.Security/pricings/Containers`, 2024-01-01). `certain` is the result of
+/// [`AzureOptions::certain`](super::AzureOptions::certain).
 ///
 /// # Errors
-///
-/// Those of [`Arm::get`]; an answer of another shape.
+/// Those of [`Arm::get`], and if the answer has another schema.
 pub async fn plan(
     arm: &Arm,
     subscription: &str,
@@ -102,17 +102,17 @@ async fn plan_of_subscription(arm: &Arm, subscription: &str, decides: bool) -> R
     #[serde(rename_all = "camelCase")]
     struct Part {
         name: String,
-        /// A text in the API's description, `"True"`; a truth value elsewhere.
+        /// A string such as `"True"` in the API reference, a boolean in some answers.
         #[serde(default)]
         is_enabled: Value,
     }
-    let (call, scope) = of_subscription(
+    let (call, scope) = subscription_call(
         "read the plan Defender for Containers",
         Right::PLANS,
         subscription,
     )?;
     let path = format!("{scope}/providers/Microsoft.Security/pricings/Containers?api-version=2024-01-01");
-    let Answer { properties } = shaped(&call, arm.get(&call, &path).await?)?;
+    let Answer { properties } = parse_answer(&call, arm.get(&call, &path).await?)?;
     let parts = properties.extensions.unwrap_or_default();
     Ok(Plan {
         on: properties.pricing_tier.eq_ignore_ascii_case("Standard"),
@@ -150,7 +150,7 @@ async fn plan_of_connector(arm: &Arm, connector: &str, decides: bool) -> Result<
         scope: connector.to_owned(),
     };
     let path = format!("{}?api-version=2023-10-01-preview", escaped(connector));
-    let Answer { properties } = shaped(&call, arm.get(&call, &path).await?)?;
+    let Answer { properties } = parse_answer(&call, arm.get(&call, &path).await?)?;
     let offerings = properties.offerings.iter();
     let name = connector.rsplit('/').next().unwrap_or(connector);
     Ok(Plan {
@@ -163,12 +163,10 @@ async fn plan_of_connector(arm: &Arm, connector: &str, decides: bool) -> Result<
     })
 }
 
-/// The cluster's security profile and tags.
+/// Reads the security profile and tags of an AKS or Arc-connected cluster; other clusters have the default.
 ///
 /// # Errors
-///
-/// Those of [`Arm::get`]. A cluster that is neither AKS nor connected by Arc has nothing on file here, which is
-/// no error.
+/// Those of [`Arm::get`].
 pub async fn cluster_facts(arm: &Arm, cluster: &AzureCluster) -> Result<ClusterFacts> {
     let (right, version) = match cluster.kind {
         ClusterKind::Aks => (Right::CLUSTERS, "2024-05-01"),
@@ -198,12 +196,11 @@ pub async fn cluster_facts(arm: &Arm, cluster: &AzureCluster) -> Result<ClusterF
     Ok(ClusterFacts { sensor, exclusions })
 }
 
-/// Whether the login may read the alerts of the scope: whether the first page of them is answered.
+/// Reports whether the login can read the alerts of the scope.
 ///
 /// # Errors
-///
-/// Those of [`Arm::get`], except for the refusal that is asked about.
-pub async fn alerts_readable(arm: &Arm, scope: &Scope) -> Result<bool> {
+/// Those of [`Arm::get`], except a refusal.
+pub async fn can_read_alerts(arm: &Arm, scope: &Scope) -> Result<bool> {
     let (call, path) = scope.alerts();
     match arm.get(&call, &path).await {
         Ok(_) => Ok(true),
@@ -212,13 +209,12 @@ pub async fn alerts_readable(arm: &Arm, scope: &Scope) -> Result<bool> {
     }
 }
 
-/// The rules of a subscription that dismiss alerts (`alertsSuppressionRules`, 2019-01-01-preview).
+/// Lists the rules of a subscription that dismiss alerts (`alertsSuppressionRules`, 2019-01-01-preview).
 ///
 /// # Errors
-///
 /// Those of [`Arm::list`].
 pub async fn suppression_rules(arm: &Arm, subscription: &str) -> Result<Vec<SuppressionRule>> {
-    let (call, scope) = of_subscription("read the rules that suppress alerts", Right::RULES, subscription)?;
+    let (call, scope) = subscription_call("read the rules that suppress alerts", Right::RULES, subscription)?;
     let path =
         format!("{scope}/providers/Microsoft.Security/alertsSuppressionRules?api-version=2019-01-01-preview");
     let mut rules = vec![];
@@ -239,7 +235,7 @@ pub async fn suppression_rules(arm: &Arm, subscription: &str) -> Result<Vec<Supp
     Ok(rules)
 }
 
-fn of_subscription(doing: &str, right: Right, subscription: &str) -> Result<(Call, String)> {
+fn subscription_call(doing: &str, right: Right, subscription: &str) -> Result<(Call, String)> {
     let scope = Scope::new(subscription, None)?;
     let call = Call {
         doing: doing.to_owned(),
@@ -249,7 +245,7 @@ fn of_subscription(doing: &str, right: Right, subscription: &str) -> Result<(Cal
     Ok((call, scope.path()))
 }
 
-/// `true`, or `"True"` in any case.
+/// Reports whether a value is `true`, or `"True"` in any case.
 fn is_true(value: &Value) -> bool {
     value.as_bool().unwrap_or(false)
         || value
@@ -257,9 +253,9 @@ fn is_true(value: &Value) -> bool {
             .is_some_and(|text| text.eq_ignore_ascii_case("true"))
 }
 
-fn shaped<T: serde::de::DeserializeOwned>(call: &Call, answer: Value) -> Result<T> {
+fn parse_answer<T: serde::de::DeserializeOwned>(call: &Call, answer: Value) -> Result<T> {
     serde_json::from_value(answer).map_err(|_| {
-        let message = "the answer is not of the shape that its version has";
-        Explained::new(Cause::Unreadable, message).doing(&call.doing)
+        let message = "the answer does not match the schema of its API version";
+        Explanation::new(Cause::Unreadable, message).failed_to(&call.doing)
     })
 }

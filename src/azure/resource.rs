@@ -1,4 +1,4 @@
-//! A cluster as a resource of Azure: which one the API server of a kubeconfig belongs to.
+//! Finds the Azure resource of a cluster.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,51 +8,47 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::source::Scope;
-use super::{Arm, AzureError, Call, Cause, Explained, Result, Right};
+use super::{Arm, AzureError, Call, Result, Right};
 use crate::defender::marks::{Elsewhere, Marks};
 use crate::defender::sensor;
+use crate::net::{Cause, Explanation};
 use crate::untrusted;
 
-/// Kubernetes cuts labels off here.
-const LABEL: usize = 63;
-/// The type of a cluster below its connector.
+/// The limit of a label in Kubernetes, at which values are truncated.
+const MAX_LABEL: usize = 63;
+/// The resource type of a cluster below its connector.
 const CONNECTED: &str = "securityentitydata";
 
-/// What kind of resource a cluster is.
+/// The kind of resource of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClusterKind {
     /// `Microsoft.ContainerService/managedClusters`.
     Aks,
-    /// `Microsoft.Kubernetes/connectedClusters`: connected by Azure Arc.
+    /// `Microsoft.Kubernetes/connectedClusters` of Azure Arc.
     Arc,
-    /// `Microsoft.Security/securityConnectors/*/securityentitydata`: in another cloud, known by a connector.
+    /// `Microsoft.Security/securityConnectors/*/securityentitydata` of a connector to another cloud.
     Connector,
-    /// Another type, as given.
+    /// Another resource type.
     Other(String),
 }
 
-/// A cluster as Azure knows it.
+/// The Azure resource of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the parts of the resource ID")]
 pub struct AzureCluster {
-    /// Its id, as given.
     pub id: String,
-    /// Its name.
     pub name: String,
-    /// The id of its subscription.
     pub subscription: String,
-    /// Its resource group.
     pub resource_group: String,
-    /// What it is.
     pub kind: ClusterKind,
 }
 
 impl AzureCluster {
-    /// Where its alerts are: those of an AKS cluster are listed in its resource group. Where those are that a
-    /// connector brings is not public, so all of its subscription's are looked at.
+    /// Returns the scope of its alerts: the resource group, or for a cluster of a connector the whole subscription,
+    /// since the place of its alerts is undocumented.
     ///
     /// # Errors
-    ///
-    /// An id with a subscription or group that cannot be one.
+    /// If the subscription or group of the ID is invalid.
     pub fn scope(&self) -> Result<Scope> {
         let group = Scope::new(&self.subscription, Some(&self.resource_group))?;
         match self.kind {
@@ -61,7 +57,7 @@ impl AzureCluster {
         }
     }
 
-    /// The id of the connector that brings the cluster, where one does.
+    /// Returns the ID of its connector.
     pub fn connector(&self) -> Option<&str> {
         let (rest, _name) = self.id.rsplit_once('/')?;
         let (connector, _type) = rest.rsplit_once('/')?;
@@ -69,7 +65,7 @@ impl AzureCluster {
     }
 }
 
-/// `AKS cluster blue in resource group rg`.
+/// Formats a cluster as `AKS cluster blue in resource group rg`.
 impl fmt::Display for AzureCluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
@@ -82,28 +78,28 @@ impl fmt::Display for AzureCluster {
     }
 }
 
-/// From an id such as `/subscriptions/S/resourceGroups/G/providers/Microsoft.ContainerService/managedClusters/N`.
+/// Parses an ID such as `/subscriptions/S/resourceGroups/G/providers/Microsoft.ContainerService/managedClusters/N`.
 impl FromStr for AzureCluster {
     type Err = AzureError;
 
     fn from_str(text: &str) -> Result<Self> {
         let text = text.trim().trim_end_matches('/');
         let parts: Vec<&str> = text.split('/').collect();
-        let is = |at: usize, word: &str| parts.get(at).is_some_and(|part| part.eq_ignore_ascii_case(word));
-        let shaped = parts.len() >= 9
+        let has = |at: usize, word: &str| parts.get(at).is_some_and(|part| part.eq_ignore_ascii_case(word));
+        let is_id = parts.len() >= 9
             && parts.len() % 2 == 1
-            && is(0, "")
-            && is(1, "subscriptions")
-            && is(3, "resourceGroups")
-            && is(5, "providers")
+            && has(0, "")
+            && has(1, "subscriptions")
+            && has(3, "resourceGroups")
+            && has(5, "providers")
             && parts[1..]
                 .iter()
                 .all(|part| !part.is_empty() && *part != "." && *part != "..");
-        if !shaped || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            let message = format!("{:?} is no id of a cluster", untrusted::name(text));
-            return Err(Explained::new(Cause::Setting, message)
-                .hint("see: az aks list --query [].id, az connectedk8s list --query [].id")
-                .doing("choose the cluster"));
+        if !is_id || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            let message = format!("{:?} is not the resource ID of a cluster", untrusted::name(text));
+            return Err(Explanation::new(Cause::Setting, message)
+                .with_hint("see: az aks list --query [].id, az connectedk8s list --query [].id")
+                .failed_to("select the cluster"));
         }
         let types: Vec<&str> = parts[7..].iter().step_by(2).copied().collect();
         let of = format!("{}/{}", parts[6], types.join("/"));
@@ -124,43 +120,44 @@ impl FromStr for AzureCluster {
     }
 }
 
-/// What is known of a cluster from elsewhere.
+/// Hints for the search for a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterHints {
-    /// An id that the user gives: nothing else is looked at.
+    /// The resource ID that the user set, which skips the search.
     pub resource_id: Option<String>,
-    /// The subscription to look in; all that the login can read, unless it is given.
+    /// The subscription to search; by default all that the login can read.
     pub subscription: Option<String>,
-    /// What a kubeconfig and the cluster say.
+    /// Facts from the kubeconfig and the cluster.
     pub marks: Marks,
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// The cluster, where it is known which one it is.
+    /// The cluster, if it was identified.
     pub found: Option<AzureCluster>,
-    /// What was tried, and what came of it, in order.
+    /// The searches in order, with the outcome of each.
     pub tried: Vec<String>,
 }
 
-/// Finds a cluster: by the id given (which asks nobody), by a query of Resource Graph for the connector of the
-/// account or project that the kubeconfig's name has, by what Azure Arc left in the cluster, or by a query for an
-/// AKS cluster with the API server's name, or with the nodes' resource group. A cluster of EKS or GKE whose name
-/// there is not known is not found: since 2025-10-21 its alerts name it below its connector, not as Azure Arc does
-/// (Microsoft's release notes of recommendations and alerts).
+/// Finds the Azure resource of a cluster.
+///
+/// The search uses the resource ID of the user, else Resource Graph for the connector of the account or project in the
+/// name of the kubeconfig, the data of Azure Arc in the cluster, and Resource Graph for an AKS cluster with the host of
+/// the API server or the resource group of the nodes. An EKS or GKE cluster is not found if the kubeconfig does not have
+/// its name: since 2025-10-21 its alerts name it below its connector, not as Azure Arc does (Microsoft's release notes of
+/// recommendations and alerts).
 ///
 /// # Errors
-///
-/// An id that is none; those of [`Arm::graph`].
+/// If the resource ID is invalid, and those of [`Arm::graph`].
 pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
     let mut search = Search::default();
     if let Some(id) = &hints.resource_id {
         search.found = Some(id.parse()?);
-        search.tried.push("the resource id given".to_owned());
+        search.tried.push("the given resource ID".to_owned());
         return Ok(search);
     }
-    // Alerts of a cluster that a connector brings do not name it as Azure Arc does, even where that is there too.
+    // Alerts name a cluster of a connector below it, even if the cluster is Arc-connected as well.
     if let Some(elsewhere) = hints.marks.elsewhere() {
         match by_connector(arm, hints, elsewhere, &mut search).await {
             Ok(()) if search.found.is_some() => return Ok(search),
@@ -171,15 +168,15 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
     }
     let unnamed = hints.marks.elsewhere().is_none()
         && matches!(hints.marks.cloud, Some(sensor::Cloud::Eks | sensor::Cloud::Gke));
-    let came = match &hints.marks.arc {
-        None => "the cluster was not asked".to_owned(),
+    let outcome = match &hints.marks.arc {
+        None => "not read from the cluster".to_owned(),
         Some(Err(reason)) => reason.clone(),
         Some(Ok(noted)) => match by_arc(noted) {
-            None => "nothing there".to_owned(),
+            None => "none".to_owned(),
             Some(Err(error)) => error.explained.message,
-            Some(Ok(cluster)) if unnamed => format!(
-                "{cluster}, not taken: alerts of an EKS or GKE cluster name its connector, where one brings it"
-            ),
+            Some(Ok(cluster)) if unnamed => {
+                format!("{cluster}, ignored: alerts of an EKS or GKE cluster refer to its connector")
+            }
             Some(Ok(cluster)) => {
                 search.found = Some(cluster);
                 "found".to_owned()
@@ -188,13 +185,13 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
     };
     search
         .tried
-        .push(format!("what Azure Arc left in the cluster: {came}"));
+        .push(format!("the data of Azure Arc in the cluster: {outcome}"));
     if search.found.is_some() {
         return Ok(search);
     }
     if unnamed {
         search.tried.push(
-            "a connector: not looked for, since the kubeconfig does not name the cluster as its cloud does"
+            "a connector: not searched, since the kubeconfig does not have the name of the cluster in its cloud"
                 .to_owned(),
         );
         return Ok(search);
@@ -231,8 +228,8 @@ async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Resul
         );
     }
     if let Some(group) = group {
-        let cut = group.chars().count() >= LABEL;
-        let operator = if cut { "startswith" } else { "=~" };
+        let is_truncated = group.chars().count() >= MAX_LABEL;
+        let operator = if is_truncated { "startswith" } else { "=~" };
         wanted.push(format!(
             "properties.nodeResourceGroup {operator} {}",
             quoted(group)
@@ -240,7 +237,7 @@ async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Resul
     }
     if wanted.is_empty() {
         search.tried.push(
-            "Resource Graph: not asked, since neither a name of the API server nor a label of AKS is known"
+            "Resource Graph: not searched, since neither the host of the API server nor a label of AKS is known"
                 .to_owned(),
         );
         return Ok(());
@@ -254,7 +251,7 @@ async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Resul
     let from_nodes = hints.marks.provider_ids.iter().find_map(|id| subscription_of(id));
     let (mut by_server, mut by_group) = (vec![], vec![]);
     let subscription = hints.subscription.clone().or(from_nodes);
-    look_in(arm, Right::CLUSTERS, subscription, &query, |row| {
+    query_resources(arm, Right::CLUSTERS, subscription, &query, |row| {
         let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
         let Ok(cluster) = text("id").parse::<AzureCluster>() else {
             return;
@@ -268,22 +265,22 @@ async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Resul
     })
     .await?;
     let ways = [
-        ("the API server's name", server, by_server),
-        ("the nodes' resource group", group, by_group),
+        ("the host of the API server", server, by_server),
+        ("the resource group of the nodes", group, by_group),
     ];
     for (way, hint, mut clusters) in ways {
         let Some(hint) = hint else {
             continue;
         };
-        let came = match clusters.len() {
+        let outcome = match clusters.len() {
             0 => "no AKS cluster that the login can read",
             1 => "found",
-            _ => "several AKS clusters, so none is taken",
+            _ => "several AKS clusters, none selected",
         };
         let hint = untrusted::name(hint);
         search
             .tried
-            .push(format!("Resource Graph by {way} {hint}: {came}"));
+            .push(format!("Resource Graph by {way} {hint}: {outcome}"));
         if clusters.len() == 1 {
             search.found = clusters.pop();
             return Ok(());
@@ -292,8 +289,8 @@ async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Resul
     Ok(())
 }
 
-/// Finds the connector of the account or project that the cluster is in. Defender calls a cluster by its name
-/// below its connector (Microsoft's release notes of recommendations and alerts, 2025-10-21).
+/// Finds the connector of the account or project of the cluster. Alerts name the cluster below its connector
+/// (Microsoft's release notes of recommendations and alerts, 2025-10-21).
 async fn by_connector(
     arm: &Arm,
     hints: &ClusterHints,
@@ -315,7 +312,7 @@ async fn by_connector(
         quoted(of)
     );
     let mut found = vec![];
-    look_in(
+    query_resources(
         arm,
         Right::CONNECTORS,
         hints.subscription.clone(),
@@ -326,21 +323,21 @@ async fn by_connector(
         },
     )
     .await?;
-    let came = match found.len() {
+    let outcome = match found.len() {
         0 => "none that the login can read",
-        1 => "found; that it has the cluster is assumed",
-        _ => "several, so none is taken",
+        1 => "found, assumed to have the cluster",
+        _ => "several, none selected",
     };
     let of = untrusted::name(of);
-    search.tried.push(format!("connector of {kind} {of}: {came}"));
+    search.tried.push(format!("connector of {kind} {of}: {outcome}"));
     if found.len() == 1 {
         search.found = found.pop();
     }
     Ok(())
 }
 
-/// Asks Resource Graph for resources, in one subscription or in all that the login can read.
-async fn look_in(
+/// Queries resources in one subscription, or in all that the login can read.
+async fn query_resources(
     arm: &Arm,
     right: Right,
     subscription: Option<String>,
@@ -348,7 +345,7 @@ async fn look_in(
     row: impl FnMut(Value),
 ) -> Result<()> {
     let scope = match &subscription {
-        // An id that is none would be told by Azure less clearly.
+        // The error of Azure for an invalid ID is less clear.
         Some(subscription) => Scope::new(subscription, None)?.id(),
         None => String::new(),
     };
@@ -361,7 +358,7 @@ async fn look_in(
     arm.graph(&call, query, &subscriptions, row).await
 }
 
-/// The subscription in `azure:///subscriptions/S/...`.
+/// Returns the subscription in `azure:///subscriptions/S/...`.
 fn subscription_of(provider_id: &str) -> Option<String> {
     let rest = provider_id.strip_prefix("azure://")?.trim_start_matches('/');
     let (word, rest) = rest.split_once('/')?;
@@ -370,7 +367,7 @@ fn subscription_of(provider_id: &str) -> Option<String> {
         .then(|| subscription.to_owned())
 }
 
-/// A text in a query of Resource Graph.
+/// Quotes a text for a query of Resource Graph.
 fn quoted(text: &str) -> String {
     let text = untrusted::name(text);
     format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
@@ -383,7 +380,7 @@ mod tests {
     const SUBSCRIPTION: &str = "00000000-0000-4000-8000-000000000001";
 
     #[test]
-    fn ids_are_read_whatever_their_case() {
+    fn ids_are_parsed_in_any_case() {
         for (rest, name, kind) in [
             (
                 "Microsoft.ContainerService/managedClusters/blue",
@@ -441,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_its_quotes() {
+    fn quoted_text_stays_in_its_quotes() {
         assert_eq!(quoted(r"a' or \'b"), r"'a\' or \\\'b'");
         assert_eq!(quoted("a\nb"), "'a b'");
         let id = format!("azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/g/providers/x");

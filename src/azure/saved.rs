@@ -1,5 +1,6 @@
-//! Alerts that were saved: a file or standard input in any shape in which people save them, as one JSON value or as
-//! lines of it. Read item by item, so that a file of a hundred thousand alerts costs the memory of one.
+//! Reads saved alerts from a file or standard input, as one JSON value or as lines of JSON.
+//!
+//! Alerts are read one by one, so that memory does not grow with the file.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -10,30 +11,31 @@ use jiff::Timestamp;
 use serde_json::{Deserializer, Map, Value};
 
 use super::source::Answer;
-use super::{Cause, Explained, Result, page};
+use super::{Result, page};
 use crate::files;
+use crate::net::{Cause, Explanation};
 use crate::verify::fired::{FiredAlert, Item};
 
-/// The largest file that is read, in bytes.
+/// Limit of a file, in bytes.
 pub const MAX_FILE: u64 = 256 << 20;
 
-/// A command that saves alerts in a form that is read. The portal's CSV lacks what they are about.
+/// A command that saves alerts. The CSV of the portal lacks the entities.
 pub const HOW_TO_SAVE: &str = "save them as JSON, not CSV: az rest --url \
                                \"/subscriptions/ID/providers/Microsoft.Security/alerts?api-version=2022-01-01\" > alerts.json";
 
-/// Bytes that are read at once.
+/// Size of the read buffer.
 const CHUNK: usize = 1 << 16;
 
-/// Where saved alerts are.
+/// The place of saved alerts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Saved {
-    /// In a file, which may be a pipe.
+    /// A file, which may be a pipe.
     File(PathBuf),
-    /// On standard input.
+    /// Standard input.
     Stdin,
 }
 
-/// `-` is standard input.
+/// Parses a path; `-` is standard input.
 impl From<&Path> for Saved {
     fn from(path: &Path) -> Self {
         if files::is_stdin(path) {
@@ -54,7 +56,7 @@ impl fmt::Display for Saved {
 }
 
 impl Saved {
-    /// When a plain file was last changed; `None` for what is read as it comes, and can be read only once.
+    /// Returns the modification time of a regular file, or `None` for a stream.
     pub fn changed(&self) -> Option<Timestamp> {
         let Self::File(path) = self else {
             return None;
@@ -63,7 +65,7 @@ impl Saved {
         Timestamp::try_from(file.modified().ok()?).ok()
     }
 
-    /// Whether it is a plain file, or one that is not there: what can be read more than once.
+    /// Reports whether it is a regular or missing file, which can be read again.
     pub fn is_plain(&self) -> bool {
         match self {
             Self::File(path) => std::fs::metadata(path).map_or(true, |file| file.is_file()),
@@ -71,40 +73,41 @@ impl Saved {
         }
     }
 
-    /// Hands over every alert. Items that are something else are counted.
+    /// Passes every alert to `each` and counts other items.
     ///
     /// # Errors
     /// If it does not exist, is too large, is not JSON, or holds the answer to a failed request.
     pub fn read(&self, mut each: impl FnMut(FiredAlert)) -> Result<Answer> {
         let refuse = |message: String| {
-            Explained::new(Cause::Unreadable, message)
-                .hint(HOW_TO_SAVE)
-                .doing(format!("read the alerts in {self}"))
+            Explanation::new(Cause::Unreadable, message)
+                .with_hint(HOW_TO_SAVE)
+                .failed_to(format!("read the alerts in {self}"))
         };
         let reader = self.open().map_err(|error| refuse(error.to_string()))?;
         let mut answer = Answer::default();
         let mut item = |Item(value): Item| answer.take(&value, &mut each);
         let mut from = Deserializer::from_reader(reader);
-        let mut whole = true;
+        let mut is_whole = true;
         loop {
-            let page = page::read(&mut from, &mut item).map_err(|error| refuse(page::place(&error)))?;
+            let page =
+                page::read(&mut from, &mut item).map_err(|error| refuse(page::describe_error(&error)))?;
             if page.listed {
-                whole = !goes_on(&page.rest);
+                is_whole = !is_partial(&page.rest);
             } else if page.rest.contains_key("error") {
-                return Err(refuse("it holds the answer to a request that failed".to_owned()));
+                return Err(refuse("it holds the answer to a failed request".to_owned()));
             } else if !page.rest.is_empty() {
                 item(Item(Value::Object(page.rest)));
             }
-            // Lines of JSON: another value follows.
+            // In lines of JSON, another value follows.
             if from.end().is_ok() {
                 break;
             }
         }
-        answer.whole = whole;
+        answer.whole = is_whole;
         Ok(answer)
     }
 
-    /// Its content as UTF-8, without a byte-order mark.
+    /// Opens the content as UTF-8, without a byte-order mark.
     fn open(&self) -> io::Result<Box<dyn Read>> {
         let opened: Box<dyn Read> = match self {
             Self::Stdin => Box::new(io::stdin()),
@@ -157,16 +160,16 @@ fn too_large() -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, message)
 }
 
-/// Whether a saved page says that others follow it, as the APIs write that, and as programs that ask them do:
-/// `nextLink`, `$skipToken`, `skip_token`, and `resultTruncated`, whose value is a text.
-fn goes_on(rest: &Map<String, Value>) -> bool {
+/// Reports whether a saved page refers to more pages, in the spelling of the APIs or of their clients: `nextLink`,
+/// `$skipToken`, `skip_token`, or `resultTruncated`, which is a string.
+fn is_partial(rest: &Map<String, Value>) -> bool {
     rest.iter().any(|(name, value)| {
         let name = name.replace(['$', '_'], "").to_ascii_lowercase();
         match name.as_str() {
             "nextlink" | "skiptoken" => value.as_str().is_some_and(|text| !text.is_empty()),
             "resulttruncated" => {
-                let said = value.as_str().unwrap_or_default();
-                said.eq_ignore_ascii_case("true") || value.as_bool() == Some(true)
+                let text = value.as_str().unwrap_or_default();
+                text.eq_ignore_ascii_case("true") || value.as_bool() == Some(true)
             }
             _ => false,
         }

@@ -1,4 +1,4 @@
-//! The official crates and this program on one HTTP stack: theirs is replaced by [`Transport`].
+//! Lets the official crates send their requests by [`Transport`].
 
 use std::time::Duration;
 
@@ -8,37 +8,33 @@ use azure_core::http::headers::Headers;
 use azure_core::http::{AsyncRawResponse, HttpClient, Request as SdkRequest};
 use http::{HeaderName, Method, Request};
 
-use super::{Cause, Explained};
-use crate::transport::{self, Transport, TransportError};
+use crate::net::http::Transport;
+use crate::net::{Cause, Explanation};
 
-/// Bound of one request for a token.
+/// Timeout of a request for a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 const HINT_NETWORK: &str =
     "check the network, HTTPS_PROXY and NO_PROXY; compare with: az account list-locations";
 
-impl From<TransportError> for Explained {
-    fn from(error: TransportError) -> Self {
-        let (cause, hint) = match error.cause {
-            transport::Cause::Unreachable => (Cause::Unreachable, Some(HINT_NETWORK)),
-            transport::Cause::TimedOut => (Cause::TimedOut, Some(HINT_NETWORK)),
-            transport::Cause::TooLarge => (Cause::Unreadable, None),
-            transport::Cause::Setting => (Cause::Setting, None),
-        };
-        let explained = Explained::new(cause, error.message);
-        match error.hint.or(hint) {
-            Some(hint) => explained.hint(hint),
-            None => explained,
-        }
+/// Adds the hint of Azure to a failure of the transport.
+pub(super) fn explain(failure: Explanation) -> Explanation {
+    match failure.cause {
+        Cause::TooLarge => Explanation {
+            cause: Cause::Unreadable,
+            ..failure
+        },
+        Cause::Unreachable | Cause::TimedOut if failure.hint.is_none() => failure.with_hint(HINT_NETWORK),
+        _ => failure,
     }
 }
 
-/// What the official crates send for a token.
+/// Sends the requests for tokens.
 #[async_trait]
 impl HttpClient for Transport {
     async fn execute_request(&self, request: &SdkRequest) -> azure_core::Result<AsyncRawResponse> {
         let unsendable = |error: http::Error| azure_core::Error::new(ErrorKind::DataConversion, error);
         let azure_core::http::Body::Bytes(body) = request.body() else {
-            let message = "a token is never asked for by a stream";
+            let message = "streamed requests are not supported";
             return Err(azure_core::Error::with_message(ErrorKind::Other, message));
         };
         let mut outgoing = Request::builder()

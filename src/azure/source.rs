@@ -1,19 +1,20 @@
-//! Where alerts are read: the alerts API, Resource Graph, or what was saved from either.
+//! Sources of alerts: the alerts API, Resource Graph, or alerts saved from either.
 //!
-//! Whatever the source, alerts go one by one from the answer to the caller's question, so that a subscription
-//! with tens of thousands of them costs the memory of one page.
+//! Every source passes alerts one by one to the caller, so that a subscription with tens of thousands of alerts takes
+//! the memory of one page.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Arm, Call, Cause, Explained, Result, Right, Saved};
+use super::{Arm, Call, Result, Right, Saved};
+use crate::net::{Cause, Explanation};
 use crate::verify::fired::FiredAlert;
 
 const ALERTS: &str = "providers/Microsoft.Security/alerts?api-version=2022-01-01";
 
-/// Whose alerts: those of a subscription or of one of its resource groups.
+/// The scope of alerts: a subscription or one of its resource groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     subscription: String,
@@ -21,25 +22,25 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// `subscription` is its id (a UUID); without a group, all of it is meant.
+    /// Creates the scope of a subscription (a UUID), or of a resource group in it.
     ///
     /// # Errors
-    ///
-    /// A text that is no id of a subscription, or no name of a group.
+    /// If an ID or name is invalid.
     pub fn new(subscription: &str, resource_group: Option<&str>) -> Result<Self> {
         let refuse = |message: String| {
-            Explained::new(Cause::Setting, message)
-                .hint("see: az account list -o table, az group list -o table")
-                .doing("choose the subscription")
+            Explanation::new(Cause::Setting, message)
+                .with_hint("see: az account list -o table, az group list -o table")
+                .failed_to("select the subscription")
         };
-        let uuid = |text: &str| text.len() == 36 && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-        if !uuid(subscription) {
-            return Err(refuse(format!("{subscription:?} is no id of a subscription")));
+        let is_uuid =
+            |text: &str| text.len() == 36 && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+        if !is_uuid(subscription) {
+            return Err(refuse(format!("{subscription:?} is not a subscription ID")));
         }
-        // As Azure's rules for names have it; nothing of it has to be escaped in a path or in a query.
-        let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "-_().".contains(c));
-        if let Some(name) = resource_group.filter(|name| name.is_empty() || !plain(name)) {
-            return Err(refuse(format!("{name:?} is no name of a resource group")));
+        // By Azure's rules for names; these characters need no escape in queries.
+        let is_plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "-_().".contains(c));
+        if let Some(name) = resource_group.filter(|name| name.is_empty() || !is_plain(name)) {
+            return Err(refuse(format!("{name:?} is not a resource group name")));
         }
         Ok(Self {
             subscription: subscription.to_owned(),
@@ -47,17 +48,17 @@ impl Scope {
         })
     }
 
-    /// The id of the subscription.
+    /// Returns the subscription ID.
     pub fn subscription(&self) -> &str {
         &self.subscription
     }
 
-    /// The name of the group, where only one is meant.
+    /// Returns the resource group.
     pub fn resource_group(&self) -> Option<&str> {
         self.resource_group.as_deref()
     }
 
-    /// Its id in Azure.
+    /// Returns the resource ID.
     pub fn id(&self) -> String {
         match &self.resource_group {
             Some(group) => format!("/subscriptions/{}/resourceGroups/{group}", self.subscription),
@@ -65,7 +66,7 @@ impl Scope {
         }
     }
 
-    /// Its id as a path: names of groups may have letters that a path escapes.
+    /// Returns the resource ID as a path, in which some letters of names are escaped.
     pub(super) fn path(&self) -> String {
         escaped(&self.id())
     }
@@ -80,10 +81,10 @@ impl Scope {
     }
 }
 
-/// An id of a resource as a path.
+/// Escapes a resource ID for a path.
 pub(super) fn escaped(id: &str) -> String {
-    // What ends a path, and what is no part of one at all.
-    const OTHERS: percent_encoding::AsciiSet = percent_encoding::CONTROLS
+    // The characters that end a path or are invalid in it.
+    const ESCAPED: percent_encoding::AsciiSet = percent_encoding::CONTROLS
         .add(b' ')
         .add(b'"')
         .add(b'#')
@@ -97,34 +98,34 @@ pub(super) fn escaped(id: &str) -> String {
         .add(b'{')
         .add(b'|')
         .add(b'}');
-    percent_encoding::utf8_percent_encode(id, &OTHERS).to_string()
+    percent_encoding::utf8_percent_encode(id, &ESCAPED).to_string()
 }
 
-/// Where alerts are read.
+/// A source of alerts.
 #[derive(Clone)]
 pub enum Source {
-    /// The alerts API: every alert of the scope, the freshest source.
+    /// The alerts API, which lists every alert of the scope and is the freshest source.
     Alerts(Arm, Scope),
-    /// Resource Graph: one query, only what is new enough. What the login may not read it leaves out, and does not
-    /// refuse (Microsoft's overview of Resource Graph), so the alerts API is asked whether the login may.
+    /// Resource Graph, with a query for recent alerts. It omits alerts that the login must not read, without an error
+    /// (Microsoft's overview of Resource Graph), so the alerts API is read as well to check the permission.
     Graph(Arm, Scope),
-    /// What was saved from one of them, or by a continuous export.
+    /// Alerts saved from one of these or by continuous export.
     Saved(Saved),
 }
 
-/// What a source answered.
+/// The result of reading a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Whether it is complete: a file may hold one page of several.
+    /// Whether it is complete; a file may hold one of several pages.
     pub whole: bool,
-    /// How many alerts it has.
+    /// The number of alerts.
     pub alerts: usize,
-    /// How many items of it are something else.
+    /// The number of other items.
     pub others: usize,
 }
 
 impl Answer {
-    /// Counts an item, and hands it to `each` if it is an alert.
+    /// Counts an item, and passes it to `each` if it is an alert.
     pub(super) fn take(&mut self, item: &Value, each: &mut impl FnMut(FiredAlert)) {
         match FiredAlert::parse(item) {
             Some(alert) => {
@@ -147,13 +148,11 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// Hands over every alert, in the order of the source. Those that ended before `since` may be left out, where the
-    /// source can tell: ask with some time to spare.
+    /// Passes every alert to `each`, in the order of the source. The source may omit alerts that ended before `since`.
     ///
-    /// A file is read at once, without giving way to anything else.
+    /// Reading a file blocks the task.
     ///
     /// # Errors
-    ///
     /// Those of [`Arm::list`], [`Arm::graph`] and [`Saved::read`].
     pub async fn alerts(&self, since: Timestamp, mut each: impl FnMut(FiredAlert)) -> Result<Answer> {
         let mut answer = Answer {
@@ -179,9 +178,8 @@ impl Source {
     }
 }
 
-/// One query for the alerts since a time. In Resource Graph the names of an alert's properties begin with a
-/// capital letter; since other people's queries have them otherwise, both are asked for. An alert without a
-/// time is never left out.
+/// Returns a query for the alerts since a time. In Resource Graph the names of properties start with a capital letter,
+/// but published queries have both spellings, so the query accepts both. Alerts without a time match.
 fn query(scope: &Scope, since: Timestamp) -> String {
     let either = |name: &str| {
         let small = format!("{}{}", name[..1].to_ascii_lowercase(), &name[1..]);

@@ -14,6 +14,7 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::Timestamp;
+use secrecy::SecretString;
 
 use super::{help, values};
 use crate::azure::{AzureOptions, Cloud, LoginKind};
@@ -25,7 +26,6 @@ use crate::plan::{DEFAULT_REGISTRY, Fit, Options, Toleration};
 use crate::report::{Color, Detail, Format, Output, ReportFile};
 use crate::scenario::catalogue;
 use crate::schema::Schema;
-use crate::secret::Secret;
 use crate::verify::{self, verdict::Required};
 
 pub(super) const KUBERNETES: &str = "Kubernetes options";
@@ -498,7 +498,7 @@ pub(super) struct Global {
     pub server: Option<String>,
     /// Bearer token for authentication to the API server
     #[arg(long, global = true, help_heading = KUBERNETES, hide_short_help = true, value_parser = values::secret)]
-    pub token: Option<Secret>,
+    pub token: Option<SecretString>,
     /// Username to impersonate
     #[arg(long = "as", global = true, help_heading = KUBERNETES, value_name = "USER", hide_short_help = true)]
     pub impersonate: Option<String>,

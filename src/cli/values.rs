@@ -4,13 +4,13 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 
 use crate::azure::LoginKind;
 use crate::defender::facts::Premise;
 use crate::manifest;
 use crate::plan::RunId;
 use crate::report::{ReportFile, export};
-use crate::secret::Secret;
 
 /// A run id, also in the form in which `-o name` prints it: `run/q33wg4p3`.
 pub(super) fn run(text: &str) -> Result<String, String> {
@@ -23,8 +23,8 @@ pub(super) fn run(text: &str) -> Result<String, String> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the form clap wants of a value parser")]
-pub(super) fn secret(text: &str) -> Result<Secret, Infallible> {
-    Ok(Secret::new(text.to_owned()))
+pub(super) fn secret(text: &str) -> Result<SecretString, Infallible> {
+    Ok(SecretString::from(text))
 }
 
 pub(super) fn key_value(text: &str) -> Result<(String, String), String> {

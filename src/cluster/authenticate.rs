@@ -1,8 +1,7 @@
-//! The HTTP client below the Kubernetes client: connections, and credentials that change while a run goes on.
+//! The HTTP client below the Kubernetes client: connections, and credentials that are renewed.
 //!
-//! The client library can build this as well, but takes its credentials from a plugin that it runs itself (see
-//! [`super::plugin`]), prefers a stale `token` to `tokenFile`, and does not ask the plugin again when the API server
-//! answers 401.
+//! That of the client library runs the credential plugin itself (see [`super::plugin`]), prefers a stale `token` to
+//! `tokenFile`, and does not run the plugin again when the API server answers 401.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -30,33 +29,33 @@ use tokio::sync::{Mutex, oneshot};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
-use super::plugin::{Credentials, Plugin, PluginError, bearer};
+use super::plugin::{Credentials, Plugin, PluginError};
 use crate::files;
-use crate::transport::tunnel;
+use crate::net::http::{bearer, tunnel};
 
-/// How long a token from a file is used before the file is read again, as in client-go.
+/// Time after which a token file is read again, as in client-go.
 const TOKEN_FILE: Duration = Duration::from_secs(60);
 
 type Connected = BoxCloneSyncService<Request<Body>, Response<Incoming>, ClientError>;
 
-/// Where credentials come from.
+/// The source of credentials.
 pub(super) enum Source {
-    /// They do not change.
+    /// The credentials do not change.
     Fixed,
-    /// A file whose content is the token.
+    /// A token file.
     File(PathBuf),
-    /// A plugin.
+    /// A credential plugin.
     Plugin(Box<Plugin>),
 }
 
 impl Source {
-    /// A file that was just read, and when to read it again.
+    /// Returns the source for a file that was just read, and the time to read it again.
     pub(super) fn file(path: PathBuf) -> (Self, Option<Timestamp>) {
         (Self::File(path), after(TOKEN_FILE))
     }
 }
 
-/// How to connect: everything but the client's own certificate.
+/// The parameters of connections, except the client certificate.
 pub(super) struct Connector {
     pub(super) tls: ClientConfig,
     pub(super) server_name: Option<ServerName<'static>>,
@@ -66,7 +65,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// A client with connections of its own.
+    /// Creates a client with its own connections.
     fn client(&self, identity: Option<&Arc<CertifiedKey>>) -> Connected {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -110,7 +109,7 @@ impl Connector {
     }
 }
 
-/// A service that sends requests with the credentials of the moment.
+/// A service that sends requests with current credentials.
 #[derive(Clone)]
 pub(super) struct Authenticate(Arc<Shared>);
 
@@ -124,7 +123,7 @@ struct State {
     current: Current,
     expires: Option<Timestamp>,
     identity: Option<Arc<CertifiedKey>>,
-    /// The plugin while it runs. A request that gives up waiting leaves it running for the next one.
+    /// The running plugin. If a request times out, the next one continues to wait for it.
     running: Option<oneshot::Receiver<Result<Credentials, PluginError>>>,
 }
 
@@ -132,12 +131,12 @@ struct State {
 struct Current {
     authorization: Option<HeaderValue>,
     client: Connected,
-    /// Counts how often the credentials were replaced.
+    /// The number of renewals.
     generation: u64,
 }
 
 impl Authenticate {
-    /// A service that begins with `credentials` and renews them from `source`.
+    /// Creates a service that starts with `credentials` and renews them from `source`.
     pub(super) fn new(connector: Connector, source: Source, credentials: Credentials) -> Self {
         let state = State {
             current: Current {
@@ -158,7 +157,7 @@ impl Authenticate {
 }
 
 impl Shared {
-    /// The credentials, renewed if they have expired or are those of generation `refused`.
+    /// Returns the credentials, renewed if they have expired or generation `refused` is current.
     async fn current(&self, refused: Option<u64>) -> Result<Current, PluginError> {
         let mut state = self.state.lock().await;
         let expired = state.expires.is_some_and(|expires| expires <= Timestamp::now());
@@ -166,10 +165,10 @@ impl Shared {
             match &self.source {
                 Source::Fixed => {}
                 Source::File(path) => {
-                    // Reading a pipe again would wait for a writer that has ended. A file that is gone leaves the
-                    // token that was read last: https://github.com/kubernetes/kubernetes/issues/68164
+                    // Reading a pipe again would wait for a writer that has exited. If the file is missing, the last
+                    // token is kept: https://github.com/kubernetes/kubernetes/issues/68164
                     if path.is_file()
-                        && let Some(token) = files::read(path).ok().and_then(|text| token_of(&text))
+                        && let Some(token) = files::read(path).ok().and_then(|text| parse_token(&text))
                     {
                         state.replace(Some(token), None, &self.connector);
                     }
@@ -179,7 +178,7 @@ impl Shared {
                     let plugin = plugin.clone();
                     let running = state.running.get_or_insert_with(|| {
                         let (sender, receiver) = oneshot::channel();
-                        // Not a task of the runtime, which would wait at its end for a plugin that hangs.
+                        // A task of the runtime would delay its shutdown if the plugin hangs.
                         thread::spawn(move || sender.send(plugin.run()));
                         receiver
                     });
@@ -213,7 +212,7 @@ impl State {
             return;
         }
         if !same_identity {
-            // The API server checks the certificate of a connection at each request.
+            // The certificate belongs to the connection.
             self.current.client = connector.client(identity.as_ref());
         }
         self.identity = identity;
@@ -237,13 +236,13 @@ impl Service<Request<Body>> for Authenticate {
             let current = shared.current(None).await?;
             let again = match shared.source {
                 Source::Fixed => None,
-                Source::File(_) | Source::Plugin(_) => copy(&request),
+                Source::File(_) | Source::Plugin(_) => clone_request(&request),
             };
             let response = current.send(request).await?;
             if response.status() != StatusCode::UNAUTHORIZED {
                 return Ok(response);
             }
-            // Nothing was done by a request that was refused so, and the credentials may have been revoked.
+            // A request with 401 had no effect, and the credentials may have been revoked.
             match (again, shared.current(Some(current.generation)).await) {
                 (Some(again), Ok(renewed)) if renewed.generation != current.generation => {
                     Ok(renewed.send(again).await?)
@@ -266,7 +265,7 @@ impl Current {
     }
 }
 
-fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+fn clone_request(request: &Request<Body>) -> Option<Request<Body>> {
     let mut copy = Request::new(request.body().try_clone()?);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
@@ -278,8 +277,8 @@ fn after(time: Duration) -> Option<Timestamp> {
     Timestamp::now().checked_add(time).ok()
 }
 
-/// The header for the content of a token file.
-fn token_of(text: &[u8]) -> Option<HeaderValue> {
+/// Returns the header for the content of a token file.
+fn parse_token(text: &[u8]) -> Option<HeaderValue> {
     let token = std::str::from_utf8(text).ok()?.trim();
     (!token.is_empty()).then(|| bearer(token)).flatten()
 }

@@ -1,10 +1,10 @@
-//! Limits on the API server's answers, and answers that are not those of an API server.
+//! Limits answers of the API server and detects answers of other servers.
 //!
-//! The client library collects an answer to its last byte and a watch to its next line feed, so a broken or hostile
-//! server can fill the memory. [`BoundsLayer`] ends such an answer with [`TooLarge`], which names its source. A watch
-//! and a followed log are streams: they have no total limit, but each event of a watch has one (who follows a log
-//! limits its lines). The library takes any JSON object for a `Status` and follows no redirect, so that the HTTP status
-//! of a proxy's refusal was lost: such answers become a `Status`, or [`NotKubernetes`].
+//! The client library reads an answer to its last byte and a watch to its next line feed, so a broken or hostile
+//! server can fill the memory. [`BoundsLayer`] aborts such an answer with [`TooLarge`]. Watches and followed logs are
+//! streams without a total limit; each event of a watch has one, and the reader of a log limits its lines. The library
+//! accepts any JSON object as a `Status` and follows no redirect, which loses the HTTP status of a proxy's refusal:
+//! this layer turns such answers into a `Status` or [`NotKubernetes`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use tower::{BoxError, Layer, Service};
 
 /// Limit of an answer.
 pub const ANSWER: u64 = 64 << 20;
-/// Limit of an answer that is an error.
+/// Limit of an error response.
 pub const FAILURE: u64 = 1 << 20;
 /// Limit of one event of a watch.
 pub const EVENT: u64 = 16 << 20;
 
-/// An answer that is larger than its limit.
+/// An answer that exceeds its limit.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} is larger than {} MiB", limit >> 20)]
 pub struct TooLarge {
@@ -32,27 +32,18 @@ pub struct TooLarge {
     limit: u64,
 }
 
-/// An answer that no API server gives.
+/// An answer that is not from an API server.
 #[derive(Debug, thiserror::Error)]
 pub enum NotKubernetes {
-    /// It leads elsewhere, mostly to a login.
     #[error("{what} is a redirect (HTTP {status}) to {location:?}, not one of the Kubernetes API")]
     Redirect {
-        /// Whose answer to what.
         what: String,
-        /// The status.
         status: u16,
-        /// The address, without its query.
+        /// The target without its query.
         location: String,
     },
-    /// It is for a browser.
     #[error("{what} is a web page (HTTP {status}), not one of the Kubernetes API")]
-    Page {
-        /// Whose answer to what.
-        what: String,
-        /// The status.
-        status: u16,
-    },
+    Page { what: String, status: u16 },
 }
 
 /// Adds [`Bounds`] to a client's service.
@@ -62,7 +53,7 @@ pub struct BoundsLayer {
 }
 
 impl BoundsLayer {
-    /// `server` is the address to name in errors.
+    /// Creates a layer that names `server` in errors.
     pub fn new(server: &Uri) -> Self {
         let server = server.to_string();
         Self {
@@ -153,7 +144,7 @@ where
     }
 }
 
-/// Refuses what is for a browser.
+/// Refuses redirects and web pages.
 fn check(what: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), NotKubernetes> {
     let header = |name: HeaderName| {
         let value = headers.get(name).and_then(|value| value.to_str().ok());
@@ -174,7 +165,7 @@ fn check(what: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), NotK
     Ok(())
 }
 
-/// The body of a failure as a `Status` with the code of the answer, unless it is one already.
+/// Converts the body of a failure to a `Status` with the code of the response, unless it is one.
 fn as_status(code: StatusCode, body: Bytes) -> Bytes {
     let parsed = serde_json::from_slice::<Value>(&body);
     if parsed.is_ok_and(|status| status["kind"] == "Status" && status["code"] == code.as_u16()) {
@@ -197,7 +188,7 @@ enum Limit {
     Line(u64),
 }
 
-/// A body that ends in [`TooLarge`] at its limit.
+/// A body that fails with [`TooLarge`] at its limit.
 #[derive(Debug)]
 pub struct Bounded<B> {
     inner: B,
@@ -254,7 +245,7 @@ where
         if self.ended {
             return Poll::Ready(None);
         }
-        // An announced length is refused before anything is read.
+        // A `Content-Length` above the limit fails before the body is read.
         if let Limit::Total(limit) = self.limit
             && self.read == 0
             && self.inner.size_hint().lower() > limit
@@ -310,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answer_at_its_limit_is_read_and_one_byte_more_is_an_error() {
+    async fn answer_fails_one_byte_above_its_limit() {
         let full = vec![vec![b'x'; MIB]; 64];
         assert_eq!(answer("/version", 200, full.clone()).await, Ok(64 * MIB));
         let more = [full, vec![vec![b'x']]].concat();
@@ -324,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failure_has_a_smaller_limit_also_in_a_stream() {
+    async fn failure_has_a_smaller_limit_even_for_streams() {
         for path in ["/api", "/api?watch=true", "/log?follow=true"] {
             let error = answer(path, 500, vec![vec![b'x'; MIB + 1]]).await.unwrap_err();
             assert!(error.ends_with(" is larger than 1 MiB"), "{error}");
@@ -345,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn announced_length_is_refused_before_reading() {
+    async fn content_length_above_limit_fails_before_reading() {
         let mut body = Bounded {
             inner: Full::new(Bytes::from(vec![0; 9])),
             what: "it".to_owned(),

@@ -1,48 +1,24 @@
-//! Certificates and keys as kubeconfigs and plugins hold them: PEM, read as Go reads it.
+//! Client certificates with their keys.
 
 use std::sync::Arc;
 
 use rustls::InconsistentKeys;
 use rustls::crypto::ring::sign::any_supported_type;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 
-/// The certificates in `text`. A block that cannot be read is left out, as Go does, and so is anything that is not a
-/// certificate.
-pub(super) fn certificates(text: &[u8]) -> Vec<Vec<u8>> {
-    blocks(text)
-        .into_iter()
-        .filter(|block| block.tag() == "CERTIFICATE")
-        .map(pem::Pem::into_contents)
-        .collect()
-}
+use crate::net::pem;
 
-/// The blocks of `text` that can be read.
-fn blocks(text: &[u8]) -> Vec<pem::Pem> {
-    const BEGIN: &str = "-----BEGIN ";
-    let text = String::from_utf8_lossy(text);
-    let starts: Vec<usize> = text.match_indices(BEGIN).map(|(at, _)| at).collect();
-    let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    starts
-        .iter()
-        .zip(ends)
-        .filter_map(|(start, end)| pem::parse(&text[*start..end]).ok())
-        .collect()
-}
-
-/// A client certificate with its key, both in PEM.
+/// Parses a client certificate and its key, both in PEM.
 ///
-/// The certificate is for the server to check: rustls would refuse one of X.509 version 1
-/// (<https://github.com/rustls/rustls/issues/2364>), which `MicroK8s` makes.
+/// The certificate is not parsed, since rustls refuses X.509 version 1
+/// (<https://github.com/rustls/rustls/issues/2364>), which `MicroK8s` creates.
 pub(super) fn certified_key(certificate: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
-    let chain: Vec<CertificateDer<'static>> = certificates(certificate)
-        .into_iter()
-        .map(CertificateDer::from)
-        .collect();
+    let chain = pem::certificates(certificate);
     if chain.is_empty() {
         return Err("the client certificate holds no certificate".to_owned());
     }
-    let key = blocks(key)
+    let key = pem::blocks(key)
         .into_iter()
         .find(|block| block.tag().ends_with("PRIVATE KEY"))
         .ok_or("the client key holds no private key")?;
@@ -50,7 +26,7 @@ pub(super) fn certified_key(certificate: &[u8], key: &[u8]) -> Result<Arc<Certif
         return Err("the client key is encrypted".to_owned());
     }
     let key = key.into_contents();
-    // Go does not trust the label of the block either.
+    // As in Go, the label of the block is ignored.
     let forms = [
         PrivateKeyDer::Pkcs8(key.clone().into()),
         PrivateKeyDer::Pkcs1(key.clone().into()),
@@ -64,13 +40,13 @@ pub(super) fn certified_key(certificate: &[u8], key: &[u8]) -> Result<Arc<Certif
     let pair = CertifiedKey::new(chain, signer);
     match pair.keys_match() {
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            Err("the client key is not that of the client certificate".to_owned())
+            Err("the client key does not match the client certificate".to_owned())
         }
         _ => Ok(Arc::new(pair)),
     }
 }
 
-/// The name of a curve that is not supported, found by its identifier in a key.
+/// Returns the name of the unsupported curve of a key.
 fn curve(key: &[u8]) -> Option<&'static str> {
     const CURVES: [(&str, &[u8]); 2] = [
         ("P-521", &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23]),
@@ -83,8 +59,7 @@ fn curve(key: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const BROKEN: &str = "-----BEGIN CERTIFICATE-----\nrubbish!\n-----END CERTIFICATE-----\n";
+    use ::pem::{Pem, encode};
 
     fn pair() -> (String, String) {
         let made = rcgen::generate_simple_self_signed(["user".to_owned()]).unwrap();
@@ -92,43 +67,18 @@ mod tests {
     }
 
     #[test]
-    fn block_that_cannot_be_read_does_not_hide_the_others() {
-        let (certificate, key) = pair();
-        let expected = certificates(certificate.as_bytes());
-        assert_eq!(expected.len(), 1);
-        for text in [
-            format!("{BROKEN}{certificate}"),
-            format!("{certificate}{BROKEN}"),
-            format!("-----BEGIN CERTIFICATE-----\nAAAA\n{certificate}"),
-            format!("Issuer: x\n{key}\n{certificate}end"),
-            certificate.replace('\n', "\r\n"),
-        ] {
-            assert_eq!(certificates(text.as_bytes()), expected, "{text}");
-        }
-        for text in [
-            "",
-            BROKEN,
-            "-----BEGIN ",
-            "-----BEGIN CERTIFICATE-----",
-            "rubbish",
-        ] {
-            assert!(certificates(text.as_bytes()).is_empty(), "{text}");
-        }
-    }
-
-    #[test]
-    fn pair_that_cannot_be_used_is_refused_in_words() {
+    fn invalid_pair_is_refused_with_reason() {
         let (certificate, key) = pair();
         let (other, _) = pair();
         let p521 = [0x30, 0x07, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
-        let p521 = pem::encode(&pem::Pem::new("PRIVATE KEY", p521));
-        let encrypted = pem::encode(&pem::Pem::new("ENCRYPTED PRIVATE KEY", [0]));
-        let strange = pem::encode(&pem::Pem::new("PRIVATE KEY", [0]));
+        let p521 = encode(&Pem::new("PRIVATE KEY", p521));
+        let encrypted = encode(&Pem::new("ENCRYPTED PRIVATE KEY", [0]));
+        let strange = encode(&Pem::new("PRIVATE KEY", [0]));
         for (certificate, key, reason) in [
             ("", &*key, "holds no certificate"),
             (&certificate, "", "holds no private key"),
             (&certificate, &certificate, "holds no private key"),
-            (&other, &key, "not that of the client certificate"),
+            (&other, &key, "does not match the client certificate"),
             (&certificate, &p521, "on the curve P-521"),
             (&certificate, &encrypted, "encrypted"),
             (&certificate, &strange, "not one of RSA, ECDSA or Ed25519"),
@@ -139,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn key_is_read_whatever_its_label() {
+    fn key_is_parsed_whatever_its_label() {
         let (certificate, key) = pair();
         for label in ["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"] {
             let key = key.replace("PRIVATE KEY", label);
@@ -151,9 +101,9 @@ mod tests {
     }
 
     #[test]
-    fn certificate_that_rustls_cannot_parse_is_sent_as_it_is() {
+    fn certificate_is_accepted_without_parsing() {
         let (_, key) = pair();
-        let strange = pem::encode(&pem::Pem::new("CERTIFICATE", [0x30, 0]));
+        let strange = encode(&Pem::new("CERTIFICATE", [0x30, 0]));
         assert!(certified_key(strange.as_bytes(), key.as_bytes()).is_ok());
     }
 }

@@ -1,9 +1,7 @@
-//! Which entries of a kubeconfig are meant: the files that are read and merged, and the context, cluster and
-//! user found in them.
+//! Reads and merges kubeconfigs, and selects the context, cluster and user.
 //!
-//! It knows the flags that choose an entry (`--kubeconfig`, `--context`, `--cluster`, `--user`) and whether
-//! there is a `--server`. What the other flags put over an entry, and what becomes of it, is for
-//! [`super::connect`].
+//! This module handles the flags that select an entry (`--kubeconfig`, `--context`, `--cluster`, `--user`, and the
+//! presence of `--server`); [`super::connect`] applies the other flags.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,13 +11,14 @@ use kube::config::{AuthInfo, Cluster, Context};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::connect::{ConnectError, ConnectOptions, Environment};
+use super::connect::{ConnectError, ConnectOptions};
 use crate::files;
+use crate::net::Environment;
 use crate::untrusted;
 
-/// The entries that a connection is made of, before and after the flags.
+/// The entries of a connection, before or after flags are applied.
 #[derive(Default)]
-pub(super) struct Chosen {
+pub(super) struct Selection {
     pub(super) context: Option<String>,
     pub(super) cluster_name: Option<String>,
     pub(super) user_name: Option<String>,
@@ -28,7 +27,7 @@ pub(super) struct Chosen {
     pub(super) in_cluster: bool,
 }
 
-/// A kubeconfig, or several that were merged.
+/// A kubeconfig, possibly merged from several files.
 #[derive(Default)]
 pub(super) struct Kubeconfig {
     current_context: Option<String>,
@@ -37,14 +36,14 @@ pub(super) struct Kubeconfig {
     users: Vec<Named<AuthInfo>>,
 }
 
-/// An entry, or the reason why it cannot be used: that is an error for whoever chooses it.
+/// An entry, or the reason why it is invalid, which is an error only if the entry is selected.
 struct Named<T> {
     name: String,
     entry: Result<T, ConnectError>,
 }
 
 impl Kubeconfig {
-    /// Adds what `next` has and this one has not.
+    /// Adds the entries of `next` that this kubeconfig does not have.
     fn merge(mut self, next: Self) -> Self {
         fn append<T>(known: &mut Vec<Named<T>>, next: Vec<Named<T>>) {
             let names: HashSet<String> = known.iter().map(|entry| entry.name.clone()).collect();
@@ -58,7 +57,7 @@ impl Kubeconfig {
     }
 }
 
-/// The merged kubeconfig, or `None` if there is no entry in any; and the places looked at.
+/// Returns the merged kubeconfig, or `None` if no file has an entry; and the sources tried.
 pub(super) fn load(
     options: &ConnectOptions,
     environment: &Environment,
@@ -84,9 +83,9 @@ pub(super) fn load(
         ("KUBECONFIG: ", listed)
     };
     let mut merged = Kubeconfig::default();
-    let mut looked = Vec::new();
+    let mut tried = Vec::new();
     if files.is_empty() {
-        looked.push("~/.kube/config (there is no home directory)".to_owned());
+        tried.push("~/.kube/config (no home directory)".to_owned());
     }
     for path in &files {
         let state = match read(path)? {
@@ -96,13 +95,13 @@ pub(super) fn load(
                 "has no entries"
             }
         };
-        looked.push(format!("{origin}{} ({state})", path.display()));
+        tried.push(format!("{origin}{} ({state})", path.display()));
     }
     let blank = merged.current_context.is_none()
         && merged.contexts.is_empty()
         && merged.clusters.is_empty()
         && merged.users.is_empty();
-    Ok(((!blank).then_some(merged), looked))
+    Ok(((!blank).then_some(merged), tried))
 }
 
 /// A kind of entry that a flag can name.
@@ -116,10 +115,10 @@ pub enum Entry {
     User,
 }
 
-/// The names of all such entries.
+/// Returns the names of all entries of one kind.
 ///
 /// # Errors
-/// When a file cannot be used.
+/// If a file cannot be read or parsed.
 pub fn names(
     entry: Entry,
     options: &ConnectOptions,
@@ -133,28 +132,27 @@ pub fn names(
     })
 }
 
-/// One file, its relative paths resolved against its directory; `None` if it is not there.
+/// Reads a file and resolves its relative paths; returns `None` if it does not exist.
 ///
-/// The client library could read it, but panics on torn UTF-16, takes the first of two entries with one name, and
-/// refuses the whole file for what client-go accepts in it: absent and null fields
-/// (<https://github.com/kube-rs/kube/issues/1076>), keys that are repeated.
+/// The client library panics on torn UTF-16, takes the first of two entries with one name, and refuses the whole file
+/// for absent and null fields (<https://github.com/kube-rs/kube/issues/1076>) or repeated keys, which client-go accepts.
 fn read(path: &Path) -> Result<Option<Kubeconfig>, ConnectError> {
     let content = match files::read(path) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unusable(path, &error.to_string())),
+        Err(error) => return Err(invalid(path, &error.to_string())),
     };
-    let text = files::decode(&content).map_err(|error| unusable(path, &error.to_string()))?;
+    let text = files::decode(&content).map_err(|error| invalid(path, &error.to_string()))?;
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
-        // With its snippet, the parser's error would show lines of the file, and what is in them.
-        .map_err(|error| unusable(path, &error.without_snippet().to_string()))?;
-    // As kubectl does: the first document is the kubeconfig.
+        // The snippet of the error would show lines of the file, and the secrets in them.
+        .map_err(|error| invalid(path, &error.without_snippet().to_string()))?;
+    // As in kubectl, the first document is the kubeconfig.
     let document = documents.into_iter().next().unwrap_or_default();
     parse(document, path).map(Some)
 }
 
-fn unusable(path: &Path, reason: &str) -> ConnectError {
+fn invalid(path: &Path, reason: &str) -> ConnectError {
     ConnectError::Kubeconfig {
         path: path.to_owned(),
         reason: untrusted::lines(reason),
@@ -162,11 +160,11 @@ fn unusable(path: &Path, reason: &str) -> ConnectError {
 }
 
 fn parse(mut document: Value, path: &Path) -> Result<Kubeconfig, ConnectError> {
-    without_nulls(&mut document);
+    remove_nulls(&mut document);
     let mut document = match document {
         Value::Null => Map::new(),
         Value::Object(document) => document,
-        _ => return Err(unusable(path, "it is not a kubeconfig")),
+        _ => return Err(invalid(path, "it is not a kubeconfig")),
     };
     for (key, expected) in [("kind", "Config"), ("apiVersion", "v1")] {
         match document.get(key) {
@@ -174,15 +172,15 @@ fn parse(mut document: Value, path: &Path) -> Result<Kubeconfig, ConnectError> {
             Some(Value::String(found)) if found.is_empty() || found == expected => {}
             Some(_) => {
                 let reason = format!("it is not a kubeconfig: its {key} is not {expected}");
-                return Err(unusable(path, &reason));
+                return Err(invalid(path, &reason));
             }
         }
     }
     let current_context = match document.remove("current-context") {
         None => None,
-        // An empty value must not hide that of the next file.
+        // An empty value does not hide that of the next file.
         Some(Value::String(name)) => Some(name).filter(|name| !name.trim().is_empty()),
-        Some(_) => return Err(unusable(path, "current-context: expected a string")),
+        Some(_) => return Err(invalid(path, "current-context: expected a string")),
     };
     Ok(Kubeconfig {
         current_context,
@@ -192,7 +190,7 @@ fn parse(mut document: Value, path: &Path) -> Result<Kubeconfig, ConnectError> {
     })
 }
 
-/// The entries of a list such as `users`, whose content has the key `user`.
+/// Parses the entries of a list such as `users`, whose content has the key `user`.
 fn entries<T: DeserializeOwned>(
     document: &mut Map<String, Value>,
     list: &str,
@@ -202,28 +200,28 @@ fn entries<T: DeserializeOwned>(
     let found = match document.remove(list) {
         None => Vec::new(),
         Some(Value::Array(found)) => found,
-        Some(_) => return Err(unusable(path, &format!("{list}: expected a list"))),
+        Some(_) => return Err(invalid(path, &format!("{list}: expected a list"))),
     };
     let mut names = HashSet::new();
     let mut entries = Vec::with_capacity(found.len());
     for (at, entry) in found.into_iter().enumerate() {
         let Value::Object(mut entry) = entry else {
-            return Err(unusable(path, &format!("{list}[{at}]: expected a mapping")));
+            return Err(invalid(path, &format!("{list}[{at}]: expected a mapping")));
         };
         let name = match entry.remove("name") {
             None => String::new(),
             Some(Value::String(name)) => name,
-            Some(_) => return Err(unusable(path, &format!("{list}[{at}].name: expected a string"))),
+            Some(_) => return Err(invalid(path, &format!("{list}[{at}].name: expected a string"))),
         };
         if !names.insert(name.clone()) {
             let reason = format!("{list}: duplicate name {:?}", untrusted::name(&name));
-            return Err(unusable(path, &reason));
+            return Err(invalid(path, &reason));
         }
         let content = entry.remove(key).unwrap_or_else(|| Value::Object(Map::new()));
-        let content = tidy(content, key, path);
+        let content = normalize(content, key, path);
         let entry = serde_path_to_error::deserialize(content).map_err(|error| {
             let field = format!("{list}[{at}].{key}.{}", error.path());
-            unusable(
+            invalid(
                 path,
                 &format!("{field}: {}", without_value(&error.inner().to_string())),
             )
@@ -233,24 +231,24 @@ fn entries<T: DeserializeOwned>(
     Ok(entries)
 }
 
-/// Removes what is null: client-go reads it as absent.
-fn without_nulls(value: &mut Value) {
+/// Removes null values, which client-go reads as absent.
+fn remove_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, field| !field.is_null());
-            fields.values_mut().for_each(without_nulls);
+            fields.values_mut().for_each(remove_nulls);
         }
         Value::Array(items) => {
             items.retain(|item| !item.is_null());
-            items.iter_mut().for_each(without_nulls);
+            items.iter_mut().for_each(remove_nulls);
         }
         _ => {}
     }
 }
 
-/// An entry in the form that the client library reads: without empty texts, which mean "not set", and with the fields
-/// that it cannot do without.
-fn tidy(mut content: Value, key: &str, path: &Path) -> Value {
+/// Converts an entry to the form of the client library: removes empty texts, which mean "not set", adds required
+/// fields, and makes paths absolute.
+fn normalize(mut content: Value, key: &str, path: &Path) -> Value {
     let is_set = |value: &Value| value.as_str().is_none_or(|text| !text.trim().is_empty());
     let Value::Object(fields) = &mut content else {
         return content;
@@ -285,7 +283,7 @@ fn tidy(mut content: Value, key: &str, path: &Path) -> Value {
     }
     if let Some(Value::Object(exec)) = fields.get_mut("exec") {
         exec.retain(|_, value| is_set(value));
-        // A command without a separator is looked for on PATH.
+        // A command without a separator is searched on PATH.
         if let Some(command) = exec.get_mut("command")
             && command.as_str().is_some_and(|text| text.contains(MAIN_SEPARATOR))
         {
@@ -295,7 +293,7 @@ fn tidy(mut content: Value, key: &str, path: &Path) -> Value {
     content
 }
 
-/// A type error without the value that has the wrong type: it may be a secret.
+/// Removes the value from a type error, since it may be a secret.
 fn without_value(error: &str) -> String {
     match (error.find(['`', '"']), error.rfind(", expected")) {
         (Some(value), Some(expected)) if value < expected => {
@@ -305,8 +303,8 @@ fn without_value(error: &str) -> String {
     }
 }
 
-/// Finds the context, and by it the cluster and the user.
-pub(super) fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result<Chosen, ConnectError> {
+/// Selects the context, and by it the cluster and the user.
+pub(super) fn select(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result<Selection, ConnectError> {
     let Kubeconfig {
         current_context,
         contexts,
@@ -341,7 +339,7 @@ pub(super) fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result
     };
     let cluster = match found {
         Ok(cluster) => cluster?,
-        // The flag gives the one thing that is needed of the entry.
+        // The flag replaces the only required field of the entry.
         Err(_) if options.server.is_some() && options.cluster.is_none() => Cluster::default(),
         Err(known) => {
             return Err(unknown("cluster", cluster_name.as_deref().unwrap_or_default())(
@@ -353,13 +351,13 @@ pub(super) fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result
         (Some(name), flag) => match find(users, name) {
             Ok(user) => user?,
             Err(known) if flag.is_some() => return Err(unknown("user", name)(known)),
-            // kubectl connects without credentials when only the context names a user that is not there, and
-            // set-ups with an authenticating proxy rely on it.
+            // kubectl connects without credentials if the context refers to a missing user; setups with an
+            // authenticating proxy rely on it.
             Err(_) => AuthInfo::default(),
         },
         (None, _) => AuthInfo::default(),
     };
-    Ok(Chosen {
+    Ok(Selection {
         context: context_name,
         cluster_name,
         user_name,
@@ -369,7 +367,7 @@ pub(super) fn choose(options: &ConnectOptions, kubeconfig: Kubeconfig) -> Result
     })
 }
 
-/// The entry with this name, or the names of all.
+/// Returns the entry with this name, or the names of all.
 fn find<T>(entries: Vec<Named<T>>, name: &str) -> Result<Result<T, ConnectError>, Vec<String>> {
     let (mut found, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.name == name);
     match found.pop() {
@@ -403,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn entry_with_a_type_error_is_refused_only_if_it_is_chosen() {
+    fn entry_with_type_error_is_refused_only_if_selected() {
         let text = "users:\n- {name: bad, user: {token: 12345}}\n- {name: good, user: {token: t}}\n";
         let kubeconfig = read_content(text.as_bytes()).unwrap();
         let (bad, good): (Vec<_>, Vec<_>) = kubeconfig.users.into_iter().partition(|user| user.name == "bad");
@@ -439,7 +437,7 @@ users:
     }
 
     #[test]
-    fn file_of_another_form_is_refused_in_words() {
+    fn malformed_file_is_refused_with_reason() {
         for (content, reason) in [
             (&b"\xff\xfea\0b"[..], "its last character is torn"),
             (b"\xfe\xff\0a\0", "its last character is torn"),

@@ -1,5 +1,4 @@
-//! Reads objects that are not this tool's: page by page, each as no more than is asked of it, so that a large
-//! cluster takes no more memory than a small one.
+//! Reads foreign objects page by page and field by field, so that memory does not grow with the cluster.
 
 use kube::Resource;
 use kube::api::ListParams;
@@ -7,12 +6,12 @@ use kube::core::Request;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Cluster, Result, place};
+use super::{Cluster, Result, describe_scope};
 
-/// Objects that are asked for at once. A node takes 13 KB, and an answer is held as text and as values.
-const CHUNK: u32 = 100;
+/// Objects on a page. A node takes 13 KB, and a page is held as text and as values.
+const PAGE_SIZE: u32 = 100;
 
-/// A list as the API has it. The library's own needs objects that can be cloned.
+/// A page of a list. The type of the library requires objects that implement `Clone`.
 #[derive(Deserialize)]
 struct Page<T> {
     #[serde(default)]
@@ -26,34 +25,36 @@ struct PageMetadata {
     next: Option<String>,
 }
 
-/// Which objects of a kind: selectors as kubectl takes them, all objects where they are empty.
+/// Selectors in the syntax of kubectl; empty ones match all objects.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Which<'a> {
-    /// By labels.
+pub struct Selectors<'a> {
+    /// The label selector.
     pub labels: &'a str,
-    /// By fields.
+    /// The field selector.
     pub fields: &'a str,
 }
 
 impl Cluster {
-    /// Hands those objects of kind `K`, in one namespace or in all, to `each`. `T` is what is read of it: `K`, or
-    /// a type with fewer fields. At most [`CHUNK`] are in memory at a time.
-    pub async fn each<K, T>(
+    /// Passes the matching objects of kind `K`, in one namespace or in all, to `each`. `T` is `K` or a type with fewer
+    /// fields. At most [`PAGE_SIZE`] objects are in memory at a time.
+    pub async fn for_each<K, T>(
         &self,
         namespace: Option<&str>,
-        which: Which<'_>,
+        selectors: Selectors<'_>,
         mut each: impl FnMut(T),
     ) -> Result<()>
     where
         K: Resource<DynamicType = ()>,
         T: DeserializeOwned,
     {
-        let parameters = ListParams::default().labels(which.labels).fields(which.fields);
-        let mut parameters = parameters.limit(CHUNK);
+        let parameters = ListParams::default()
+            .labels(selectors.labels)
+            .fields(selectors.fields);
+        let mut parameters = parameters.limit(PAGE_SIZE);
         let path = K::url_path(&(), namespace);
         loop {
             let page = self.call(
-                || format!("list {} in {}", K::plural(&()), place(namespace)),
+                || format!("list {} in {}", K::plural(&()), describe_scope(namespace)),
                 async {
                     let request = Request::new(&path).list(&parameters);
                     let request = request.map_err(kube::Error::BuildRequest)?;
@@ -69,18 +70,18 @@ impl Cluster {
         }
     }
 
-    /// The same, all of them: for kinds of which there are few.
-    pub async fn all<K>(&self, namespace: Option<&str>) -> Result<Vec<K>>
+    /// Lists all objects of a kind that has few of them.
+    pub async fn list_all<K>(&self, namespace: Option<&str>) -> Result<Vec<K>>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
     {
         let mut all = vec![];
-        self.each::<K, K>(namespace, Which::default(), |object| all.push(object))
+        self.for_each::<K, K>(namespace, Selectors::default(), |object| all.push(object))
             .await?;
         Ok(all)
     }
 
-    /// Names of the API groups that the cluster serves.
+    /// Lists the names of the API groups that the cluster serves.
     pub async fn api_groups(&self) -> Result<Vec<String>> {
         let groups = self
             .call(|| "list API groups".into(), self.client.list_api_groups())

@@ -1,9 +1,9 @@
-//! One run of a credential plugin, by the protocol that client-go defines.
+//! Runs credential plugins by the protocol of client-go.
 //!
-//! The client library has its own implementation, which runs the plugin up to three times for one client
-//! (<https://github.com/kube-rs/kube/issues/1088>), keeps everything it prints, drops a variable without a value,
-//! and panics on a token with a line feed. Here the plugin runs once each time credentials are needed, and its
-//! output has a limit.
+//! The client library runs the plugin up to three times for one client
+//! (<https://github.com/kube-rs/kube/issues/1088>), keeps its whole output, drops variables without a value, and
+//! panics on a token with a line feed. This module runs the plugin once when credentials are needed and limits its
+//! output.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -19,19 +19,20 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::identity;
+use crate::net::http::bearer;
 
-/// Limit of what a plugin prints on standard output.
+/// Limit of the output of a plugin.
 const OUTPUT: u64 = 1 << 20;
-/// How much of standard error is kept for the error message: its end.
+/// Bytes kept from the end of standard error for the error message.
 const STDERR: usize = 16 << 10;
 
-/// The versions of the protocol that kubectl knows.
+/// The protocol versions that kubectl supports.
 pub(super) const VERSIONS: [&str; 2] = [
     "client.authentication.k8s.io/v1",
     "client.authentication.k8s.io/v1beta1",
 ];
 
-/// A plugin and how to call it. It has no `Debug`: variables hold secrets.
+/// The command line and environment of a plugin. It has no `Debug`: variables hold secrets.
 #[derive(Clone)]
 pub(super) struct Plugin {
     command: String,
@@ -49,58 +50,36 @@ pub(super) struct Credentials {
     pub(super) expires: Option<Timestamp>,
 }
 
-/// Why a plugin gave no credentials. Nothing it printed on standard output is kept.
+/// The failure of a plugin. It holds nothing of its standard output.
 #[derive(Debug, thiserror::Error)]
 #[error("the credential plugin `{command}` {failure}")]
 pub struct PluginError {
-    /// The plugin's command.
     pub command: String,
-    /// What went wrong, with the plugin as subject.
     pub failure: PluginFailure,
 }
 
 /// The part of a [`PluginError`] that follows the plugin's name.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginFailure {
-    /// The operating system does not start or run it.
     #[error("cannot be run: {0}")]
     Run(io::Error),
-    /// It prints without an end.
     #[error("printed more than {} MiB", OUTPUT >> 20)]
     TooMuch,
-    /// It exited with an error.
     #[error("failed ({status})")]
-    Failed {
-        /// How it ended.
-        status: ExitStatus,
-        /// The end of what it printed on standard error.
-        stderr: String,
-    },
-    /// Its output is not an `ExecCredential`.
+    Failed { status: ExitStatus, stderr: String },
     #[error("printed something that is not an ExecCredential object")]
     NotCredentials,
-    /// It answered in another version.
-    #[error("is configured for {expected} and answered in {found:?}")]
-    Version {
-        /// The version of the kubeconfig.
-        expected: String,
-        /// The version of the answer.
-        found: String,
-    },
-    /// The object has neither a token nor a certificate.
+    #[error("is configured for {expected} and returned {found:?}")]
+    Version { expected: String, found: String },
     #[error("returned neither a token nor a client certificate")]
     Nothing,
-    /// One half of a certificate and its key.
     #[error("returned a client certificate without its key, or a key without its certificate")]
     Half,
-    /// A token that no header can hold.
-    #[error("returned a token with a line feed or another character that no token has")]
+    #[error("returned a token with a line feed or another character that a header cannot hold")]
     Token,
-    /// A time that cannot be read.
-    #[error("returned an expirationTimestamp that is not a time of RFC 3339")]
+    #[error("returned an expirationTimestamp that is not an RFC 3339 timestamp")]
     Expiration,
-    /// A certificate or a key that cannot be used.
-    #[error("returned a client certificate that cannot be used: {0}")]
+    #[error("returned an invalid client certificate: {0}")]
     Identity(String),
 }
 
@@ -122,7 +101,7 @@ struct Status {
 }
 
 impl Plugin {
-    /// `exec` has its command, its version and the cluster that it may know.
+    /// Prepares a plugin from the user's entry.
     pub(super) fn new(exec: &ExecConfig) -> Self {
         let variables = exec.env.iter().flatten().filter_map(|entry| {
             let value = entry.get("value").cloned().unwrap_or_default();
@@ -133,7 +112,7 @@ impl Plugin {
         let mut spec = json!({ "interactive": is_interactive });
         if let Some(cluster) = exec.cluster.as_ref().filter(|_| exec.provide_cluster_info) {
             spec["cluster"] = json!(cluster);
-            // client-go writes it also where it is absent.
+            // client-go writes it even if it is absent.
             spec["cluster"]["config"] = json!(cluster.config);
         }
         let info = json!({ "kind": "ExecCredential", "apiVersion": version, "spec": spec });
@@ -173,14 +152,14 @@ impl Plugin {
         let stderr = child
             .stderr
             .take()
-            .map(|pipe| thread::spawn(move || end_of(pipe)));
+            .map(|pipe| thread::spawn(move || read_tail(pipe)));
         let mut printed = Vec::new();
         let read = match child.stdout.take() {
             Some(pipe) => pipe.take(OUTPUT + 1).read_to_end(&mut printed),
             None => Ok(0),
         };
         if read.is_err() || printed.len() as u64 > OUTPUT {
-            // It may have ended already; in both cases it is not waited for in vain.
+            // It may have exited already.
             let _ = child.kill();
             let _ = child.wait();
             return Err(read.map_or_else(PluginFailure::Run, |_| PluginFailure::TooMuch));
@@ -194,7 +173,7 @@ impl Plugin {
     }
 
     fn parse(&self, printed: &[u8]) -> Result<Credentials, PluginFailure> {
-        // client-go reads YAML as well; some plugins print it.
+        // client-go accepts YAML, which some plugins print.
         let answer: serde_json::Value = serde_json::from_slice(printed)
             .or_else(|_| serde_saphyr::from_slice(printed))
             .map_err(|_| PluginFailure::NotCredentials)?;
@@ -208,9 +187,9 @@ impl Plugin {
             return Err(PluginFailure::Version { expected, found });
         }
         let status = answer.status.ok_or(PluginFailure::Nothing)?;
-        // As in client-go, an empty text is an absent one.
+        // As in client-go, an empty text counts as absent.
         let given = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
-        let authorization = given(status.token).map(|token| bearer(&token).ok_or(PluginFailure::Token));
+        let authorization = given(status.token).map(|token| bearer(token.trim()).ok_or(PluginFailure::Token));
         let identity = match (
             given(status.client_certificate_data),
             given(status.client_key_data),
@@ -234,15 +213,8 @@ impl Plugin {
     }
 }
 
-/// The header for a token, or `None` if a header cannot hold it.
-pub(super) fn bearer(token: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// Reads to the end and keeps the last part.
-fn end_of(mut pipe: impl Read) -> String {
+/// Reads to the end and returns the last part.
+fn read_tail(mut pipe: impl Read) -> String {
     let mut kept = VecDeque::new();
     let mut chunk = [0; 4096];
     while let Ok(read @ 1..) = pipe.read(&mut chunk) {

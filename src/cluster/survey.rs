@@ -1,7 +1,6 @@
-//! What a namespace holds besides the objects of runs, so that a namespace goes only if it holds nothing else.
+//! Searches a namespace for foreign objects, so that a namespace is deleted only if it has none.
 //!
-//! The survey covers every kind that the API server serves, to the last page. What it cannot see it names:
-//! nothing is taken for empty because it could not be listed.
+//! The survey covers every kind that the API server serves, to the last page, and reports the kinds that it cannot list.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -16,31 +15,31 @@ use kube::core::discovery::v2::APIGroupDiscoveryList;
 use kube::{Resource as _, ResourceExt};
 use tokio::time::Instant;
 
-use super::explain::Cause;
 use super::{Cluster, Found, PARALLEL, Result};
 use crate::manifest::{self, ATTACKER, Kind, RUN_LABEL, VICTIM};
+use crate::net::Cause;
 use crate::untrusted;
 
 /// Prefix of the `ResourceQuota` that counts objects; the run id follows.
 const COUNT: &str = "mdc-simulation-count-";
-/// How long objects that are counted may take to go: what our objects own follows them.
+/// Time limit for counted objects to disappear: the garbage collector deletes what our objects own.
 const COUNTING: Duration = Duration::from_secs(15);
-/// How long the quota controller may take to count them once.
+/// Time limit of the quota controller to count them once.
 const COUNTING_ONCE: Duration = Duration::from_secs(3);
 
-/// What a namespace holds besides the objects of runs and what Kubernetes puts into every namespace.
+/// The objects of a namespace except those of runs and those that Kubernetes creates in every namespace.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// Foreign objects as `kind/name`, with whether they may go by themselves: they have owners, or their
+    /// Foreign objects as `kind/name`, with whether they may disappear without a user: they have owners, or their
     /// deletion has started.
     pub foreign: Vec<(String, bool)>,
-    /// Kinds that may not be listed.
+    /// Kinds that the caller must not list.
     pub forbidden: Vec<Unlisted>,
-    /// API groups or kinds that the API server could not answer for, with the reason.
+    /// API groups or kinds that are unavailable, with the reason.
     pub unavailable: Vec<String>,
 }
 
-/// A kind that may not be listed, as `kubectl` names it: `certificates.cert-manager.io`.
+/// A kind that the caller must not list, as `kubectl` names it: `certificates.cert-manager.io`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unlisted(String);
 
@@ -50,7 +49,7 @@ impl std::fmt::Display for Unlisted {
     }
 }
 
-/// The kinds of object that a namespace can hold, and what discovery could not tell.
+/// The kinds of object that a namespace can hold, and those that discovery did not report.
 #[derive(Default)]
 struct Kinds {
     resources: Vec<ApiResource>,
@@ -61,7 +60,7 @@ impl Kinds {
     /// Adds a kind if its objects can be created, listed and deleted in a namespace.
     fn add(&mut self, resource: ApiResource, namespaced: bool, verbs: &[String]) {
         let has = |verb: &str| verbs.iter().any(|known| known == verb);
-        // Every namespace may hold events, and nothing of worth is lost with them.
+        // Events are of no value without their objects.
         let events = resource.plural == "events" && ["", "events.k8s.io"].contains(&resource.group.as_str());
         if namespaced && has("list") && has("delete") && !events && !self.resources.contains(&resource) {
             self.resources.push(resource);
@@ -70,8 +69,8 @@ impl Kinds {
 }
 
 impl Cluster {
-    /// Looks at every object of every kind in a namespace. `ours` are the UIDs of objects that a run created, whether
-    /// or not they still exist: what they own is not foreign.
+    /// Lists every object of every kind in a namespace. `ours` are the UIDs of objects that a run created, even if they
+    /// no longer exist: objects that they own are not foreign.
     pub async fn survey(&self, namespace: &str, ours: &HashSet<String>) -> Result<Survey> {
         let kinds = self.namespaced_kinds().await?;
         let mut survey = Survey {
@@ -103,7 +102,7 @@ impl Cluster {
         Ok(survey)
     }
 
-    /// The objects of one kind that neither this tool nor Kubernetes put there.
+    /// Lists the objects of one kind that neither this tool nor Kubernetes created.
     async fn unexpected(&self, namespace: &str, resource: &ApiResource) -> Result<Vec<Object>> {
         let list = async |fields: &str| {
             let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, resource);
@@ -114,14 +113,14 @@ impl Cluster {
                 if !is_expected(resource, &object) {
                     objects.push(Object::new(resource, &object));
                 }
-                // One object that stays decides, so there is no need to read on.
+                // One object that stays is enough.
                 !objects.last().is_some_and(Object::stays)
             })
             .await?;
             Ok(objects)
         };
         if resource.group.is_empty() && resource.plural == "secrets" {
-            // The tokens and pull secrets of service accounts are known by their type, which only a selector sees.
+            // Only a selector matches the type of the tokens and pull secrets of service accounts.
             let (others, tokens, pulls) = futures::try_join!(
                 list("type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockercfg"),
                 list("type=kubernetes.io/service-account-token"),
@@ -134,8 +133,7 @@ impl Cluster {
         list("").await
     }
 
-    /// Every kind that a namespace can hold, in every version, since a group may not serve all of its kinds in the
-    /// version it prefers.
+    /// Discovers every kind that a namespace can hold, in every version: the preferred version may lack kinds.
     async fn namespaced_kinds(&self) -> Result<Kinds> {
         let doing = || "discover the kinds of objects that the cluster serves".to_owned();
         let (core, groups) = futures::try_join!(
@@ -153,7 +151,7 @@ impl Cluster {
         Ok(kinds)
     }
 
-    /// The same from the documents of each group.
+    /// Discovers the kinds by the documents of each group.
     async fn namespaced_kinds_one_by_one(&self) -> Result<Kinds> {
         let doing = || "discover the kinds of objects that the cluster serves".to_owned();
         let (core, groups) = futures::try_join!(
@@ -185,8 +183,8 @@ impl Cluster {
         Ok(kinds)
     }
 
-    /// Counts the objects of kinds that may not be listed, until there are none or the time is over. A kind is missing
-    /// from the answer if it was not counted in time.
+    /// Counts the objects of kinds that the caller must not list, until there are none or the time limit is reached. The
+    /// result lacks kinds that were not counted in time.
     pub async fn count(
         &self,
         namespace: &str,
@@ -203,8 +201,8 @@ impl Cluster {
         }
     }
 
-    /// Counts by a `ResourceQuota` that limits nothing: the quota controller counts everything at once when it sees a
-    /// new one, and only later what has gone since. The quota is deleted again.
+    /// Counts by a temporary `ResourceQuota` without effect: the quota controller counts all objects when a quota is
+    /// created, and notices deletions only later.
     async fn count_once(
         &self,
         namespace: &str,
@@ -328,7 +326,7 @@ fn full_name(resource: &ApiResource) -> String {
     }
 }
 
-/// An object that neither this tool nor Kubernetes is known to have put there.
+/// An object that is not known to be created by this tool or Kubernetes.
 struct Object {
     reference: String,
     uid: String,
@@ -359,13 +357,13 @@ impl Object {
 }
 
 impl Object {
-    /// Whether it stays until a user deletes it.
+    /// Reports whether it stays until a user deletes it.
     fn stays(&self) -> bool {
         self.owners.is_empty() && !self.terminating && !self.of_standard_account
     }
 }
 
-/// Objects that no object of ours owns, directly or through others; first those that do not go by themselves.
+/// Returns the objects that no object of ours owns, directly or indirectly; first those that stay.
 fn foreign(mut objects: Vec<Object>, ours: &HashSet<String>) -> Vec<(String, bool)> {
     let mut owned = ours.clone();
     loop {
@@ -398,7 +396,7 @@ const ACCOUNT_ANNOTATIONS: [&str; 2] = [
     "openshift.io/internal-registry-auth-token.service-account",
 ];
 
-/// Whether an object is ours, or one that Kubernetes, `OpenShift`, Istio or Calico puts into every namespace.
+/// Reports whether an object is ours, or one that Kubernetes, `OpenShift`, Istio or Calico creates in every namespace.
 fn is_expected(resource: &ApiResource, object: &PartialObjectMeta<DynamicObject>) -> bool {
     let name = object.name_any();
     let named = |names: &[&str]| names.contains(&name.as_str());
@@ -413,7 +411,7 @@ fn is_expected(resource: &ApiResource, object: &PartialObjectMeta<DynamicObject>
             return true;
         }
         ("", "serviceaccounts") if named(&ACCOUNTS) => return true,
-        // Endpoints of our services have no owner; they follow the services.
+        // Endpoints of our services have no owner; they are deleted with the services.
         ("", "endpoints") if named(&[VICTIM, ATTACKER]) => return true,
         ("", "resourcequotas") => {
             let run = manifest::run_of(object.labels());
@@ -428,7 +426,7 @@ fn is_expected(resource: &ApiResource, object: &PartialObjectMeta<DynamicObject>
         {
             return true;
         }
-        // Calico's API server shows each NetworkPolicy of Kubernetes once more, under this name.
+        // Calico's API server duplicates each NetworkPolicy of Kubernetes under this name.
         ("projectcalico.org", "networkpolicies") if name.starts_with("knp.default.") => return true,
         _ => {}
     }
@@ -453,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_leaves_out_what_ours_own_through_others() {
+    fn foreign_skips_objects_that_ours_own_indirectly() {
         let ours = HashSet::from(["pod".to_owned()]);
         let objects = vec![
             object("scan/b", "b", &["a"], false),

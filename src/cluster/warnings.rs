@@ -1,8 +1,7 @@
-//! What the API server wants said besides its answer: the `Warning` headers.
+//! Reads the `Warning` headers of the API server.
 //!
-//! kubectl prints them (`would violate PodSecurity ...`), the client library drops them. The layer here reads
-//! them from every response and hands each text to a callback once per process, since a run sends the same
-//! kind of request many times. Nothing is printed here.
+//! kubectl prints them (`would violate PodSecurity ...`), while the client library drops them. This layer passes each
+//! different text to a callback once per process, since a run sends the same kind of request many times.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -14,25 +13,24 @@ use tower::{Layer, Service};
 
 use crate::untrusted;
 
-/// More different texts than this are not remembered, and so not passed on: a server must not be able to fill
-/// the memory or the screen.
-const REMEMBERED: usize = 200;
+/// Limit of different texts, so that a server cannot fill the memory or the screen.
+const MAX_TEXTS: usize = 200;
 
-/// The survey of a namespace has to list this kind too, and no user can do anything about it.
-const OF_SURVEY: &str = "v1 Endpoints is deprecated";
+/// A warning that the survey of a namespace causes and no user can avoid.
+const SURVEY_WARNING: &str = "v1 Endpoints is deprecated";
 
 static SEEN: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
 
-/// Puts [`Warnings`] around a client's service.
+/// Adds [`Warnings`] to a client's service.
 #[derive(Clone, Debug)]
 pub struct WarningsLayer<F> {
-    tell: F,
+    callback: F,
 }
 
 impl<F: Fn(&str)> WarningsLayer<F> {
-    /// `tell` receives every text that this process has not seen before.
-    pub fn new(tell: F) -> Self {
-        Self { tell }
+    /// Creates a layer that passes every new text to `callback`.
+    pub fn new(callback: F) -> Self {
+        Self { callback }
     }
 }
 
@@ -42,16 +40,16 @@ impl<S, F: Clone> Layer<S> for WarningsLayer<F> {
     fn layer(&self, inner: S) -> Self::Service {
         Warnings {
             inner,
-            tell: self.tell.clone(),
+            callback: self.callback.clone(),
         }
     }
 }
 
-/// A service that looks at the headers of each response and changes nothing.
+/// A service that reads the headers of each response.
 #[derive(Clone, Debug)]
 pub struct Warnings<S, F> {
     inner: S,
-    tell: F,
+    callback: F,
 }
 
 impl<S, F, A, B> Service<Request<A>> for Warnings<S, F>
@@ -70,12 +68,12 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let answer = self.inner.call(request);
-        let tell = self.tell.clone();
+        let callback = self.callback.clone();
         Box::pin(async move {
             let response = answer.await?;
             for text in texts(response.headers()) {
-                if !text.starts_with(OF_SURVEY) && first_time(&text) {
-                    tell(&text);
+                if !text.starts_with(SURVEY_WARNING) && is_new(&text) {
+                    callback(&text);
                 }
             }
             Ok(response)
@@ -83,12 +81,12 @@ where
     }
 }
 
-fn first_time(text: &str) -> bool {
+fn is_new(text: &str) -> bool {
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    seen.len() < REMEMBERED && seen.insert(text.to_owned())
+    seen.len() < MAX_TEXTS && seen.insert(text.to_owned())
 }
 
-/// The texts of all warnings with code 299, the only one Kubernetes uses, in the order sent.
+/// Returns the texts of all warnings with code 299, the only one of Kubernetes, in order.
 fn texts(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(WARNING).into_iter();
     values
@@ -96,8 +94,8 @@ fn texts(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
-/// One header value: `code agent "text" ["date"]`, several of them separated by commas
-/// (RFC 7234, section 5.5). What does not follow that form ends the reading.
+/// Parses a header value: `code agent "text" ["date"]`, separated by commas (RFC 7234, section 5.5), up to the first
+/// error.
 fn parse(value: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = value.trim_start_matches([' ', ',', '\t']);
@@ -106,7 +104,9 @@ fn parse(value: &str) -> Vec<String> {
         let (Some(code), Some(_agent), Some(tail)) = (head.next(), head.next(), head.next()) else {
             break;
         };
-        let Some((text, tail)) = quoted(tail) else { break };
+        let Some((text, tail)) = parse_quoted(tail) else {
+            break;
+        };
         if code == "299" {
             let text = untrusted::lines(&text);
             if !text.is_empty() {
@@ -114,15 +114,15 @@ fn parse(value: &str) -> Vec<String> {
             }
         }
         let tail = tail.trim_start();
-        let tail = quoted(tail).map_or(tail, |(_date, tail)| tail.trim_start());
+        let tail = parse_quoted(tail).map_or(tail, |(_date, tail)| tail.trim_start());
         let Some(tail) = tail.strip_prefix(',') else { break };
         rest = tail.trim_start_matches([' ', ',', '\t']);
     }
     found
 }
 
-/// A quoted string at the start of `text`, unescaped, and what follows it.
-fn quoted(text: &str) -> Option<(String, &str)> {
+/// Parses a quoted string at the start of `text` and returns it with the rest.
+fn parse_quoted(text: &str) -> Option<(String, &str)> {
     let inner = text.strip_prefix('"')?;
     let mut out = String::new();
     let mut characters = inner.char_indices();
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_is_read_in_all_its_forms() {
+    fn header_is_parsed_in_all_forms() {
         for (value, expected) in [
             (
                 r#"299 - "unknown field \"spec.x\"""#,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn several_headers_keep_their_order() {
+    fn headers_keep_their_order() {
         let mut headers = HeaderMap::new();
         headers.append(WARNING, r#"299 - "one""#.parse().unwrap());
         headers.append(WARNING, r#"299 - "two""#.parse().unwrap());
@@ -175,8 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_told_once() {
-        assert!(first_time("told once, in this test only"));
-        assert!(!first_time("told once, in this test only"));
+    fn repeated_text_is_not_new() {
+        assert!(is_new("a warning of this test only"));
+        assert!(!is_new("a warning of this test only"));
     }
 }

@@ -12,12 +12,12 @@ use super::Outcome;
 use super::confirm::{confirm, system_namespace};
 use super::session::Session;
 use crate::cli::Cleanup;
-use crate::cluster::explain::Cause;
 use crate::cluster::{Cluster, ClusterError};
 use crate::engine::{self, LeftRun, Standing};
 use crate::event::Events;
 use crate::exit::Exit;
 use crate::guard;
+use crate::net::Cause;
 use crate::result::{self, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, Problem, SkippedRun};
 use crate::words::counted;
 

@@ -19,14 +19,15 @@ use clap_complete::engine::{self, ArgValueCandidates, ArgValueCompleter, Complet
 use super::session::Session;
 use super::{Outcome, print};
 use crate::cli::{self, Completion};
-use crate::cluster::connect::{self, Environment};
+use crate::cluster::connect;
 use crate::cluster::kubeconfig::{self, Entry};
-use crate::cluster::{self, Cluster, Found, Which};
+use crate::cluster::{self, Cluster, Found, Selectors};
 use crate::exit::Exit;
 use crate::files;
 use crate::history::History;
 use crate::kubectl::Kubectl;
 use crate::manifest::Kind;
+use crate::net::Environment;
 use crate::report::{Output, OutputFile, Report};
 use crate::result::{Problem, RunResult};
 use crate::scenario::catalogue;
@@ -260,9 +261,9 @@ fn ask(
             .list(
                 kind,
                 place(namespace).as_deref(),
-                Which {
+                Selectors {
                     labels: selector,
-                    ..Which::default()
+                    ..Selectors::default()
                 },
             )
             .await

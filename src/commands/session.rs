@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::cli::{Action, Invocation};
-use crate::cluster::connect::{self, ConnectError, ConnectOptions, Environment, Target};
+use crate::cluster::connect::{self, ConnectError, ConnectOptions, Target};
 use crate::cluster::{Cluster, DEFAULT_REQUEST_TIMEOUT};
 use crate::defender::marks::Marks;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
+use crate::net::Environment;
 use crate::plan::Plan;
 use crate::report::{Report, Setting, show_events};
 use crate::result::{ClusterInfo, Problem};

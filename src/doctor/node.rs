@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Taint;
 use serde::Deserialize;
 
+use crate::net::registry::Reference;
 use crate::plan::{Fit, Options, Toleration};
-use crate::registry::Reference;
 
 /// Architectures that the victim supports.
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];

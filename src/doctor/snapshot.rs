@@ -11,11 +11,11 @@ use crate::azure::{
     AzureCluster, AzureError, AzureOptions, Cloud, ClusterFacts, Located, LoginKind, Scope, cluster_facts,
     locate,
 };
-use crate::cluster::explain::Cause;
-use crate::cluster::{Cluster, ClusterError, Found, Which};
+use crate::cluster::{Cluster, ClusterError, Found, Selectors};
 use crate::defender::marks::{Azure, Marks};
 use crate::defender::sensor::{ARC, MDC, SYSTEM, SensorFacts, Workload};
 use crate::manifest::{ANCHOR, Kind};
+use crate::net::Cause;
 use crate::plan::Plan;
 
 /// Message of a check that needs Azure and has no access: the check `azure-cluster` has the reason.
@@ -103,7 +103,7 @@ impl Snapshot {
             let (options, images) = (&self.plan.options, image_names(&self.plan.options));
             let each = |raw: RawNode| nodes.push(Node::new(raw, &options.fit, &images));
             self.cluster
-                .each::<core::Node, _>(None, Which::default(), each)
+                .for_each::<core::Node, _>(None, Selectors::default(), each)
                 .await?;
             Ok(nodes)
         };
@@ -200,10 +200,12 @@ impl Snapshot {
 
     /// Lists the `DaemonSets` of all namespaces, or if that is forbidden, of the documented namespaces of the sensor.
     async fn daemon_sets(&self) -> Result<Vec<apps::DaemonSet>, ClusterError> {
-        match self.cluster.all(None).await {
+        match self.cluster.list_all(None).await {
             Err(error) if error.explained.cause == Cause::Forbidden => {
-                let (system, mdc) =
-                    futures::join!(self.cluster.all(Some(SYSTEM)), self.cluster.all(Some(MDC)));
+                let (system, mdc) = futures::join!(
+                    self.cluster.list_all(Some(SYSTEM)),
+                    self.cluster.list_all(Some(MDC))
+                );
                 let sets = match (system, mdc) {
                     (Ok(system), Ok(mdc)) => [system, mdc].concat(),
                     _ => return Err(error),
@@ -234,7 +236,7 @@ impl Snapshot {
             let namespace = Some(sensor.namespace.as_str());
             let (labels, fields) = (&pods.selector, &fields);
             self.cluster
-                .each::<core::Pod, _>(namespace, Which { labels, fields }, each)
+                .for_each::<core::Pod, _>(namespace, Selectors { labels, fields }, each)
                 .await?;
             all.push(found);
         }

@@ -4,9 +4,9 @@ use futures::{StreamExt, stream};
 
 use super::{Halt, prepare};
 use crate::cluster::Cluster;
-use crate::cluster::explain::Cause;
 use crate::event::Events;
 use crate::manifest::{self, Kind, Manifest};
+use crate::net::Cause;
 use crate::plan::Plan;
 use crate::result::{Admission, ClusterInfo, PlannedObject, Problem};
 

@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::claim::{Claim, holder};
 use super::remove;
-use crate::cluster::explain::Cause;
-use crate::cluster::{Cluster, ClusterError, Found, Which, selector};
+use crate::cluster::{Cluster, ClusterError, Found, Selectors, selector};
 use crate::event::Events;
 use crate::manifest::{ANCHOR, Kind, Record, removed_patch};
+use crate::net::Cause;
 use crate::result::Cleanup;
 use crate::untrusted;
 
@@ -71,14 +71,14 @@ pub async fn find_runs(
     run: Option<&str>,
 ) -> Result<Vec<LeftRun>, ClusterError> {
     let labels = selector(run);
-    let by_label = Which {
+    let by_label = Selectors {
         labels: &labels,
-        ..Which::default()
+        ..Selectors::default()
     };
     let anchor_name = format!("metadata.name={ANCHOR}");
-    let by_name = Which {
+    let by_name = Selectors {
         fields: &anchor_name,
-        ..Which::default()
+        ..Selectors::default()
     };
     let spaces = async {
         match namespace {

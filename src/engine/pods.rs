@@ -419,7 +419,7 @@ async fn log_end(run: &Run<'_>, pods: &Pods, name: &str, ending: &Ending) -> Vec
     let namespace = &run.plan.namespace.name;
     let log = run
         .cluster
-        .log_end(namespace, name, &container.name, READ_LINES, READ_BYTES);
+        .log_tail(namespace, name, &container.name, READ_LINES, READ_BYTES);
     match timeout(DETAIL, log).await {
         Ok(Ok(text)) => lines_of_interest(&text)
             .map(|line| format!("log of pod/{name}: {line}"))

@@ -69,7 +69,7 @@ pub(super) async fn look(
         events.send(Event::Waiting(format!(
             "namespace {name} of an earlier run to be gone"
         )));
-        match tokio::time::timeout(NAMESPACE_GOING, cluster.gone(&going)).await {
+        match tokio::time::timeout(NAMESPACE_GOING, cluster.wait_until_gone(&going)).await {
             Ok(gone) => gone?,
             Err(_) => {
                 return refuse(

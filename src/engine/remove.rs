@@ -109,7 +109,7 @@ impl Seen {
     async fn remove(&self, cluster: &Cluster, object: &Found, events: &Events) -> Result<(), ClusterError> {
         cluster.delete(object).await?;
         events.send(Event::Removed(object.reference()));
-        cluster.gone(object).await?;
+        cluster.wait_until_gone(object).await?;
         self.removed.borrow_mut().push(object.reference());
         Ok(())
     }

@@ -29,6 +29,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -353,8 +354,8 @@ fn gate(plan: &Plan) -> Manifest {
         .flat_map(|scenario| &scenario.environment)
         .collect();
     let run = serde_json::json!({
-        "keySha256": plan::hex(&Sha256::digest(plan.key.reveal())),
-        "secret": plan.victim_secret().reveal(),
+        "keySha256": plan::hex(&Sha256::digest(plan.key.expose_secret())),
+        "secret": plan.victim_secret().expose_secret(),
         "steps": steps,
         "environment": environment,
     });
@@ -396,8 +397,8 @@ fn key(plan: &Plan) -> Manifest {
         let curlrc = format!(
             "header = \"X-Simulation-Key: {}\"\nheader = \"X-Simulation-Step: {id} {}\"\nmax-time = 90\n\
              write-out = \"\\n{} http %{{http_code}}\\n\"\n",
-            plan.key.reveal(),
-            plan.token(&id).reveal(),
+            plan.key.expose_secret(),
+            plan.token(&id).expose_secret(),
             payload::MARK,
         );
         (step_number(i), curlrc)
@@ -851,7 +852,7 @@ mod tests {
             );
             let header = format!(
                 "header = \"X-Simulation-Step: {id} {}\"\n",
-                plan.token(id).reveal()
+                plan.token(id).expose_secret()
             );
             assert!(curlrc.contains(&header), "{id}: {curlrc}");
         }
@@ -888,11 +889,11 @@ mod tests {
         for (secret, place) in places {
             let holders = manifests
                 .all()
-                .filter(|m| m.object.to_string().contains(secret.reveal()));
+                .filter(|m| m.object.to_string().contains(secret.expose_secret()));
             let holders: Vec<String> = holders.map(Manifest::reference).collect();
             assert_eq!(holders, [format!("secret/{}", suffixed(&plan, place))]);
         }
-        let seed = plan.seed.reveal();
+        let seed = plan.seed.expose_secret();
         assert!(!manifests.all().any(|m| m.object.to_string().contains(seed)));
     }
 }

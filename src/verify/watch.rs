@@ -8,8 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::attribution::Subject;
 use super::verdict::{self, Found, Question};
 use super::{AlertSource, VerifyOptions};
-use crate::azure::{Answer, Cause};
+use crate::azure::Answer;
 use crate::exit::Exit;
+use crate::net::Cause;
 use crate::result::{Problem, RunResult, Verdict, Verification};
 
 /// Alerts are read from this long before the run: sources may return them late, and clocks differ.
@@ -197,6 +198,6 @@ fn is_transient(cause: Cause, first: bool) -> bool {
     match cause {
         Cause::Unreachable | Cause::Busy | Cause::TimedOut | Cause::Other => true,
         Cause::Unreadable => !first,
-        Cause::Login | Cause::Unauthorized | Cause::Forbidden | Cause::NotFound | Cause::Setting => false,
+        _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever a user names or the system holds, reading it ends.
+//! Limits of the files that are read.
 
 use std::path::Path;
 use std::process::{Command, Output};

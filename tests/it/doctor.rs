@@ -832,7 +832,7 @@ async fn without_a_cluster_that_answers_nothing_else_is_asked() {
     let said = doctor(&server, &[]);
     said.assert("reachable", "ok", "v1.33.1");
     said.assert("identity", "failed", "kubectl auth whoami");
-    said.assert("rights", "couldNotTell", "failed to ask the cluster for rights");
+    said.assert("rights", "couldNotTell", "failed to check permissions");
     said.assert("admission", "couldNotTell", "failed to ");
 }
 
@@ -905,9 +905,9 @@ async fn registries_are_asked_for_the_images() {
         ("basic/a", "couldNotTell", "the registry asks for a login"),
         ("denied/a", "couldNotTell", "the registry asks for a login"),
         ("refused/a", "couldNotTell", "the registry asks for a login"),
-        ("broken/a", "couldNotTell", "its token cannot be read"),
-        ("busy/a", "couldNotTell", "it answers 429"),
-        ("round/a", "couldNotTell", "from place to place"),
+        ("broken/a", "couldNotTell", "its token cannot be parsed"),
+        ("busy/a", "couldNotTell", "it answered 429"),
+        ("round/a", "couldNotTell", "too many redirects"),
         ("plain/a", "couldNotTell", "not https"),
     ] {
         ask(repository).assert("images", status, part);
@@ -1041,7 +1041,7 @@ async fn how_defender_is_set_up_in_azure_is_told() {
     let named = ["--resource-id", blue.as_str()];
     let said = here.ask(&named);
     let found = format!(
-        "AKS cluster blue in resource group {GROUP} of subscription {SUBSCRIPTION} (the resource id given); login: the Azure CLI"
+        "AKS cluster blue in resource group {GROUP} of subscription {SUBSCRIPTION} (the given resource ID); login: the Azure CLI"
     );
     said.assert("azure-cluster", "ok", &found);
     said.assert(
@@ -1133,15 +1133,22 @@ async fn how_defender_is_set_up_in_azure_is_told() {
     for id in &IDS[15..] {
         said.assert(id, "couldNotTell", "see azure-cluster");
     }
-    here.ask(&["--resource-id", "blue"])
-        .assert("azure-cluster", "failed", "\"blue\" is no id of a cluster");
+    here.ask(&["--resource-id", "blue"]).assert(
+        "azure-cluster",
+        "failed",
+        "\"blue\" is not the resource ID of a cluster",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clusters_that_are_not_aks_or_not_found_are_told_apart() {
     let here = InAzure::start().await;
     let said = here.ask(&["--subscription", SUBSCRIPTION]);
-    said.assert("azure-cluster", "couldNotTell", "not found: what Azure Arc left");
+    said.assert(
+        "azure-cluster",
+        "couldNotTell",
+        "not found: the data of Azure Arc",
+    );
     said.assert("azure-plan", "ok", "on in subscription");
     said.assert(
         "azure-alerts",
@@ -1196,7 +1203,7 @@ async fn clusters_that_are_not_aks_or_not_found_are_told_apart() {
     here.ask(&[]).assert(
         "azure-cluster",
         "ok",
-        "(Resource Graph by the nodes' resource group MC_x: found)",
+        "(Resource Graph by the resource group of the nodes MC_x: found)",
     );
     here.azure.with(|state| state.resources.clear());
     here.ask(&[]).assert(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use defender_sim::cli;
 use defender_sim::cluster::connect::ConnectOptions;
-use defender_sim::secret::Secret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 /// A config folder of the test's own, and what is in it.
@@ -508,7 +508,7 @@ fn every_kubernetes_option_arrives() {
         cluster: Some("k".into()),
         user: Some("u".into()),
         server: Some("https://s".into()),
-        token: Some(Secret::new("t".into())),
+        token: Some(SecretString::from("t")),
         impersonate: Some("a".into()),
         impersonate_uid: Some("1".into()),
         impersonate_groups: vec!["g".into()],
@@ -520,7 +520,7 @@ fn every_kubernetes_option_arrives() {
         insecure_skip_tls_verify: true,
     };
     assert_eq!(format!("{:?}", invocation.connect), format!("{expected:?}"));
-    assert_eq!(invocation.connect.token.unwrap().reveal(), "t");
+    assert_eq!(invocation.connect.token.unwrap().expose_secret(), "t");
     assert_eq!(invocation.namespace.as_deref(), Some("n"));
     assert_eq!(invocation.request_timeout, Some(Duration::from_secs(7)));
     assert_eq!(invocation.output.format, defender_sim::report::Format::Json);
@@ -535,13 +535,18 @@ fn flags(command: &clap::Command, found: &mut std::collections::BTreeSet<String>
     }
 }
 
+/// Returns the text of all files below a folder.
+fn text_below(path: &std::path::Path) -> String {
+    if path.is_file() {
+        return std::fs::read_to_string(path).unwrap();
+    }
+    let entries = std::fs::read_dir(path).unwrap();
+    entries.map(|entry| text_below(&entry.unwrap().path())).collect()
+}
+
 #[test]
 fn every_flag_has_a_test() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-    let files = std::fs::read_dir(folder).unwrap();
-    let tests: String = files
-        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
-        .collect();
+    let tests = text_below(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it"));
     let mut command = cli::command();
     command.build();
     let mut found = std::collections::BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Looking for the alerts of a run: from files here, from Azure in `azure.rs`, on real pods at the end.
+//! Looking for the alerts of a run: from files here, from Azure in `azure/`, on real pods at the end.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -339,7 +339,7 @@ async fn trouble_at_the_first_look_is_waited_out_as_azure_says() {
     watched.azure.fault(Fault::Status(429, later));
     let mut waiting = watched.verify(&["--interval=1s", "--wait=30m"]).spawn().unwrap();
     let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
-    for part in ["Azure has trouble (503)", "again in 300 s"] {
+    for part in ["Azure failed (503)", "another 300 s"] {
         let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
         let line = line.unwrap().unwrap().unwrap();
         assert!(line.contains(part), "{part} in {line}");

@@ -1,5 +1,4 @@
-//! A stand-in for Azure: Resource Manager, Resource Graph and the place that gives out tokens, over HTTPS; and
-//! an Azure CLI on a path of its own.
+//! Fakes of Azure (Resource Manager, Resource Graph and the token endpoint, over HTTPS) and of the Azure CLI.
 //!
 //! ```ignore
 //! let azure = FakeArm::start().await;
@@ -9,9 +8,9 @@
 //! let arm = Arm::new(azure.options(&cli.environment())).unwrap();
 //! ```
 //!
-//! It behaves as the published descriptions of the APIs say: lists go on at `nextLink` or by `$skipToken`,
-//! errors are `{error: {code, message}}`. What else happens is a queue of faults, each for one request. Alerts
-//! appear when the test's clock has reached them.
+//! It follows the published API references: lists continue at `nextLink` or by `$skipToken`, and errors are
+//! `{error: {code, message}}`. A queue holds faults, each for one request. Alerts appear when the clock of the test
+//! reaches their time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -21,7 +20,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use defender_sim::azure::{ArmOptions, Cloud, Environment};
+use defender_sim::azure::ArmOptions;
+use defender_sim::net::Environment;
 use http::HeaderValue;
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -32,44 +32,44 @@ use crate::apiserver::{Answer, ApiServer, Recorded, json as answer};
 
 pub const SUBSCRIPTION: &str = "00000000-0000-4000-8000-000000000001";
 pub const GROUP: &str = "rg-blue";
-/// A name that the server's certificate is for, beside its address.
+/// The host name in the certificate of the server.
 pub const HOST: &str = "arm.example.test";
 
-/// What goes wrong with one request.
+/// The fault of a request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// This status, with these headers.
+    /// An error with this status and these headers.
     Status(u16, Vec<(&'static str, String)>),
-    /// The right answer, after a while. Needs a runtime with several threads.
+    /// The correct answer after a delay. Needs a runtime with several threads.
     Slow(Duration),
-    /// An answer that is cut off.
+    /// A truncated answer.
     Broken,
-    /// The right answer, with these headers.
+    /// The correct answer with these headers.
     Headers(Vec<(&'static str, String)>),
-    /// A first page that goes on there.
+    /// A page whose next page is at this URL.
     NextAt(String),
 }
 
-/// What the server knows; see the top of this file.
+/// The state of the server.
 #[derive(Default)]
 pub struct State {
-    /// As the alerts API has them, with the time at which each appears.
+    /// Alerts in the format of the alerts API, with the time at which each appears.
     pub alerts: Vec<(u64, Value)>,
-    /// The test's clock.
+    /// The clock of the test.
     pub now: u64,
     /// Items on a page; 0 for all.
     pub page: usize,
     pub faults: VecDeque<Fault>,
-    /// Whether nothing may be read: Resource Graph leaves such things out, the others refuse.
+    /// Whether the login lacks permissions: Resource Graph returns nothing, the other APIs refuse.
     pub forbidden: bool,
-    /// What is at a path.
+    /// Objects by path.
     pub objects: BTreeMap<String, Value>,
-    /// Rows of the table `resources`.
+    /// The rows of the table `resources`.
     pub resources: Vec<Value>,
-    /// Pages of alerts that are served as they are.
+    /// Prepared pages of alerts.
     prepared: Vec<Bytes>,
     accepted: BTreeSet<String>,
-    /// How many tokens were given out.
+    /// The number of issued tokens.
     pub issued: u32,
 }
 
@@ -103,12 +103,12 @@ impl FakeArm {
         change(&mut self.state.lock().unwrap())
     }
 
-    /// Takes this token, and no other that was given before.
+    /// Accepts this token only.
     pub fn accept(&self, token: &str) {
         self.with(|state| state.accepted = BTreeSet::from([token.to_owned()]));
     }
 
-    /// Writes the pages of a long list down, so that serving them costs no time.
+    /// Prepares the pages of a long list, so that serving them takes no time.
     pub fn prepare(&self, alerts: &[Value], of_graph: bool) {
         let url = self.server.url();
         let count = alerts.len().div_ceil(1000);
@@ -146,18 +146,9 @@ impl FakeArm {
         }
     }
 
-    /// The file with its certificate.
+    /// Returns the file with its certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
-    }
-
-    /// A cloud whose tokens it gives out as well.
-    pub fn cloud(&self) -> Cloud {
-        let Cloud::Custom(mut custom) = self.server.url().parse().unwrap() else {
-            panic!("an address is a cloud of one's own");
-        };
-        custom.authority = Some(self.server.url());
-        Cloud::Custom(custom)
     }
 }
 
@@ -291,7 +282,7 @@ fn with_headers(mut answer: Answer, headers: Vec<(&'static str, String)>) -> Ans
     answer
 }
 
-/// An alert's row in Resource Graph, where the names of properties begin with capital letters.
+/// Returns the row of an alert in Resource Graph, where the names of properties start with capital letters.
 fn row(alert: &Value) -> Value {
     let properties: Map<String, Value> = alert["properties"]
         .as_object()
@@ -309,7 +300,7 @@ fn capital(name: &str) -> String {
     format!("{}{}", name[..1].to_ascii_uppercase(), &name[1..])
 }
 
-/// The alert as continuous export has it: flat, with capital letters.
+/// Returns an alert in the format of continuous export: flat, with capital letters.
 pub fn exported(alert: &Value) -> Value {
     let mut flat = row(alert)["properties"].clone();
     flat["TimeGenerated"] = flat["TimeGeneratedUtc"].take();
@@ -317,7 +308,7 @@ pub fn exported(alert: &Value) -> Value {
     flat
 }
 
-/// An alert about a pod, as the alerts API has it.
+/// Returns an alert about a pod in the format of the alerts API.
 pub fn alert(number: usize) -> Value {
     let id = format!("25{number:017}_11111111-2222-4333-8444-{number:012}");
     let cluster = format!(
@@ -370,19 +361,19 @@ pub fn alert(number: usize) -> Value {
     })
 }
 
-/// So many of them, all there from the beginning.
+/// Returns alerts that exist from the beginning.
 pub fn alerts(count: usize) -> Vec<(u64, Value)> {
     (0..count).map(|number| (0, alert(number))).collect()
 }
 
-/// A program in the place of the Azure CLI, or of the Azure Developer CLI.
+/// A fake of the Azure CLI or the Azure Developer CLI.
 pub struct FakeCli {
     folder: TempDir,
     program: &'static str,
 }
 
 impl FakeCli {
-    /// One that answers with `token`, good for an hour.
+    /// Creates a CLI that returns `token`, valid for an hour.
     pub fn new(program: &'static str, token: &str) -> Self {
         let cli = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -400,7 +391,7 @@ impl FakeCli {
         cli
     }
 
-    /// From now on: this token, with so many seconds left.
+    /// Returns this token from now on, with its remaining seconds.
     pub fn gives(&self, token: &str, seconds: i64) {
         let ends = jiff::Timestamp::now().as_second() + seconds;
         let answer = if self.program == "az" {
@@ -412,30 +403,30 @@ impl FakeCli {
         self.answers(&answer.to_string(), "", 0);
     }
 
-    /// From now on: this on standard output and error, and this exit code.
+    /// Prints to stdout and stderr and exits with `code` from now on.
     pub fn answers(&self, out: &str, complaint: &str, code: u8) {
         fs::write(self.folder.path().join("answer"), out).unwrap();
         fs::write(self.folder.path().join("complaint"), complaint).unwrap();
         fs::write(self.folder.path().join("status"), code.to_string()).unwrap();
     }
 
-    /// The arguments of each call so far.
+    /// Returns the arguments of all calls.
     pub fn calls(&self) -> Vec<String> {
         let calls = fs::read_to_string(self.folder.path().join("calls")).unwrap_or_default();
         calls.lines().map(str::to_owned).collect()
     }
 
-    /// The folder it is in, for a path.
+    /// Returns the directory of the program.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 
-    /// An environment in which it is found, and nothing else that could log in.
+    /// Returns an environment with no other login.
     pub fn environment(&self) -> Environment {
         self.variables(&[]).into_iter().collect()
     }
 
-    /// The same with further variables.
+    /// Returns the variables of the environment and further ones.
     pub fn variables(&self, more: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
         let path = format!("{}:/usr/bin:/bin", self.folder.path().display());
         let mut all = vec![(OsString::from("PATH"), OsString::from(path))];

@@ -1,8 +1,8 @@
 //! Checks which Azure resource the cluster is, and which login reads it.
 
-use crate::azure::Cause;
 use crate::doctor::finding::{Checked, Finding};
 use crate::doctor::snapshot::Snapshot;
+use crate::net::Cause;
 
 pub(super) async fn check(snapshot: &Snapshot) -> Checked {
     let (located, login) = match snapshot.azure().await {

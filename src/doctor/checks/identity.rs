@@ -1,8 +1,8 @@
 //! Checks which user the API server authenticates the caller as.
 
-use crate::cluster::explain::Cause;
 use crate::doctor::finding::{Checked, Finding};
 use crate::doctor::snapshot::Snapshot;
+use crate::net::Cause;
 
 pub(super) async fn check(snapshot: &Snapshot) -> Checked {
     match snapshot.user().await {

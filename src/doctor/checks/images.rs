@@ -7,8 +7,8 @@ use futures::join;
 use crate::doctor::finding::{Checked, Finding};
 use crate::doctor::node::Node;
 use crate::doctor::snapshot::Snapshot;
+use crate::net::registry::{Presence, Reference, Registry};
 use crate::plan::Options;
-use crate::registry::{Presence, Reference, Registry};
 use crate::result::CheckStatus;
 use crate::words::counted;
 
@@ -31,7 +31,7 @@ pub(super) async fn check(snapshot: &Snapshot) -> Checked {
         let (registry, reference) = (registry.clone(), image.reference.clone());
         async move {
             match registry {
-                Ok(registry) => registry.look(&reference).await,
+                Ok(registry) => registry.find(&reference).await,
                 Err(error) => Presence::Unknown(error.message),
             }
         }

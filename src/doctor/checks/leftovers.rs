@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::cluster::{Found, Which, selector};
+use crate::cluster::{Found, Selectors, selector};
 use crate::doctor::finding::{Checked, Finding};
 use crate::doctor::snapshot::Snapshot;
 use crate::manifest::{ANCHOR, Kind};
@@ -10,9 +10,9 @@ use crate::words::{counted, first_few};
 
 pub(super) async fn check(snapshot: &Snapshot) -> Checked {
     let labels = selector(None);
-    let by_label = Which {
+    let by_label = Selectors {
         labels: &labels,
-        ..Which::default()
+        ..Selectors::default()
     };
     let (mut spaces, objects) = futures::try_join!(
         snapshot.cluster.list(Kind::Namespace, None, by_label),

@@ -35,7 +35,7 @@ pub(super) async fn check(snapshot: &Snapshot) -> Checked {
             "namespace {name} does not exist yet"
         )));
     }
-    let policies = snapshot.cluster.all::<NetworkPolicy>(Some(name)).await?;
+    let policies = snapshot.cluster.list_all::<NetworkPolicy>(Some(name)).await?;
     Ok(judge(&snapshot.plan, &policies, groups.ok().as_deref()))
 }
 

@@ -21,8 +21,8 @@ pub(super) async fn check(snapshot: &Snapshot) -> Checked {
         )));
     }
     let (quotas, ranges) = futures::try_join!(
-        snapshot.cluster.all::<ResourceQuota>(Some(name)),
-        snapshot.cluster.all::<LimitRange>(Some(name))
+        snapshot.cluster.list_all::<ResourceQuota>(Some(name)),
+        snapshot.cluster.list_all::<LimitRange>(Some(name))
     )?;
     Ok(judge(&snapshot.plan, &quotas, &ranges))
 }

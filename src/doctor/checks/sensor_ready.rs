@@ -72,8 +72,8 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::explain::{Cause, Explained};
     use crate::doctor::node::Refusal;
+    use crate::net::{Cause, Explanation};
     use crate::result::CheckStatus::{CouldNotTell, Failed, NotApplicable, Ok as Fine, Warning};
 
     fn node(name: &str, refusal: Option<Refusal>) -> Node {
@@ -135,11 +135,7 @@ mod tests {
         };
         let error = ClusterError {
             doing: "list nodes".into(),
-            explained: Explained {
-                cause: Cause::Forbidden,
-                message: "no".into(),
-                hint: None,
-            },
+            explained: Explanation::new(Cause::Forbidden, "no"),
         };
         let finding = judge(std::slice::from_ref(&pods), Err(error.clone()), Ok(vec![]));
         assert_eq!(finding.status, CouldNotTell);

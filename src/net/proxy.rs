@@ -1,38 +1,34 @@
-//! Which proxy, if any, stands between this program and the API server, Azure or a registry.
+//! Selects the proxy for the API server, Azure or a registry.
 //!
-//! kubectl follows the rules of Go's `net/http`, and a plugin that reaches another address than kubectl does
-//! is a puzzle for its user; so the same rules are written down here, as one pure function over the server,
-//! the `proxy-url` of its kubeconfig entry and the environment. The client library has rules of its own that
-//! differ in what `NO_PROXY` is compared with, which is why it is never left to read the environment.
+//! A plugin has to reach the same address as kubectl, which follows the rules of Go's `net/http`. This module
+//! implements these rules as a pure function of the server, the `proxy-url` of its kubeconfig entry and the
+//! environment. The client library compares `NO_PROXY` with the host of the proxy, so it never reads the environment.
 
 use core::net::IpAddr;
 
 use http::Uri;
 use ipnet::IpNet;
 
-/// Why a proxy that was asked for cannot be used. Names the place it was set in; never shows credentials.
+/// An invalid proxy setting, without credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{origin} names the proxy {shown:?}, which cannot be used: {reason}")]
+#[error("{origin} has the invalid proxy {shown:?}: {reason}")]
 pub struct ProxyError {
-    /// Where the value was found: the name of a variable, or the kubeconfig field.
+    /// The variable or kubeconfig field that holds the value.
     pub origin: &'static str,
-    /// The value, without user name and password.
     pub shown: String,
-    /// What is wrong with it.
     pub reason: String,
 }
 
 const PROXY_URL: &str = "the cluster's proxy-url";
 
-/// The proxy for `server`: the cluster's own `proxy_url` first (as it stands, without regard to `NO_PROXY`),
-/// then `HTTPS_PROXY` or `HTTP_PROXY` by the server's scheme, unless `NO_PROXY` or a loopback address says no.
+/// Returns the proxy for `server`, or `None` for a direct connection.
 ///
-/// Where two spellings of a variable exist, the upper-case one wins and an empty one counts as not set.
+/// The cluster's `proxy_url` takes precedence and ignores `NO_PROXY`; then follow `HTTPS_PROXY` or `HTTP_PROXY` by the
+/// server's scheme, except for loopback addresses and those in `NO_PROXY`. Of two spellings of a variable, the
+/// upper-case one wins; an empty variable counts as unset.
 ///
 /// # Errors
-///
-/// A value that is no URL, has no host, or has a scheme that is not supported; credentials for a `socks5`
-/// proxy, which cannot be sent.
+/// If the value is not a URL, has no host, an unsupported scheme, or credentials for a `socks5` proxy.
 pub fn proxy_for(
     server: &Uri,
     proxy_url: Option<&str>,
@@ -41,7 +37,7 @@ pub fn proxy_for(
     if let Some(value) = proxy_url.map(str::trim).filter(|value| !value.is_empty()) {
         return parse(PROXY_URL, value).map(Some);
     }
-    let first = |names: [&'static str; 2]| {
+    let first_set = |names: [&'static str; 2]| {
         names.into_iter().find_map(|name| {
             let value = lookup(name)?;
             let value = value.trim();
@@ -52,11 +48,11 @@ pub fn proxy_for(
         Some("http") => ["HTTP_PROXY", "http_proxy"],
         _ => ["HTTPS_PROXY", "https_proxy"],
     };
-    let Some((origin, value)) = first(names) else {
+    let Some((origin, value)) = first_set(names) else {
         return Ok(None);
     };
-    let exceptions = first(["NO_PROXY", "no_proxy"]).map_or(String::new(), |(_, value)| value);
-    if reached_directly(server, &exceptions) {
+    let exceptions = first_set(["NO_PROXY", "no_proxy"]).map_or(String::new(), |(_, value)| value);
+    if is_exempt(server, &exceptions) {
         return Ok(None);
     }
     parse(origin, &value).map(Some)
@@ -72,7 +68,7 @@ fn parse(origin: &'static str, value: &str) -> Result<Uri, ProxyError> {
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" => "http",
         "https" => "https",
-        // The name is resolved by the proxy in both cases, here as in Go.
+        // As in Go, the proxy resolves the name in both cases.
         "socks5" | "socks5h" => "socks5",
         other => {
             return Err(refuse(format!(
@@ -87,17 +83,17 @@ fn parse(origin: &'static str, value: &str) -> Result<Uri, ProxyError> {
         .authority()
         .filter(|authority| !authority.host().is_empty());
     let Some(authority) = authority else {
-        return Err(refuse("it has no host".to_owned()));
+        return Err(refuse("the host is missing".to_owned()));
     };
-    // The client library does not send them, and the proxy's refusal would be a puzzle.
+    // The connector does not send them.
     if scheme == "socks5" && authority.as_str().contains('@') {
         return Err(refuse(
-            "a user name and a password cannot be sent to a socks5 proxy (leave them out, or use an http or \
-             https proxy)"
+            "a user name and a password cannot be sent to a socks5 proxy (remove them, or use an http or https \
+             proxy)"
                 .to_owned(),
         ));
     }
-    // The connector would fall back to port 80.
+    // The default of the connector is port 80.
     if scheme == "socks5" && authority.port().is_none() {
         return format!("socks5://{authority}:1080")
             .parse()
@@ -106,15 +102,15 @@ fn parse(origin: &'static str, value: &str) -> Result<Uri, ProxyError> {
     Ok(parsed)
 }
 
-/// Nothing but a scheme is taken for one: what stands before `://` may be a password as well.
+/// Splits off the scheme. Text before `://` that does not look like one may be a password.
 fn split_scheme(value: &str) -> Option<(&str, &str)> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let is_scheme_char = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
     value
         .split_once("://")
-        .filter(|(scheme, _)| scheme.chars().all(plain))
+        .filter(|(scheme, _)| scheme.chars().all(is_scheme_char))
 }
 
-/// A URL, or what was meant as one, without user name and password.
+/// Removes user name and password from a URL, even a malformed one.
 pub(crate) fn without_credentials(value: &str) -> String {
     let (scheme, rest) = match split_scheme(value) {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
@@ -124,8 +120,8 @@ pub(crate) fn without_credentials(value: &str) -> String {
     format!("{scheme}{host}")
 }
 
-/// Whether `NO_PROXY`, or the loopback rule, keeps the proxy out of it.
-fn reached_directly(server: &Uri, exceptions: &str) -> bool {
+/// Reports whether `NO_PROXY` or the loopback rule exempts a server from proxies.
+fn is_exempt(server: &Uri, exceptions: &str) -> bool {
     let host = unbracketed(server.host().unwrap_or_default()).to_ascii_lowercase();
     let default_port = if server.scheme_str() == Some("http") {
         80
@@ -142,10 +138,10 @@ fn reached_directly(server: &Uri, exceptions: &str) -> bool {
         .split(',')
         .map(|entry| entry.trim().to_ascii_lowercase())
         .filter(|entry| !entry.is_empty())
-        .any(|entry| excepts(&entry, &host, ip, port))
+        .any(|entry| matches_exception(&entry, &host, ip, port))
 }
 
-fn excepts(entry: &str, host: &str, ip: Option<IpAddr>, port: u16) -> bool {
+fn matches_exception(entry: &str, host: &str, ip: Option<IpAddr>, port: u16) -> bool {
     if entry == "*" {
         return true;
     }
@@ -159,7 +155,7 @@ fn excepts(entry: &str, host: &str, ip: Option<IpAddr>, port: u16) -> bool {
     if let Ok(wanted) = name.parse::<IpAddr>() {
         return ip == Some(wanted);
     }
-    // `*.example.com` and `.example.com` mean what is below the name; `example.com` means the name as well.
+    // `*.example.com` and `.example.com` match names below it; `example.com` matches the name as well.
     let name = name
         .strip_prefix('*')
         .filter(|rest| rest.starts_with('.'))
@@ -174,7 +170,7 @@ fn excepts(entry: &str, host: &str, ip: Option<IpAddr>, port: u16) -> bool {
     }
 }
 
-/// `host:port`, `[v6]:port`, `[v6]`, or a bare host (a bare IPv6 address has colons but no port).
+/// Splits `host:port`, `[v6]:port`, `[v6]` or a bare host, which may be an IPv6 address.
 fn split_port(entry: &str) -> (&str, Option<u16>) {
     if entry.parse::<IpAddr>().is_ok() {
         return (entry, None);
@@ -200,7 +196,7 @@ mod tests {
 
     const PROXY: &str = "http://proxy.corp:3128";
 
-    fn with(
+    fn proxy(
         server: &str,
         proxy_url: Option<&str>,
         variables: &[(&str, &str)],
@@ -214,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_excepts_as_go_does() {
+    fn no_proxy_matches_as_in_go() {
         let v4 = "https://10.1.2.3:6443";
         let name = "https://api.example.com:6443";
         for (server, exceptions, direct) in [
@@ -246,7 +242,7 @@ mod tests {
             (v4, "10.1.2.4", false),
             (v4, "10.0.0.0/8", true),
             (v4, "192.168.0.0/16", false),
-            // An odd one, but Go compares the text here as well.
+            // As in Go, which compares the text.
             (v4, "2.3", true),
             ("https://[fd00::1]:6443", "fd00::1", true),
             ("https://[fd00::1]:6443", "[fd00::1]:6443", true),
@@ -264,13 +260,13 @@ mod tests {
                 ("HTTP_PROXY", PROXY),
                 ("NO_PROXY", exceptions),
             ];
-            let proxy = with(server, None, &variables).unwrap();
+            let proxy = proxy(server, None, &variables).unwrap();
             assert_eq!(proxy.is_none(), direct, "{server} with NO_PROXY={exceptions:?}");
         }
     }
 
     #[test]
-    fn the_variable_is_chosen_by_scheme_and_spelling() {
+    fn variable_depends_on_scheme_and_spelling() {
         let secure = "https://api.example.com";
         let plain = "http://api.example.com";
         for (server, variables, expected) in [
@@ -297,7 +293,7 @@ mod tests {
             (secure, &[("ALL_PROXY", "http://a:1")], None),
         ] {
             assert_eq!(
-                with(server, None, variables).unwrap().as_deref(),
+                proxy(server, None, variables).unwrap().as_deref(),
                 expected,
                 "{variables:?}"
             );
@@ -305,18 +301,18 @@ mod tests {
     }
 
     #[test]
-    fn the_proxy_url_of_the_cluster_comes_first_and_knows_no_exception() {
+    fn proxy_url_of_cluster_ignores_variables() {
         let variables = [("HTTPS_PROXY", PROXY), ("NO_PROXY", "*")];
-        let proxy = with("https://127.0.0.1:6443", Some("http://mine:1"), &variables).unwrap();
-        assert_eq!(proxy.as_deref(), Some("http://mine:1"));
+        let found = proxy("https://127.0.0.1:6443", Some("http://mine:1"), &variables).unwrap();
+        assert_eq!(found.as_deref(), Some("http://mine:1"));
         assert_eq!(
-            with("https://api.example.com", Some(""), &variables).unwrap(),
+            proxy("https://api.example.com", Some(""), &variables).unwrap(),
             None
         );
     }
 
     #[test]
-    fn proxy_values_are_read_leniently_and_refused_clearly() {
+    fn proxy_values_without_scheme_are_accepted_and_invalid_ones_named() {
         for (value, expected) in [
             ("proxy.corp:3128", "http://proxy.corp:3128"),
             ("proxy.corp", "http://proxy.corp"),
@@ -328,14 +324,14 @@ mod tests {
             ("socks5://proxy.corp", "socks5://proxy.corp:1080"),
             ("socks5h://proxy.corp:9", "socks5://proxy.corp:9"),
         ] {
-            let proxy = with("https://api.example.com", None, &[("HTTPS_PROXY", value)]).unwrap();
+            let proxy = proxy("https://api.example.com", None, &[("HTTPS_PROXY", value)]).unwrap();
             assert_eq!(proxy.as_deref(), Some(expected));
         }
         for (value, part) in [
             ("ftp://me:secret@proxy.corp", "\"ftp\" is not supported"),
-            ("http://", "cannot be used"),
-            ("http://me:secret@bad host:1", "cannot be used"),
-            ("me:secret@proxy.corp bad://", "cannot be used"),
+            ("http://", "invalid proxy"),
+            ("http://me:secret@bad host:1", "invalid proxy"),
+            ("me:secret@proxy.corp bad://", "invalid proxy"),
             (
                 "socks5://me:secret@proxy.corp:1080",
                 "cannot be sent to a socks5 proxy",
@@ -346,10 +342,10 @@ mod tests {
             ),
             ("socks5://secret@proxy.corp", "cannot be sent to a socks5 proxy"),
         ] {
-            let error = with("https://api.example.com", None, &[("HTTPS_PROXY", value)])
+            let error = proxy("https://api.example.com", None, &[("HTTPS_PROXY", value)])
                 .unwrap_err()
                 .to_string();
-            assert!(error.starts_with("HTTPS_PROXY names the proxy"), "{error}");
+            assert!(error.starts_with("HTTPS_PROXY has the invalid proxy"), "{error}");
             assert!(error.contains(part), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }

@@ -1,14 +1,11 @@
-//! HTTP to Azure and to image registries, on the stack that the Kubernetes client brings along: hyper, and
-//! rustls with ring.
+//! HTTP to Azure and image registries on the stack of the Kubernetes client: hyper, and rustls with ring.
 //!
-//! It owns connections, certificates, proxies, the bound of a single request and the size of an answer.
-//! `HTTPS_PROXY` and `NO_PROXY` mean what they mean for the cluster. Redirects are not followed: a token must
-//! not leave for another place.
+//! This module owns connections, certificates, proxies, the timeout of a single request and the limit of an answer.
+//! It does not follow redirects, which would send a token to another host.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,87 +24,47 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
+
 use rustls_platform_verifier::Verifier;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
+use super::{Cause, Environment, Explanation, causes, pem};
 use crate::files;
-use crate::proxy::proxy_for;
-use crate::secret::Secret;
-use crate::untrusted;
+use crate::net::proxy::proxy_for;
 
-/// How this program names itself.
+/// The user agent of this program.
 pub const AGENT: &str = concat!("kubectl-defender-sim/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A bound for what is held at once: more than Resource Graph puts into an answer (16 MiB).
+/// Limit of an answer; Resource Graph sends up to 16 MiB.
 const MAX_ANSWER: usize = 64 << 20;
-/// Where managed identity is: on the machine's own link, so never behind a proxy.
+/// The address of managed identity, which is on the local link and never behind a proxy.
 const LINK_LOCAL: &str = "169.254.169.254";
 
 type Connected = BoxCloneSyncService<Request<Full<Bytes>>, Response<Incoming>, ClientError>;
 
-/// A whole answer.
+/// An answer with its whole body.
 pub struct Answer {
-    /// Whatever it is.
     pub status: StatusCode,
-    /// As they came.
     pub headers: HeaderMap,
-    /// All of it.
     pub body: Bytes,
 }
 
-/// What kept a request from being answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The network, a name, a proxy, or a certificate that is not trusted.
-    Unreachable,
-    /// No whole answer in time.
-    TimedOut,
-    /// An answer that is too large.
-    TooLarge,
-    /// Certificates that cannot be used.
-    Setting,
-}
-
-/// A request without an answer. None of its texts holds a header or a query.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct TransportError {
-    /// For code.
-    pub cause: Cause,
-    /// For people: lower-case, no full stop, free of control characters.
-    pub message: String,
-    /// What to do, where it is not the network that is to be looked at.
-    pub hint: Option<&'static str>,
-}
-
-impl TransportError {
-    fn new(cause: Cause, message: impl AsRef<str>, hint: Option<&'static str>) -> Self {
-        Self {
-            cause,
-            message: untrusted::line(message.as_ref()),
-            hint,
-        }
-    }
-}
-
-/// The header that a token is sent in, which no log shows; nothing where the token has characters that none has.
-pub fn bearer(token: &Secret) -> Option<HeaderValue> {
-    let mut header = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).ok()?;
+/// Returns the `Authorization` header for a token, or `None` if a header cannot hold it. No log shows it.
+pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
     Some(header)
 }
 
-type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
-/// See the module's description. Clones share their connections.
+/// An HTTP client. Clones share their connections.
 #[derive(Clone)]
 pub struct Transport(Arc<Inner>);
 
 struct Inner {
     tls: ClientConfig,
-    variables: Variables,
-    /// A client for each place: which proxy is used depends on it.
+    environment: Environment,
+    /// Clients by origin, which the proxy depends on.
     clients: Mutex<HashMap<String, Connected>>,
 }
 
@@ -118,24 +75,20 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// Trusts what the system trusts, and the certificates in the PEM file `authority` as well. The proxy is
-    /// that of the environment `variables`.
+    /// Creates a client that trusts the system's certificates and those in the PEM file `authority`, and uses the
+    /// proxies of `environment`.
     ///
     /// # Errors
-    ///
-    /// Certificates that cannot be used.
-    pub fn new(
-        authority: Option<&Path>,
-        variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
-    ) -> Result<Self, TransportError> {
+    /// If certificates cannot be used.
+    pub fn new(authority: Option<&Path>, environment: Environment) -> Result<Self, Explanation> {
         let extra = authority.map(certificates).transpose()?.unwrap_or_default();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let refuse = |error: rustls::Error| {
-            TransportError::new(
+            Explanation::new(
                 Cause::Setting,
                 format!("the certificates cannot be used: {error}"),
-                Some("check the certificates of the system and of the option for a certificate authority"),
             )
+            .with_hint("check the certificates of the system and of the option for a certificate authority")
         };
         let verifier = Verifier::new_with_extra_roots(extra, provider.clone()).map_err(refuse)?;
         let tls = ClientConfig::builder_with_provider(provider)
@@ -146,31 +99,30 @@ impl Transport {
             .with_no_client_auth();
         Ok(Self(Arc::new(Inner {
             tls,
-            variables: Box::new(variables),
+            environment,
             clients: Mutex::default(),
         })))
     }
 
-    /// Sends one request and reads the whole answer, whatever its status, within `bound`.
+    /// Sends a request and reads the whole answer, whatever its status, within `timeout`.
     ///
     /// # Errors
-    ///
-    /// No answer.
-    pub async fn send(&self, request: Request<Bytes>, bound: Duration) -> Result<Answer, TransportError> {
+    /// If no answer was received. The explanation holds neither headers nor the query.
+    pub async fn send(&self, request: Request<Bytes>, timeout: Duration) -> Result<Answer, Explanation> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let client = self.client(request.uri())?;
         let exchange = async {
             let response = client
                 .oneshot(request.map(Full::new))
                 .await
-                .map_err(|error| told(&error, &host))?;
+                .map_err(|error| explain(&error, &host))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
                     let message = format!("the answer is larger than {} MiB", MAX_ANSWER >> 20);
-                    return TransportError::new(Cause::TooLarge, message, None);
+                    return Explanation::new(Cause::TooLarge, message);
                 }
-                told(&*error, &host)
+                explain(&*error, &host)
             })?;
             Ok(Answer {
                 status: head.status,
@@ -178,32 +130,32 @@ impl Transport {
                 body: body.to_bytes(),
             })
         };
-        tokio::time::timeout(bound, exchange).await.unwrap_or_else(|_| {
-            let message = format!("{host} did not answer within {:.0} s", bound.as_secs_f64());
-            Err(TransportError::new(Cause::TimedOut, message, None))
+        tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| {
+            let message = format!("{host} did not answer within {:.0} s", timeout.as_secs_f64());
+            Err(Explanation::new(Cause::TimedOut, message))
         })
     }
 
-    fn client(&self, uri: &Uri) -> Result<Connected, TransportError> {
-        let place = format!(
+    fn client(&self, uri: &Uri) -> Result<Connected, Explanation> {
+        let origin = format!(
             "{}://{}",
             uri.scheme_str().unwrap_or_default(),
             uri.authority().map_or("", |authority| authority.as_str())
         );
         let mut clients = self.0.clients.lock().expect("nothing panics while it holds this");
-        if let Some(client) = clients.get(&place) {
+        if let Some(client) = clients.get(&origin) {
             return Ok(client.clone());
         }
         let proxy = if uri.host() == Some(LINK_LOCAL) {
             None
         } else {
-            proxy_for(uri, None, &self.0.variables).map_err(|error| {
+            proxy_for(uri, None, |name| self.0.environment.text(name)).map_err(|error| {
                 let hint = "check HTTPS_PROXY and NO_PROXY";
-                TransportError::new(Cause::Unreachable, error.to_string(), Some(hint))
+                Explanation::new(Cause::Unreachable, error.to_string()).with_hint(hint)
             })?
         };
         let client = self.connect(proxy);
-        clients.insert(place, client.clone());
+        clients.insert(origin, client.clone());
         Ok(client)
     }
 
@@ -226,7 +178,7 @@ impl Transport {
 }
 
 fn secured<C>(tls: &ClientConfig, connector: C) -> HttpsConnector<C> {
-    // Plain HTTP is for managed identity on the machine's own link; neither Azure nor a registry is asked by it.
+    // Only managed identity, on the local link, uses plain HTTP.
     HttpsConnectorBuilder::new()
         .with_tls_config(tls.clone())
         .https_or_http()
@@ -252,66 +204,47 @@ pub(crate) fn tunnel<C>(proxy: Uri, connector: C) -> Tunnel<C> {
     let Some(user) = user else {
         return tunnel;
     };
-    // Characters that a user name or a password cannot hold in a URL are escaped there.
-    let plain: Vec<u8> = percent_encoding::percent_decode_str(&user).collect();
-    match HeaderValue::from_str(&format!("Basic {}", BASE64.encode(plain))) {
+    // A URL escapes some characters of user names and passwords.
+    let decoded: Vec<u8> = percent_encoding::percent_decode_str(&user).collect();
+    match HeaderValue::from_str(&format!("Basic {}", BASE64.encode(decoded))) {
         Ok(header) => tunnel.with_auth(header),
         Err(_) => tunnel,
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Explanation> {
     let refuse = |reason: String| {
         let message = format!(
             "the certificate authority {} cannot be used: {reason}",
             path.display()
         );
-        TransportError::new(
-            Cause::Setting,
-            message,
-            Some("name a file with certificates in PEM"),
-        )
+        Explanation::new(Cause::Setting, message).with_hint("name a file with certificates in PEM")
     };
     let content = files::read(path).map_err(|error| refuse(error.to_string()))?;
-    let blocks = pem::parse_many(content).map_err(|error| refuse(error.to_string()))?;
-    let certificates: Vec<_> = blocks
-        .into_iter()
-        .filter(|block| block.tag() == "CERTIFICATE")
-        .map(|block| CertificateDer::from(block.into_contents()))
-        .collect();
+    let certificates = pem::certificates(&content);
     if certificates.is_empty() {
         return Err(refuse("it holds no certificate".to_owned()));
     }
     Ok(certificates)
 }
 
-/// What is behind an error. An `io::Error` hides its content from `source`.
-fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(content) => Some(content),
-        None => error.source(),
-    }
-}
-
-/// What a connection's error means.
-fn told(error: &(dyn StdError + 'static), host: &str) -> TransportError {
-    let links: Vec<_> = std::iter::successors(Some(error), |error| cause(*error))
-        .take(16)
-        .collect();
+/// Explains an error of a connection.
+fn explain(error: &(dyn StdError + 'static), host: &str) -> Explanation {
+    let links = causes(error);
     let starts = |text: &str| links.iter().any(|link| link.to_string().starts_with(text));
     let innermost = links.last().map_or(String::new(), ToString::to_string);
     let tls = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
         let message = format!("the certificate of {host} is not accepted: {reason}");
-        let hint = "where a proxy opens TLS, add its authority to those that the system trusts";
-        return TransportError::new(Cause::Unreachable, message, Some(hint));
+        let hint = "if a proxy intercepts TLS, add its authority to those that the system trusts";
+        return Explanation::new(Cause::Unreachable, message).with_hint(hint);
     }
     let message = if starts("tunnel error") || starts("SOCKS error") {
-        format!("the proxy does not connect to {host}: {innermost}")
+        format!("the proxy refuses to connect to {host}: {innermost}")
     } else if starts("dns error") {
-        format!("the name {host} cannot be resolved: {innermost}")
+        format!("failed to resolve {host}: {innermost}")
     } else {
         format!("no answer from {host}: {innermost}")
     };
-    TransportError::new(Cause::Unreachable, message, None)
+    Explanation::new(Cause::Unreachable, message)
 }
