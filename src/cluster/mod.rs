@@ -24,11 +24,12 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams,
     Preconditions,
 };
-use kube::core::{GroupVersionKind, PartialObjectMeta};
+use kube::core::{GroupVersionKind, PartialObjectMeta, Selector, SelectorExt as _};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
@@ -143,6 +144,11 @@ pub fn selector(run: Option<&str>) -> String {
         Some(run) => format!("{RUN_LABEL}={run}"),
         None => RUN_LABEL.to_owned(),
     }
+}
+
+/// Whether a label selector matches these labels; an invalid selector matches none.
+pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }
 
 /// A connection to one cluster.
