@@ -12,7 +12,7 @@ use serde_json::{Deserializer, Map, Value};
 use super::source::Answer;
 use super::{Cause, Explained, Result, page};
 use crate::files;
-use crate::verify::fired::{FiredAlert, Item};
+use crate::verify::{FiredAlert, Item};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 256 << 20;

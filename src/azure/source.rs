@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Arm, Call, Cause, Explained, Result, Right, Saved};
-use crate::verify::fired::FiredAlert;
+use crate::verify::FiredAlert;
 
 const ALERTS: &str = "providers/Microsoft.Security/alerts?api-version=2022-01-01";
 

@@ -34,7 +34,7 @@ use crate::scenario::catalogue;
 use crate::schema::Schema;
 use crate::secret::Secret;
 use crate::untrusted;
-use crate::verify::{self, verdict::Required};
+use crate::verify::{self, Required};
 use crate::words::paragraphs;
 
 /// A parsed command line.

@@ -63,7 +63,7 @@ impl FromStr for Premise {
 
 impl Default for Facts {
     fn default() -> Self {
-        let unknown = || Fact::Unknown("it was not looked for".to_owned());
+        let unknown = || Fact::Unknown("not checked".to_owned());
         Self {
             plan: unknown(),
             sensor: unknown(),

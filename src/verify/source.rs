@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::VerifyOptions;
 use super::fired::FiredAlert;
-use super::verdict::Names;
+use super::matching::Names;
 use crate::azure::{
     Answer, AzureCluster, AzureError, AzureOptions, HOW_TO_SAVE, Located, Saved, Source, locate, plan,
 };

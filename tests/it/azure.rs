@@ -11,7 +11,7 @@ use defender_sim::azure::{
 };
 use defender_sim::defender::marks::Marks;
 use defender_sim::defender::sensor::Cloud;
-use defender_sim::verify::fired::FiredAlert;
+use defender_sim::verify::FiredAlert;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

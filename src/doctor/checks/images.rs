@@ -339,7 +339,10 @@ mod tests {
         assert_eq!(finding.message, format!("{attacker}, {victim}: {present}"));
         let finding = judge(&images, &[Presence::Absent, Presence::Present], &options, None);
         let absent = "the registry has no such image, unknown whether a node has it, pinned by its digest";
-        assert_eq!(finding.message, format!("{attacker}: {absent}; {victim}: {present}"));
+        assert_eq!(
+            finding.message,
+            format!("{attacker}: {absent}; {victim}: {present}")
+        );
 
         assert_eq!(judge_unpulled(&images, None).status, CouldNotTell);
         assert_eq!(

@@ -61,7 +61,7 @@ fn judge(plan: &Plan, policies: &[NetworkPolicy], groups: Option<&[String]>) -> 
         }
     }
     let name = &plan.namespace.name;
-    let suffix: String = unknown.iter().map(|reason| format!("; {reason}")).collect();
+    let suffix = [&[String::new()], &unknown[..]].concat().join("; ");
     let number = match policies.len() {
         1 => "1 policy".to_owned(),
         number => format!("{number} policies"),
