@@ -8,7 +8,7 @@ use std::str::FromStr;
 use http::Uri;
 
 use super::{AzureError, Cause, Explained};
-use crate::defender::marks::Azure;
+use crate::defender::identity::Azure;
 
 /// A cloud to ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

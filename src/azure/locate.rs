@@ -6,7 +6,7 @@ use super::{
     Arm, ArmOptions, Cloud, ClusterHints, Environment, LoginKind, LoginOptions, Result, Scope, Search,
     find_cluster,
 };
-use crate::defender::marks::Marks;
+use crate::defender::identity::ClusterIdentity;
 
 /// What the user says of Azure. All of it may be left out.
 #[derive(Clone, Debug, Default)]
@@ -38,14 +38,14 @@ pub struct Located {
 
 impl AzureOptions {
     /// Whether anything says that Azure knows the cluster.
-    pub fn name_azure(&self, marks: &Marks) -> bool {
+    pub fn name_azure(&self, marks: &ClusterIdentity) -> bool {
         let said = self.resource_id.is_some() || self.subscription.is_some();
-        said || marks.name_azure() || marks.elsewhere().is_some()
+        said || marks.name_azure() || marks.foreign().is_some()
     }
 
     /// Whether a cluster that is found by a connector is no other resource as well: the user named it, or Azure Arc is
     /// known not to connect it.
-    pub fn certain(&self, marks: &Marks) -> bool {
+    pub fn certain(&self, marks: &ClusterIdentity) -> bool {
         self.resource_id.is_some() || marks.without_arc()
     }
 }
@@ -55,7 +55,7 @@ impl AzureOptions {
 /// # Errors
 ///
 /// A setting that cannot be used, no login, and those of [`find_cluster`].
-pub async fn locate(options: &AzureOptions, marks: Marks) -> Result<Located> {
+pub async fn locate(options: &AzureOptions, marks: ClusterIdentity) -> Result<Located> {
     let server = marks.server.as_deref().unwrap_or_default();
     let cloud = match &options.cloud {
         Some(cloud) => cloud.clone(),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::source::Scope;
 use super::{Arm, AzureError, Call, Cause, Explained, Result, Right};
-use crate::defender::marks::{Elsewhere, Marks};
+use crate::defender::identity::{ClusterIdentity, ForeignCluster};
 use crate::defender::sensor;
 use crate::untrusted;
 
@@ -132,7 +132,7 @@ pub struct ClusterHints {
     /// The subscription to look in; all that the login can read, unless it is given.
     pub subscription: Option<String>,
     /// What a kubeconfig and the cluster say.
-    pub marks: Marks,
+    pub marks: ClusterIdentity,
 }
 
 /// What a search came to.
@@ -161,7 +161,7 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
         return Ok(search);
     }
     // Alerts of a cluster that a connector brings do not name it as Azure Arc does, even where that is there too.
-    if let Some(elsewhere) = hints.marks.elsewhere() {
+    if let Some(elsewhere) = hints.marks.foreign() {
         match by_connector(arm, hints, elsewhere, &mut search).await {
             Ok(()) if search.found.is_some() => return Ok(search),
             Err(error) if !hints.marks.with_arc() => return Err(error),
@@ -169,8 +169,11 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
             Ok(()) => {}
         }
     }
-    let unnamed = hints.marks.elsewhere().is_none()
-        && matches!(hints.marks.cloud, Some(sensor::Cloud::Eks | sensor::Cloud::Gke));
+    let unnamed = hints.marks.foreign().is_none()
+        && matches!(
+            hints.marks.cloud,
+            Some(sensor::Provider::Eks | sensor::Provider::Gke)
+        );
     let came = match &hints.marks.arc {
         None => "the cluster was not asked".to_owned(),
         Some(Err(reason)) => reason.clone(),
@@ -199,7 +202,7 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
         );
         return Ok(search);
     }
-    if hints.marks.elsewhere().is_none() {
+    if hints.marks.foreign().is_none() {
         by_graph(arm, hints, &mut search).await?;
     }
     Ok(search)
@@ -297,12 +300,12 @@ async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Resul
 async fn by_connector(
     arm: &Arm,
     hints: &ClusterHints,
-    elsewhere: Elsewhere<'_>,
+    elsewhere: ForeignCluster<'_>,
     search: &mut Search,
 ) -> Result<()> {
     let (property, of, kind, cluster) = match elsewhere {
-        Elsewhere::Eks { account, cluster } => ("hierarchyIdentifier", account, "AWS account", cluster),
-        Elsewhere::Gke { project, cluster } => (
+        ForeignCluster::Eks { account, cluster } => ("hierarchyIdentifier", account, "AWS account", cluster),
+        ForeignCluster::Gke { project, cluster } => (
             "environmentData.projectDetails.projectId",
             project,
             "Google project",

@@ -33,8 +33,8 @@ use kube::core::{GroupVersionKind, PartialObjectMeta, Selector, SelectorExt as _
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
-use crate::defender::marks::Marks;
-use crate::defender::sensor::Cloud;
+use crate::defender::identity::ClusterIdentity;
+use crate::defender::sensor::Provider;
 use crate::guard::Label;
 use crate::kubectl::Kubectl;
 use crate::manifest::{self, Kind, Manifest, OWNER, RUN_LABEL, Right};
@@ -398,7 +398,7 @@ impl Cluster {
     }
 
     /// `known`, and what the cluster itself says about the cloud it is in; nothing of what cannot be read.
-    pub async fn marks(&self, known: Marks) -> Marks {
+    pub async fn marks(&self, known: ClusterIdentity) -> ClusterIdentity {
         let nodes = Api::<Node>::all(self.client.clone());
         let maps = Api::<ConfigMap>::namespaced(self.client.clone(), "azure-arc");
         let some = ListParams::default().limit(5);
@@ -413,8 +413,8 @@ impl Cluster {
         let group = nodes
             .iter()
             .find_map(|node| node.labels().get("kubernetes.azure.com/cluster"));
-        let cloud = |node: &Node| Cloud::of_node(node.labels().keys().map(String::as_str));
-        Marks {
+        let cloud = |node: &Node| Provider::of_node(node.labels().keys().map(String::as_str));
+        ClusterIdentity {
             cloud: nodes.iter().find_map(cloud),
             node_resource_group: group.cloned(),
             provider_ids: nodes

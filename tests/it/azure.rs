@@ -9,8 +9,8 @@ use defender_sim::azure::{
     ClusterKind, Environment, LoginKind, LoginOptions, Right, Saved, Scope, Source, SuppressionRule,
     alerts_readable, cluster_facts, find_cluster, plan, suppression_rules,
 };
-use defender_sim::defender::marks::Marks;
-use defender_sim::defender::sensor::Cloud;
+use defender_sim::defender::identity::ClusterIdentity;
+use defender_sim::defender::sensor::Provider;
 use defender_sim::verify::FiredAlert;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -819,7 +819,7 @@ fn id_of(name: &str) -> String {
     )
 }
 
-fn of(marks: Marks) -> ClusterHints {
+fn of(marks: ClusterIdentity) -> ClusterHints {
     ClusterHints {
         marks,
         ..ClusterHints::default()
@@ -859,7 +859,7 @@ async fn a_cluster_of_another_cloud_is_found_by_its_connector() {
         ),
     ] {
         azure.with(|state| state.resources = rows.to_vec());
-        let marks = Marks::of_kubeconfig("https://x.example.test", Some(name));
+        let marks = ClusterIdentity::of_kubeconfig("https://x.example.test", Some(name));
         let search = find_cluster(&arm, &of(marks)).await.unwrap();
         let asked = String::from_utf8(azure.server.requests().last().unwrap().body.to_vec()).unwrap();
         assert!(asked.contains(part), "{asked}");
@@ -889,9 +889,9 @@ async fn a_cluster_of_another_cloud_is_found_by_its_connector() {
         resource_id: Some(cluster.id),
         ..AzureOptions::default()
     };
-    let noted = |noted| Marks {
+    let noted = |noted| ClusterIdentity {
         arc: noted,
-        ..Marks::default()
+        ..ClusterIdentity::default()
     };
     let there: BTreeMap<String, String> = [("a".to_owned(), "b".to_owned())].into();
     for (options, arc, certain) in [
@@ -921,17 +921,17 @@ async fn a_cluster_is_found_by_what_is_known_of_it() {
     // Neither of these asks Azure.
     let given = ClusterHints {
         resource_id: Some(id_of("blue")),
-        ..of(Marks {
+        ..of(ClusterIdentity {
             arc: Some(Ok(arc.clone())),
-            ..Marks::default()
+            ..ClusterIdentity::default()
         })
     };
     let found = find_cluster(&arm, &given).await.unwrap().found.unwrap();
     assert_eq!((found.name.as_str(), found.kind), ("blue", ClusterKind::Aks));
-    let connected = of(Marks {
+    let connected = of(ClusterIdentity {
         arc: Some(Ok(arc)),
         server: text("api.example.test"),
-        ..Marks::default()
+        ..ClusterIdentity::default()
     });
     let found = find_cluster(&arm, &connected).await.unwrap().found.unwrap();
     assert_eq!(
@@ -940,12 +940,12 @@ async fn a_cluster_is_found_by_what_is_known_of_it() {
     );
     // Alerts do not name a cluster of EKS or GKE as Azure Arc does.
     for (cloud, arc, found) in [
-        (Cloud::Eks, true, false),
-        (Cloud::Gke, true, false),
-        (Cloud::Gke, false, false),
-        (Cloud::Aks, true, true),
+        (Provider::Eks, true, false),
+        (Provider::Gke, true, false),
+        (Provider::Gke, false, false),
+        (Provider::Aks, true, true),
     ] {
-        let hints = of(Marks {
+        let hints = of(ClusterIdentity {
             cloud: Some(cloud),
             arc: connected.marks.arc.clone().filter(|_| arc),
             ..connected.marks.clone()
@@ -955,16 +955,16 @@ async fn a_cluster_is_found_by_what_is_known_of_it() {
         let told = search.tried.last().unwrap();
         assert!(found || told.starts_with("a connector: not looked for"), "{told}");
     }
-    let nothing = of(Marks {
+    let nothing = of(ClusterIdentity {
         server: text("10.0.0.1"),
-        ..Marks::default()
+        ..ClusterIdentity::default()
     });
     let search = find_cluster(&arm, &nothing).await.unwrap();
     assert_eq!((search.found, search.tried.len()), (None, 2));
     let looked = |arc| async {
-        let nothing = of(Marks {
+        let nothing = of(ClusterIdentity {
             arc,
-            ..Marks::default()
+            ..ClusterIdentity::default()
         });
         find_cluster(&arm, &nothing).await.unwrap().tried.remove(0)
     };
@@ -985,11 +985,11 @@ async fn a_cluster_is_found_by_what_is_known_of_it() {
     let node =
         format!("azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/mc/providers/Microsoft.Compute/x");
     let hints = |server: Option<String>, group: Option<String>| {
-        of(Marks {
+        of(ClusterIdentity {
             server,
             node_resource_group: group,
             provider_ids: vec!["aws:///x/y".to_owned(), node.clone()],
-            ..Marks::default()
+            ..ClusterIdentity::default()
         })
     };
     let rows = [

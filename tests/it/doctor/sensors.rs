@@ -144,13 +144,13 @@ fn every_install_method_is_recognized() {
     result.assert(
         "sensor",
         "ok",
-        "Helm chart (assumed), version 2.0.205 (assumed: it is the tag of an image) (mdc/renamed)",
+        "Helm chart (assumed), version 2.0.205 (assumed from an image tag) (mdc/renamed)",
     );
     result.assert("sensor-features", "couldNotTell", "only assumed");
     kubectl(&["delete", "daemonset", "renamed", "-n", "mdc"]);
     let elsewhere = Space::new("doctor-elsewhere", &[]);
     sensor(&elsewhere.0, "renamed", "stable", azure);
-    ask("webshell").assert("sensor", "warning", "installed in an undocumented way (assumed)");
+    ask("webshell").assert("sensor", "warning", "undocumented install (assumed)");
 }
 
 #[test]
@@ -266,6 +266,6 @@ fn sensor_counts_only_on_the_node_of_the_pods() {
         let ready = ["get", "daemonset", SENSOR, "-o", "jsonpath={.status.numberReady}"];
         kubectl(&[&ready[..], &SYSTEM].concat()) == "1"
     });
-    let reason = "no Defender sensor is ready on node node1, where the pods were";
+    let reason = "no Defender sensor is ready on node node1, where the pods ran";
     assert_eq!(sensor_fact(), value!({ "known": "no", "reason": reason }));
 }
