@@ -78,7 +78,7 @@ impl Facts {
         let fact = if is_met {
             Fact::Yes
         } else {
-            Fact::No("ruled out by --assume".to_owned())
+            Fact::No("--assume rules it out".to_owned())
         };
         match premise {
             Premise::Plan => self.plan = fact,
