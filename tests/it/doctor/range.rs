@@ -42,8 +42,16 @@ fn every_check_has_a_result_in_an_existing_namespace() {
         .map(|check| text(&check["id"]));
     assert_eq!(ids.collect::<Vec<_>>(), IDS);
     assert_eq!(left_in(&space.0), Vec::<String>::new(), "it only reads");
+}
 
-    // Policies that block a run.
+#[test]
+#[ignore = "needs the range: make range"]
+fn policies_that_block_a_run_fail_their_checks() {
+    let _shared = shared();
+    let space = Space::new("doctor-policies", &[]);
+    await_that("the service account", Duration::from_secs(20), || {
+        try_kubectl(&["get", "serviceaccount", "default", "-n", &space.0]).code == Some(0)
+    });
     kubectl(&[
         "label",
         "namespace",
