@@ -1,7 +1,7 @@
-//! Records of the runs that were started from this machine, so that their alerts can be looked for later and
-//! their results be shown again. What the cluster holds of a run goes with it; this stays.
+//! Records of the runs that were started from this machine, for later verification and reports: unlike a run's objects,
+//! they stay.
 //!
-//! One file a run, the result as JSON, in the user's state folder (`XDG_STATE_HOME`). A result holds no secret.
+//! Each run has one file in the user's state folder (`XDG_STATE_HOME`), its result as JSON. A result has no secrets.
 
 use std::cmp::Reverse;
 use std::fmt::Display;
@@ -21,27 +21,27 @@ use crate::{files, untrusted, words};
 pub struct History(PathBuf);
 
 impl History {
-    /// That of this user.
+    /// Opens the folder of this user.
     ///
     /// # Errors
-    /// Where there is no home directory.
+    /// If there is no home directory.
     pub fn of_user() -> Result<Self, Problem> {
         let folders = etcetera::choose_base_strategy().map_err(|_| {
             let hint = "set XDG_STATE_HOME, or name a run's file: kubectl defender-sim verify --record FILE";
             Problem::usage(
-                "there is no folder for records of runs: no home directory".to_owned(),
+                "no folder for records of runs: no home directory".to_owned(),
                 Some(hint),
             )
         })?;
-        // Windows has no such folder; the one for data is next to it.
+        // Windows has no state folder, only one for data.
         let state = folders.state_dir().unwrap_or_else(|| folders.data_dir());
         Ok(Self(state.join("defender-sim").join("runs")))
     }
 
-    /// Writes the record of a run, in place of one that may be there.
+    /// Writes the record of a run, or replaces it.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If it cannot be written.
     pub fn save(&self, run: &RunResult) -> Result<(), Problem> {
         let path = self.0.join(format!("{}.json", run.run));
         let write = || {
@@ -58,10 +58,10 @@ impl History {
         })
     }
 
-    /// The record of a run, by its id, also in the form `run/ID`, or by the beginning of an id that no other run has.
+    /// Returns the record of a run by its ID, also in the form `run/ID`, or by a unique prefix of the ID.
     ///
     /// # Errors
-    /// If there is none, several are meant, or it cannot be read.
+    /// If there is none, several match, or it cannot be read.
     pub fn load(&self, wanted: &str) -> Result<RunResult, Problem> {
         let list = "kubectl defender-sim history";
         let wanted = wanted.strip_prefix("run/").unwrap_or(wanted);
@@ -95,14 +95,14 @@ impl History {
         }
     }
 
-    /// The record of the last run, of those in `namespace` if that is given.
+    /// Returns the record of the last run, in `namespace` if given.
     ///
     /// # Errors
     /// If there is none, or a record that cannot be read may be newer.
     pub fn last(&self, namespace: Option<&str>) -> Result<RunResult, Problem> {
         let records = self.all()?;
-        let is_here = |run: &RunResult| namespace.is_none_or(|namespace| run.namespace == namespace);
-        let last = records.runs.into_iter().find(is_here);
+        let matches = |run: &RunResult| namespace.is_none_or(|namespace| run.namespace == namespace);
+        let last = records.runs.into_iter().find(matches);
         let newer = |record: &Unreadable| last.as_ref().is_none_or(|last| record.may_be_newer(last));
         let newer: Vec<Unreadable> = records.unreadable.into_iter().filter(newer).collect();
         if !newer.is_empty() {
@@ -124,10 +124,10 @@ impl History {
         })
     }
 
-    /// Every record.
+    /// Returns all records.
     ///
     /// # Errors
-    /// If the folder is there and cannot be read.
+    /// If the folder exists and cannot be read.
     pub fn all(&self) -> Result<Records, Problem> {
         let mut records = Records::default();
         for path in self.paths()? {
@@ -146,7 +146,7 @@ impl History {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
             entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
         };
-        let entries = entries.map_err(|error| Problem::usage(unread(&self.0, &error), None))?;
+        let entries = entries.map_err(|error| Problem::usage(format_read_error(&self.0, &error), None))?;
         let paths = entries.into_iter().map(|entry| entry.path());
         Ok(paths
             .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
@@ -157,18 +157,18 @@ impl History {
 /// The records of this machine.
 #[derive(Debug, Default)]
 pub struct Records {
-    /// Those that can be read, the newest first.
+    /// Records, the newest first.
     pub runs: Vec<RunResult>,
-    /// Those that cannot, the last modified first.
+    /// Files that cannot be read, the last modified first.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// A file that ought to be a record.
+/// A file in the folder that cannot be read as a record.
 #[derive(Debug)]
 pub struct Unreadable {
-    /// The file, and what is wrong with it.
+    /// The file, and why it cannot be read.
     pub message: String,
-    /// When it was last modified, if that is known.
+    /// When it was last modified, if known.
     pub modified: Option<Timestamp>,
 }
 
@@ -190,30 +190,30 @@ impl Unreadable {
     }
 }
 
-/// Reads a record from a file, such as one that `--report json=` wrote on another machine.
+/// Reads a record from a file, such as one written by `--report json=` on another machine.
 ///
 /// # Errors
 /// If it is not a record.
 pub fn read(path: &Path) -> Result<RunResult, Problem> {
-    let hint = "a record is what -o json or --report json=FILE of a run gives";
+    let hint = "a record is written by -o json or --report json=FILE of a run";
     read_any(path).map_err(|message| Problem::usage(message, Some(hint)))
 }
 
-/// Reads a record of the folder. A pipe in there would be waited for.
+/// Reads a record of the folder. Refuses a pipe, which would block.
 fn read_plain(path: &Path) -> Result<RunResult, String> {
     match path.metadata() {
         Ok(found) if !found.is_file() => Err(format!("{} is not a plain file", path.display())),
         Ok(_) => read_any(path),
-        Err(error) => Err(unread(path, &error)),
+        Err(error) => Err(format_read_error(path, &error)),
     }
 }
 
 fn read_any(path: &Path) -> Result<RunResult, String> {
-    let text = files::read_text(path).map_err(|error| unread(path, &error))?;
+    let text = files::read_text(path).map_err(|error| format_read_error(path, &error))?;
     parse(&text, &files::shown(path))
 }
 
-fn unread(path: &Path, error: &io::Error) -> String {
+fn format_read_error(path: &Path, error: &io::Error) -> String {
     format!("failed to read {}: {}", files::shown(path), words::cause(error))
 }
 
@@ -222,7 +222,8 @@ fn parse(text: &str, path: &str) -> Result<RunResult, String> {
     let mut value: Value = serde_json::from_str(text).map_err(|error| refuse(&error))?;
     clean(&mut value);
     let schema = value["schema"].as_str().unwrap_or_default();
-    if let (Some((kind, version)), Some((ours, our_version))) = (versioned(schema), versioned(RUN_SCHEMA))
+    if let (Some((kind, version)), Some((ours, our_version))) =
+        (split_version(schema), split_version(RUN_SCHEMA))
         && kind == ours
         && version > our_version
     {
@@ -240,13 +241,13 @@ fn parse(text: &str, path: &str) -> Result<RunResult, String> {
     Ok(run)
 }
 
-/// A schema without its version, and that: `("defender-sim/run", 1)`.
-fn versioned(schema: &str) -> Option<(&str, u32)> {
+/// Splits a schema into its kind and version: `("defender-sim/run", 1)`.
+fn split_version(schema: &str) -> Option<(&str, u32)> {
     let (kind, version) = schema.rsplit_once("/v")?;
     Some((kind, version.parse().ok()?))
 }
 
-/// Takes out of every text what cannot be seen: a record may be from anywhere.
+/// Removes control characters from every text: a record may be from an untrusted source.
 fn clean(value: &mut Value) {
     match value {
         Value::String(text) => *text = untrusted::text(text),
@@ -256,7 +257,7 @@ fn clean(value: &mut Value) {
     }
 }
 
-/// Letters and digits, as it becomes the name of a file and a word on a command line.
+/// Whether a run ID has only letters and digits: it becomes a file name and a word on a command line.
 fn is_id(run: &str) -> bool {
     !run.is_empty() && run.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
 }
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn record_is_read_back_as_it_was() {
+    fn record_is_read_as_written() {
         let (_folder, history) = folder();
         assert!(history.all().unwrap().runs.is_empty());
         let (one, other) = (run("one", 0), run("other", 1));
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn run_is_named_by_its_id_or_the_beginning_of_it() {
+    fn run_is_found_by_id_or_unique_prefix() {
         let (_folder, history) = folder();
         for id in ["5y55zncm", "5y5", "5z", "a1", "a2", "a3", "a4", "a5", "a6"] {
             history.save(&run(id, 0)).unwrap();
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_a_record_has_nothing_unseen() {
+    fn control_characters_are_removed_from_a_record() {
         let mut hostile = run("one", 0);
         let text = "a\u{1b}]0;x\u{7}\u{202e}b\u{9b}2J\r\nsecond\u{7f}";
         hostile.namespace = text.into();
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_record_is_named() {
+    fn invalid_record_is_reported() {
         let (_folder, history) = folder();
         let good = serde_json::to_value(run("one", 0)).unwrap();
         let with = |field: &str, value: Value| {
@@ -385,13 +386,13 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             let path = path.display().to_string();
             let all = history.all().unwrap();
-            let said = [
+            let messages = [
                 read(Path::new(&path)).unwrap_err().message,
                 history.load("x").unwrap_err().message,
                 all.unreadable[0].message.clone(),
             ];
             assert!(all.runs.is_empty(), "{part}");
-            for message in said {
+            for message in messages {
                 assert!(
                     message.contains(part) && message.contains(&path),
                     "{part} in {message}"
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_record_alone_is_named() {
+    fn unreadable_record_without_another_is_reported() {
         let (_folder, history) = folder();
         std::fs::create_dir_all(history.0.join("folder.json")).unwrap();
         for namespace in [None, Some("sim")] {
@@ -447,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_that_cannot_be_read_is_not_an_empty_one() {
+    fn unreadable_folder_is_reported() {
         let (folder, history) = folder();
         std::fs::write(folder.path().join("runs"), "").unwrap();
         for problem in [

@@ -1,4 +1,4 @@
-//! The note that a SOC gets before a run.
+//! The note for a SOC before a run.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -9,10 +9,10 @@ use crate::plan::Plan;
 use crate::result::{NOTE_SCHEMA, Note, NoteStep, merged_expectations};
 use crate::verify::DEFAULT_WAIT;
 
-/// The deadline counts from when the Job controller sees the Job, which is soon after the note.
+/// The deadline counts from when the Job controller starts the Job, soon after the note.
 const MARGIN: SignedDuration = SignedDuration::from_mins(1);
 
-/// The note about a run that starts at `from`; `agent` is how its client names itself.
+/// Creates the note about a run that starts at `from`; `agent` is the user agent of its client.
 pub fn soc_note(plan: &Plan, started: &Started, agent: &str, from: Timestamp) -> Note {
     let until = from + (plan.ends() - plan.created) + MARGIN;
     let alerts_until = until + DEFAULT_WAIT;
@@ -55,7 +55,7 @@ pub fn soc_note(plan: &Plan, started: &Started, agent: &str, from: Timestamp) ->
     }
 }
 
-/// The query for alerts of a period whose entities have the namespace and one of these names.
+/// Returns the query for alerts of a period whose entities have the namespace and one of these names.
 fn query((from, until): (Timestamp, Timestamp), namespace: &str, names: [&String; 3]) -> String {
     // KQL quotes and escapes text as JSON does.
     let quoted = |text: &str| json!(text).to_string();
@@ -96,7 +96,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn alerts_are_a_test_until_90_minutes_after_the_deadline() {
+    fn alerts_are_announced_until_90_minutes_after_the_deadline() {
         let note = note("sim");
         // The deadline of the plan is 10 minutes, and the cluster may count it from a minute later.
         assert_eq!(note.until, "2026-05-25T16:40:02.5Z".parse().unwrap());

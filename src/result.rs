@@ -371,7 +371,7 @@ impl Verdict {
             Verdict::Raised => "raised",
             Verdict::NotRaised => "not raised",
             Verdict::Waiting => "waiting",
-            Verdict::NotExpected => "not expected here",
+            Verdict::NotExpected => "not applicable",
             Verdict::CouldNotTell => "unknown",
         }
     }

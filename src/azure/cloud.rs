@@ -7,7 +7,7 @@ use std::str::FromStr;
 use http::Uri;
 
 use super::AzureError;
-use crate::defender::marks::Azure;
+use crate::defender::identity::Azure;
 use crate::net::{Cause, Explanation};
 
 /// A cloud.

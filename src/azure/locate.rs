@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     Arm, ArmOptions, Cloud, ClusterHints, LoginKind, LoginOptions, Result, Scope, Search, find_cluster,
 };
-use crate::defender::marks::Marks;
+use crate::defender::identity::ClusterIdentity;
 use crate::net::Environment;
 
 /// The options for Azure.
@@ -38,14 +38,14 @@ pub struct Located {
 
 impl AzureOptions {
     /// Reports whether options or the cluster itself refer to Azure.
-    pub fn name_azure(&self, marks: &Marks) -> bool {
+    pub fn name_azure(&self, marks: &ClusterIdentity) -> bool {
         let is_named = self.resource_id.is_some() || self.subscription.is_some();
-        is_named || marks.name_azure() || marks.elsewhere().is_some()
+        is_named || marks.name_azure() || marks.foreign().is_some()
     }
 
     /// Reports whether a cluster of a connector is no other resource as well: the user named it, or it is known not to
     /// be Arc-connected.
-    pub fn certain(&self, marks: &Marks) -> bool {
+    pub fn certain(&self, marks: &ClusterIdentity) -> bool {
         self.resource_id.is_some() || marks.without_arc()
     }
 }
@@ -54,7 +54,7 @@ impl AzureOptions {
 ///
 /// # Errors
 /// If a setting is invalid, no login is available, or [`find_cluster`] fails.
-pub async fn locate(options: &AzureOptions, marks: Marks) -> Result<Located> {
+pub async fn locate(options: &AzureOptions, marks: ClusterIdentity) -> Result<Located> {
     let server = marks.server.as_deref().unwrap_or_default();
     let cloud = match &options.cloud {
         Some(cloud) => cloud.clone(),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::source::Scope;
 use super::{Arm, AzureError, Call, Result, Right};
-use crate::defender::marks::{Elsewhere, Marks};
+use crate::defender::identity::{ClusterIdentity, ForeignCluster};
 use crate::defender::sensor;
 use crate::net::{Cause, Explanation};
 use crate::untrusted;
@@ -128,7 +128,7 @@ pub struct ClusterHints {
     /// The subscription to search; by default all that the login can read.
     pub subscription: Option<String>,
     /// Facts from the kubeconfig and the cluster.
-    pub marks: Marks,
+    pub marks: ClusterIdentity,
 }
 
 /// The result of a search.
@@ -158,7 +158,7 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
         return Ok(search);
     }
     // Alerts name a cluster of a connector below it, even if the cluster is Arc-connected as well.
-    if let Some(elsewhere) = hints.marks.elsewhere() {
+    if let Some(elsewhere) = hints.marks.foreign() {
         match by_connector(arm, hints, elsewhere, &mut search).await {
             Ok(()) if search.found.is_some() => return Ok(search),
             Err(error) if !hints.marks.with_arc() => return Err(error),
@@ -166,8 +166,11 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
             Ok(()) => {}
         }
     }
-    let unnamed = hints.marks.elsewhere().is_none()
-        && matches!(hints.marks.cloud, Some(sensor::Cloud::Eks | sensor::Cloud::Gke));
+    let unnamed = hints.marks.foreign().is_none()
+        && matches!(
+            hints.marks.cloud,
+            Some(sensor::Provider::Eks | sensor::Provider::Gke)
+        );
     let outcome = match &hints.marks.arc {
         None => "not read from the cluster".to_owned(),
         Some(Err(reason)) => reason.clone(),
@@ -196,7 +199,7 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
         );
         return Ok(search);
     }
-    if hints.marks.elsewhere().is_none() {
+    if hints.marks.foreign().is_none() {
         by_graph(arm, hints, &mut search).await?;
     }
     Ok(search)
@@ -294,12 +297,12 @@ async fn by_graph(arm: &Arm, hints: &ClusterHints, search: &mut Search) -> Resul
 async fn by_connector(
     arm: &Arm,
     hints: &ClusterHints,
-    elsewhere: Elsewhere<'_>,
+    elsewhere: ForeignCluster<'_>,
     search: &mut Search,
 ) -> Result<()> {
     let (property, of, kind, cluster) = match elsewhere {
-        Elsewhere::Eks { account, cluster } => ("hierarchyIdentifier", account, "AWS account", cluster),
-        Elsewhere::Gke { project, cluster } => (
+        ForeignCluster::Eks { account, cluster } => ("hierarchyIdentifier", account, "AWS account", cluster),
+        ForeignCluster::Gke { project, cluster } => (
             "environmentData.projectDetails.projectId",
             project,
             "Google project",

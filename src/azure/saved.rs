@@ -14,7 +14,7 @@ use super::source::Answer;
 use super::{Result, page};
 use crate::files;
 use crate::net::{Cause, Explanation};
-use crate::verify::fired::{FiredAlert, Item};
+use crate::verify::{FiredAlert, Item};
 
 /// Limit of a file, in bytes.
 pub const MAX_FILE: u64 = 256 << 20;

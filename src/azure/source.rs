@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Arm, Call, Result, Right, Saved};
 use crate::net::{Cause, Explanation};
-use crate::verify::fired::FiredAlert;
+use crate::verify::FiredAlert;
 
 const ALERTS: &str = "providers/Microsoft.Security/alerts?api-version=2022-01-01";
 

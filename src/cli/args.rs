@@ -26,7 +26,7 @@ use crate::plan::{DEFAULT_REGISTRY, Fit, Options, Toleration};
 use crate::report::{Color, Detail, Format, Output, ReportFile};
 use crate::scenario::catalogue;
 use crate::schema::Schema;
-use crate::verify::{self, verdict::Required};
+use crate::verify::{self, Required};
 
 pub(super) const KUBERNETES: &str = "Kubernetes options";
 const PODS: &str = "Pod options";

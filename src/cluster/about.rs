@@ -11,8 +11,8 @@ use kube::api::{Api, ListParams, PostParams};
 use kube::core::PartialObjectMeta;
 
 use super::{Cluster, PARALLEL, Result};
-use crate::defender::marks::Marks;
-use crate::defender::sensor::Cloud;
+use crate::defender::identity::ClusterIdentity;
+use crate::defender::sensor::Provider;
 use crate::guard::Label;
 use crate::manifest::Right;
 use crate::net::Cause;
@@ -105,7 +105,7 @@ impl Cluster {
     }
 
     /// Adds what nodes and Azure Arc say about the cloud to `known`, as far as it can be read.
-    pub async fn marks(&self, known: Marks) -> Marks {
+    pub async fn marks(&self, known: ClusterIdentity) -> ClusterIdentity {
         let nodes = Api::<Node>::all(self.client.clone());
         let maps = Api::<ConfigMap>::namespaced(self.client.clone(), "azure-arc");
         let parameters = ListParams::default().limit(5);
@@ -120,8 +120,8 @@ impl Cluster {
         let group = nodes
             .iter()
             .find_map(|node| node.labels().get("kubernetes.azure.com/cluster"));
-        let cloud = |node: &Node| Cloud::of_node(node.labels().keys().map(String::as_str));
-        Marks {
+        let cloud = |node: &Node| Provider::of_node(node.labels().keys().map(String::as_str));
+        ClusterIdentity {
             cloud: nodes.iter().find_map(cloud),
             node_resource_group: group.cloned(),
             provider_ids: nodes

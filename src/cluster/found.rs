@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
+use kube::core::{Selector, SelectorExt as _};
 
 use crate::manifest::{self, Kind, RUN_LABEL};
 
@@ -74,4 +76,8 @@ pub fn selector(run: Option<&str>) -> String {
         Some(run) => format!("{RUN_LABEL}={run}"),
         None => RUN_LABEL.to_owned(),
     }
+}
+/// Whether a label selector matches these labels; an invalid selector matches none.
+pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }

@@ -26,7 +26,7 @@ use crate::kubectl::Kubectl;
 use crate::net::{Cause, Explanation};
 use explain::explain;
 
-pub use found::{Found, selector};
+pub use found::{Found, selector, selects};
 pub use others::Selectors;
 pub use pods::PodChange;
 pub use survey::Survey;

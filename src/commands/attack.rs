@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::report::{Files, export};
 use crate::result::{ClusterInfo, Problem, RunResult};
 use crate::signal::Stop;
-use crate::verify::{AlertSource, VerifyOptions, require_sensor, verdict};
+use crate::verify::{AlertSource, VerifyOptions, require_sensor, rule_out};
 
 pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     let plan = request.plan(session.namespace.clone())?;
@@ -144,7 +144,7 @@ impl Attack<'_> {
                 () = self.stop.wait() => None,
             };
         }
-        verdict::rule_out(&mut result);
+        rule_out(&mut result);
         Ok(result)
     }
 

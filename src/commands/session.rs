@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use crate::cli::{Action, Invocation};
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Target};
 use crate::cluster::{Cluster, DEFAULT_REQUEST_TIMEOUT};
-use crate::defender::marks::Marks;
+use crate::defender::identity::ClusterIdentity;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
@@ -172,8 +172,8 @@ impl Session {
 
 impl Connection {
     /// What the kubeconfig tells about the cluster's identity in Azure.
-    pub fn marks(&self) -> Marks {
-        Marks::of_kubeconfig(&self.target.server, self.target.cluster.as_deref())
+    pub fn marks(&self) -> ClusterIdentity {
+        ClusterIdentity::of_kubeconfig(&self.target.server, self.target.cluster.as_deref())
     }
 }
 

@@ -7,7 +7,7 @@ use super::session::{Session, VERSION};
 use super::{Outcome, records, sources};
 use crate::cli::Verify;
 use crate::cluster::connect::ConnectError;
-use crate::defender::marks::Marks;
+use crate::defender::identity::ClusterIdentity;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::history::History;
@@ -75,14 +75,14 @@ fn cluster_of_window(options: &VerifyOptions, session: &Session) -> Result<Clust
 }
 
 /// What identifies the cluster of a run in Azure. The cluster itself knows best, if it still exists.
-async fn identity(cluster: &ClusterInfo, options: &VerifyOptions, session: &Session) -> Marks {
+async fn identity(cluster: &ClusterInfo, options: &VerifyOptions, session: &Session) -> ClusterIdentity {
     let is_present = options.alerts.is_none()
         && session
             .resolve()
             .is_ok_and(|(target, _)| target.server == cluster.server);
     match is_present.then(|| session.connect(None)) {
         Some(Ok(connection)) => connection.cluster.marks(connection.marks()).await,
-        _ => Marks::of_kubeconfig(&cluster.server, cluster.context.as_deref()),
+        _ => ClusterIdentity::of_kubeconfig(&cluster.server, cluster.context.as_deref()),
     }
 }
 

@@ -1,7 +1,7 @@
-//! The offline catalogue of the alerts that the scenarios are there to raise.
+//! The offline catalogue of the alerts that scenarios raise.
 //!
 //! Display names, severities and conditions come from public pages; `alerts.yaml` names the source of
-//! each. Where nothing public says it, the field is absent: nothing is guessed.
+//! each. Without a public source the field is absent: nothing is guessed.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -13,52 +13,51 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Alert {
-    /// This tool's own id for it.
+    /// ID of this tool.
     pub id: String,
     /// Display name, as the public list of the simulation tool spells it.
     pub name: String,
     /// Other spellings seen in public.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spellings: Vec<String>,
-    /// Names in other languages, as Microsoft's translated documentation has them; whether the API ever gives
-    /// such names is unverified.
+    /// Names in other languages, as in Microsoft's translated documentation; whether the API returns them is unverified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub localized: Vec<String>,
-    /// The `alertType` of the alerts API, where public.
+    /// The `alertType` of the alerts API, if public.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub alert_type: Option<String>,
-    /// Informational, Low, Medium or High, where known.
+    /// Informational, Low, Medium or High, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
-    /// MITRE ATT&CK tactics as the alerts API spells them, where known.
+    /// MITRE ATT&CK tactics in the spelling of the alerts API, if known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tactics: Vec<String>,
-    /// What has to be in place beyond the plan and a ready sensor, where anything has.
+    /// Prerequisites beyond the plan and a ready sensor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<String>,
-    /// The same for code.
+    /// The prerequisite as a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
-    /// Where severity and tactics are from.
+    /// Source of severity and tactics.
     pub source: String,
 }
 
-/// What decides, beyond the plan and a ready sensor, whether an alert can come.
+/// A prerequisite of an alert beyond the plan and a ready sensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
-    /// The sensor looks at names that are looked up.
+    /// The sensor inspects DNS queries.
     DnsDetection,
-    /// The sensor looks for malicious files.
+    /// The sensor detects malicious files.
     AntiMalware,
     /// Defender reads the API server's audit log.
     AuditLog,
-    /// A containers drift policy, set in Azure, says "alert" for the namespace.
+    /// A containers drift policy, set in Azure, has the action "alert" for the namespace.
     DriftPolicy,
 }
 
 impl Condition {
-    /// Every one.
+    /// All conditions.
     pub const ALL: [Self; 4] = [
         Self::DnsDetection,
         Self::AntiMalware,
@@ -67,7 +66,7 @@ impl Condition {
     ];
 }
 
-/// As it is told: `DNS detection`.
+/// Formats the name for people: `DNS detection`.
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -84,12 +83,12 @@ static ALERTS: LazyLock<Vec<Alert>> = LazyLock::new(|| {
         .expect("the alert catalogue is checked by a unit test")
 });
 
-/// Every alert known.
+/// Returns every alert.
 pub fn all() -> &'static [Alert] {
     &ALERTS
 }
 
-/// The alert with this tool's id `id`.
+/// Returns the alert with this ID.
 pub fn find(id: &str) -> Option<&'static Alert> {
     all().iter().find(|alert| alert.id == id)
 }
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_is_said_to_people_too() {
+    fn condition_has_a_description() {
         for alert in all() {
             assert_eq!(alert.needs.is_some(), alert.condition.is_some(), "{}", alert.id);
         }

@@ -1,4 +1,4 @@
-//! What is known of the things that decide whether an alert can come. What is not known decides nothing.
+//! Facts that decide whether an alert can be raised. An unknown fact decides nothing.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -9,36 +9,36 @@ use serde::{Deserialize, Serialize};
 use super::alerts::Condition;
 use super::sensor::SensorFacts;
 
-/// Whether something is so, as far as it is known.
+/// Whether a prerequisite is met, if known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", tag = "known", content = "reason")]
 pub enum Fact {
-    /// It is.
+    /// It is met.
     Yes,
-    /// It is not, for this reason.
+    /// It is not met, for this reason.
     No(String),
-    /// It is not known, for this reason.
+    /// It is unknown, for this reason.
     Unknown(String),
 }
 
-/// What is known of a cluster.
+/// The facts of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Facts {
     /// Whether the plan is on, which every alert needs.
     pub plan: Fact,
-    /// Whether a sensor is ready where the pods were, which every alert needs but those of the audit log.
+    /// Whether a sensor is ready on the node of the pods, which every alert needs except those of the audit log.
     pub sensor: Fact,
-    /// Whether it has what only some alerts need.
+    /// Whether the cluster has what only some alerts need.
     pub conditions: BTreeMap<Condition, Fact>,
 }
 
-/// Something that is known or not.
+/// A prerequisite that a user can assert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Premise {
-    /// That the plan is on.
+    /// The plan is on.
     Plan,
-    /// That a sensor is ready.
+    /// A sensor is ready.
     Sensor,
     /// What only some alerts need.
     Condition(Condition),
@@ -63,7 +63,7 @@ impl FromStr for Premise {
 
 impl Default for Facts {
     fn default() -> Self {
-        let unknown = || Fact::Unknown("it was not looked for".to_owned());
+        let unknown = || Fact::Unknown("not checked".to_owned());
         Self {
             plan: unknown(),
             sensor: unknown(),
@@ -73,12 +73,12 @@ impl Default for Facts {
 }
 
 impl Facts {
-    /// The user says so.
-    pub fn assume(&mut self, premise: Premise, is: bool) {
-        let fact = if is {
+    /// Sets a fact that the user asserts.
+    pub fn assume(&mut self, premise: Premise, is_met: bool) {
+        let fact = if is_met {
             Fact::Yes
         } else {
-            Fact::No("--assume says that it is not so here".to_owned())
+            Fact::No("--assume rules it out".to_owned())
         };
         match premise {
             Premise::Plan => self.plan = fact,
@@ -89,12 +89,12 @@ impl Facts {
         }
     }
 
-    /// What the sensors of a cluster tell. `node` is the one that a run was on, and of each sensor whether it is
-    /// ready there, or why that was not seen.
+    /// Derives the facts from the sensors of a cluster. `node` is the node of a run's pods, with whether each sensor is
+    /// ready there, or why that is unknown.
     pub fn of_sensors(sensors: &SensorFacts, node: Option<(&str, Result<Vec<bool>, String>)>) -> Self {
         let mut sensors = sensors.clone();
-        let any = |sensors: &SensorFacts| sensors.sensors.iter().any(|sensor| sensor.ready);
-        let anywhere = any(&sensors);
+        let any_ready = |sensors: &SensorFacts| sensors.sensors.iter().any(|sensor| sensor.ready);
+        let anywhere = any_ready(&sensors);
         if let Some((_, Ok(ready))) = &node {
             for (sensor, ready) in sensors.sensors.iter_mut().zip(ready) {
                 sensor.ready = *ready;
@@ -103,18 +103,18 @@ impl Facts {
         let sensor = match (sensors.sensors.is_empty(), anywhere, node) {
             (true, ..) => Fact::No("there is no Defender sensor in the cluster".to_owned()),
             (_, false, _) => Fact::No("no Defender sensor is ready on any node".to_owned()),
-            (.., Some((node, Ok(_)))) if !any(&sensors) => Fact::No(format!(
-                "no Defender sensor is ready on node {node}, where the pods were"
+            (.., Some((node, Ok(_)))) if !any_ready(&sensors) => Fact::No(format!(
+                "no Defender sensor is ready on node {node}, where the pods ran"
             )),
             (.., Some((node, Err(reason)))) => Fact::Unknown(format!(
-                "whether one is ready on node {node} was not seen: {reason}"
+                "whether a Defender sensor is ready on node {node} is unknown: {reason}"
             )),
             (.., Some((_, Ok(_))) | None) => Fact::Yes,
         };
         Self {
             sensor,
             conditions: Condition::ALL
-                .map(|condition| (condition, sensors.known(condition)))
+                .map(|condition| (condition, sensors.fact(condition)))
                 .into(),
             ..Self::default()
         }
@@ -127,7 +127,7 @@ mod tests {
     use crate::defender::sensor::Workload;
 
     #[test]
-    fn a_sensor_is_looked_for_where_the_pods_were() {
+    fn sensor_has_to_be_ready_on_the_node_of_the_pods() {
         let none = SensorFacts::new(&[], None, None);
         let workload = |name: &str, version: &str, ready: bool| Workload {
             namespace: "mdc".to_owned(),
@@ -148,17 +148,19 @@ mod tests {
             (
                 &one,
                 Some(("a", Ok(vec![false]))),
-                no("no Defender sensor is ready on node a, where the pods were"),
+                no("no Defender sensor is ready on node a, where the pods ran"),
             ),
             (
                 &one,
                 Some(("a", Err("no rights".to_owned()))),
-                Fact::Unknown("whether one is ready on node a was not seen: no rights".to_owned()),
+                Fact::Unknown(
+                    "whether a Defender sensor is ready on node a is unknown: no rights".to_owned(),
+                ),
             ),
         ] {
             assert_eq!(Facts::of_sensors(sensors, node).sensor, fact);
         }
-        // Of two, the one that is there counts.
+        // Of two, the one ready on the node counts.
         let better = workload("microsoft-defender-collectors-ds", "0.10.0", true);
         let two = SensorFacts::new(&[named(true), better], Some(false), None);
         for (ready, yes) in [(vec![true, true], true), (vec![true, false], false)] {

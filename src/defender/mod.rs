@@ -1,6 +1,7 @@
-//! What is publicly known about Microsoft Defender for Containers. Pure data.
+//! Public knowledge about Microsoft Defender for Containers: its alerts, its sensor, and how it identifies clusters.
+//! Imports nothing of the crate.
 
 pub mod alerts;
 pub mod facts;
-pub mod marks;
+pub mod identity;
 pub mod sensor;

@@ -1,8 +1,8 @@
-//! Recognises Defender's sensor among the workloads of a cluster, and says what it can detect.
+//! Recognizes Defender's sensor among the workloads of a cluster, and determines what it can detect.
 //!
 //! Names, namespaces and images are those of Microsoft's public documentation, which contradicts itself in
-//! places (`collector` and `collectors`): so every spelling is taken. What no public page says is told as
-//! assumed, or as unknown; it is never told as known.
+//! places (`collector` and `collectors`): so every spelling is accepted. What no public page states is
+//! reported as assumed or unknown, never as known.
 
 use super::alerts::Condition;
 use super::facts::Fact;
@@ -15,59 +15,59 @@ const COLLECTORS: [&str; 2] = [
     "microsoft-defender-collector-ds",
     "microsoft-defender-collectors-ds",
 ];
-/// Where all images of the sensor are (the image list of Microsoft's introduction to Defender for Containers).
+/// Prefix of all images of the sensor (the image list of Microsoft's introduction to Defender for Containers).
 const IMAGES: &str = "mcr.microsoft.com/azuredefender/";
 /// Namespace of the AKS add-on, and of the Helm chart on AKS Automatic.
 pub const SYSTEM: &str = "kube-system";
 /// Namespace of the Helm chart and of the Arc extension.
 pub const MDC: &str = "mdc";
-/// Namespace of Azure Arc's agents: it is there where a cluster is connected to Azure by Arc.
+/// Namespace of Azure Arc's agents, which exists if a cluster is connected by Arc.
 pub const ARC: &str = "azure-arc";
 
-/// DNS detection came with this version (Microsoft's change log of the sensor).
+/// First version with DNS detection (Microsoft's change log of the sensor).
 const DNS_DETECTION: [u64; 3] = [0, 9, 17];
-/// Anti-malware came with this version, to Helm and Arc (the same).
+/// First version with anti-malware, for Helm and Arc (the same).
 const ANTI_MALWARE: [u64; 3] = [0, 10, 0];
 
-/// A `DaemonSet`, as far as it tells whether it is the sensor.
+/// A `DaemonSet`, reduced to what identifies the sensor.
 #[derive(Clone, Debug, Default)]
 pub struct Workload {
-    /// Its namespace.
+    /// Namespace of the `DaemonSet`.
     pub namespace: String,
-    /// Its name.
+    /// Name of the `DaemonSet`.
     pub name: String,
-    /// Its own labels.
+    /// Labels of the `DaemonSet`.
     pub labels: BTreeMap<String, String>,
-    /// The images of its containers.
+    /// Images of the containers.
     pub images: Vec<String>,
-    /// Whether a pod of it is ready.
+    /// Whether a pod is ready.
     pub ready: bool,
 }
 
-/// How a sensor was installed.
+/// The way in which a sensor was installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Flavour {
-    /// By the security profile of an AKS cluster.
+pub enum InstallMethod {
+    /// The security profile of an AKS cluster.
     AksAddOn,
-    /// By the Helm chart.
+    /// The Helm chart.
     Helm,
-    /// By the extension of an Arc-connected cluster.
+    /// The extension of an Arc-connected cluster.
     Arc,
-    /// By either of them: both look the same, and whether the cluster is connected by Arc is not known.
+    /// The Helm chart or the Arc extension: both look the same, and whether Arc connects the cluster is unknown.
     HelmOrArc,
-    /// In a way that is not documented.
+    /// An undocumented way.
     Other,
 }
 
-/// As it is told: `Helm chart`.
-impl fmt::Display for Flavour {
+/// Formats the method for people: `Helm chart`.
+impl fmt::Display for InstallMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Flavour::AksAddOn => "AKS add-on",
-            Flavour::Helm => "Helm chart",
-            Flavour::Arc => "Arc extension",
-            Flavour::HelmOrArc => "Helm chart or Arc extension",
-            Flavour::Other => "installed in an undocumented way",
+            InstallMethod::AksAddOn => "AKS add-on",
+            InstallMethod::Helm => "Helm chart",
+            InstallMethod::Arc => "Arc extension",
+            InstallMethod::HelmOrArc => "Helm chart or Arc extension",
+            InstallMethod::Other => "undocumented install",
         })
     }
 }
@@ -75,17 +75,17 @@ impl fmt::Display for Flavour {
 /// A sensor's version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// As it is written: `0.9.17`.
+    /// The version as written: `0.9.17`.
     pub text: String,
-    /// Whether it is only that of a container's image, which need not be the sensor's.
+    /// Whether it is the version of a container's image, which need not be the sensor's.
     pub assumed: bool,
 }
 
-/// As it is told: `version 0.9.17`.
+/// Formats the version for people: `version 0.9.17`.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let assumed = if self.assumed {
-            " (assumed: it is the tag of an image)"
+            " (assumed from an image tag)"
         } else {
             ""
         };
@@ -93,28 +93,28 @@ impl fmt::Display for Version {
     }
 }
 
-/// A sensor that was recognised.
+/// A recognized sensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sensor {
     /// Namespace of its `DaemonSet`.
     pub namespace: String,
     /// Name of its `DaemonSet`.
     pub name: String,
-    /// How it was installed.
-    pub flavour: Flavour,
-    /// Whether that is not quite certain: the name is not one of the documented ones, or the place is not.
+    /// The way in which it was installed.
+    pub install_method: InstallMethod,
+    /// Whether the install method is uncertain: the name or the namespace is undocumented.
     pub assumed: bool,
-    /// Its version, where something tells it.
+    /// The version, if known.
     pub version: Option<Version>,
-    /// Whether a pod of it is ready: anywhere, or on the node in question.
+    /// Whether a pod is ready, anywhere or on the node in question.
     pub ready: bool,
 }
 
-/// As it is told: `Helm chart, version 0.9.17 (mdc/microsoft-defender-collectors-ds)`.
+/// Formats the sensor for people: `Helm chart, version 0.9.17 (mdc/microsoft-defender-collectors-ds)`.
 impl fmt::Display for Sensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let assumed = if self.assumed { " (assumed)" } else { "" };
-        write!(f, "{}{assumed}, ", self.flavour)?;
+        write!(f, "{}{assumed}, ", self.install_method)?;
         match &self.version {
             Some(version) => write!(f, "{version}")?,
             None => f.write_str("version unknown")?,
@@ -123,30 +123,29 @@ impl fmt::Display for Sensor {
     }
 }
 
-/// Whose Kubernetes it is, as labels of its nodes tell.
+/// The provider of a managed Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cloud {
+pub enum Provider {
     /// Azure Kubernetes Service.
     Aks,
-    /// Amazon's.
+    /// Amazon EKS.
     Eks,
-    /// Google's.
+    /// Google GKE.
     Gke,
 }
 
-impl Cloud {
-    /// By the prefixes that each service reserves for labels of its nodes.
+impl Provider {
+    /// Returns the provider by the prefixes that each reserves for labels of its nodes.
     pub fn of_node<'a>(labels: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         labels.into_iter().find_map(|key| match key.split('/').next() {
-            Some("kubernetes.azure.com") => Some(Cloud::Aks),
-            Some("eks.amazonaws.com") => Some(Cloud::Eks),
-            _ => key.starts_with("cloud.google.com/gke-").then_some(Cloud::Gke),
+            Some("kubernetes.azure.com") => Some(Provider::Aks),
+            Some("eks.amazonaws.com") => Some(Provider::Eks),
+            _ => key.starts_with("cloud.google.com/gke-").then_some(Provider::Gke),
         })
     }
 }
 
-/// What a cluster tells of Defender's sensor: what `doctor` reports of it, and what tells an alert that cannot
-/// come from one that is late.
+/// The sensors of a cluster, and what they can detect.
 ///
 /// ```
 /// use defender_sim::defender::{alerts::Condition, facts::Fact, sensor::{SensorFacts, Workload}};
@@ -158,107 +157,110 @@ impl Cloud {
 ///     ready: true,
 /// };
 /// let facts = SensorFacts::new(&[workload], Some(false), None);
-/// assert_eq!(facts.known(Condition::DnsDetection), Fact::Yes);
-/// assert!(matches!(facts.known(Condition::AntiMalware), Fact::No(_)));
-/// assert!(matches!(facts.known(Condition::DriftPolicy), Fact::Unknown(_)));
+/// assert_eq!(facts.fact(Condition::DnsDetection), Fact::Yes);
+/// assert!(matches!(facts.fact(Condition::AntiMalware), Fact::No(_)));
+/// assert!(matches!(facts.fact(Condition::DriftPolicy), Fact::Unknown(_)));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SensorFacts {
-    /// Every sensor that was recognised.
+    /// The recognized sensors.
     pub sensors: Vec<Sensor>,
-    /// Whose Kubernetes it is, where that is known.
-    pub cloud: Option<Cloud>,
+    /// The provider of the cluster, if known.
+    pub provider: Option<Provider>,
     /// Whether it is known to be in Azure Government, which lacks some features.
     pub government: bool,
 }
 
 impl SensorFacts {
-    /// Recognises the sensors among `workloads`. `arc` is whether the cluster is connected to Azure by Arc,
-    /// where that is known.
-    pub fn new(workloads: &[Workload], arc: Option<bool>, cloud: Option<Cloud>) -> Self {
-        let named = |workload: &Workload| COLLECTORS.contains(&workload.name.as_str());
-        let by_image = |workload: &Workload| {
-            // What sends the findings to Azure has an image of the same folder and watches nothing.
-            let image = |image: &String| image.starts_with(IMAGES) && !image.contains("publisher");
-            let named_beside = |other: &Workload| other.namespace == workload.namespace && named(other);
-            workload.images.iter().any(image) && !workloads.iter().any(named_beside)
+    /// Recognizes the sensors among `workloads`. `arc` is whether Azure Arc connects the cluster, if known.
+    pub fn new(workloads: &[Workload], arc: Option<bool>, provider: Option<Provider>) -> Self {
+        let has_name = |workload: &Workload| COLLECTORS.contains(&workload.name.as_str());
+        let has_image = |workload: &Workload| {
+            // The publisher has an image with the same prefix and detects nothing.
+            let is_sensor = |image: &String| image.starts_with(IMAGES) && !image.contains("publisher");
+            let is_beside = |other: &Workload| other.namespace == workload.namespace && has_name(other);
+            workload.images.iter().any(is_sensor) && !workloads.iter().any(is_beside)
         };
         let sensors = workloads
             .iter()
-            .filter(|&workload| named(workload) || by_image(workload));
+            .filter(|&workload| has_name(workload) || has_image(workload));
         let sensors = sensors.map(|workload| {
-            let (flavour, documented) = flavour(workload, arc);
+            let (install_method, is_documented) = install_method(workload, arc);
             Sensor {
                 namespace: workload.namespace.clone(),
                 name: workload.name.clone(),
-                flavour,
-                assumed: !documented || !named(workload),
+                install_method,
+                assumed: !is_documented || !has_name(workload),
                 version: version(workload),
                 ready: workload.ready,
             }
         });
         Self {
             sensors: sensors.collect(),
-            cloud,
+            provider,
             government: false,
         }
     }
 
-    /// The ways in which sensors are installed, each once.
-    pub fn flavours(&self) -> Vec<Flavour> {
-        let mut flavours: Vec<Flavour> = self.sensors.iter().map(|sensor| sensor.flavour).collect();
-        flavours.sort_unstable();
-        flavours.dedup();
-        flavours
+    /// Returns the install methods of the sensors, each once.
+    pub fn install_methods(&self) -> Vec<InstallMethod> {
+        let mut methods: Vec<InstallMethod> =
+            self.sensors.iter().map(|sensor| sensor.install_method).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        methods
     }
 
-    /// Whether a condition is met: by one of the sensors that are ready, or by the cluster.
-    pub fn known(&self, condition: Condition) -> Fact {
-        let audited = |cloud| match cloud {
-            Some(Cloud::Aks) => Fact::Yes,
-            Some(Cloud::Eks) => unknown("on EKS the audit log has to be sent to CloudWatch and read there"),
-            Some(Cloud::Gke) => unknown("GKE's audit log does not hold all that alerts need"),
-            None => unknown("whether Defender reads this cluster's audit log is not seen from inside"),
+    /// Returns whether a condition is met by a ready sensor, or by the cluster.
+    pub fn fact(&self, condition: Condition) -> Fact {
+        let audit_log = |provider| match provider {
+            Some(Provider::Aks) => Fact::Yes,
+            Some(Provider::Eks) => unknown("on EKS, sending the audit log to CloudWatch must be enabled"),
+            Some(Provider::Gke) => unknown("GKE's audit log lacks data that alerts need"),
+            None => {
+                unknown("whether Defender reads the audit log cannot be determined from inside the cluster")
+            }
         };
         if condition == Condition::AuditLog {
-            return audited(self.cloud);
+            return audit_log(self.provider);
         }
         // Microsoft's support matrix of Defender for Containers.
         if self.government && matches!(condition, Condition::DnsDetection | Condition::AntiMalware) {
-            return Fact::No("commercial clouds only have it, and the cluster is in Azure Government".into());
+            return Fact::No(
+                "available in commercial clouds only, and the cluster is in Azure Government".into(),
+            );
         }
-        let all = self.sensors.iter().map(|sensor| {
-            let known = match condition {
+        let facts = self.sensors.iter().map(|sensor| {
+            let fact = match condition {
                 Condition::DnsDetection => dns_detection(sensor),
                 Condition::AntiMalware => anti_malware(sensor),
                 Condition::DriftPolicy | Condition::AuditLog => drift(sensor),
             };
-            (known, sensor)
+            (fact, sensor)
         });
-        let best = all.min_by_key(|(known, sensor)| {
-            let rank = match known {
+        let most_permissive = facts.min_by_key(|(fact, sensor)| {
+            let rank = match fact {
                 Fact::Yes => 0,
                 Fact::Unknown(_) => 1,
                 Fact::No(_) => 2,
             };
             (rank, !sensor.ready)
         });
-        match best {
+        match most_permissive {
             Some((Fact::Yes, sensor)) if !sensor.ready => Fact::Unknown(format!(
-                "the sensor that has it ({}) is not ready",
-                sensor.flavour
+                "the sensor with this feature ({}) is not ready",
+                sensor.install_method
             )),
-            Some((known, _)) => known,
-            // That there is none is told by itself.
-            None => unknown("there is no sensor to ask"),
+            Some((fact, _)) => fact,
+            None => unknown("there is no sensor"),
         }
     }
 }
 
 fn drift(sensor: &Sensor) -> Fact {
-    unknown(match sensor.flavour {
-        Flavour::Arc => "it is not there for clusters that only Arc connects",
-        _ => "the drift policy is set in Azure, and ignores drift unless it was changed",
+    unknown(match sensor.install_method {
+        InstallMethod::Arc => "not available for clusters connected by Arc only",
+        _ => "the drift policy is set in Azure, and ignores drift by default",
     })
 }
 
@@ -266,36 +268,36 @@ fn unknown(reason: &str) -> Fact {
     Fact::Unknown(reason.to_owned())
 }
 
-/// How it was installed, and whether that is documented of its name and its place.
-fn flavour(workload: &Workload, arc: Option<bool>) -> (Flavour, bool) {
-    let chart = workload.name == COLLECTORS[1];
+/// Returns the install method, and whether it is documented for the name and the namespace.
+fn install_method(workload: &Workload, arc: Option<bool>) -> (InstallMethod, bool) {
+    let is_chart = workload.name == COLLECTORS[1];
     match (workload.namespace.as_str(), arc) {
-        (SYSTEM, _) if chart => (Flavour::Helm, true),
-        (SYSTEM, _) => (Flavour::AksAddOn, true),
-        // The two look alike. That a sensor beside Arc's agents is Arc's is a guess.
-        (MDC, Some(true)) => (Flavour::Arc, false),
-        (MDC, Some(false)) => (Flavour::Helm, true),
-        (MDC, None) => (Flavour::HelmOrArc, true),
-        _ if chart => (Flavour::Helm, false),
-        _ => (Flavour::Other, false),
+        (SYSTEM, _) if is_chart => (InstallMethod::Helm, true),
+        (SYSTEM, _) => (InstallMethod::AksAddOn, true),
+        // Both look the same. That a sensor beside Arc's agents is Arc's is assumed.
+        (MDC, Some(true)) => (InstallMethod::Arc, false),
+        (MDC, Some(false)) => (InstallMethod::Helm, true),
+        (MDC, None) => (InstallMethod::HelmOrArc, true),
+        _ if is_chart => (InstallMethod::Helm, false),
+        _ => (InstallMethod::Other, false),
     }
 }
 
-/// From the label of the version, from that of the chart, or from the tag of an image.
+/// Returns the version by the version label, the chart label, or the tag of an image.
 fn version(workload: &Workload) -> Option<Version> {
     let label = |key: &str| workload.labels.get(key).map(String::as_str);
-    // A chart's label is its name, a hyphen, its version.
+    // A chart label is the name, a hyphen, and the version.
     let chart = |text: &str| {
         let parts: Vec<&str> = text.split('-').collect();
         let from = parts.iter().position(|part| numbers(part).is_some())?;
         Some(parts[from..].join("-"))
     };
-    let told = label("app.kubernetes.io/version").map(str::to_owned).or_else(|| {
+    let labelled = label("app.kubernetes.io/version").map(str::to_owned).or_else(|| {
         ["chart", "helm.sh/chart"]
             .into_iter()
             .find_map(|key| chart(label(key)?))
     });
-    if let Some(text) = told.filter(|text| numbers(text).is_some()) {
+    if let Some(text) = labelled.filter(|text| numbers(text).is_some()) {
         return Some(Version { text, assumed: false });
     }
     let images = workload.images.iter();
@@ -307,7 +309,7 @@ fn version(workload: &Workload) -> Option<Version> {
     })
 }
 
-/// The first three numbers of a version: `v0.9.17-preview` is `[0, 9, 17]`. One number alone is none.
+/// Parses the first three numbers of a version: `v0.9.17-preview` is `[0, 9, 17]`. A single number is not a version.
 fn numbers(text: &str) -> Option<[u64; 3]> {
     let text = text.strip_prefix('v').unwrap_or(text);
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
@@ -322,42 +324,43 @@ fn numbers(text: &str) -> Option<[u64; 3]> {
     }
 }
 
-/// Whether the sensor is at least of this version.
+/// Returns whether the sensor has at least this version.
 fn at_least(sensor: &Sensor, needed: [u64; 3]) -> Fact {
-    let needs = format!("it needs version {}.{}.{}", needed[0], needed[1], needed[2]);
+    let needs = format!("needs version {}.{}.{}", needed[0], needed[1], needed[2]);
     match &sensor.version {
-        None => Fact::Unknown(format!("{needs}, and the sensor's is unknown")),
+        None => Fact::Unknown(format!("{needs}, the sensor's is unknown")),
         Some(version) if version.assumed => Fact::Unknown(format!(
-            "{needs}, and the sensor's is only assumed to be {}",
+            "{needs}, the sensor's is only assumed to be {}",
             version.text
         )),
         Some(version) => match numbers(&version.text) {
             Some(numbers) if numbers >= needed => Fact::Yes,
-            _ => Fact::No(format!("{needs}, and the sensor's is {}", version.text)),
+            _ => Fact::No(format!("{needs}, the sensor's is {}", version.text)),
         },
     }
 }
 
-/// Documented for the Helm chart only. Of the others no page says that they lack it.
+/// Returns whether the sensor has DNS detection, which is documented for the Helm chart only. No page states that other
+/// install methods lack it.
 fn dns_detection(sensor: &Sensor) -> Fact {
-    match (at_least(sensor, DNS_DETECTION), sensor.flavour) {
-        (Fact::Yes, Flavour::Helm) => Fact::Yes,
-        (Fact::Yes, flavour) => Fact::Unknown(format!(
-            "it is documented for the Helm chart only, and this is the {flavour}: assumed to be missing"
+    match (at_least(sensor, DNS_DETECTION), sensor.install_method) {
+        (Fact::Yes, InstallMethod::Helm) => Fact::Yes,
+        (Fact::Yes, method) => Fact::Unknown(format!(
+            "documented for the Helm chart only, not for this sensor ({method})"
         )),
         (other, _) => other,
     }
 }
 
-/// Documented for the Helm chart and the Arc extension.
+/// Returns whether the sensor has anti-malware, which is documented for the Helm chart and the Arc extension.
 fn anti_malware(sensor: &Sensor) -> Fact {
-    match (at_least(sensor, ANTI_MALWARE), sensor.flavour) {
-        (Fact::Yes, Flavour::Helm | Flavour::Arc | Flavour::HelmOrArc) => Fact::Yes,
+    match (at_least(sensor, ANTI_MALWARE), sensor.install_method) {
+        (Fact::Yes, InstallMethod::Helm | InstallMethod::Arc | InstallMethod::HelmOrArc) => Fact::Yes,
         (Fact::No(reason), _) => Fact::No(reason),
-        (_, Flavour::AksAddOn) => Fact::Unknown(
-            "it is documented for the Helm chart and the Arc extension only: assumed to be missing".into(),
-        ),
-        (Fact::Yes, flavour) => Fact::Unknown(format!("it is not documented for a sensor {flavour}")),
+        (_, InstallMethod::AksAddOn) => {
+            Fact::Unknown("documented for the Helm chart and the Arc extension only".into())
+        }
+        (Fact::Yes, method) => Fact::Unknown(format!("not documented for this sensor ({method})")),
         (other, _) => other,
     }
 }
@@ -387,31 +390,31 @@ mod tests {
     const LOW: &str = "mcr.microsoft.com/azuredefender/stable/low-level-collector:2.0.205";
 
     #[test]
-    fn every_documented_flavour_is_recognised() {
+    fn every_documented_install_method_is_recognized() {
         let [one, many] = COLLECTORS;
-        for (namespace, name, arc, flavour, assumed) in [
-            ("kube-system", one, None, Flavour::AksAddOn, false),
-            ("kube-system", many, Some(false), Flavour::Helm, false),
-            ("mdc", many, Some(false), Flavour::Helm, false),
-            ("mdc", one, Some(false), Flavour::Helm, false),
-            ("mdc", many, Some(true), Flavour::Arc, true),
-            ("mdc", one, Some(true), Flavour::Arc, true),
-            ("mdc", many, None, Flavour::HelmOrArc, false),
-            ("security", many, None, Flavour::Helm, true),
-            ("security", one, None, Flavour::Other, true),
+        for (namespace, name, arc, install_method, assumed) in [
+            ("kube-system", one, None, InstallMethod::AksAddOn, false),
+            ("kube-system", many, Some(false), InstallMethod::Helm, false),
+            ("mdc", many, Some(false), InstallMethod::Helm, false),
+            ("mdc", one, Some(false), InstallMethod::Helm, false),
+            ("mdc", many, Some(true), InstallMethod::Arc, true),
+            ("mdc", one, Some(true), InstallMethod::Arc, true),
+            ("mdc", many, None, InstallMethod::HelmOrArc, false),
+            ("security", many, None, InstallMethod::Helm, true),
+            ("security", one, None, InstallMethod::Other, true),
         ] {
             let facts = facts(namespace, name, "0.9.1", arc);
             let sensor = &facts.sensors[0];
             assert_eq!(
-                (sensor.flavour, sensor.assumed),
-                (flavour, assumed),
+                (sensor.install_method, sensor.assumed),
+                (install_method, assumed),
                 "{namespace}/{name} {arc:?}"
             );
         }
     }
 
     #[test]
-    fn an_image_tells_where_a_name_does_not() {
+    fn sensor_is_recognized_by_its_image() {
         let publisher = "mcr.microsoft.com/azuredefender/stable/security-publisher:1.0.0";
         let found = |workloads: &[Workload]| {
             let facts = SensorFacts::new(workloads, Some(false), None);
@@ -447,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_come_from_labels_and_at_worst_from_an_image() {
+    fn version_is_read_from_labels_or_an_image() {
         for (labels, images, expected) in [
             (
                 &[("app.kubernetes.io/version", "0.9.17")][..],
@@ -489,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sensor_can_detect() {
+    fn features_depend_on_version_and_install_method() {
         use Condition::{AntiMalware, AuditLog, DnsDetection, DriftPolicy};
         let [one, many] = COLLECTORS;
         for (namespace, name, version, arc, condition, expected) in [
@@ -512,84 +515,84 @@ mod tests {
             ("mdc", many, "0.10.0", Some(true), DriftPolicy, "unknown"),
             ("mdc", many, "0.10.0", Some(true), AuditLog, "unknown"),
         ] {
-            let known = facts(namespace, name, version, arc).known(condition);
-            let told = match &known {
+            let known = facts(namespace, name, version, arc).fact(condition);
+            let found = match &known {
                 Fact::Yes => "yes",
                 Fact::No(_) => "no",
                 Fact::Unknown(_) => "unknown",
             };
-            assert_eq!(told, expected, "{namespace}/{name} {version} {arc:?}: {known:?}");
+            assert_eq!(found, expected, "{namespace}/{name} {version} {arc:?}: {known:?}");
         }
         let mut arc = facts("mdc", many, "0.10.0", Some(true));
-        for (cloud, audit) in [
-            (Cloud::Aks, Some(Fact::Yes)),
-            (Cloud::Eks, None),
-            (Cloud::Gke, None),
+        for (provider, audit) in [
+            (Provider::Aks, Some(Fact::Yes)),
+            (Provider::Eks, None),
+            (Provider::Gke, None),
         ] {
-            arc.cloud = Some(cloud);
-            assert!(matches!(arc.known(DriftPolicy), Fact::Unknown(_)), "{cloud:?}");
-            let known = arc.known(AuditLog);
+            arc.provider = Some(provider);
+            assert!(matches!(arc.fact(DriftPolicy), Fact::Unknown(_)), "{provider:?}");
+            let known = arc.fact(AuditLog);
             assert!(
                 audit.map_or(matches!(known, Fact::Unknown(_)), |audit| known == audit),
                 "{known:?}"
             );
         }
         let none = SensorFacts::default();
-        assert!(
-            matches!(none.known(DnsDetection), Fact::Unknown(_)),
-            "that there is none is a fact by itself"
-        );
+        assert!(matches!(none.fact(DnsDetection), Fact::Unknown(_)), "no sensor");
     }
 
     #[test]
-    fn an_assumed_version_decides_nothing() {
+    fn assumed_version_decides_nothing() {
         let facts = SensorFacts::new(&[workload("mdc", COLLECTORS[1], &[], &[LOW])], Some(false), None);
-        let known = facts.known(Condition::AntiMalware);
+        let known = facts.fact(Condition::AntiMalware);
         assert!(
             matches!(&known, Fact::Unknown(reason) if reason.contains("only assumed")),
             "{known:?}"
         );
         assert_eq!(
             facts.sensors[0].to_string(),
-            "Helm chart, version 2.0.205 (assumed: it is the tag of an image) \
+            "Helm chart, version 2.0.205 (assumed from an image tag) \
              (mdc/microsoft-defender-collectors-ds)"
         );
     }
 
     #[test]
-    fn of_two_sensors_the_better_counts() {
+    fn most_capable_of_two_sensors_counts() {
         let version = |text| [("app.kubernetes.io/version", text)];
         let workloads = [
             workload("kube-system", COLLECTORS[0], &version("0.8.1"), &[]),
             workload("mdc", COLLECTORS[1], &version("0.10.0"), &[]),
         ];
         let mut facts = SensorFacts::new(&workloads, Some(false), None);
-        assert_eq!(facts.flavours(), [Flavour::AksAddOn, Flavour::Helm]);
-        assert_eq!(facts.known(Condition::DnsDetection), Fact::Yes);
+        assert_eq!(
+            facts.install_methods(),
+            [InstallMethod::AksAddOn, InstallMethod::Helm]
+        );
+        assert_eq!(facts.fact(Condition::DnsDetection), Fact::Yes);
         facts.government = true;
-        for (condition, lacks) in Condition::ALL.map(|condition| (condition, facts.known(condition))) {
+        for (condition, lacks) in Condition::ALL.map(|condition| (condition, facts.fact(condition))) {
             let commercial = [Condition::DnsDetection, Condition::AntiMalware].contains(&condition);
             assert_eq!(matches!(lacks, Fact::No(_)), commercial, "{condition}");
         }
         facts.government = false;
-        // One that is not ready detects nothing.
+        // A sensor that is not ready detects nothing.
         facts.sensors[1].ready = false;
-        let reason = "the sensor that has it (Helm chart) is not ready";
-        assert_eq!(facts.known(Condition::DnsDetection), unknown(reason));
+        let reason = "the sensor with this feature (Helm chart) is not ready";
+        assert_eq!(facts.fact(Condition::DnsDetection), unknown(reason));
         facts.sensors.pop();
-        assert!(matches!(facts.known(Condition::DnsDetection), Fact::No(_)));
+        assert!(matches!(facts.fact(Condition::DnsDetection), Fact::No(_)));
     }
 
     #[test]
-    fn clouds_are_told_by_their_labels() {
-        for (key, cloud) in [
-            ("kubernetes.azure.com/cluster", Some(Cloud::Aks)),
-            ("eks.amazonaws.com/nodegroup", Some(Cloud::Eks)),
-            ("cloud.google.com/gke-nodepool", Some(Cloud::Gke)),
+    fn provider_is_recognized_by_node_labels() {
+        for (key, provider) in [
+            ("kubernetes.azure.com/cluster", Some(Provider::Aks)),
+            ("eks.amazonaws.com/nodegroup", Some(Provider::Eks)),
+            ("cloud.google.com/gke-nodepool", Some(Provider::Gke)),
             ("cloud.google.com/other", None),
             ("kubernetes.io/os", None),
         ] {
-            assert_eq!(Cloud::of_node(["kubernetes.io/arch", key]), cloud, "{key}");
+            assert_eq!(Provider::of_node(["kubernetes.io/arch", key]), provider, "{key}");
         }
     }
 }

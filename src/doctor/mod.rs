@@ -14,7 +14,7 @@ use futures::future::join_all;
 use crate::azure::AzureOptions;
 use crate::cluster::Cluster;
 use crate::defender::facts::Facts;
-use crate::defender::marks::Marks;
+use crate::defender::identity::ClusterIdentity;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::plan::Plan;
@@ -30,7 +30,7 @@ pub async fn doctor(
     cluster: Cluster,
     plan: Plan,
     mut info: ClusterInfo,
-    azure: (AzureOptions, Marks),
+    azure: (AzureOptions, ClusterIdentity),
     events: &Events,
 ) -> DoctorResult {
     events.send(Event::Checking);
@@ -83,7 +83,11 @@ pub struct SensorState(Snapshot);
 
 impl SensorState {
     /// Reads which sensors there are. Returns `None` if they cannot be read. `azure` as for [`doctor`].
-    pub async fn read(cluster: &Cluster, plan: &Plan, azure: (AzureOptions, Marks)) -> Option<Self> {
+    pub async fn read(
+        cluster: &Cluster,
+        plan: &Plan,
+        azure: (AzureOptions, ClusterIdentity),
+    ) -> Option<Self> {
         let snapshot = Snapshot::new(cluster.clone(), plan.clone(), azure);
         snapshot.sensors().await.ok()?;
         Some(Self(snapshot))

@@ -12,7 +12,7 @@ use crate::azure::{
     locate,
 };
 use crate::cluster::{Cluster, ClusterError, Found, Selectors};
-use crate::defender::marks::{Azure, Marks};
+use crate::defender::identity::{Azure, ClusterIdentity};
 use crate::defender::sensor::{ARC, MDC, SYSTEM, SensorFacts, Workload};
 use crate::manifest::{ANCHOR, Kind};
 use crate::net::Cause;
@@ -35,8 +35,8 @@ pub(super) struct Snapshot {
     /// Options for Azure.
     options: AzureOptions,
     /// What identifies the cluster without asking it.
-    known: Marks,
-    marks: OnceCell<Marks>,
+    known: ClusterIdentity,
+    marks: OnceCell<ClusterIdentity>,
     azure: OnceCell<Result<Option<(Located, LoginKind)>, AzureError>>,
     azure_facts: OnceCell<Result<ClusterFacts, AzureError>>,
 }
@@ -58,7 +58,7 @@ pub(super) struct Pods {
 }
 
 impl Snapshot {
-    pub fn new(cluster: Cluster, plan: Plan, (options, known): (AzureOptions, Marks)) -> Self {
+    pub fn new(cluster: Cluster, plan: Plan, (options, known): (AzureOptions, ClusterIdentity)) -> Self {
         Self {
             cluster,
             plan,
@@ -118,7 +118,7 @@ impl Snapshot {
     }
 
     /// What identifies the cluster to its cloud.
-    async fn marks(&self) -> &Marks {
+    async fn marks(&self) -> &ClusterIdentity {
         let read = || self.cluster.marks(self.known.clone());
         self.marks.get_or_init(read).await
     }

@@ -417,10 +417,10 @@ mod tests {
         let raised = raised.into_iter().find_map(|alert| alert.raised).unwrap();
         let verification = result.verification.as_mut().unwrap();
         verification.additional = vec![raised];
-        verification.failure = Some("no alert was expected, but raised: x".into());
+        verification.failure = Some("no alert was expected, but these were raised: x".into());
         result.exit = Exit::AlertMissing;
         let text = render(&result);
-        let part = "message=\"no alert was expected, but raised: x\"";
+        let part = "message=\"no alert was expected, but these were raised: x\"";
         assert!(text.contains(part), "{text}");
         assert_eq!(text.matches("<error").count(), 0, "one fault once: {text}");
     }
@@ -627,7 +627,7 @@ kubectl auth can-i create pods</error>"#,
             "The alpha alert\nHigh, raised after 40 min https://portal.example/1",
             r#"<failure type="not raised" message="not raised">"#,
             r#"<skipped message="waiting">"#,
-            r#"<skipped message="not expected here: not proved: one.fetch">"#,
+            r#"<skipped message="not applicable: step not proved: one.fetch">"#,
             r#"<skipped message="unknown: it needs a drift policy">"#,
             r#"<failure type="raised" message="too late: after 2400 s, not within 30m">"#,
         ] {

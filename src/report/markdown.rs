@@ -607,7 +607,7 @@ mod tests {
 | [The alpha alert](https://portal.example/1) | ✅ raised | High | 40 min |  |
 | The missing alert | ❌ not raised |  | - |  |
 | The open alert | ⏳ waiting |  | - |  |
-| The absent alert | ➖ not expected here |  | - | not proved: one.fetch |
+| The absent alert | ➖ not applicable |  | - | step not proved: one.fetch |
 | The drift alert | ❔ unknown |  | - | it needs a drift policy |
 | [The late alert](https://portal.example/1) | ⏰ raised too late | High | 40 min | too late: after 2400 s, not within 30m |
 

@@ -1,9 +1,9 @@
-//! Which alerts are of a run: decided by time, cluster, namespace, pods and service account.
+//! Attributes alerts to a run by time, cluster, namespace, pods and service account.
 //!
 //! An alert is the run's if its time overlaps the run's, if it names the run's namespace where it names any, if it
 //! names the cluster where the cluster is known, and if it names the run's pods or service account; an expected one
-//! needs to name no more than the namespace. Where one of these cannot be read and no other rules the alert out,
-//! whether it is the run's is unknown.
+//! needs to name no more than the namespace. If one of these cannot be read and no other rules the alert out, the
+//! attribution is unknown.
 
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
@@ -11,13 +11,13 @@ use super::fired::FiredAlert;
 use crate::manifest::{ATTACKER, VICTIM};
 use crate::result::RunResult;
 
-/// Clocks of this machine and of the nodes may differ by so much.
+/// Tolerated difference between the clocks of this machine and of the nodes.
 const MARGIN_SECONDS: i64 = 120;
 
-/// An alert of which only the time it was raised is known is ruled out if that is so long after the run.
+/// An alert without start and end is ruled out if it was raised this long after the run.
 const LATEST: SignedDuration = SignedDuration::from_hours(24);
 
-/// What the names of service accounts begin with; a run's id follows.
+/// Prefix of the name of a run's service account; the run's ID follows.
 const ACCOUNT: &str = "mdc-simulation-pods-";
 
 /// Service accounts of the control plane that delete what a run leaves to them. An alert about one of them is about
@@ -28,21 +28,20 @@ const CONTROLLERS: [&str; 3] = [
     "job-controller",
 ];
 
-/// What an alert has to name to be of a run.
+/// A run, as alerts identify it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subject {
-    /// Names or ids of the cluster in the cloud; none where it is not known, and then any cluster will do.
+    /// Names and IDs of the cluster in Azure; empty if unknown, which matches any cluster.
     pub cluster: Vec<String>,
     /// The run's namespace.
     pub namespace: String,
-    /// The run's id, which is part of the name of its service account; none where no run was observed, and then
-    /// the account of any run will do.
+    /// The run's ID, which its service account has in its name. `None` if no run was observed, which matches any account.
     pub run: Option<String>,
-    /// Not before.
+    /// Earliest time of its alerts.
     pub from: Timestamp,
-    /// Not after.
+    /// Latest time of its alerts.
     pub until: Timestamp,
-    /// When the run itself began.
+    /// When the run started.
     started: Timestamp,
 }
 
@@ -58,7 +57,7 @@ pub enum Relation {
 }
 
 impl Subject {
-    /// The subject that a run is; of one that was not observed, only place and time are known.
+    /// Describes a run; of an unobserved one only place and time are known.
     pub fn of(run: &RunResult, cluster: Vec<String>, unobserved: bool) -> Self {
         Self {
             cluster,
@@ -70,15 +69,15 @@ impl Subject {
         }
     }
 
-    /// The same beside other runs, whose alerts are not this one's: pods are called alike in all of them.
+    /// Excludes the time of other runs in the same namespace: the pods of all runs have the same names.
     #[must_use]
-    pub fn beside(mut self, others: &[RunResult], run: &RunResult) -> Self {
-        let near = others.iter().filter(|other| {
+    pub fn without(mut self, others: &[RunResult], run: &RunResult) -> Self {
+        let neighbors = others.iter().filter(|other| {
             other.run != run.run
                 && other.namespace == run.namespace
                 && other.cluster.server == run.cluster.server
         });
-        for other in near {
+        for other in neighbors {
             if other.ended <= run.started {
                 self.from = self.from.max(other.ended);
             } else if other.started >= run.ended {
@@ -88,7 +87,7 @@ impl Subject {
         self
     }
 
-    /// How an alert relates to this run. Returns `None` if it is of something else.
+    /// Returns how an alert relates to this run; `None` if it does not.
     pub fn relation(&self, alert: &FiredAlert) -> Option<Relation> {
         if alert.is_incident || alert.is_sample {
             return None;
@@ -101,7 +100,7 @@ impl Subject {
                 Check::Unknown(reason) => unknown.push(reason),
             }
         }
-        let relation = self.naming(alert)?;
+        let relation = self.named_part(alert)?;
         if let Relation::Unknown(reason) = relation {
             unknown.push(reason);
         } else if unknown.is_empty() {
@@ -122,8 +121,8 @@ impl Subject {
         let has_begun = alert.start.or(alert.end);
         if let (Some(begun), []) = (has_begun, &alert.unreadable_times[..]) {
             let ended = alert.end.unwrap_or(begun).max(begun);
-            // What ended and was raised before the run began is not about it, whatever the clocks of nodes say. One
-            // that goes on may be, even if it was raised earlier: alerts that repeat may be told as one.
+            // An alert that ended and was raised before the run began is not of the run, in spite of the margin. One
+            // that continues may be: repeated alerts may be reported as one.
             let is_over = ended < self.started && before(alert.generated, self.started);
             return if begun > self.until || ended < self.from || is_over {
                 Check::Differs
@@ -141,7 +140,7 @@ impl Subject {
         })
     }
 
-    /// Whether an alert names the cluster, where that is known.
+    /// Whether an alert names the cluster, if that is known.
     fn cluster(&self, alert: &FiredAlert) -> Check {
         if self.cluster.is_empty() || self.cluster.iter().any(|name| names_cluster(alert, name)) {
             Check::Fits
@@ -152,8 +151,8 @@ impl Subject {
         }
     }
 
-    /// What of the run an alert names. Returns `None` if it names something else, or nothing.
-    fn naming(&self, alert: &FiredAlert) -> Option<Relation> {
+    /// Returns what an alert names of the run; `None` if it names something else, or nothing.
+    fn named_part(&self, alert: &FiredAlert) -> Option<Relation> {
         let about = &alert.about;
         let is_own_pod = |pod: &String| pod == VICTIM || pod == ATTACKER;
         let elsewhere = !about.namespaces.is_empty() && !about.namespaces.contains(&self.namespace);
@@ -192,7 +191,7 @@ impl Subject {
     }
 }
 
-/// The answer to one of the conditions.
+/// Result of one condition.
 enum Check {
     Fits,
     Differs,
@@ -210,11 +209,216 @@ fn names_cluster(alert: &FiredAlert, cluster: &str) -> bool {
     })
 }
 
-/// Whether `name` stands in `text` as a whole: not as a part of a longer name.
+/// Whether `text` contains `name` as a whole name.
 fn mentions(text: &str, name: &str) -> bool {
     let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     text.match_indices(name).any(|(at, found)| {
         !text[..at].chars().next_back().is_some_and(inside)
             && !text[at + found.len()..].chars().next().is_some_and(inside)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::fixture::{at, changed, judge_all, parse, raised, run, unknowns, verdicts};
+    use super::super::verdict::JudgeOptions;
+    use super::*;
+    use crate::result::Verdict;
+
+    fn web_shell(change: impl Fn(&mut Value)) -> Verdict {
+        let mut alert = raised("Possible Web Shell Activity Detected.", "2026-05-04T10:00:30Z");
+        change(&mut alert["properties"]);
+        verdicts(&run("recon"), &[alert], &JudgeOptions::default())["web-shell"].0
+    }
+
+    #[test]
+    fn alert_of_another_time_namespace_or_kind_is_not_of_the_run() {
+        assert_eq!(web_shell(|_| {}), Verdict::Raised);
+        for (what, value) in [
+            ("startTimeUtc", json!("2026-05-04T12:00:00Z")),
+            (
+                "entities",
+                json!([{"type": "K8s-namespace", "name": "other"}, {"type": "K8s-pod", "name": "mdc-simulation-victim"}]),
+            ),
+            ("entities", json!([{"type": "azure-resource"}])),
+            ("isIncident", json!(true)),
+            (
+                "alertDisplayName",
+                json!("[SAMPLE ALERT] Possible Web Shell activity detected"),
+            ),
+            ("alertDisplayName", json!("Possible malicious web shell detected")),
+        ] {
+            let change = |properties: &mut Value| {
+                properties[what] = value.clone();
+                if what == "startTimeUtc" {
+                    properties["endTimeUtc"] = value.clone();
+                }
+            };
+            assert_eq!(web_shell(change), Verdict::NotRaised, "{what}: {value}");
+        }
+    }
+
+    #[test]
+    fn alert_of_another_cluster_pod_or_account_is_not_of_the_run() {
+        let elsewhere = |properties: &mut Value| {
+            properties["compromisedEntity"] = "aks-test-2".into();
+            properties["resourceIdentifiers"] = json!([]);
+        };
+        assert_eq!(web_shell(elsewhere), Verdict::NotRaised);
+        // A resource group of that name is not the cluster.
+        let group = |properties: &mut Value| {
+            properties["compromisedEntity"] = "/subscriptions/s/resourceGroups/aks-test/x/aks-2".into();
+            properties["resourceIdentifiers"] = json!([]);
+        };
+        assert_eq!(web_shell(group), Verdict::NotRaised);
+        // Another pod, or the account of another run, in the same namespace.
+        let other_pod = |properties: &mut Value| properties["entities"][2]["name"] = "shop-1".into();
+        assert_eq!(web_shell(other_pod), Verdict::NotRaised);
+        for (account, verdict) in [("zzzzzzzz", Verdict::NotRaised), ("abcdefgh", Verdict::Raised)] {
+            let name = format!("mdc-simulation-pods-{account}");
+            let of_account =
+                |properties: &mut Value| properties["extendedProperties"] = json!({"userName": name});
+            assert_eq!(web_shell(of_account), verdict, "{account}");
+        }
+        // If no run was observed, its account is unknown.
+        let name = "system:serviceaccount:mdc-simulation:mdc-simulation-pods-zzzzzzzz";
+        let mut audited = raised(
+            "Suspicious Kubernetes service account operation detected",
+            "2026-05-04T10:00:30Z",
+        );
+        audited["properties"]["entities"] = json!([{"type": "K8s-serviceaccount", "name": name}]);
+        for (unobserved, verdict) in [(false, Verdict::CouldNotTell), (true, Verdict::Raised)] {
+            let options = JudgeOptions {
+                unobserved,
+                ..JudgeOptions::default()
+            };
+            let found = verdicts(&run("recon"), std::slice::from_ref(&audited), &options);
+            assert_eq!(found["service-account-operation"].0, verdict, "{unobserved}");
+        }
+    }
+
+    #[test]
+    fn alert_that_overlaps_the_run_in_time_is_of_the_run() {
+        // Ended before the run began, or continues.
+        for (ended, verdict) in [
+            ("2026-05-04T09:59:30Z", Verdict::NotRaised),
+            ("2026-05-04T10:00:30Z", Verdict::Raised),
+        ] {
+            let before = |properties: &mut Value| {
+                properties["startTimeUtc"] = "2026-05-04T09:59:20Z".into();
+                properties["endTimeUtc"] = ended.into();
+                properties["timeGeneratedUtc"] = "2026-05-04T09:59:40Z".into();
+            };
+            assert_eq!(web_shell(before), verdict, "{ended}");
+        }
+        // It began before the run and continues.
+        let overlapping = |properties: &mut Value| {
+            properties["startTimeUtc"] = "2026-05-04T09:00:00Z".into();
+        };
+        assert_eq!(web_shell(overlapping), Verdict::Raised);
+        // Dismissed alerts count.
+        assert_eq!(
+            web_shell(|properties| properties["status"] = "Dismissed".into()),
+            Verdict::Raised
+        );
+    }
+
+    #[test]
+    fn consecutive_runs_do_not_share_alerts() {
+        let alert = parse(&raised(
+            "Possible Web Shell activity detected",
+            "2026-05-04T10:00:30Z",
+        ));
+        let first = run("recon");
+        let mut second = run("crypto");
+        second.run = "second".into();
+        second.started = at("2026-05-04T10:01:30Z");
+        second.ended = at("2026-05-04T10:02:30Z");
+        let both = [first.clone(), second.clone()];
+        let is_of = |run: &RunResult, others: &[RunResult]| {
+            Subject::of(run, vec![], false)
+                .without(others, run)
+                .relation(&alert)
+                .is_some()
+        };
+        assert!(is_of(&first, &both) && !is_of(&second, &both));
+        assert!(is_of(&second, &[]), "clocks differ");
+        let mut elsewhere = first;
+        elsewhere.namespace = "other".into();
+        assert!(is_of(&second, &[elsewhere]));
+    }
+
+    #[test]
+    fn alert_that_cannot_be_attributed_makes_the_verdict_unknown() {
+        for (property, value, reason) in unknowns() {
+            let alert = changed(property, &value);
+            let (verdict, found) =
+                verdicts(&run("recon"), &[alert], &JudgeOptions::default())["web-shell"].clone();
+            let found = found.unwrap_or_default();
+            assert_eq!(verdict, Verdict::CouldNotTell, "{property}: {found}");
+            assert!(found.contains(reason), "{reason} in {found}");
+        }
+        // Without start and end, only the time it was raised is known.
+        let mut bare = changed("startTimeUtc", &json!(null));
+        bare["properties"]["endTimeUtc"] = json!(null);
+        for (generated, verdict) in [
+            ("2026-05-04T10:31:00Z", Verdict::CouldNotTell),
+            ("2026-05-04T09:31:00Z", Verdict::NotRaised),
+            ("2026-05-06T10:31:00Z", Verdict::NotRaised),
+        ] {
+            bare["properties"]["timeGeneratedUtc"] = generated.into();
+            let found = verdicts(
+                &run("recon"),
+                std::slice::from_ref(&bare),
+                &JudgeOptions::default(),
+            );
+            assert_eq!(found["web-shell"].0, verdict, "{generated}");
+        }
+        // An alert without a name may be any.
+        let nameless = changed("alertDisplayName", &json!(null));
+        let found = verdicts(&run("recon"), &[nameless], &JudgeOptions::default());
+        assert_eq!(found["web-shell"].0, Verdict::CouldNotTell);
+        assert_eq!(found["network-scan"].0, Verdict::CouldNotTell);
+    }
+
+    #[test]
+    fn readable_property_rules_an_alert_out() {
+        for (property, value) in [
+            ("compromisedEntity", json!("elsewhere")),
+            ("endTimeUtc", json!("2026-05-04T08:00:00Z")),
+            ("entities", json!([{"type": "K8s-namespace", "name": "shop"}])),
+            ("alertType", json!("VM_WebShell")),
+        ] {
+            let mut alert = changed("startTimeUtc", &json!("soon"));
+            if property == "alertType" {
+                alert["properties"]["entities"] = json!(null);
+                alert["properties"]["extendedProperties"] = json!(null);
+            }
+            if property == "compromisedEntity" {
+                alert["properties"]["resourceIdentifiers"] = json!([]);
+            }
+            alert["properties"][property] = value;
+            let found = verdicts(&run("recon"), &[alert], &JudgeOptions::default());
+            assert_eq!(found["web-shell"].0, Verdict::NotRaised, "{property}");
+        }
+    }
+
+    #[test]
+    fn alerts_about_the_cleanup_are_not_of_the_run() {
+        let mut run = run("recon");
+        run.scenarios[0].alerts.clear();
+        let subject = Subject::of(&run, vec![], false);
+        for account in [
+            "namespace-controller",
+            "system:serviceaccount:kube-system:namespace-controller",
+        ] {
+            let mut alert = raised("Kubernetes events deleted", "2026-05-04T10:00:50Z");
+            let entities = alert["properties"]["entities"].as_array_mut().unwrap();
+            entities.push(json!({"type": "K8s-serviceaccount", "name": account}));
+            let found = judge_all(&run, &[alert], &subject, &JudgeOptions::default());
+            assert_eq!((found.additional.len(), found.failure), (0, None), "{account}");
+        }
+    }
 }

@@ -1,30 +1,27 @@
-//! An alert that Defender raised, read from any of the forms in which people get hold of one: the alerts API,
+//! An alert that Defender raised, parsed from any of its published forms: the alerts API,
 //! Resource Graph, continuous export, the `SecurityAlert` table of a workspace, and what the Azure CLI and
 //! PowerShell print of them. Names of properties differ in case between them, every property may be missing, and
-//! values may be new. What cannot be read is kept as such: an alert is never dropped because of it.
+//! values may be new. An unreadable value never drops an alert.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt;
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::time::parse_time;
 use crate::untrusted;
 
-/// What is read of an alert.
+/// A raised alert, reduced to what verdicts need.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FiredAlert {
     /// ID at the source; empty if it has none.
     pub id: String,
     /// Display name as given, or the alert type; `None` if it has neither.
     pub name: Option<String>,
-    /// Its `alertType`.
+    /// The property `alertType`.
     pub alert_type: Option<String>,
-    /// Its severity.
+    /// `Informational`, `Low`, `Medium`, `High`, or another.
     pub severity: Option<String>,
     /// `Active`, `InProgress`, `Resolved`, `Dismissed`, or another.
     pub status: Option<String>,
@@ -38,7 +35,7 @@ pub struct FiredAlert {
     pub unreadable_times: Vec<String>,
     /// Link into the portal.
     pub link: Option<String>,
-    /// Whether it sums up other alerts.
+    /// Whether it is an incident, which groups other alerts.
     pub is_incident: bool,
     /// Whether it is one of Microsoft's sample alerts.
     pub is_sample: bool,
@@ -85,75 +82,8 @@ const RESOURCES: [&str; 4] = [
     "resourceId",
 ];
 
-/// An item of a list without the long texts of alerts, which nothing here reads: they are most of a saved list.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Item(pub Value);
-
-impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ItemVisitor)
-    }
-}
-
-struct ItemVisitor;
-
-impl<'de> Visitor<'de> for ItemVisitor {
-    type Value = Item;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Item, A::Error> {
-        let mut object = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            if key.eq_ignore_ascii_case("properties") {
-                let Item(properties) = entries.next_value()?;
-                object.insert(key, properties);
-            } else if key.eq_ignore_ascii_case("remediationSteps") {
-                entries.next_value::<IgnoredAny>()?;
-            } else {
-                object.insert(key, entries.next_value()?);
-            }
-        }
-        Ok(Item(object.into()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Item, A::Error> {
-        let mut array = vec![];
-        while let Some(item) = items.next_element()? {
-            array.push(item);
-        }
-        Ok(Item(Value::Array(array)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Item, E> {
-        Ok(Item(text.into()))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Item, E> {
-        Ok(Item(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Item, E> {
-        Ok(Item(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Item, E> {
-        Ok(Item(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Item, E> {
-        Ok(Item(value.into()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Item, E> {
-        Ok(Item(Value::Null))
-    }
-}
-
 impl FiredAlert {
-    /// Reads an item of a list. Returns `None` if it is not an alert of Defender: exports mix them with assessments and
+    /// Parses an item of a list. Returns `None` if it is not an alert of Defender: exports mix alerts with assessments and
     /// scores.
     pub fn parse(item: &Value) -> Option<Self> {
         let outer = item.as_object()?;
@@ -181,25 +111,25 @@ impl FiredAlert {
         );
         let id = property(outer, "id").and_then(self::text);
         let id = id.or_else(|| text(&["systemAlertId"])).unwrap_or_default();
-        let shown = |names: &[&str]| text(names).map(|text| untrusted::name(&text));
+        let cleaned = |names: &[&str]| text(names).map(|text| untrusted::name(&text));
         Some(Self {
             id: untrusted::name(&id),
             name: name.map(|name| untrusted::line(&name)),
             alert_type,
-            severity: shown(&["severity", "alertSeverity"]),
-            status: shown(&["status"]),
+            severity: cleaned(&["severity", "alertSeverity"]),
+            status: cleaned(&["status"]),
             start,
             end,
             generated,
             unreadable_times,
-            link: shown(&["alertUri", "alertLink"]),
+            link: cleaned(&["alertUri", "alertLink"]),
             is_incident: text(&["isIncident"]).is_some_and(|text| text.eq_ignore_ascii_case("true")),
             is_sample,
             about: About::of(properties, &id),
         })
     }
 
-    /// Its name, or what there is instead.
+    /// The name of the alert, or its ID if it has none.
     pub fn label(&self) -> String {
         match &self.name {
             Some(name) => name.clone(),
@@ -255,13 +185,13 @@ impl About {
                 let kind = property(object, "type")
                     .and_then(Value::as_str)
                     .unwrap_or_default();
-                let is = |wanted: &str| kind.eq_ignore_ascii_case(wanted);
+                let is_kind = |wanted: &str| kind.eq_ignore_ascii_case(wanted);
                 for (key, value) in object {
-                    let names_it = key.eq_ignore_ascii_case("name");
+                    let is_name = key.eq_ignore_ascii_case("name");
                     if let Some(name) = value.as_str() {
-                        if key.eq_ignore_ascii_case("namespace") || (names_it && is("k8s-namespace")) {
+                        if key.eq_ignore_ascii_case("namespace") || (is_name && is_kind("k8s-namespace")) {
                             self.namespaces.insert(name.to_lowercase());
-                        } else if names_it && is("k8s-pod") {
+                        } else if is_name && is_kind("k8s-pod") {
                             self.pods.insert(name.to_lowercase());
                         }
                     }
@@ -286,12 +216,12 @@ fn has_objects(entities: &Value) -> bool {
     }
 }
 
-/// A property, whatever the case of its name, unless it is null or an empty text.
+/// Returns a property by its name in any case, unless it is null or an empty text.
 fn property<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     property_named(object, name).map(|(_, value)| value)
 }
 
-/// The same with its name as written. The portal adds the time zone to the names of columns.
+/// Returns a property with its name as written. The portal adds the time zone to the names of columns.
 fn property_named<'a>(object: &'a Map<String, Value>, name: &str) -> Option<(&'a str, &'a Value)> {
     let written = |(key, value): (&'a String, &'a Value)| (key.as_str(), value);
     let found = object.get_key_value(name).map(written).or_else(|| {
@@ -305,7 +235,7 @@ fn property_named<'a>(object: &'a Map<String, Value>, name: &str) -> Option<(&'a
     found.filter(|(_, value)| !value.is_null() && value.as_str() != Some(""))
 }
 
-/// How the portal's name of a column ends if its times are UTC.
+/// Suffix of the portal's name of a column with times in UTC.
 const UTC_COLUMN: &str = " [UTC]";
 
 fn text(value: &Value) -> Option<String> {
@@ -317,7 +247,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// A value that some forms hold as JSON in a text.
+/// Parses a value that some forms encode as JSON in a text.
 fn unpacked(value: &Value) -> Cow<'_, Value> {
     match value.as_str().map(str::trim_start) {
         Some(text) if text.starts_with(['{', '[']) => {
@@ -327,7 +257,7 @@ fn unpacked(value: &Value) -> Cow<'_, Value> {
     }
 }
 
-/// The time in the first of the properties that is there; one that cannot be read is added to `unreadable`.
+/// Reads the time of the first property that exists; adds an unreadable one to `unreadable`.
 fn read_time(
     properties: &Map<String, Value>,
     names: &[&str],
@@ -348,81 +278,14 @@ fn read_time(
     time
 }
 
-/// Reads a time as Azure and the tools around it write one: RFC 3339, RFC 1123, `/Date(ms)/` of Windows PowerShell; a
-/// time without a zone only if its property `is_utc`. A date in numbers has to be one of the portal in American
-/// English, `5/4/2026, 10:00:30.123 AM`: elsewhere the day comes first.
-fn parse_time(text: &str, is_utc: bool) -> Option<Timestamp> {
-    if let Ok(time) = text.parse() {
-        return Some(time);
-    }
-    if let Some(inner) = text
-        .strip_prefix("/Date(")
-        .and_then(|text| text.strip_suffix(")/"))
-    {
-        // An offset behind it is that of the machine; the number counts in UTC.
-        let digits = inner.find(['+', '-']).filter(|at| *at > 0).unwrap_or(inner.len());
-        return Timestamp::from_millisecond(inner[..digits].parse().ok()?).ok();
-    }
-    if let Ok(time) = jiff::fmt::rfc2822::parse(text) {
-        return Some(time.timestamp());
-    }
-    if !is_utc {
-        return None;
-    }
-    let american = |text: &str| {
-        let is_short = !text.starts_with('0') && (text.ends_with("AM") || text.ends_with("PM"));
-        is_short.then(|| DateTime::strptime("%m/%d/%Y, %I:%M:%S%.f %p", text).ok())?
-    };
-    let civil = text.parse::<DateTime>().ok().filter(|_| text.contains(':'));
-    let civil = civil.or_else(|| american(text))?;
-    civil.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp())
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use super::super::fixture::{parse, raised};
     use super::*;
     use serde_json::json;
 
-    pub(in crate::verify) fn parse(value: &Value) -> FiredAlert {
-        FiredAlert::parse(value).unwrap_or_else(|| panic!("no alert: {value:#}"))
-    }
-
-    /// An alert as the alerts API hands it out, in the shape that public field notes describe.
-    pub(in crate::verify) fn raised(name: &str, start: &str) -> Value {
-        json!({
-            "id": "/subscriptions/s/resourceGroups/RG/providers/Microsoft.Security/locations/centralus/alerts/25_1",
-            "name": "25_1",
-            "type": "Microsoft.Security/Locations/alerts",
-            "properties": {
-                "version": "2022-01-01.0",
-                "alertDisplayName": name,
-                "severity": "Medium",
-                "intent": "Persistence, CredentialAccess",
-                "status": "Active",
-                "startTimeUtc": start,
-                "endTimeUtc": start,
-                "timeGeneratedUtc": "2026-05-04T10:31:00.5Z",
-                "isIncident": false,
-                "alertUri": "https://portal.azure.com/#blade/x",
-                "compromisedEntity": "aks-test",
-                "resourceIdentifiers": [
-                    {"type": "AzureResource", "azureResourceId": "/subscriptions/s/resourceGroups/RG/providers/Microsoft.ContainerService/managedClusters/aks-test"},
-                    {"type": "AAD", "aadTenantId": "t"}
-                ],
-                "entities": [
-                    {"$id": "centralus_1", "type": "K8s-cluster", "cloudResource": {"$ref": "centralus_9"}},
-                    {"$id": "centralus_2", "type": "K8s-namespace", "name": "mdc-simulation", "cluster": {"$ref": "centralus_1"}},
-                    {"$id": "centralus_3", "type": "K8s-pod", "name": "mdc-simulation-victim", "namespace": {"$ref": "centralus_2"}},
-                    {"$id": "centralus_4", "type": "something-new", "deep": [{"er": "Mdc-Simulation-Victim"}]},
-                    {"$ref": "5"}
-                ],
-                "extendedProperties": {"container name": "victim", "resourceType": "Kubernetes Service"}
-            }
-        })
-    }
-
     #[test]
-    fn the_alerts_api() {
+    fn alert_of_the_alerts_api_is_parsed() {
         let alert = parse(&raised(
             "Possible Web Shell activity detected",
             "2026-05-04T10:00:00Z",
@@ -458,7 +321,7 @@ pub(super) mod tests {
         assert!(!alert.is_incident && !alert.is_sample);
     }
 
-    /// The same with names as Resource Graph and continuous export have them.
+    /// Converts names to the case of Resource Graph and continuous export.
     fn pascal(value: &Value) -> Value {
         match value {
             Value::Object(object) => object
@@ -472,7 +335,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn resource_graph_and_continuous_export_spell_it_otherwise() {
+    fn alert_of_resource_graph_and_continuous_export_is_parsed() {
         let rest = raised("Sensitive files access detected", "2026-05-04T10:00:00Z");
         let expected = parse(&rest);
         let graph = json!({ "id": rest["id"], "properties": pascal(&rest["properties"]) });
@@ -487,7 +350,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn items_that_are_not_alerts_are_told_by_type_and_properties() {
+    fn other_items_are_not_alerts() {
         let typed = |kind: &str| json!({"type": kind, "properties": {"displayName": "x", "alertType": "y"}});
         for item in [
             json!(null),
@@ -513,7 +376,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn values_that_cannot_be_read_are_kept_as_unreadable() {
+    fn unreadable_values_are_kept() {
         let strange = json!({"properties": {"alertType": "New", "severity": "Apocalyptic", "status": 7,
             "startTimeUtc": "yesterday", "entities": {"a": [[["deep"]]]}, "isIncident": "maybe"}});
         let alert = parse(&strange);
@@ -537,52 +400,13 @@ pub(super) mod tests {
             let alert = parse(&json!({"alertType": "x", "entities": entities}));
             assert_eq!(alert.about.unreadable.as_deref(), unreadable, "{entities}");
         }
-        // Where the extended properties name the namespace, that is enough.
+        // A namespace in the extended properties is enough.
         let named = json!({"alertType": "x", "extendedProperties": {"namespace": "shop"}});
         assert_eq!(parse(&named).about.unreadable, None);
     }
 
     #[test]
-    fn times_are_read_in_the_forms_of_azure_and_powershell_only() {
-        let expected: Timestamp = "2026-05-04T10:00:30Z".parse().unwrap();
-        for (property, text) in [
-            ("StartTime", "2026-05-04T10:00:30Z"),
-            ("StartTime", "2026-05-04T10:00:30.0000000Z"),
-            ("StartTime", "2026-05-04T12:00:30+02:00"),
-            ("StartTime", "/Date(1777888830000)/"),
-            ("StartTime", "/Date(1777888830000+0200)/"),
-            ("StartTime", "Mon, 04 May 2026 10:00:30 GMT"),
-            ("startTimeUtc", "2026-05-04T10:00:30"),
-            ("startTimeUtc", "2026-05-04 10:00:30.000"),
-            ("StartTime [UTC]", "5/4/2026, 10:00:30.000 AM"),
-            ("StartTime [UTC]", "5/4/2026, 10:00:30 AM"),
-        ] {
-            let alert = parse(&json!({"alertType": "x", property: text}));
-            assert_eq!(alert.start, Some(expected), "{property} {text}");
-            assert!(alert.unreadable_times.is_empty(), "{property} {text}");
-        }
-        for (property, text) in [
-            ("StartTime", "2026-05-04T10:00:30"),
-            ("StartTime", "5/4/2026, 10:00:30.000 AM"),
-            ("StartTime [UTC]", "04/05/2026, 10:00:30.000"),
-            ("StartTime [UTC]", "4/5/2026, 10:00:30 am"),
-            ("startTimeUtc", "2026-05-04"),
-            ("startTimeUtc", "05/04/2026 10:00:30"),
-            ("startTimeUtc", "/Date(soon)/"),
-            ("startTimeUtc", "@{DateTime=Monday}"),
-            ("startTimeUtc", "1777888830000"),
-        ] {
-            let alert = parse(&json!({"alertType": "x", property: text}));
-            assert_eq!(alert.start, None, "{property} {text}");
-            assert_eq!(alert.unreadable_times, [format!("{property} {text:?}")]);
-        }
-        // A time as an object, as PowerShell writes one of its own.
-        let object = json!({"alertType": "x", "startTimeUtc": {"value": "/Date(1)/"}});
-        assert_eq!(parse(&object).unreadable_times, ["startTimeUtc"]);
-    }
-
-    #[test]
-    fn samples_and_incidents_are_told_apart() {
+    fn samples_and_incidents_are_detected() {
         for (key, value) in [
             (
                 "alertDisplayName",

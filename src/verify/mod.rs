@@ -3,10 +3,16 @@
 //!
 //! Neither the engine nor the command line is known here: [`watch`] reports through a callback.
 
-pub mod attribution;
-pub mod fired;
+mod attribution;
+mod expected;
+mod fired;
+#[cfg(test)]
+mod fixture;
+mod item;
+mod matching;
 mod source;
-pub mod verdict;
+mod time;
+mod verdict;
 mod watch;
 
 use std::path::PathBuf;
@@ -16,8 +22,11 @@ use crate::azure::AzureOptions;
 use crate::defender::facts::{Fact, Facts, Premise};
 use crate::exit::Exit;
 use crate::result::Problem;
+pub use expected::rule_out;
+pub use fired::FiredAlert;
+pub use item::Item;
 pub use source::AlertSource;
-use verdict::Required;
+pub use verdict::Required;
 pub use watch::{DEFAULT_WAIT, Progress, WatchOutcome, watch};
 
 /// Options of a verification.

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use super::VerifyOptions;
 use super::fired::FiredAlert;
-use super::verdict::Names;
+use super::matching::Names;
 use crate::azure::{
     Answer, AzureCluster, AzureError, AzureOptions, HOW_TO_SAVE, Located, Saved, Source, locate, plan,
 };
 use crate::defender::alerts;
 use crate::defender::facts::Fact;
-use crate::defender::marks::Marks;
+use crate::defender::identity::ClusterIdentity;
 use crate::exit::Exit;
 use crate::files;
 use crate::result::{ClusterInfo, Problem};
@@ -46,7 +46,11 @@ impl AlertSource {
     ///
     /// # Errors
     /// If there is no login, or the cluster cannot be found and no option names it.
-    pub async fn find(options: &VerifyOptions, cluster: &ClusterInfo, marks: Marks) -> Result<Self, Problem> {
+    pub async fn find(
+        options: &VerifyOptions,
+        cluster: &ClusterInfo,
+        marks: ClusterIdentity,
+    ) -> Result<Self, Problem> {
         let names = match &options.alert_names {
             None => Names::new(),
             Some(path) => read_names(path)?,

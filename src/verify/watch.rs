@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::attribution::Subject;
-use super::verdict::{self, Found, Question};
+use super::matching::AttributedAlerts;
+use super::verdict::{self, JudgeOptions};
 use super::{AlertSource, VerifyOptions};
 use crate::azure::Answer;
 use crate::exit::Exit;
@@ -75,7 +76,7 @@ struct Watch<'a> {
     run: &'a RunResult,
     source: &'a AlertSource,
     subject: Subject,
-    question: Question,
+    judging: JudgeOptions,
     interval: Duration,
     can_change: bool,
     end: Timestamp,
@@ -105,16 +106,14 @@ impl<'a> Watch<'a> {
         Self {
             run,
             source,
-            subject: Subject::of(run, source.cluster.clone(), unobserved).beside(others, run),
-            question: Question {
+            subject: Subject::of(run, source.cluster.clone(), unobserved).without(others, run),
+            judging: JudgeOptions {
                 facts: options.known(run.facts.as_ref(), &source.plan),
                 names: source.names.clone(),
-                slowest: options
-                    .max_time_to_detect
-                    .and_then(|slowest| slowest.try_into().ok()),
+                max_time_to_detect: options.max_time_to_detect.and_then(|limit| limit.try_into().ok()),
                 unobserved,
                 required: options.required,
-                ..Question::default()
+                ..JudgeOptions::default()
             },
             interval: options.interval,
             can_change: source.can_change(options),
@@ -126,17 +125,17 @@ impl<'a> Watch<'a> {
     /// Reads the alerts once.
     async fn read(&mut self, report: &mut impl FnMut(Progress<'_>)) -> Round {
         let now = Timestamp::now();
-        self.question.waiting = self.can_change && now < self.end;
-        let mut found = Found::default();
+        self.judging.waiting = self.can_change && now < self.end;
+        let mut alerts = AttributedAlerts::default();
         let since = self.subject.from - LOOKBACK;
         let answer = self
             .source
-            .read(since, |alert| found.add(alert, &self.subject))
+            .read(since, |alert| alerts.add(alert, &self.subject))
             .await;
         match answer {
-            Ok(answer) => self.judge(found, answer, now, report),
+            Ok(answer) => self.judge(alerts, answer, now, report),
             Err(error)
-                if self.question.waiting
+                if self.judging.waiting
                     && is_transient(error.explained.cause, self.outcome.last.is_none()) =>
             {
                 report(Progress::Retrying(error.to_string()));
@@ -152,19 +151,19 @@ impl<'a> Watch<'a> {
     /// Judges the alerts of one read.
     fn judge(
         &mut self,
-        found: Found,
+        alerts: AttributedAlerts,
         answer: Answer,
         now: Timestamp,
         report: &mut impl FnMut(Progress<'_>),
     ) -> Round {
-        let is_last = !self.question.waiting;
-        self.question.partial = self.source.gap(answer, self.end).filter(|_| is_last);
+        let is_last = !self.judging.waiting;
+        self.judging.gap = self.source.gap(answer, self.end).filter(|_| is_last);
         if let Some(problem) = self.source.refuse_empty(answer).filter(|_| is_last) {
             self.outcome.unread = Some(problem);
             return Round::Done;
         }
         let source = self.source.description();
-        let verification = verdict::judge(self.run, found, &self.subject, &self.question, source, now);
+        let verification = verdict::judge(self.run, alerts, &self.subject, &self.judging, source, now);
         report(Progress::Judged {
             verification: &verification,
             until: self.end,
@@ -173,13 +172,13 @@ impl<'a> Watch<'a> {
         // If no alert is expected, none may be raised until the end.
         let is_quiet = verification.alerts.is_empty() && verification.additional.is_empty();
         self.outcome.last = Some(verification);
-        if is_waiting || (is_quiet && self.question.waiting) {
+        if is_waiting || (is_quiet && self.judging.waiting) {
             return Round::Again(self.interval);
         }
         // No verdict has the reason if no alert is expected.
         self.outcome.unread = self
-            .question
-            .partial
+            .judging
+            .gap
             .take()
             .filter(|_| is_quiet)
             .map(|reason| Problem {

@@ -1,5 +1,5 @@
-//! What a proof is worth: scripts run as they are written, forged reports prove nothing, and a victim whose gate does
-//! not hold is not attacked. On the range.
+//! The strength of a proof, on the range: scripts run unchanged, forged reports prove nothing, and a victim with an open
+//! gate is not attacked.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::range::{
     IMAGES, Ran, Running, Space, assert_nothing_left, idle_pod, image_with, kubectl, shared, sim, text,
 };
 
-/// A scenario of these steps, each an id and a script, as a file.
+/// Writes a scenario of these steps, each an ID and a script, to a file.
 fn scenario(id: &str, attacker: &str, steps: &[(&str, &str)]) -> tempfile::NamedTempFile {
     let steps: Vec<Value> = steps
         .iter()
@@ -34,7 +34,7 @@ fn written(scenario: &Value) -> tempfile::NamedTempFile {
     file
 }
 
-/// Runs the scenario in a namespace of its own, which is empty again afterwards.
+/// Runs the scenario in its own namespace and asserts that nothing is left.
 fn run(name: &str, file: &tempfile::NamedTempFile, flags: &[&str]) -> Ran {
     let space = Space::named(name);
     let path = file.path().to_str().unwrap();
@@ -51,7 +51,7 @@ fn words(ran: &Ran) -> Vec<String> {
 #[ignore = "needs the range: make range"]
 fn scripts_in_the_victim_run_as_written() {
     let _shared = shared();
-    // A scenario file may not have the others.
+    // Other characters are not allowed in a scenario file.
     let bash = Bash::find().unwrap();
     let allowed = |script: &&&str| bash.parse(script).is_ok() && !script.contains('\r');
     let scripts: Vec<&str> = nasty::SCRIPTS.iter().filter(allowed).copied().collect();
@@ -100,7 +100,7 @@ fn scripts_in_the_victim_run_as_written() {
     assert!(different.is_empty(), "{different:#?}");
 }
 
-/// Every script says `exit 1`, so whatever is proved is forged.
+/// Every script exits with 1, so a proved step is forged.
 #[test]
 #[ignore = "needs the range: make range"]
 fn forged_reports_prove_nothing() {
@@ -168,7 +168,7 @@ print(hmac.new(secret.encode(), f"{step} {token} 0 1 x".encode(), "sha256").hexd
     }
 }
 
-/// A step replaces the web shell by a program that reports for those that come after it.
+/// A step replaces the web shell by a program that reports for later steps.
 #[test]
 #[ignore = "needs the range: make range"]
 fn replaced_web_shell_does_not_report_for_later_steps() {
@@ -193,12 +193,12 @@ echo "replaced by $(wc -l </var/www/html/ws.php) lines" >&2
     assert_eq!(steps[1]["exitStatus"], 1, "it did not run: {steps:#}");
 }
 
-/// What a script writes cannot be taken for a report, wherever it writes it.
+/// The output of a script is never taken as a report, wherever it is written.
 #[test]
 #[ignore = "needs the range: make range"]
-fn output_of_a_step_is_no_report() {
+fn output_of_a_step_is_not_a_report() {
     let _shared = shared();
-    // What a step can read there: the secret of the victim, in older versions the nonce of the run.
+    // Files a step can read: the secret of the victim; in older versions, the nonce of the run.
     let forge = r#"
 secret=$(cat /gate/nonce || grep -o 'secret":"[0-9a-f]*' /gate/run.json | cut -c10-)
 for step in output.one output.two; do
@@ -269,7 +269,7 @@ fn steps_cannot_open_the_gate_with_user_ini() {
     assert_nothing_left(&space.0);
 }
 
-/// The victim's image with one of its files changed.
+/// Builds the victim's image with a changed file.
 fn changed_victim(name: &str, file: &str, change: impl Fn(String) -> String) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("images/victim/rootfs")
@@ -287,7 +287,7 @@ fn insert(text: &str, before: &str, line: &str) -> String {
 
 #[test]
 #[ignore = "needs the range: make range"]
-fn a_victim_with_an_open_gate_is_not_attacked() {
+fn victim_with_an_open_gate_is_not_attacked() {
     let _shared = shared();
     let pool = changed_victim("gate-pool", "etc/php/8.2/fpm/php-fpm.conf", |text| {
         format!("{text}php_admin_value[auto_prepend_file] =\n")
@@ -319,7 +319,7 @@ fn a_victim_with_an_open_gate_is_not_attacked() {
 
 #[test]
 #[ignore = "needs the range: make range"]
-fn a_gate_that_does_not_hold_until_the_end_is_reported() {
+fn gate_opened_during_a_run_is_reported() {
     let _shared = shared();
     let image = changed_victim("gate-later", "etc/nginx/nginx.conf", |text| {
         insert(

@@ -1,4 +1,4 @@
-//! Records of runs: which one is meant, whose they are, and what becomes of an answer that cannot be written.
+//! Records of runs: how one is selected, and which are refused.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::verify::{Machine, RECON, alert, recon};
 
 #[test]
-fn the_last_run_is_that_of_the_namespace() {
+fn last_run_is_selected_by_namespace() {
     let machine = Machine::new();
     let none = machine.file("none.json", &json!([]));
     let (mut here, mut there) = (recon(), recon());
@@ -32,7 +32,7 @@ fn the_last_run_is_that_of_the_namespace() {
 }
 
 #[test]
-fn a_record_from_elsewhere_has_to_be_one_and_is_not_kept() {
+fn record_file_is_validated_and_not_saved() {
     let machine = Machine::new();
     let all = machine.file("all.json", &json!(RECON.map(alert)));
     let record = serde_json::to_value(recon()).unwrap();
@@ -52,7 +52,7 @@ fn a_record_from_elsewhere_has_to_be_one_and_is_not_kept() {
 }
 
 #[test]
-fn a_window_needs_no_cluster_where_it_is_said_whose_alerts_are_read() {
+fn time_window_needs_no_cluster_if_the_source_is_given() {
     let machine = Machine::new();
     let all = machine.file("all.json", &json!(RECON.map(alert)));
     let window = [
@@ -67,7 +67,7 @@ fn a_window_needs_no_cluster_where_it_is_said_whose_alerts_are_read() {
 }
 
 #[test]
-fn why_alerts_were_not_read_is_part_of_every_answer() {
+fn every_output_has_the_reason_for_unread_alerts() {
     let machine = Machine::new();
     machine.record(&recon());
     let torn = machine.0.path().join("torn.json");
@@ -93,9 +93,8 @@ fn why_alerts_were_not_read_is_part_of_every_answer() {
     assert_eq!(written["unread"], result["unread"]);
 }
 
-/// What can be wrong with a file among the records, and how it is named.
 #[test]
-fn record_that_cannot_be_read_is_named_and_no_other_run_becomes_the_last() {
+fn unreadable_record_is_reported_and_never_skipped_as_the_last() {
     for (make, part) in [
         (
             "head -c 100 $R/abcdefgh.json >$R/newer.json",
@@ -153,7 +152,7 @@ fn record_that_cannot_be_read_is_named_and_no_other_run_becomes_the_last() {
 }
 
 #[test]
-fn run_is_named_by_what_other_commands_print_and_by_its_beginning() {
+fn run_is_found_by_printed_name_or_prefix() {
     let machine = Machine::new();
     let all = machine.file("all.json", &json!(RECON.map(alert)));
     for id in ["abcdefgh", "abxyz234", "zzzzzzzz"] {

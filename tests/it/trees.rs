@@ -1,5 +1,5 @@
-//! The kernel's view of a run: which programs ran in the victim, with which arguments, below whom, in which
-//! order, and what became of the files they touched. One test a scenario, and each says everything that ran.
+//! The kernel's view of a run: the programs that ran in the victim, their arguments, parents and order, and the files they
+//! touched. One test per scenario, each with everything that ran.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,20 +9,20 @@ use serde_json::Value;
 
 use crate::range::{Finally, Space, alone, shared, state, text};
 
-/// A program that ran. What a fork of it did without becoming a program is counted as its own.
+/// A program that ran, with what its forks did before they executed another program.
 #[derive(Debug)]
 struct Program {
     /// When it was forked; orders programs of one container.
     at: u64,
     name: String,
     argv: Vec<String>,
-    /// The programs above, the nearest first, by their place in the list.
+    /// Indices of the ancestors in the list, the nearest first.
     above: Vec<usize>,
     deeds: Vec<(u64, String)>,
 }
 
 impl Program {
-    /// As it would be typed.
+    /// The command line.
     fn command(&self) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
         let quoted = self.argv.iter().map(|argument| {
@@ -35,13 +35,13 @@ impl Program {
         quoted.collect::<Vec<_>>().join(" ")
     }
 
-    /// Names of the programs above, the nearest first.
+    /// Names of the ancestors, the nearest first.
     fn line<'a>(&self, of: &'a [Self]) -> Vec<&'a str> {
         self.above.iter().map(|&index| of[index].name.as_str()).collect()
     }
 }
 
-/// Runs scenarios under the recorder; programs by container name.
+/// Runs scenarios under the recorder. Returns the programs by container name.
 fn record(space: &Space, scenarios: &[&str]) -> BTreeMap<String, Vec<Program>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = tempfile::NamedTempFile::new().unwrap();
@@ -104,9 +104,8 @@ fn walk(processes: &Value, above: &[usize], found: &mut Vec<Program>) {
     }
 }
 
-/// The requests in order: the step, and the place of the web shell's `sh -c` in the victim's list. Insists that
-/// the attacker sent and the victim ran the same commands in the same order, and that besides them only the
-/// victim's servers ran.
+/// Returns the requests in order: the step, and the index of the web shell's `sh -c` in the victim's list. Asserts that the
+/// attacker sent and the victim ran the same commands in the same order, and that otherwise only the victim's servers ran.
 #[track_caller]
 fn requests(programs: &BTreeMap<String, Vec<Program>>) -> Vec<(String, usize)> {
     let (attacker, victim) = (&programs["attacker"], &programs["victim"]);
@@ -137,7 +136,7 @@ fn requests(programs: &BTreeMap<String, Vec<Program>>) -> Vec<(String, usize)> {
             ] => {
                 assert_eq!(program.line(attacker), ["bash"]);
                 let request = (step.clone(), data.strip_prefix("cmd=").unwrap().to_owned());
-                // Repeated only where there was no connection.
+                // Repeated only without a connection.
                 if sent.last() != Some(&request) {
                     sent.push(request);
                 }
@@ -168,9 +167,9 @@ fn requests(programs: &BTreeMap<String, Vec<Program>>) -> Vec<(String, usize)> {
     sent.into_iter().map(|(step, _)| step).zip(shells).collect()
 }
 
-/// Insists that the steps came in this order, each in a web-shell request of its own, and that in each of them
-/// exactly these programs ran and files were touched, in this order: everything as a child of a bash, below
-/// `sh -c` of the web shell, below PHP's worker.
+/// Asserts that the steps ran in this order, each in its own web-shell request, and that exactly these programs ran and
+/// files were touched in each, in this order: everything as a child of a bash, below `sh -c` of the web shell, below PHP's
+/// worker.
 #[track_caller]
 fn assert_steps(programs: &BTreeMap<String, Vec<Program>>, expected: &[(&str, &[&str])]) {
     let victim = &programs["victim"];
@@ -208,7 +207,7 @@ fn assert_steps(programs: &BTreeMap<String, Vec<Program>>, expected: &[(&str, &[
     assert_eq!(seen, expected, "seen, and expected: {seen:#?}");
 }
 
-/// Programs of the attacker's own, in order, each below its first bash.
+/// Asserts the attacker's own programs in order, each below its first bash.
 #[track_caller]
 fn assert_attacker(programs: &BTreeMap<String, Vec<Program>>, expected: &[&str]) {
     let attacker = &programs["attacker"];
@@ -245,7 +244,7 @@ fn recon() {
     assert_steps(&record(&space, &["recon"]), &expected);
 }
 
-/// The clouds are asked one after the other until one answers, so each shows more of what is asked.
+/// The script asks one cloud after the other until one answers, so each run shows more requests.
 #[test]
 #[ignore = "needs the range: make range"]
 fn lateral_mov() {
@@ -380,7 +379,7 @@ fn anti_malware() {
             "anti-malware.write-file",
             &["(bash writes ./infected_file)", "wc -c"],
         ),
-        // The test string is no program to Linux: the kernel refuses it, and bash reads it as a script.
+        // The test string is not an executable: the kernel refuses it, and bash runs it as a script.
         (
             "anti-malware.run-file",
             &["chmod a+x ./infected_file", "(bash cannot start ./infected_file)"],
@@ -400,7 +399,7 @@ fn webshell() {
     assert_eq!(requests.len(), 1, "{victim:#?}");
     let shell = requests[0].1;
     assert_eq!(victim[shell].command(), "sh -c whoami");
-    // Whether the shell becomes whoami or starts it is up to the shell.
+    // The shell may execute or fork whoami.
     let whoami: Vec<&Program> = victim.iter().filter(|p| p.argv == ["whoami"]).collect();
     assert_eq!(whoami.len(), 1, "{victim:#?}");
     let line = whoami[0].line(victim);
@@ -416,10 +415,9 @@ fn webshell() {
     assert_eq!(victim.len(), 5, "more ran: {victim:#?}");
 }
 
-/// The scenarios of a run come in the order they are given.
 #[test]
 #[ignore = "needs the range: make range"]
-fn scenarios_in_the_order_given() {
+fn scenarios_run_in_the_order_given() {
     let _shared = shared();
     let space = Space::named("tree-order");
     let programs = record(&space, &["anti-malware", "ti-domain", "crypto"]);
@@ -443,7 +441,7 @@ fn baseline() {
     let space = Space::named("tree-baseline");
     let programs = record(&space, &["crypto", "--baseline"]);
     let victim = &programs["victim"];
-    // The start command, PHP and the web server: what a victim is without any attack.
+    // The start command, PHP and the web server: a victim without an attack.
     let names: Vec<&str> = victim.iter().map(|program| program.name.as_str()).collect();
     assert_eq!(names, ["sh", "php-fpm", "nginx"], "{victim:#?}");
 }

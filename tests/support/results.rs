@@ -147,7 +147,7 @@ pub fn verified() -> RunResult {
             verdict(&id, Verdict::Raised, None),
             verdict("missing", Verdict::NotRaised, None),
             verdict("open", Verdict::Waiting, None),
-            verdict("absent", Verdict::NotExpected, Some("not proved: one.fetch")),
+            verdict("absent", Verdict::NotExpected, Some("step not proved: one.fetch")),
             verdict("drift", Verdict::CouldNotTell, Some("it needs a drift policy")),
             late,
         ],

@@ -1,7 +1,7 @@
 //! Checks that the security profile of an AKS cluster enables the sensor: the add-on only.
 
 use crate::azure::ClusterKind;
-use crate::defender::sensor::Flavour;
+use crate::defender::sensor::InstallMethod;
 use crate::doctor::finding::{Checked, Finding};
 use crate::doctor::snapshot::Snapshot;
 
@@ -11,13 +11,13 @@ pub(super) async fn check(snapshot: &Snapshot) -> Checked {
         return Ok(Finding::not_applicable("not an AKS cluster"));
     }
     let sensors = snapshot.sensors().await;
-    let installed = sensors.map(|sensors| sensors.facts.flavours());
+    let installed = sensors.map(|sensors| sensors.facts.install_methods());
     Ok(judge(facts.sensor, installed.ok().as_deref()))
 }
 
 /// Judges the profile by the sensors installed in the cluster, if they are known.
-fn judge(profile: Option<bool>, installed: Option<&[Flavour]>) -> Finding {
-    let add_on = installed.is_some_and(|installed| installed.contains(&Flavour::AksAddOn));
+fn judge(profile: Option<bool>, installed: Option<&[InstallMethod]>) -> Finding {
+    let add_on = installed.is_some_and(|installed| installed.contains(&InstallMethod::AksAddOn));
     match (profile == Some(true), installed) {
         (true, None) => Finding::ok("enables the sensor; whether it is installed is unknown"),
         (true, Some(_)) if add_on => Finding::ok("enables the sensor"),
@@ -46,12 +46,12 @@ mod tests {
     #[test]
     fn sensor_of_the_helm_chart_needs_no_profile() {
         for (profile, installed, status) in [
-            (Some(true), Some(&[Flavour::AksAddOn][..]), Ok),
+            (Some(true), Some(&[InstallMethod::AksAddOn][..]), Ok),
             (Some(true), Some(&[]), Warning),
             (Some(true), None, Ok),
-            (Some(false), Some(&[Flavour::Helm]), Ok),
-            (None, Some(&[Flavour::Helm]), Ok),
-            (Some(false), Some(&[Flavour::AksAddOn]), Warning),
+            (Some(false), Some(&[InstallMethod::Helm]), Ok),
+            (None, Some(&[InstallMethod::Helm]), Ok),
+            (Some(false), Some(&[InstallMethod::AksAddOn]), Warning),
             (None, Some(&[]), Warning),
             (None, None, CouldNotTell),
         ] {

@@ -1,5 +1,5 @@
-//! Can the images be had: are they named well, does their registry have them, has a node them already, and
-//! does their name hold still? Nothing is pulled.
+//! Checks that the images of a run can be pulled: valid references, present in their registry or on the nodes, and pinned.
+//! Nothing is pulled.
 
 use futures::future::join_all;
 use futures::join;
@@ -22,9 +22,9 @@ struct Image<'a> {
 
 pub(super) async fn check(snapshot: &Snapshot) -> Checked {
     let options = &snapshot.plan.options;
-    let images = read(options)?;
+    let images = parse(options)?;
     if options.fit.image_pull_policy.as_deref() == Some("Never") {
-        return Ok(never(&images, snapshot.nodes().await.ok()));
+        return Ok(judge_unpulled(&images, snapshot.nodes().await.ok()));
     }
     let registry = Registry::from_process();
     let ask = |image: &Image| {
@@ -40,72 +40,74 @@ pub(super) async fn check(snapshot: &Snapshot) -> Checked {
     Ok(judge(&images, &presence, options, nodes.ok()))
 }
 
-/// Both images by the grammar of references.
-fn read(options: &Options) -> Result<[Image<'_>; 2], Finding> {
-    let read = |pod, given| match str::parse::<Reference>(given) {
+/// Parses the references of both images.
+fn parse(options: &Options) -> Result<[Image<'_>; 2], Finding> {
+    let parse = |pod, given| match str::parse::<Reference>(given) {
         Ok(reference) => Ok(Image {
             pod,
             given,
             reference,
         }),
         Err(reason) => Err(
-            Finding::failed(format!("{given:?} is no reference to an image: {reason}")).advise(format!(
-                "--{pod}-image=HOST/PATH:TAG, all but the tag in lower case"
+            Finding::failed(format!("{given:?} is not a valid image reference: {reason}")).advise(format!(
+                "--{pod}-image=HOST/PATH:TAG, in lower case except for the tag"
             )),
         ),
     };
     Ok([
-        read("attacker", &options.attacker_image)?,
-        read("victim", &options.victim_image)?,
+        parse("attacker", &options.attacker_image)?,
+        parse("victim", &options.victim_image)?,
     ])
 }
 
-/// Of the nodes that may take the pods, how many have the image at `i`, and how many there are; nothing
-/// where nodes cannot be seen. A node lists 50 images at most, so one that is not listed may be there.
-fn having(nodes: Option<&[Node]>, i: usize) -> Option<(usize, usize)> {
+/// Returns how many of the nodes that take the pods list the image at `i`, and how many there are. Returns `None` if nodes
+/// cannot be listed. A node lists 50 images at most, so it may have one that it does not list.
+fn count_nodes(nodes: Option<&[Node]>, i: usize) -> Option<(usize, usize)> {
     let usable = || nodes.into_iter().flatten().filter(|node| node.refusal.is_none());
     nodes.map(|_| (usable().filter(|node| node.has[i]).count(), usable().count()))
 }
 
-fn on(having: Option<(usize, usize)>) -> String {
-    match having {
-        None => "not seen whether a node has it".to_owned(),
+fn format_nodes(counts: Option<(usize, usize)>) -> String {
+    match counts {
+        None => "unknown whether a node has it".to_owned(),
         Some((0, _)) => "on no node yet".to_owned(),
         Some((number, of)) if number < of => format!("on {number} of {of} nodes"),
         Some((number, _)) => format!("on {}", counted(number, "node")),
     }
 }
 
-/// What is `told` of each image, once where it is the same of all.
-fn of_each(images: &[Image], told: &[String]) -> String {
-    let mut of_each: Vec<(Vec<&str>, &String)> = vec![];
-    for (image, told) in images.iter().zip(told) {
-        match of_each.iter_mut().find(|(_, same)| *same == told) {
+/// Joins the descriptions of the images; equal ones are merged.
+fn join_descriptions(images: &[Image], descriptions: &[String]) -> String {
+    let mut groups: Vec<(Vec<&str>, &String)> = vec![];
+    for (image, description) in images.iter().zip(descriptions) {
+        match groups.iter_mut().find(|(_, same)| *same == description) {
             Some((names, _)) => names.push(image.given),
-            None => of_each.push((vec![image.given], told)),
+            None => groups.push((vec![image.given], description)),
         }
     }
-    let of_each = of_each.iter();
-    let of_each = of_each.map(|(names, told)| format!("{}: {told}", names.join(", ")));
-    of_each.collect::<Vec<_>>().join("; ")
+    let groups: Vec<String> = groups
+        .iter()
+        .map(|(names, description)| format!("{}: {description}", names.join(", ")))
+        .collect();
+    groups.join("; ")
 }
 
-/// Where images are not pulled, nodes must have them.
-fn never(images: &[Image], nodes: Option<&[Node]>) -> Finding {
-    let mut told = vec![];
+/// Judges images that are never pulled: nodes must have them.
+fn judge_unpulled(images: &[Image], nodes: Option<&[Node]>) -> Finding {
+    let mut descriptions = vec![];
     let (mut status, mut missing, mut rare) = (CheckStatus::Ok, vec![], vec![]);
     for (i, image) in images.iter().enumerate() {
-        let having = having(nodes, i);
-        told.push(format!("never pulled, {}", on(having)));
-        match having {
+        let counts = count_nodes(nodes, i);
+        descriptions.push(format!("never pulled, {}", format_nodes(counts)));
+        match counts {
             Some((0, _)) => missing.push(image.given),
             Some((with, of)) if with < of => rare.push(image.given),
             Some(_) => {}
             None => status = CheckStatus::CouldNotTell,
         }
     }
-    let told = of_each(images, &told);
-    let lacking = if !missing.is_empty() {
+    let message = join_descriptions(images, &descriptions);
+    let unlisted = if !missing.is_empty() {
         format!("no node lists {} (it lists 50 at most)", missing.join(", "))
     } else if !rare.is_empty() {
         let rare = rare.join(", ");
@@ -113,49 +115,49 @@ fn never(images: &[Image], nodes: Option<&[Node]>) -> Finding {
             "not every node lists {rare} (it lists 50 at most): choose those that do with --node-selector"
         )
     } else {
-        return Finding::new(status, told);
+        return Finding::new(status, message);
     };
-    Finding::warning(told).suggest(
-        format!("--image-pull-policy=Never, and {lacking}; see"),
+    Finding::warning(message).suggest(
+        format!("--image-pull-policy=Never, and {unlisted}; see"),
         ["get", "nodes", "-o", "yaml"],
     )
 }
 
 fn judge(images: &[Image], presence: &[Presence], options: &Options, nodes: Option<&[Node]>) -> Finding {
-    let mut told = vec![];
+    let mut descriptions = vec![];
     let mut problems = vec![];
-    let mut moving = vec![];
+    let mut mutable = vec![];
     for (i, (image, presence)) in images.iter().zip(presence).enumerate() {
         let Image {
             pod,
             given,
             reference,
         } = image;
-        let having = having(nodes, i);
-        let said = match presence {
+        let counts = count_nodes(nodes, i);
+        let in_registry = match presence {
             Presence::Present => "the registry has it".to_owned(),
             Presence::Absent => "the registry has no such image".to_owned(),
             Presence::Private => "the registry asks for a login".to_owned(),
-            Presence::Unknown(reason) => format!("the registry does not tell ({reason})"),
+            Presence::Unknown(reason) => format!("no answer from the registry ({reason})"),
         };
         let pinned = if reference.digest().is_some() {
             "pinned by its digest"
         } else {
-            moving.push(format!("--{pod}-image"));
-            "its tag can move"
+            mutable.push(format!("--{pod}-image"));
+            "mutable tag"
         };
-        told.push(format!("{said}, {}, {pinned}", on(having)));
+        descriptions.push(format!("{in_registry}, {}, {pinned}", format_nodes(counts)));
 
-        // What the cluster does where nothing is said (the documentation of Kubernetes on images).
+        // The default of Kubernetes (its documentation on images).
         let by_default = match reference.tag() {
             Some("latest") => "Always",
             _ => "IfNotPresent",
         };
         let policy = options.fit.image_pull_policy.as_deref().unwrap_or(by_default);
-        // How many nodes need no registry.
+        // Nodes that do not need the registry.
         let (with, of) = match policy {
-            "Always" => (0, having.map_or(0, |(_, of)| of)),
-            _ => having.unwrap_or_default(),
+            "Always" => (0, counts.map_or(0, |(_, of)| of)),
+            _ => counts.unwrap_or_default(),
         };
         let compare = format!("compare with: docker manifest inspect {given}");
         problems.extend(match presence {
@@ -170,15 +172,15 @@ fn judge(images: &[Image], presence: &[Presence], options: &Options, nodes: Opti
             Presence::Private | Presence::Unknown(_) if with > 0 && with == of => None,
             Presence::Private => Some((
                 CheckStatus::CouldNotTell,
-                format!("no login is used here; with yours: docker manifest inspect {given}"),
+                format!("checked without a login; check with yours: docker manifest inspect {given}"),
             )),
             Presence::Unknown(_) => Some((
                 CheckStatus::CouldNotTell,
-                format!("nodes may have another way to it; {compare}"),
+                format!("nodes may reach it in another way; {compare}"),
             )),
         });
     }
-    let told = of_each(images, &told);
+    let message = join_descriptions(images, &descriptions);
     let worst = [
         CheckStatus::Failed,
         CheckStatus::Warning,
@@ -186,12 +188,12 @@ fn judge(images: &[Image], presence: &[Presence], options: &Options, nodes: Opti
     ]
     .into_iter()
     .find_map(|status| problems.iter().find(|(found, _)| *found == status));
-    match (worst, moving.join(" and ")) {
-        (Some((status, advice)), _) => Finding::new(*status, told).advise(advice),
-        (None, pins) if pins.is_empty() => Finding::ok(told),
-        (None, pins) => Finding::ok(told).advise(format!(
-            "to run the same every time, pin it: {pins} can be NAME@sha256:DIGEST"
-        )),
+    match (worst, mutable.join(" and ")) {
+        (Some((status, advice)), _) => Finding::new(*status, message).advise(advice),
+        (None, pins) if pins.is_empty() => Finding::ok(message),
+        (None, pins) => {
+            Finding::ok(message).advise(format!("for reproducible runs, pin {pins} to NAME@sha256:DIGEST"))
+        }
     }
 }
 
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference_is_named_with_its_option() {
+    fn invalid_reference_is_reported_with_its_option() {
         for image in [
             "",
             "a/B",
@@ -220,13 +222,13 @@ mod tests {
         ] {
             let mut options = plan(None).options;
             options.victim_image = image.to_owned();
-            let finding = read(&options).err().unwrap();
+            let finding = parse(&options).err().unwrap();
             assert_eq!(finding.status, Failed, "{image}");
             assert!(finding.advice.unwrap().starts_with("--victim-image="), "{image}");
         }
     }
 
-    /// Nodes that have the attacker's image and the victim's, as said.
+    /// Nodes that list the attacker's image and the victim's as given.
     fn nodes(options: &Options, has: &[[bool; 2]]) -> Vec<Node> {
         let names = image_names(options);
         let node = |has: &[bool; 2]| {
@@ -254,38 +256,26 @@ mod tests {
     }
 
     #[test]
-    fn registries_nodes_and_the_policy_are_weighed() {
+    fn registry_nodes_and_pull_policy_are_combined() {
         use Presence::{Absent, Present, Private};
         let silent = || Presence::Unknown("it did not answer within 2 s".to_owned());
         let (all, some, none) = ([[true; 2]; 2], [[true; 2], [true, false]], [[true, false]; 2]);
-        // Of the victim's image, whose tag is `latest`; the attacker's is present and on every node.
-        for (policy, said, has, status, advice) in [
+        // For the victim's image, whose tag is `latest`; the attacker's is present and on every node.
+        for (policy, presence, has, status, advice) in [
             (
                 None,
                 Present,
                 &none[..],
                 Fine,
-                "pin it: --attacker-image and --victim-image",
+                "pin --attacker-image and --victim-image",
             ),
             (None, Absent, &none[..], Failed, "check --victim-image"),
-            (None, Private, &none[..], CouldNotTell, "no login is used here"),
-            (
-                None,
-                silent(),
-                &none[..],
-                CouldNotTell,
-                "nodes may have another way",
-            ),
-            // Asked again at each start.
+            (None, Private, &none[..], CouldNotTell, "checked without a login"),
+            (None, silent(), &none[..], CouldNotTell, "nodes may reach it"),
+            // Pulled at each start.
             (None, Absent, &all[..], Failed, "check --victim-image"),
-            (
-                None,
-                silent(),
-                &all[..],
-                CouldNotTell,
-                "nodes may have another way",
-            ),
-            (Some("IfNotPresent"), Present, &none[..], Fine, "pin it"),
+            (None, silent(), &all[..], CouldNotTell, "nodes may reach it"),
+            (Some("IfNotPresent"), Present, &none[..], Fine, "pin "),
             (Some("IfNotPresent"), Absent, &all[..], Warning, "cannot get it"),
             (Some("IfNotPresent"), Absent, &some[..], Warning, "cannot get it"),
             (
@@ -295,76 +285,79 @@ mod tests {
                 Failed,
                 "check --victim-image",
             ),
-            (Some("IfNotPresent"), Private, &all[..], Fine, "pin it"),
+            (Some("IfNotPresent"), Private, &all[..], Fine, "pin "),
             (
                 Some("IfNotPresent"),
                 Private,
                 &some[..],
                 CouldNotTell,
-                "no login is used here",
+                "checked without a login",
             ),
             (
                 Some("IfNotPresent"),
                 silent(),
                 &none[..],
                 CouldNotTell,
-                "nodes may have another way",
+                "nodes may reach it",
             ),
             (
                 Some("IfNotPresent"),
                 silent(),
                 &[],
                 CouldNotTell,
-                "nodes may have another way",
+                "nodes may reach it",
             ),
         ] {
             let mut options = plan(None).options;
             options.fit.image_pull_policy = policy.map(str::to_owned);
             let nodes = nodes(&options, has);
-            let told = format!("{policy:?} {said:?} {has:?}");
+            let case = format!("{policy:?} {presence:?} {has:?}");
             let finding = judge(
-                &read(&options).ok().unwrap(),
-                &[Present, said],
+                &parse(&options).ok().unwrap(),
+                &[Present, presence],
                 &options,
                 Some(&nodes),
             );
-            assert_eq!(finding.status, status, "{told}: {finding:?}");
+            assert_eq!(finding.status, status, "{case}: {finding:?}");
             assert!(
                 finding.advice.as_ref().unwrap().contains(advice),
-                "{told}: {finding:?}"
+                "{case}: {finding:?}"
             );
         }
     }
 
     #[test]
-    fn what_is_pinned_needs_no_advice_and_what_is_not_seen_is_said() {
+    fn pinned_image_needs_no_advice() {
         let mut options = plan(None).options;
         options.attacker_image = format!("r.example/a@{}", digest());
         options.victim_image = format!("r.example/v@{}", digest());
-        let images = read(&options).ok().unwrap();
+        let images = parse(&options).ok().unwrap();
         let finding = judge(&images, &[Presence::Present, Presence::Present], &options, None);
         assert_eq!((finding.status, &finding.advice), (Fine, &None));
-        let told = "the registry has it, not seen whether a node has it, pinned by its digest";
+        let present = "the registry has it, unknown whether a node has it, pinned by its digest";
         let (attacker, victim) = (&options.attacker_image, &options.victim_image);
-        assert_eq!(finding.message, format!("{attacker}, {victim}: {told}"));
+        assert_eq!(finding.message, format!("{attacker}, {victim}: {present}"));
         let finding = judge(&images, &[Presence::Absent, Presence::Present], &options, None);
-        let absent = "the registry has no such image, not seen whether a node has it, pinned by its digest";
-        assert_eq!(finding.message, format!("{attacker}: {absent}; {victim}: {told}"));
-
-        assert_eq!(never(&images, None).status, CouldNotTell);
+        let absent = "the registry has no such image, unknown whether a node has it, pinned by its digest";
         assert_eq!(
-            never(&images, Some(&nodes(&options, &[[true, true]]))).status,
+            finding.message,
+            format!("{attacker}: {absent}; {victim}: {present}")
+        );
+
+        assert_eq!(judge_unpulled(&images, None).status, CouldNotTell);
+        assert_eq!(
+            judge_unpulled(&images, Some(&nodes(&options, &[[true, true]]))).status,
             Fine
         );
         let some = nodes(&options, &[[true, true], [true, false], [true, true]]);
-        let finding = never(&images, Some(&some));
+        let finding = judge_unpulled(&images, Some(&some));
         assert_eq!(finding.status, Warning);
         assert!(
             finding.message.ends_with("never pulled, on 2 of 3 nodes"),
             "{finding:?}"
         );
         assert!(finding.advice.unwrap().contains("--node-selector"));
-        let finding = never(&images, Some(&nodes(&options, &[[true, false]])));
+        let finding = judge_unpulled(&images, Some(&nodes(&options, &[[true, false]])));
         assert_eq!(finding.status, Warning);
         assert!(
             finding

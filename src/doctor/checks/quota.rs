@@ -1,8 +1,9 @@
-//! Is there room for a run under the quotas of the namespace, and do its pods keep to the limit ranges?
+//! Checks that the quotas of the namespace leave room for all objects of a run together. Whether they admit each object
+//! alone, and whether limit ranges do, is known from `admission`.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, Pod, ResourceQuota, ResourceQuotaSpec};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::doctor::finding::{Checked, Finding};
@@ -11,8 +12,6 @@ use crate::manifest::{self, Kind, Manifest};
 use crate::plan::Plan;
 use crate::words::{counted, first_few};
 
-type Quantities = BTreeMap<String, Quantity>;
-
 pub(super) async fn check(snapshot: &Snapshot) -> Checked {
     let name = snapshot.plan.namespace.name.as_str();
     if snapshot.namespace().await?.is_none() {
@@ -20,70 +19,56 @@ pub(super) async fn check(snapshot: &Snapshot) -> Checked {
             "namespace {name} does not exist yet"
         )));
     }
-    let (quotas, ranges) = futures::try_join!(
-        snapshot.cluster.list_all::<ResourceQuota>(Some(name)),
-        snapshot.cluster.list_all::<LimitRange>(Some(name))
-    )?;
-    Ok(judge(&snapshot.plan, &quotas, &ranges))
+    let quotas = snapshot.cluster.list_all::<ResourceQuota>(Some(name)).await?;
+    Ok(judge(&snapshot.plan, &quotas))
 }
 
-fn judge(plan: &Plan, quotas: &[ResourceQuota], ranges: &[LimitRange]) -> Finding {
+fn judge(plan: &Plan, quotas: &[ResourceQuota]) -> Finding {
     let manifests = manifest::render(plan, "");
-    let pods: Vec<Pod> = manifests
+    let objects: Vec<&Manifest> = manifests.all().collect();
+    let pods = manifests
         .pods
         .iter()
-        .map(|pod| serde_json::from_value(pod.object.clone()).expect("a manifest is always an object"))
-        .collect();
-    let mut against: Vec<String> = quotas
+        .map(|pod| serde_json::from_value(pod.object.clone()).expect("a manifest is always an object"));
+    let pods: Vec<Pod> = pods.collect();
+    let exceeded: Vec<String> = quotas
         .iter()
-        .flat_map(|quota| exceeded(quota, &manifests.all().collect::<Vec<_>>(), &pods))
+        .flat_map(|quota| exceeded(quota, &objects, &pods))
         .collect();
-    against.extend(ranges.iter().flat_map(|range| outside(range, &pods)));
     let name = &plan.namespace.name;
-    match (against.is_empty(), quotas.len(), ranges.len()) {
-        (false, ..) => Finding::failed(first_few(&against))
-            .suggest("make room, or see", ["describe", "quota,limits", "-n", name]),
-        (_, 0, 0) => Finding::ok(format!("none in namespace {name}")),
-        (_, quotas, ranges) => Finding::ok(format!(
-            "room for a run ({}, {})",
-            counted(quotas, "quota"),
-            counted(ranges, "limit range")
-        )),
+    match (exceeded.is_empty(), quotas.len()) {
+        (false, _) => Finding::failed(first_few(&exceeded))
+            .suggest("make room, or see", ["describe", "quota", "-n", name]),
+        (_, 0) => Finding::ok(format!("none in namespace {name}")),
+        (_, quotas) => Finding::ok(format!("room for a run ({})", counted(quotas, "quota"))),
     }
 }
 
-/// A quantity in thousand-millionths, which is as fine as Kubernetes has them; `None` where it is none.
-fn nano(quantity: &Quantity) -> Option<i128> {
+/// Converts a quantity to billionths, the smallest unit of Kubernetes. Returns `None` if it cannot be parsed.
+fn to_nano(quantity: &Quantity) -> Option<i128> {
     let text = quantity.0.as_str();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-' && c != '+');
     let (number, suffix) = text.split_at(end.unwrap_or(text.len()));
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let power = |base: i128, exponent: u32| base.checked_pow(exponent);
-    let (factor, divisor) = match suffix {
-        "n" => (1, 1_000_000_000),
-        "u" => (1, 1_000_000),
-        "m" => (1, 1_000),
-        "" => (1, 1),
-        "k" => (power(10, 3)?, 1),
-        "M" => (power(10, 6)?, 1),
-        "G" => (power(10, 9)?, 1),
-        "T" => (power(10, 12)?, 1),
-        "P" => (power(10, 15)?, 1),
-        "E" => (power(10, 18)?, 1),
-        "Ki" => (power(1024, 1)?, 1),
-        "Mi" => (power(1024, 2)?, 1),
-        "Gi" => (power(1024, 3)?, 1),
-        "Ti" => (power(1024, 4)?, 1),
-        "Pi" => (power(1024, 5)?, 1),
-        "Ei" => (power(1024, 6)?, 1),
-        exponent => (power(10, exponent.strip_prefix(['e', 'E'])?.parse().ok()?)?, 1),
+    let exponent = |prefixes: &str| Some(u32::try_from(prefixes.find(suffix.chars().next()?)?).ok()? + 1);
+    let factor = match suffix {
+        "" => 10_i128.pow(9),
+        "n" => 1,
+        "u" => 10_i128.pow(3),
+        "m" => 10_i128.pow(6),
+        "k" | "M" | "G" | "T" | "P" | "E" => 10_i128.pow(9 + 3 * exponent("kMGTPE")?),
+        "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei" => 10_i128.pow(9) << (10 * exponent("KMGTPE")?),
+        _ => {
+            let power: u32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+            10_i128.checked_pow(power.checked_add(9)?)?
+        }
     };
-    let shift = power(10, fraction.len().try_into().ok()?)?;
-    Some(digits.checked_mul(factor)?.checked_mul(1_000_000_000)? / divisor / shift)
+    let divisor = 10_i128.checked_pow(fraction.len().try_into().ok()?)?;
+    Some(digits.checked_mul(factor)? / divisor)
 }
 
-/// What of a quota a run would exceed.
+/// Lists the resources of a quota that a run exceeds.
 fn exceeded(quota: &ResourceQuota, objects: &[&Manifest], pods: &[Pod]) -> Vec<String> {
     let Some(spec) = quota.spec.as_ref().filter(|spec| applies(spec)) else {
         return vec![];
@@ -93,13 +78,13 @@ fn exceeded(quota: &ResourceQuota, objects: &[&Manifest], pods: &[Pod]) -> Vec<S
     let used = status.used.unwrap_or_default();
     let name = quota.metadata.name.as_deref().unwrap_or_default();
     let exceeded = hard.into_iter().flatten().filter_map(|(resource, hard)| {
-        let needed = needed(resource, objects, pods)?;
-        let in_use = used.get(resource);
-        let over = in_use.and_then(nano).unwrap_or(0) + needed > nano(hard)?;
-        let in_use = in_use.map_or("0", |quantity| quantity.0.as_str());
-        (needed > 0 && over).then(|| {
+        let required = required(resource, objects, pods);
+        let used = used.get(resource);
+        let is_exceeded = used.and_then(to_nano).unwrap_or(0) + required > to_nano(hard)?;
+        let used = used.map_or("0", |quantity| quantity.0.as_str());
+        (required > 0 && is_exceeded).then(|| {
             format!(
-                "quota {name}: {in_use} of {} {resource} used, not enough left",
+                "quota {name}: {used} of {} {resource} used, not enough left",
                 hard.0
             )
         })
@@ -107,7 +92,7 @@ fn exceeded(quota: &ResourceQuota, objects: &[&Manifest], pods: &[Pod]) -> Vec<S
     exceeded.collect()
 }
 
-/// Whether the quota counts the pods of a run: they have requests, a deadline, and no priority class.
+/// Whether a quota counts the pods of a run: they have requests, a deadline, and no priority class.
 fn applies(spec: &ResourceQuotaSpec) -> bool {
     let selectors = spec
         .scope_selector
@@ -115,100 +100,48 @@ fn applies(spec: &ResourceQuotaSpec) -> bool {
         .flat_map(|selector| selector.match_expressions.iter().flatten());
     let by_selector = selectors.map(|selector| match selector.scope_name.as_str() {
         "PriorityClass" => ["NotIn", "DoesNotExist"].contains(&selector.operator.as_str()),
-        scope => counts(scope),
+        scope => includes_pods(scope),
     });
-    let by_scope = spec.scopes.iter().flatten().map(|scope| counts(scope));
-    by_selector.chain(by_scope).all(|counts| counts)
+    let by_scope = spec.scopes.iter().flatten().map(|scope| includes_pods(scope));
+    by_selector.chain(by_scope).all(|includes| includes)
 }
 
-fn counts(scope: &str) -> bool {
+fn includes_pods(scope: &str) -> bool {
     ["Terminating", "NotBestEffort"].contains(&scope)
 }
 
-/// How much of a resource a run takes; `None` of one that it does not.
-fn needed(resource: &str, objects: &[&Manifest], pods: &[Pod]) -> Option<i128> {
-    let (of_limits, name) = match resource.split_once('.') {
+/// Returns how much of a resource a run takes, in billionths.
+fn required(resource: &str, objects: &[&Manifest], pods: &[Pod]) -> i128 {
+    let (is_limit, name) = match resource.split_once('.') {
         Some(("limits", name)) => (true, name),
         Some(("requests", name)) => (false, name),
         _ => (false, resource),
     };
     if ["cpu", "memory"].contains(&name) {
-        let amounts = pods
-            .iter()
-            .filter_map(|pod| nano(amounts(pod, of_limits).get(name)?));
-        return Some(amounts.sum());
+        return pods.iter().filter_map(|pod| amount(pod, name, is_limit)).sum();
     }
     let name = name.strip_prefix("count/").unwrap_or(name);
     let counted = objects.iter().filter(|object| {
-        let Kind::Namespace = object.kind else {
-            let group = object.kind.group();
-            let plural = object.kind.plural();
-            return name
-                == if group.is_empty() {
-                    plural.to_owned()
-                } else {
-                    format!("{plural}.{group}")
-                };
+        let (plural, group) = (object.kind.plural(), object.kind.group());
+        let qualified = if group.is_empty() {
+            plural.to_owned()
+        } else {
+            format!("{plural}.{group}")
         };
-        false
+        object.kind != Kind::Namespace && name == qualified
     });
-    Some(i128::try_from(counted.count()).ok()? * 1_000_000_000).filter(|number| *number > 0)
+    counted.map(|_| 10_i128.pow(9)).sum()
 }
 
-/// Requests or limits of a pod of ours, which has one container.
-fn amounts(pod: &Pod, of_limits: bool) -> Quantities {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let mut resources = containers.filter_map(|container| container.resources.clone());
-    let resources = resources.next().unwrap_or_default();
-    let amounts = if of_limits {
-        resources.limits
+/// Returns what a pod requests of a resource, or its limit. Pods of a run have one container.
+fn amount(pod: &Pod, name: &str, is_limit: bool) -> Option<i128> {
+    let resources = pod.spec.as_ref()?.containers.first()?.resources.as_ref()?;
+    let amounts: &BTreeMap<String, Quantity> = if is_limit {
+        resources.limits.as_ref()?
     } else {
-        resources.requests
+        resources.requests.as_ref()?
     };
-    amounts.unwrap_or_default()
-}
-
-/// Where the pods of a run are outside a limit range. A pod has one container, so both are the same.
-fn outside(range: &LimitRange, pods: &[Pod]) -> Vec<String> {
-    let name = range.metadata.name.as_deref().unwrap_or_default();
-    let items = range.spec.iter().flat_map(|spec| &spec.limits);
-    let items = items.filter(|item| ["Container", "Pod"].contains(&item.type_.as_str()));
-    let Some(pod) = pods.first() else {
-        return vec![];
-    };
-    let (requests, limits) = (amounts(pod, false), amounts(pod, true));
-    let outside = items.flat_map(|item| {
-        let LimitRangeItem {
-            max,
-            min,
-            max_limit_request_ratio: ratio,
-            ..
-        } = item;
-        let each = |bounds: &Option<Quantities>, broken: &dyn Fn(&str, i128) -> Option<bool>, what: &str| {
-            let bounds = bounds.iter().flatten();
-            let broken = bounds.filter(|(resource, bound)| {
-                nano(bound)
-                    .and_then(|bound| broken(resource, bound))
-                    .unwrap_or(false)
-            });
-            let told =
-                broken.map(|(resource, bound)| format!("limit range {name}: {what} {} {resource}", bound.0));
-            told.collect::<Vec<_>>()
-        };
-        let above = |resource: &str, bound| Some(nano(limits.get(resource)?)? > bound);
-        let below = |resource: &str, bound| Some(nano(requests.get(resource)?)? < bound);
-        let apart = |resource: &str, bound: i128| {
-            let limit = nano(limits.get(resource)?)?.checked_mul(1_000_000_000)?;
-            Some(limit > bound.checked_mul(nano(requests.get(resource)?)?)?)
-        };
-        [
-            each(max, &above, "a pod may have at most"),
-            each(min, &below, "a pod has to ask for at least"),
-            each(ratio, &apart, "limit by request may be at most"),
-        ]
-        .concat()
-    });
-    outside.collect()
+    to_nano(amounts.get(name)?)
 }
 
 #[cfg(test)]
@@ -218,7 +151,7 @@ mod tests {
     use crate::result::CheckStatus::{Failed, Ok};
 
     #[test]
-    fn quantities_are_compared_exactly() {
+    fn quantity_is_converted_exactly() {
         for (text, expected) in [
             ("1", Some(1_000_000_000)),
             ("50m", Some(50_000_000)),
@@ -234,7 +167,7 @@ mod tests {
             ("", None),
             ("1q", None),
         ] {
-            assert_eq!(nano(&Quantity(text.into())), expected, "{text}");
+            assert_eq!(to_nano(&Quantity(text.into())), expected, "{text}");
         }
     }
 
@@ -247,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_has_to_have_room_for_the_whole_run() {
+    fn quota_without_room_for_the_whole_run_fails() {
         let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         for (hard, used, more, status) in [
             (r#"{"pods": "2"}"#, r#"{"pods": "0"}"#, "{}", Ok),
@@ -300,49 +233,9 @@ mod tests {
         ] {
             let mut spec = json(more);
             spec["hard"] = json(hard);
-            let finding = judge(&plan(None), &[quota(&spec, &json(used))], &[]);
+            let finding = judge(&plan(None), &[quota(&spec, &json(used))]);
             assert_eq!(finding.status, status, "{hard} {used} {more}: {finding:?}");
         }
-        assert_eq!(judge(&plan(None), &[], &[]).status, Ok);
-    }
-
-    #[test]
-    fn a_limit_range_is_kept_to_or_named() {
-        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
-        for (item, said) in [
-            (
-                r#"{"type": "Container", "max": {"cpu": "1", "memory": "256Mi"}}"#,
-                None,
-            ),
-            (
-                r#"{"type": "Container", "max": {"cpu": "500m"}}"#,
-                Some("limit range r: a pod may have at most 500m cpu"),
-            ),
-            (
-                r#"{"type": "Pod", "min": {"memory": "65Mi"}}"#,
-                Some("limit range r: a pod has to ask for at least 65Mi memory"),
-            ),
-            (r#"{"type": "Pod", "min": {"memory": "64Mi"}}"#, None),
-            (
-                r#"{"type": "Container", "maxLimitRequestRatio": {"cpu": "20"}}"#,
-                None,
-            ),
-            (
-                r#"{"type": "Container", "maxLimitRequestRatio": {"cpu": "19"}}"#,
-                Some("limit range r: limit by request may be at most 19 cpu"),
-            ),
-            (
-                r#"{"type": "PersistentVolumeClaim", "max": {"storage": "1"}}"#,
-                None,
-            ),
-        ] {
-            let range =
-                serde_json::json!({ "metadata": { "name": "r" }, "spec": { "limits": [json(item)] } });
-            let finding = judge(&plan(None), &[], &[serde_json::from_value(range).unwrap()]);
-            match said {
-                Some(said) => assert_eq!((finding.status, finding.message.as_str()), (Failed, said)),
-                None => assert_eq!(finding.status, Ok, "{item}: {finding:?}"),
-            }
-        }
+        assert_eq!(judge(&plan(None), &[]).status, Ok);
     }
 }

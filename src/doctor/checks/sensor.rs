@@ -1,6 +1,6 @@
 //! Checks that Defender's sensor is installed; reports how, and in which version.
 
-use crate::defender::sensor::{Flavour, SensorFacts};
+use crate::defender::sensor::{InstallMethod, SensorFacts};
 use crate::doctor::finding::{Checked, Finding};
 use crate::doctor::snapshot::Snapshot;
 
@@ -11,10 +11,10 @@ pub(super) async fn check(snapshot: &Snapshot) -> Checked {
 fn judge(facts: &SensorFacts) -> Finding {
     let sensors: Vec<String> = facts.sensors.iter().map(ToString::to_string).collect();
     let sensors = sensors.join("; ");
-    match facts.flavours()[..] {
+    match facts.install_methods()[..] {
         [] => Finding::failed("not installed: no DaemonSet has its name or one of its images")
             .advise("enable it in Defender for Containers, or install its Helm chart; without it, only alerts from the audit log are raised"),
-        [Flavour::Other] => Finding::warning(sensors)
+        [InstallMethod::Other] => Finding::warning(sensors)
             .suggest("its features are unknown; see", ["get", "daemonsets", "-A", "-o", "wide"]),
         [_] => Finding::ok(sensors),
         [..] => Finding::warning(format!("several: {sensors}"))
@@ -39,7 +39,7 @@ mod tests {
             (
                 &[("x", "microsoft-defender-collector-ds")],
                 Warning,
-                "installed in an undocumented way",
+                "undocumented install",
             ),
         ] {
             let workload = |&(namespace, name): &(&str, &str)| Workload {

@@ -29,7 +29,7 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
         .collect();
     let known: Vec<_> = needed
         .into_iter()
-        .map(|(condition, id)| (condition, id, facts.known(condition)))
+        .map(|(condition, id)| (condition, id, facts.fact(condition)))
         .collect();
     if known.is_empty() {
         return Finding::not_applicable("the alerts of these scenarios need only a ready sensor");
@@ -76,7 +76,7 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defender::sensor::{Cloud, MDC, Workload};
+    use crate::defender::sensor::{MDC, Provider, Workload};
     use crate::result::CheckStatus::{CouldNotTell, NotApplicable, Ok as Fine, Warning};
     use crate::scenario::catalogue;
 
@@ -125,7 +125,7 @@ mod tests {
                 ready: true,
             };
             let workloads: Vec<_> = [workload].into_iter().filter(|_| version != "none").collect();
-            let facts = SensorFacts::new(&workloads, Some(false), Some(Cloud::Aks));
+            let facts = SensorFacts::new(&workloads, Some(false), Some(Provider::Aks));
             let scenarios: Vec<_> = scenarios
                 .iter()
                 .map(|id| catalogue::find(id).unwrap().clone())

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use defender_sim::azure::{AzureCluster, AzureOptions, ClusterHints, ClusterKind, find_cluster, plan};
-use defender_sim::defender::marks::Marks;
-use defender_sim::defender::sensor::Cloud;
+use defender_sim::defender::identity::ClusterIdentity;
+use defender_sim::defender::sensor::Provider;
 use serde_json::{Value, json};
 
 use super::{id_of, ready};
@@ -15,7 +15,7 @@ fn row(name: &str, fqdn: &str, private: &str) -> Value {
     json!({"id": id, "fqdn": fqdn, "private": private, "portal": ""})
 }
 
-fn of(marks: Marks) -> ClusterHints {
+fn of(marks: ClusterIdentity) -> ClusterHints {
     ClusterHints {
         marks,
         ..ClusterHints::default()
@@ -55,7 +55,7 @@ async fn cluster_of_another_cloud_is_found_by_its_connector() {
         ),
     ] {
         azure.with(|state| state.resources = rows.to_vec());
-        let marks = Marks::of_kubeconfig("https://x.example.test", Some(name));
+        let marks = ClusterIdentity::of_kubeconfig("https://x.example.test", Some(name));
         let search = find_cluster(&arm, &of(marks)).await.unwrap();
         let asked = String::from_utf8(azure.server.requests().last().unwrap().body.to_vec()).unwrap();
         assert!(asked.contains(part), "{asked}");
@@ -85,9 +85,9 @@ async fn cluster_of_another_cloud_is_found_by_its_connector() {
         resource_id: Some(cluster.id),
         ..AzureOptions::default()
     };
-    let noted = |noted| Marks {
+    let noted = |noted| ClusterIdentity {
         arc: noted,
-        ..Marks::default()
+        ..ClusterIdentity::default()
     };
     let there: BTreeMap<String, String> = [("a".to_owned(), "b".to_owned())].into();
     for (options, arc, certain) in [
@@ -121,10 +121,10 @@ fn arc_data() -> BTreeMap<String, String> {
 #[tokio::test]
 async fn resource_id_and_arc_data_identify_a_cluster_without_a_query() {
     let (azure, _cli, arm) = ready().await;
-    let connected = of(Marks {
+    let connected = of(ClusterIdentity {
         arc: Some(Ok(arc_data())),
         server: text("api.example.test"),
-        ..Marks::default()
+        ..ClusterIdentity::default()
     });
     let given = ClusterHints {
         resource_id: Some(id_of("blue")),
@@ -139,12 +139,12 @@ async fn resource_id_and_arc_data_identify_a_cluster_without_a_query() {
     );
     // Alerts do not name a cluster of EKS or GKE as Azure Arc does.
     for (cloud, has_arc, found) in [
-        (Cloud::Eks, true, false),
-        (Cloud::Gke, true, false),
-        (Cloud::Gke, false, false),
-        (Cloud::Aks, true, true),
+        (Provider::Eks, true, false),
+        (Provider::Gke, true, false),
+        (Provider::Gke, false, false),
+        (Provider::Aks, true, true),
     ] {
-        let hints = of(Marks {
+        let hints = of(ClusterIdentity {
             cloud: Some(cloud),
             arc: connected.marks.arc.clone().filter(|_| has_arc),
             ..connected.marks.clone()
@@ -160,9 +160,9 @@ async fn resource_id_and_arc_data_identify_a_cluster_without_a_query() {
 #[tokio::test]
 async fn search_without_hints_reports_what_it_tried() {
     let (azure, _cli, arm) = ready().await;
-    let nothing = of(Marks {
+    let nothing = of(ClusterIdentity {
         server: text("10.0.0.1"),
-        ..Marks::default()
+        ..ClusterIdentity::default()
     });
     let search = find_cluster(&arm, &nothing).await.unwrap();
     assert_eq!((search.found, search.tried.len()), (None, 2));
@@ -171,9 +171,9 @@ async fn search_without_hints_reports_what_it_tried() {
         (Some(Err("forbidden".to_owned())), "forbidden"),
         (Some(Ok(BTreeMap::new())), "none"),
     ] {
-        let hints = of(Marks {
+        let hints = of(ClusterIdentity {
             arc,
-            ..Marks::default()
+            ..ClusterIdentity::default()
         });
         let tried = find_cluster(&arm, &hints).await.unwrap().tried;
         assert_eq!(
@@ -188,11 +188,11 @@ async fn search_without_hints_reports_what_it_tried() {
 fn aks(server: Option<String>, group: Option<String>) -> ClusterHints {
     let node =
         format!("azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/mc/providers/Microsoft.Compute/x");
-    of(Marks {
+    of(ClusterIdentity {
         server,
         node_resource_group: group,
         provider_ids: vec!["aws:///x/y".to_owned(), node],
-        ..Marks::default()
+        ..ClusterIdentity::default()
     })
 }
 

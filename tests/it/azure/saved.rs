@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use defender_sim::azure::{Answer, AzureError, Saved, Source};
-use defender_sim::verify::fired::FiredAlert;
+use defender_sim::verify::FiredAlert;
 use serde_json::{Value, json};
 
 use super::since;

@@ -1,10 +1,10 @@
-//! What tells, without asking any cloud, which cluster of which cloud this is.
+//! Identifies a cluster to its cloud by its kubeconfig entry and its own objects, without asking the cloud.
 
 use std::collections::BTreeMap;
 
-use super::sensor::Cloud;
+use super::sensor::Provider;
 
-/// How the names end that AKS gives to API servers.
+/// Suffixes of the names of AKS API servers.
 const AKS: [(&str, Azure); 4] = [
     (".azmk8s.io", Azure::Public),
     (".azmk8s.us", Azure::UsGovernment),
@@ -12,65 +12,65 @@ const AKS: [(&str, Azure); 4] = [
     (".azk8s.cn", Azure::China),
 ];
 
-/// One of Microsoft's clouds.
+/// A cloud of Microsoft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Azure {
-    /// That of most people.
+    /// The commercial cloud.
     Public,
-    /// That of the government of the United States.
+    /// Azure Government, of the United States.
     UsGovernment,
-    /// That in China.
+    /// Azure China.
     China,
 }
 
 impl Azure {
-    /// The cloud of the AKS cluster whose API server has this name; nothing for any other.
+    /// Returns the cloud of an AKS cluster by the name of its API server.
     pub fn of_server(host: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
-        let known = AKS.iter().find(|(end, _)| host.ends_with(end));
+        let known = AKS.iter().find(|(suffix, _)| host.ends_with(suffix));
         known.map(|(_, cloud)| *cloud)
     }
 }
 
-/// What a kubeconfig and the cluster itself say of where it is.
+/// What a kubeconfig entry and the cluster itself reveal about its identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct ClusterIdentity {
     /// Host name or address of the API server.
     pub server: Option<String>,
     /// The kubeconfig's name for the cluster.
     pub name: Option<String>,
-    /// Whose its nodes are, by their labels.
-    pub cloud: Option<Cloud>,
-    /// The resource group of its nodes, by the label that AKS gives them: `kubernetes.azure.com/cluster`.
+    /// The provider, by the labels of the nodes.
+    pub cloud: Option<Provider>,
+    /// The resource group of the nodes, by the label of AKS: `kubernetes.azure.com/cluster`.
     pub node_resource_group: Option<String>,
     /// `spec.providerID` of some nodes.
     pub provider_ids: Vec<String>,
-    /// What Azure Arc notes in the cluster about its resource: the `ConfigMap` `azure-clusterconfig`, empty where
-    /// there is none; or why that could not be read. Nothing where the cluster was not asked.
+    /// The `ConfigMap` `azure-clusterconfig` of Azure Arc, which names the resource; empty if there is none, or the error
+    /// if it cannot be read. `None` if the cluster was not asked.
     pub arc: Option<Result<BTreeMap<String, String>, String>>,
 }
 
-/// A cluster of another cloud, which Defender knows by a connector.
+/// A cluster in another cloud, which a connector makes known to Defender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Elsewhere<'a> {
-    /// In Amazon EKS.
+pub enum ForeignCluster<'a> {
+    /// An Amazon EKS cluster.
     Eks {
-        /// The id of its account.
+        /// ID of the account.
         account: &'a str,
-        /// Its name there.
+        /// Name of the cluster in the cloud.
         cluster: &'a str,
     },
-    /// In Google GKE.
+    /// A Google GKE cluster.
     Gke {
-        /// The id of its project.
+        /// ID of the project.
         project: &'a str,
-        /// Its name there.
+        /// Name of the cluster in the cloud.
         cluster: &'a str,
     },
 }
 
-impl Marks {
-    /// What a kubeconfig says: the API server's URL, and the name of the cluster.
+impl ClusterIdentity {
+    /// Takes the API server's URL and the name of the cluster from a kubeconfig entry.
     pub fn of_kubeconfig(server: &str, name: Option<&str>) -> Self {
         let uri = server.parse::<http::Uri>().ok();
         Self {
@@ -80,17 +80,17 @@ impl Marks {
         }
     }
 
-    /// Whether Azure Arc is known not to connect the cluster.
+    /// Whether the cluster is known not to be connected by Azure Arc.
     pub fn without_arc(&self) -> bool {
-        matches!(&self.arc, Some(Ok(noted)) if noted.is_empty())
+        matches!(&self.arc, Some(Ok(config)) if config.is_empty())
     }
 
-    /// Whether Azure Arc is known to connect the cluster.
+    /// Whether the cluster is known to be connected by Azure Arc.
     pub fn with_arc(&self) -> bool {
-        matches!(&self.arc, Some(Ok(noted)) if !noted.is_empty())
+        matches!(&self.arc, Some(Ok(config)) if !config.is_empty())
     }
 
-    /// Whether anything says that Azure knows the cluster.
+    /// Whether anything indicates that Azure knows the cluster.
     pub fn name_azure(&self) -> bool {
         self.with_arc()
             || self.node_resource_group.is_some()
@@ -98,19 +98,19 @@ impl Marks {
             || self.server.as_deref().and_then(Azure::of_server).is_some()
     }
 
-    /// The cluster of another cloud that the kubeconfig's name says it is, as `aws eks update-kubeconfig`
+    /// Returns the cluster in another cloud that the kubeconfig's name identifies, as `aws eks update-kubeconfig`
     /// (`arn:aws:eks:REGION:ACCOUNT:cluster/NAME`) and `gcloud container clusters get-credentials`
     /// (`gke_PROJECT_LOCATION_NAME`) write it.
-    pub fn elsewhere(&self) -> Option<Elsewhere<'_>> {
+    pub fn foreign(&self) -> Option<ForeignCluster<'_>> {
         let name = self.name.as_deref()?;
         let arn: Vec<&str> = name.split(':').collect();
         let gke: Vec<&str> = name.split('_').collect();
         match (&arn[..], &gke[..]) {
             (["arn", _, "eks", _, account, cluster], _) => {
                 let cluster = cluster.strip_prefix("cluster/")?;
-                Some(Elsewhere::Eks { account, cluster })
+                Some(ForeignCluster::Eks { account, cluster })
             }
-            (_, ["gke", project, _, cluster]) => Some(Elsewhere::Gke { project, cluster }),
+            (_, ["gke", project, _, cluster]) => Some(ForeignCluster::Gke { project, cluster }),
             _ => None,
         }
     }
@@ -121,32 +121,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_a_cloud_gave_says_where_the_cluster_is() {
-        let named = |name: &str| Marks::of_kubeconfig("https://10.0.0.1:443", Some(name));
+    fn name_written_by_a_cloud_identifies_the_cluster() {
+        let named = |name: &str| ClusterIdentity::of_kubeconfig("https://10.0.0.1:443", Some(name));
         let eks = named("arn:aws:eks:eu-west-1:111122223333:cluster/blue");
         let (account, cluster) = ("111122223333", "blue");
-        assert_eq!(eks.elsewhere(), Some(Elsewhere::Eks { account, cluster }));
+        assert_eq!(eks.foreign(), Some(ForeignCluster::Eks { account, cluster }));
         let gke = named("gke_shop-1_europe-west1-b_blue");
         let project = "shop-1";
-        assert_eq!(gke.elsewhere(), Some(Elsewhere::Gke { project, cluster }));
+        assert_eq!(gke.foreign(), Some(ForeignCluster::Gke { project, cluster }));
         for name in [
             "blue",
             "arn:aws:eks:r:a:nodegroup/blue",
             "gke_a_b",
             "arn:aws:s3:::x",
         ] {
-            assert_eq!(named(name).elsewhere(), None, "{name}");
+            assert_eq!(named(name).foreign(), None, "{name}");
         }
     }
 
     #[test]
-    fn any_mark_of_azure_is_one() {
-        assert!(!Marks::of_kubeconfig("https://api.example.test", Some("blue")).name_azure());
-        let named = Marks::of_kubeconfig("https://x-1.HCP.westeurope.azmk8s.io:443", None);
+    fn any_sign_of_azure_is_enough() {
+        assert!(!ClusterIdentity::of_kubeconfig("https://api.example.test", Some("blue")).name_azure());
+        let named = ClusterIdentity::of_kubeconfig("https://x-1.HCP.westeurope.azmk8s.io:443", None);
         assert_eq!(named.server.as_deref(), Some("x-1.HCP.westeurope.azmk8s.io"));
-        let node = |id: &str| Marks {
+        let node = |id: &str| ClusterIdentity {
             provider_ids: vec![id.to_owned()],
-            ..Marks::default()
+            ..ClusterIdentity::default()
         };
         assert!(named.name_azure() && node("azure:///subscriptions/s").name_azure());
         assert!(!node("aws:///eu-west-1a/i-1").name_azure());

@@ -1,0 +1,338 @@
+//! The alerts that a run expects, and the verdict on one that was not raised.
+
+use jiff::Timestamp;
+
+use super::verdict::JudgeOptions;
+use crate::defender::alerts::{self, Alert, Condition};
+use crate::defender::facts::{Fact, Facts};
+use crate::result::{RunResult, ScenarioResult, StepResult, Verdict};
+use crate::scenario::Outcome;
+
+/// The alert that every step raises, since every step is sent to the web shell.
+const DELIVERY: &str = "web-shell";
+
+/// An alert, and the scenarios of a run that expect it.
+pub(super) struct ExpectedAlert<'a> {
+    pub alert: &'static Alert,
+    pub scenarios: Vec<&'a ScenarioResult>,
+}
+
+/// Returns each alert that a run expects once.
+pub(super) fn expected_alerts(run: &RunResult) -> Vec<ExpectedAlert<'_>> {
+    let mut expected: Vec<ExpectedAlert> = vec![];
+    for scenario in &run.scenarios {
+        for alert in scenario.alerts.iter().filter_map(|alert| alerts::find(&alert.id)) {
+            match expected.iter_mut().find(|known| known.alert.id == alert.id) {
+                Some(known) => known.scenarios.push(scenario),
+                None => expected.push(ExpectedAlert {
+                    alert,
+                    scenarios: vec![scenario],
+                }),
+            }
+        }
+    }
+    expected
+}
+
+impl ExpectedAlert<'_> {
+    /// Whether the alert is optional in every scenario that names it.
+    pub fn is_optional(&self) -> bool {
+        self.scenarios.iter().all(|scenario| {
+            let mut alerts = scenario.alerts.iter();
+            alerts.any(|alert| alert.id == self.alert.id && alert.optional)
+        })
+    }
+
+    /// Returns when the first step that raises the alert began.
+    pub fn first_step(&self) -> Option<Timestamp> {
+        let scenarios = self.scenarios.iter();
+        let steps = scenarios.flat_map(|scenario| self.steps(scenario));
+        steps.filter_map(|step| step.begun).min()
+    }
+
+    /// Returns the verdict on the alert, if it was not raised, and the reason.
+    pub fn verdict_if_not_raised(&self, facts: &Facts, options: &JudgeOptions) -> (Verdict, Option<String>) {
+        let coverage = Some(self.coverage()).filter(|_| !options.unobserved);
+        if let Some(reason) = self.ruled_out(coverage.as_ref(), facts) {
+            return (Verdict::NotExpected, Some(reason));
+        }
+        if options.waiting {
+            return (Verdict::Waiting, None);
+        }
+        if self.is_optional() {
+            let reason = "optional: it need not be raised".to_owned();
+            return (Verdict::NotExpected, Some(reason));
+        }
+        if options.gap.is_some() {
+            return (Verdict::CouldNotTell, options.gap.clone());
+        }
+        let unknown = Fact::Unknown("whether this cluster has it is unknown".to_owned());
+        let condition = self
+            .alert
+            .condition
+            .map(|condition| facts.conditions.get(&condition).unwrap_or(&unknown));
+        if let Some(Fact::Unknown(reason)) = condition {
+            let needs = self.alert.needs.as_deref().unwrap_or_default();
+            return (Verdict::CouldNotTell, Some(format!("it needs {needs}; {reason}")));
+        }
+        if let Some(coverage) = coverage.filter(|coverage| self.alert.id != DELIVERY && !coverage.is_complete)
+        {
+            let reason = format!(
+                "the triggering steps are undocumented; not proved: {}",
+                coverage.unproved
+            );
+            return (Verdict::CouldNotTell, Some(reason));
+        }
+        let sensor = Some(("sensor", &facts.sensor)).filter(|_| self.needs_sensor());
+        let unknown: Vec<String> = [Some(("plan", &facts.plan)), sensor]
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, fact)| match fact {
+                Fact::Unknown(reason) => Some(format!("{name} ({reason})")),
+                _ => None,
+            })
+            .collect();
+        let reason = (!unknown.is_empty()).then(|| format!("unknown: {}", unknown.join(", ")));
+        (Verdict::NotRaised, reason)
+    }
+
+    /// Returns the steps of a scenario that raise the alert.
+    fn steps<'s>(&self, scenario: &'s ScenarioResult) -> impl Iterator<Item = &'s StepResult> {
+        let expectation = scenario.alerts.iter().find(|alert| alert.id == self.alert.id);
+        let id = expectation.and_then(|alert| alert.step.as_deref());
+        scenario
+            .steps
+            .iter()
+            .filter(move |step| id.is_none_or(|id| step.id == id))
+    }
+
+    fn coverage(&self) -> Coverage {
+        let (mut any, mut is_complete, mut unproved) = (false, false, vec![]);
+        for scenario in &self.scenarios {
+            let before = unproved.len();
+            for step in self.steps(scenario) {
+                if step.outcome == Outcome::Proved {
+                    any = true;
+                } else {
+                    unproved.push(format!("{}.{}", scenario.id, step.id));
+                }
+            }
+            is_complete |= unproved.len() == before;
+        }
+        Coverage {
+            any,
+            is_complete,
+            unproved: unproved.join(", "),
+        }
+    }
+
+    /// Returns why the alert cannot be raised, if that is known: no step was proved, or a prerequisite is absent.
+    fn ruled_out(&self, coverage: Option<&Coverage>, facts: &Facts) -> Option<String> {
+        if let Some(coverage) = coverage.filter(|coverage| !coverage.any) {
+            return Some(format!("step not proved: {}", coverage.unproved));
+        }
+        let sensor = Some(&facts.sensor).filter(|_| self.needs_sensor());
+        let condition = self
+            .alert
+            .condition
+            .and_then(|condition| facts.conditions.get(&condition));
+        let needed = [Some(&facts.plan), sensor, condition];
+        needed.into_iter().flatten().find_map(|fact| match fact {
+            Fact::No(reason) => Some(reason.clone()),
+            _ => None,
+        })
+    }
+
+    /// Whether the alert needs a sensor: all do except those of the audit log.
+    fn needs_sensor(&self) -> bool {
+        self.alert.condition != Some(Condition::AuditLog)
+    }
+}
+
+/// Outcome of the steps that raise an alert.
+struct Coverage {
+    /// Whether a step was proved.
+    any: bool,
+    /// Whether all steps of a scenario were proved.
+    is_complete: bool,
+    /// The steps that were not.
+    unproved: String,
+}
+
+/// Sets on each expected alert of a run why it cannot be raised, if that is known.
+pub fn rule_out(run: &mut RunResult) {
+    let facts = run.facts.clone().unwrap_or_default();
+    let reasons: Vec<(&str, String)> = expected_alerts(run)
+        .iter()
+        .filter_map(|expected| {
+            let reason = expected.ruled_out(Some(&expected.coverage()), &facts)?;
+            Some((expected.alert.id.as_str(), reason))
+        })
+        .collect();
+    for alert in run.scenarios.iter_mut().flat_map(|scenario| &mut scenario.alerts) {
+        let reason = reasons.iter().find(|(id, _)| *id == alert.id);
+        alert.not_expected = reason.map(|(_, reason)| reason.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::fixture::{run, verdicts};
+    use super::*;
+
+    #[test]
+    fn verdict_has_its_reason() {
+        let waiting = JudgeOptions {
+            waiting: true,
+            ..JudgeOptions::default()
+        };
+        assert_eq!(
+            verdicts(&run("recon"), &[], &waiting)["web-shell"],
+            (Verdict::Waiting, None)
+        );
+        let none = verdicts(&run("crypto"), &[], &JudgeOptions::default());
+        let (verdict, reason) = &none["web-shell"];
+        assert_eq!(*verdict, Verdict::NotRaised);
+        assert_eq!(
+            reason.as_deref(),
+            Some("unknown: plan (not checked), sensor (not checked)")
+        );
+        let partial = JudgeOptions {
+            gap: Some("there is more".to_owned()),
+            ..JudgeOptions::default()
+        };
+        assert_eq!(
+            verdicts(&run("recon"), &[], &partial)["web-shell"],
+            (Verdict::CouldNotTell, Some("there is more".to_owned()))
+        );
+        let (verdict, reason) = &none["binary-drift"];
+        assert_eq!(*verdict, Verdict::CouldNotTell);
+        assert!(reason.as_deref().unwrap().contains("drift policy"), "{reason:?}");
+    }
+
+    #[test]
+    fn optional_or_conditional_alert_need_not_be_raised() {
+        let (verdict, reason) = &verdicts(&run("secrets"), &[], &JudgeOptions::default())["token-access"];
+        assert_eq!(
+            (*verdict, reason.as_deref()),
+            (Verdict::NotExpected, Some("optional: it need not be raised"))
+        );
+        // A known condition.
+        let no = Facts {
+            conditions: [(Condition::DriftPolicy, Fact::No("no drift policy".into()))].into(),
+            ..Facts::default()
+        };
+        let known = JudgeOptions {
+            facts: no,
+            ..JudgeOptions::default()
+        };
+        assert_eq!(
+            verdicts(&run("crypto"), &[], &known)["binary-drift"],
+            (Verdict::NotExpected, Some("no drift policy".into()))
+        );
+        let yes = Facts {
+            conditions: [(Condition::DriftPolicy, Fact::Yes)].into(),
+            ..Facts::default()
+        };
+        let known = JudgeOptions {
+            facts: yes,
+            ..JudgeOptions::default()
+        };
+        assert_eq!(
+            verdicts(&run("crypto"), &[], &known)["binary-drift"].0,
+            Verdict::NotRaised
+        );
+    }
+
+    #[test]
+    fn absent_plan_or_sensor_rules_alerts_out() {
+        let off = Facts {
+            plan: Fact::No("the plan is off".into()),
+            ..Facts::default()
+        };
+        let off = JudgeOptions {
+            facts: off,
+            ..JudgeOptions::default()
+        };
+        assert!(
+            verdicts(&run("crypto"), &[], &off)
+                .values()
+                .all(|(v, _)| *v == Verdict::NotExpected)
+        );
+        let blind = Facts {
+            sensor: Fact::No("there is no sensor".into()),
+            ..Facts::default()
+        };
+        let blind = JudgeOptions {
+            facts: blind,
+            ..JudgeOptions::default()
+        };
+        let found = verdicts(&run("recon"), &[], &blind);
+        assert_eq!(
+            found["web-shell"],
+            (Verdict::NotExpected, Some("there is no sensor".into()))
+        );
+        assert_eq!(
+            found["service-account-operation"].0,
+            Verdict::CouldNotTell,
+            "the audit log needs none"
+        );
+    }
+
+    #[test]
+    fn unproved_step_rules_its_alert_out() {
+        let mut blocked = run("recon");
+        blocked.scenarios[0].steps[2].outcome = Outcome::Blocked;
+        let found = verdicts(&blocked, &[], &JudgeOptions::default());
+        assert_eq!(
+            found["network-scan"],
+            (
+                Verdict::NotExpected,
+                Some("step not proved: recon.scan-services".into())
+            )
+        );
+        assert_eq!(found["web-shell"].0, Verdict::NotRaised);
+        // Every step uses the web shell; which steps raise another alert may be undocumented.
+        let mut bare = run("secrets");
+        assert_eq!(
+            verdicts(&bare, &[], &JudgeOptions::default())["sensitive-files"].0,
+            Verdict::NotRaised
+        );
+        for step in &mut bare.scenarios[0].steps[..2] {
+            step.outcome = Outcome::Skipped;
+        }
+        let found = verdicts(&bare, &[], &JudgeOptions::default());
+        assert_eq!(found["web-shell"].0, Verdict::NotRaised);
+        let (verdict, reason) = &found["sensitive-files"];
+        assert_eq!(*verdict, Verdict::CouldNotTell);
+        let unproved = "not proved: secrets.find-git-credentials, secrets.read-git-credentials";
+        assert!(reason.as_deref().unwrap().ends_with(unproved), "{reason:?}");
+    }
+
+    #[test]
+    fn alerts_that_cannot_be_raised_are_ruled_out() {
+        let mut recon = run("recon");
+        recon.scenarios[0].steps[2].outcome = Outcome::Failed;
+        recon.facts = Some(Facts {
+            sensor: Fact::No("there is no sensor".into()),
+            ..Facts::default()
+        });
+        rule_out(&mut recon);
+        let reasons: BTreeMap<&str, Option<&str>> = recon.scenarios[0]
+            .alerts
+            .iter()
+            .map(|alert| (alert.id.as_str(), alert.not_expected.as_deref()))
+            .collect();
+        assert_eq!(reasons["web-shell"], Some("there is no sensor"));
+        assert_eq!(
+            reasons["network-scan"],
+            Some("step not proved: recon.scan-services")
+        );
+        assert_eq!(
+            reasons["service-account-operation"], None,
+            "the audit log needs none"
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Selects the alerts of a run and matches them to the expected ones: by alert type, if that is public, or by display
+//! name in any known spelling.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::attribution::{Relation, Subject};
+use super::fired::{About, FiredAlert};
+use crate::defender::alerts::Alert;
+use crate::result::UnattributedAlert;
+
+/// Further names of alerts, by their ID in the catalogue.
+pub type Names = BTreeMap<String, Vec<String>>;
+
+/// The alerts of a source that are, or may be, of a run.
+#[derive(Debug, Default)]
+pub struct AttributedAlerts {
+    /// Alerts of the run, and whether each names its pods.
+    attributed: Vec<(FiredAlert, bool)>,
+    /// Alerts that may be of the run, and why that is unknown.
+    unknown: Vec<(FiredAlert, String)>,
+}
+
+impl AttributedAlerts {
+    /// Adds an alert if it is, or may be, of the run that `subject` describes.
+    pub fn add(&mut self, mut alert: FiredAlert, subject: &Subject) {
+        let Some(relation) = subject.relation(&alert) else {
+            return;
+        };
+        // Most of an alert's size, and not needed any more.
+        alert.about = About::default();
+        match relation {
+            Relation::Pods => self.attributed.push((alert, true)),
+            Relation::Namespace => self.attributed.push((alert, false)),
+            Relation::Unknown(reason) => self.unknown.push((alert, reason)),
+        }
+    }
+
+    /// Returns the alert of the run at this index.
+    pub(super) fn get(&self, index: usize) -> &FiredAlert {
+        &self.attributed[index].0
+    }
+
+    /// Returns the indices of the run's alerts that match an expected one, the first raised first.
+    pub(super) fn matching(&self, expected: &Alert, names: &Names) -> Vec<usize> {
+        let attributed = self.attributed.iter().enumerate();
+        let mut matching: Vec<usize> = attributed
+            .filter(|(_, (fired, _))| matches(fired, expected, names))
+            .map(|(index, _)| index)
+            .collect();
+        matching.sort_by_key(|index| self.attributed[*index].0.generated);
+        matching
+    }
+
+    /// Returns why an expected alert may be one that cannot be attributed or has no name.
+    pub(super) fn candidate(&self, expected: &Alert, names: &Names) -> Option<String> {
+        let may_match = |fired: &FiredAlert| fired.name.is_none() || matches(fired, expected, names);
+        if let Some((fired, reason)) = self.unknown.iter().find(|(fired, _)| may_match(fired)) {
+            return Some(format!("{} may be this alert: {reason}", fired.label()));
+        }
+        let mut attributed = self.attributed.iter().map(|(fired, _)| fired);
+        attributed
+            .find(|fired| fired.name.is_none())
+            .map(|fired| format!("{} may be this alert", fired.label()))
+    }
+
+    /// Returns the alerts of the same pods that are not expected, with `strict` also those that name only the namespace;
+    /// then the alerts that may be of the run.
+    pub(super) fn into_others(
+        self,
+        used: &BTreeSet<usize>,
+        strict: bool,
+    ) -> (Vec<FiredAlert>, Vec<UnattributedAlert>) {
+        // An export repeats an alert each time it changes.
+        let mut ids: BTreeSet<String> = used.iter().map(|index| self.get(*index).id.clone()).collect();
+        let attributed = self.attributed.into_iter().enumerate();
+        let additional = attributed
+            .filter(|(index, (_, names_pods))| (*names_pods || strict) && !used.contains(index))
+            .filter(|(_, (fired, _))| fired.id.is_empty() || ids.insert(fired.id.clone()))
+            .map(|(_, (fired, _))| fired);
+        let unknown = self.unknown.into_iter();
+        let unattributed = unknown.map(|(fired, reason)| UnattributedAlert {
+            name: fired.label(),
+            id: fired.id,
+            reason,
+        });
+        (additional.collect(), unattributed.collect())
+    }
+}
+
+/// Whether a raised alert is an expected one.
+fn matches(alert: &FiredAlert, expected: &Alert, names: &Names) -> bool {
+    let has_type = alert
+        .alert_type
+        .as_ref()
+        .zip(expected.alert_type.as_ref())
+        .is_some_and(|(raised, expected)| raised.eq_ignore_ascii_case(expected));
+    let further = names.get(&expected.id).into_iter().flatten();
+    let mut known = std::iter::once(&expected.name)
+        .chain(&expected.spellings)
+        .chain(&expected.localized)
+        .chain(further);
+    let name = alert.name.as_deref().map(normalize);
+    has_type || name.is_some_and(|name| known.any(|known| normalize(known) == name))
+}
+
+/// Removes from a display name what differs between Microsoft's own pages: case, a full stop, quotation marks,
+/// "(Preview)", articles, spaces.
+fn normalize(name: &str) -> String {
+    let name = name.to_lowercase().replace('\u{2019}', "'").replace('`', "");
+    let name = name.replace("(preview)", " ");
+    let words = name.trim().trim_end_matches('.').split_whitespace();
+    words
+        .filter(|word| !["a", "an", "the"].contains(word))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixture::{judge_all, raised, run, verdicts};
+    use super::super::verdict::JudgeOptions;
+    use super::*;
+    use crate::result::Verdict;
+
+    #[test]
+    fn name_matches_in_every_published_spelling() {
+        for (name, other) in [
+            (
+                "Command within a container accessed `ld.so.preload`",
+                "command within container accessed ld.so.preload.",
+            ),
+            (
+                "Network Scanning Tool Detected (Preview)",
+                "Network scanning tool  detected",
+            ),
+            ("Outil d’analyse réseau détecté", "outil d'analyse réseau détecté"),
+        ] {
+            assert_eq!(normalize(name), normalize(other));
+        }
+        let names: Names = [("web-shell".to_owned(), vec!["Mögliche Webshell".to_owned()])].into();
+        let alert = raised("mögliche webshell", "2026-05-04T10:00:30Z");
+        let options = JudgeOptions {
+            names,
+            ..JudgeOptions::default()
+        };
+        assert_eq!(
+            verdicts(&run("recon"), &[alert], &options)["web-shell"].0,
+            Verdict::Raised
+        );
+        let mut by_type = raised("Renamed", "2026-05-04T10:00:30Z");
+        by_type["properties"]["alertType"] = "K8S.NODE_ImdsCall".into();
+        let found = verdicts(&run("lateral-mov"), &[by_type], &JudgeOptions::default());
+        assert_eq!(found["metadata-access"].0, Verdict::Raised);
+    }
+
+    #[test]
+    fn further_alerts_of_the_same_pods_are_additional() {
+        let mut run = run("recon");
+        let other = raised("Suspicious PHP execution detected", "2026-05-04T10:00:30Z");
+        let mut namespace_only = raised("Something else", "2026-05-04T10:00:30Z");
+        namespace_only["id"] = "/other".into();
+        namespace_only["properties"]["entities"] =
+            json!([{"type": "K8s-namespace", "name": "mdc-simulation"}]);
+        let alerts = [other.clone(), other, namespace_only];
+        let subject = Subject::of(&run, vec![], false);
+        let verification = judge_all(&run, &alerts, &subject, &JudgeOptions::default());
+        let names: Vec<&str> = verification
+            .additional
+            .iter()
+            .map(|alert| alert.name.as_str())
+            .collect();
+        assert_eq!(names, ["Suspicious PHP execution detected"]);
+        run.scenarios[0].alerts.clear();
+        let verification = judge_all(&run, &alerts, &subject, &JudgeOptions::default());
+        assert_eq!(verification.additional.len(), 2, "a baseline expects neither");
+        let failure =
+            "no alert was expected, but these were raised: Suspicious PHP execution detected, Something else";
+        assert_eq!(verification.failure.as_deref(), Some(failure));
+    }
+}
