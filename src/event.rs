@@ -74,8 +74,8 @@ pub struct Started {
     pub run: String,
     /// Ids of the scenarios, in order.
     pub scenarios: Vec<String>,
-    /// Number of steps.
-    pub steps: usize,
+    /// Names of the steps, in order.
+    pub steps: Vec<String>,
     /// The cluster, with the user.
     pub cluster: ClusterInfo,
     /// The namespace.

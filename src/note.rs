@@ -82,7 +82,7 @@ pub(crate) mod tests {
         let started = Started {
             run: plan.run.to_string(),
             scenarios: vec![],
-            steps: 0,
+            steps: vec![],
             cluster: ClusterInfo {
                 context: Some("prod".into()),
                 server: "https://192.0.2.1".into(),

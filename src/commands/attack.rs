@@ -67,7 +67,7 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
         records::keep(&result, &session.events);
     }
     Ok(Box::new(move |report| {
-        report.run(&result);
+        report.finished_run(&result);
         result.exit.worse(report.write_reports(&files, &result))
     }))
 }

@@ -229,7 +229,7 @@ async fn begin(
             .iter()
             .map(|scenario| scenario.id.clone())
             .collect(),
-        steps: plan.steps().count(),
+        steps: plan.steps().map(|(id, _)| id).collect(),
         cluster: info.clone(),
         namespace: plan.namespace.name.clone(),
         labels: prepared.labels.clone(),

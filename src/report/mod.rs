@@ -157,13 +157,23 @@ impl Report {
 
     /// Prints what a run was found to have done.
     pub fn run(&self, result: &RunResult) {
+        self.show_run(result, false);
+    }
+
+    /// Prints the result of a run whose progress was shown: at a terminal, only what that did not show.
+    pub fn finished_run(&self, result: &RunResult) {
+        let is_shown = progress::is_live(&self.output) && std::io::stdout().is_terminal();
+        self.show_run(result, is_shown);
+    }
+
+    fn show_run(&self, result: &RunResult, is_shown: bool) {
         let nothing =
             result.cleanup.is_none() && result.kept_until.is_none() && result.verification.is_none();
         let table = |width| {
             if nothing {
                 String::new()
             } else {
-                table::run(result, width)
+                table::run(result, width, is_shown && width == Width::Screen)
             }
         };
         let name = result.is_identified().then(|| format!("run/{}", result.run));

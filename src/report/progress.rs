@@ -10,9 +10,13 @@ use tokio::sync::oneshot;
 
 use super::style::printable;
 use super::table::fill;
-use super::{Detail, Report, milliseconds, outcome};
+use super::{Detail, Output, Report, milliseconds, outcome};
 use crate::event::{Answer, Event, Question, Started};
+use crate::result::StepResult;
 use crate::words::counted;
+
+/// Columns of the longest word for an outcome.
+const OUTCOME: usize = 7;
 
 /// Shows events until their sender is gone.
 pub async fn show_events(report: Report, mut events: UnboundedReceiver<Event>) {
@@ -118,13 +122,21 @@ struct Progress {
     spinner: Option<ProgressBar>,
     begun: std::time::Instant,
     objects: usize,
+    /// Steps of the run, and how many of them ended.
+    steps: (Vec<String>, usize),
+    /// Whether a question named the cluster and the namespace.
+    has_asked: bool,
+}
+
+/// Whether the progress is shown at a terminal.
+pub(super) fn is_live(output: &Output) -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::stderr().is_terminal() && !is_dumb && output.detail != Detail::Quiet
 }
 
 /// At a terminal, what is under way and for how long.
 fn spinner(report: &Report) -> Option<ProgressBar> {
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let shown = std::io::stderr().is_terminal() && !dumb && report.output.detail != Detail::Quiet;
-    shown.then(|| {
+    is_live(&report.output).then(|| {
         let spinner = ProgressBar::new_spinner();
         let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}");
         spinner.set_style(style.expect("a fixed template"));
@@ -136,11 +148,14 @@ fn spinner(report: &Report) -> Option<ProgressBar> {
 impl Progress {
     fn new(report: Report) -> Self {
         Self {
-            spinner: spinner(&report),
+            // Started with the first event: most commands have none.
+            spinner: None,
             report,
             notices: Notices::default(),
             begun: std::time::Instant::now(),
             objects: 0,
+            steps: (vec![], 0),
+            has_asked: false,
         }
     }
 
@@ -149,11 +164,14 @@ impl Progress {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
         }
+        self.has_asked = true;
         answer(&self.report, question).await;
-        self.spinner = spinner(&self.report);
     }
 
     fn show(&mut self, event: Event) {
+        if self.spinner.is_none() && !matches!(event, Event::Notice(_)) {
+            self.spinner = spinner(&self.report);
+        }
         if matches!(event, Event::Ready | Event::Stopping | Event::Removing(_)) {
             self.show_repeated();
         }
@@ -162,11 +180,17 @@ impl Progress {
                 run,
                 cluster,
                 namespace,
+                steps,
                 ..
             }) => {
-                // How long somebody thought about the question says nothing about the cluster.
+                // How long the question was open says nothing about the cluster.
                 self.begun = std::time::Instant::now();
-                self.line(&format!("run {run} in namespace {namespace} of {cluster}"));
+                self.steps = (steps, 0);
+                self.line(&if self.has_asked && self.spinner.is_some() {
+                    format!("run {run}")
+                } else {
+                    format!("run {run} in namespace {namespace} of {cluster}")
+                });
             }
             Event::Created(object) => {
                 self.objects += 1;
@@ -184,12 +208,13 @@ impl Progress {
                 ));
                 self.busy("attacking");
             }
-            Event::StepStarted(step) => self.detail(&format!("{step} begun"), &step),
+            Event::StepStarted(step) => {
+                let (all, ended) = (self.steps.0.len(), self.steps.1);
+                self.detail(&format!("{step} started"), &format!("{}/{all} {step}", ended + 1));
+            }
             Event::StepEnded(step, result) => {
-                let said = result.said();
-                let time = result.duration_ms.map(|_| milliseconds(result.duration_ms));
-                let time = time.map_or_else(String::new, |time| format!(" in {time}"));
-                self.line(&format!("{step}: {}{time}: {said}", outcome(result.outcome)));
+                self.steps.1 += 1;
+                self.step(&step, &result);
             }
             Event::Stopping => {
                 self.line("stopping and cleaning up (press Ctrl-C again to quit immediately and leave cleanup to the cluster)");
@@ -215,6 +240,25 @@ impl Progress {
                     self.report_line(&format!("warning: {text}"));
                 }
             }
+        }
+    }
+
+    /// The line of a step that ended: in columns at a terminal.
+    fn step(&self, step: &str, result: &StepResult) {
+        let (steps, ended) = &self.steps;
+        let number = format!("{ended}/{}", steps.len());
+        let time = milliseconds(result.duration_ms);
+        let (outcome, text) = (outcome(result.outcome), result.said());
+        if self.spinner.is_some() && self.report.output.detail == Detail::Normal {
+            let width = steps.iter().map(String::len).max().unwrap_or_default();
+            let gap = " ".repeat(OUTCOME.saturating_sub(result.outcome.as_str().len()));
+            let line = format!("{outcome}{gap} {number:>5}  {step:width$} {time:>6}  {text}");
+            self.indented(&line, OUTCOME + 8);
+        } else {
+            let time = result
+                .duration_ms
+                .map_or_else(String::new, |_| format!(" in {time}"));
+            self.line(&format!("{number} {step}: {outcome}{time}: {text}"));
         }
     }
 
@@ -246,10 +290,13 @@ impl Progress {
     }
 
     fn report_line(&self, text: &str) {
+        self.indented(text, 2);
+    }
+
+    /// A line that stays; at a terminal, its further lines are indented.
+    fn indented(&self, text: &str, indent: usize) {
         match &self.spinner {
-            Some(spinner) => {
-                spinner.suspend(|| self.report.note(&fill(text, "  ")));
-            }
+            Some(spinner) => spinner.suspend(|| self.report.note(&fill(text, &" ".repeat(indent)))),
             None => self.report.note(text),
         }
     }

@@ -93,38 +93,67 @@ pub(super) fn expected(alerts: &[AlertExpectation], width: Width) -> String {
         .iter()
         .filter(|alert| seen.insert(&alert.id))
         .partition(|alert| alert.not_expected.is_none());
-    let rows = expected.iter().map(|alert| {
-        let optional = alert.optional.then(|| "none (optional)".to_owned());
-        let mut row = vec![
-            alert.name.clone(),
-            alert.severity.clone().unwrap_or_else(|| "-".into()),
-            alert.needs.clone().or(optional).unwrap_or_default(),
-        ];
-        if width == Width::Wide {
-            row.insert(0, alert.id.clone());
-        }
-        row
-    });
-    let mut header = vec!["EXPECTED ALERTS", "SEVERITY", "NEEDS"];
-    if width == Width::Wide {
-        header.insert(0, "ID");
-    }
     let mut parts = vec![];
     if !expected.is_empty() {
-        parts.push(table(&header, rows, width));
+        parts.push(match width {
+            Width::Screen => expected_list(&expected),
+            Width::Wide => expected_table(&expected),
+        });
     }
-    let rows = excluded
-        .iter()
-        .map(|alert| vec![alert.name.clone(), alert.not_expected.clone().unwrap_or_default()]);
-    if !excluded.is_empty() {
-        parts.push(table(&["ALERTS NOT EXPECTED", "REASON"], rows, width));
+    let mut by_reason: Vec<(&str, Vec<&AlertExpectation>)> = vec![];
+    for alert in excluded {
+        let reason = alert.not_expected.as_deref().unwrap_or_default();
+        match by_reason.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, alerts)) => alerts.push(alert),
+            None => by_reason.push((reason, vec![alert])),
+        }
+    }
+    for (reason, alerts) in by_reason {
+        let mut text = fill(&format!("NOT EXPECTED: {reason}"), "  ") + "\n";
+        for alert in alerts {
+            let _ = writeln!(text, "{}", fill(&format!("  {}", alert.name), "    "));
+        }
+        parts.push(text);
     }
     parts.join("\n")
 }
 
-pub(super) fn run(result: &RunResult, width: Width) -> String {
+/// A line for each alert, and one for what it needs.
+fn expected_list(alerts: &[&AlertExpectation]) -> String {
+    const INDENT: &str = "           ";
+    let mut text = "EXPECTED ALERTS\n".to_owned();
+    for alert in alerts {
+        let severity = alert.severity.as_deref().unwrap_or("-");
+        let line = format!("  {severity:8} {}", alert.name);
+        let _ = writeln!(text, "{}", fill(&line, INDENT));
+        let optional = alert
+            .optional
+            .then(|| "optional: it need not be raised".to_owned());
+        let needs = alert.needs.as_ref().map(|needs| format!("needs {needs}"));
+        if let Some(note) = needs.or(optional) {
+            let _ = writeln!(text, "{}", fill(&format!("{INDENT}{note}"), INDENT));
+        }
+    }
+    text
+}
+
+fn expected_table(alerts: &[&AlertExpectation]) -> String {
+    let rows = alerts.iter().map(|alert| {
+        let optional = alert.optional.then(|| "none (optional)".to_owned());
+        vec![
+            alert.id.clone(),
+            alert.name.clone(),
+            alert.severity.clone().unwrap_or_else(|| "-".into()),
+            alert.needs.clone().or(optional).unwrap_or_default(),
+        ]
+    });
+    table(&["ID", "EXPECTED ALERTS", "SEVERITY", "NEEDS"], rows, Width::Wide)
+}
+
+/// A run; without its steps and its place if the progress display has just shown them.
+pub(super) fn run(result: &RunResult, width: Width, is_shown: bool) -> String {
     let mut text = String::new();
-    if any_ran(result) {
+    if any_ran(result) && !is_shown {
         text += &steps(result, width);
         text.push('\n');
     }
@@ -138,7 +167,7 @@ pub(super) fn run(result: &RunResult, width: Width) -> String {
             .flat_map(|scenario| scenario.alerts.clone());
         let _ = writeln!(text, "{}", expected(&alerts.collect::<Vec<_>>(), width));
     }
-    let _ = writeln!(text, "{}", fill(&summary(result, (proved, all)), ""));
+    let _ = writeln!(text, "{}", fill(&summary(result, (proved, all), is_shown), ""));
     if let Some(cleanup) = &result.cleanup {
         let _ = writeln!(text, "{}", fill(&clean(cleanup), ""));
     }
@@ -150,18 +179,17 @@ pub(super) fn run(result: &RunResult, width: Width) -> String {
 }
 
 /// What ran where and when, and how much of it was proved.
-fn summary(result: &RunResult, (proved, all): (usize, usize)) -> String {
+fn summary(result: &RunResult, (proved, all): (usize, usize), is_shown: bool) -> String {
     let seconds = (result.ended - result.started)
         .total(jiff::Unit::Second)
         .unwrap_or_default();
     let place = format!("in namespace {} of {}", result.namespace, result.cluster);
     let time = format!("{:.0} to {:.0}", result.started, result.ended);
-    if result.is_identified() {
-        let steps = counted(all, "step");
-        format!(
-            "Run {} {place}: {proved} of {steps} proved in {seconds:.1} s, {time}.",
-            result.run
-        )
+    let steps = format!("{proved} of {} proved in {seconds:.1} s", counted(all, "step"));
+    if is_shown {
+        format!("Run {}: {steps}, {time}.", result.run)
+    } else if result.is_identified() {
+        format!("Run {} {place}: {steps}, {time}.", result.run)
     } else {
         format!("Alerts {place}, {time}.")
     }
