@@ -5,6 +5,7 @@
 
 mod args;
 mod help;
+mod options;
 mod settings;
 mod values;
 
@@ -17,11 +18,13 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command, CommandFactory as _, FromArgMatches as _};
 
+use args::Arguments;
 pub use args::{
     Action, Cleanup, Completion, Config, Doctor, DryRun, Images, RecordReport, Rights, RunArgs, ScenarioRun,
-    SelectedRun, Verify, VerifyOptions,
+    SelectedRun, Verify,
 };
-use args::{Arguments, Global};
+use options::Global;
+pub use options::VerifyOptions;
 use settings::Settings;
 
 use crate::cluster::connect::ConnectOptions;
@@ -278,7 +281,7 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
 fn without_empty_flags(command: &Command, arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let flags: Vec<String> = command
         .get_arguments()
-        .filter(|arg| arg.get_help_heading() == Some(args::KUBERNETES) && arg.get_action().takes_values())
+        .filter(|arg| arg.get_help_heading() == Some(options::KUBERNETES) && arg.get_action().takes_values())
         .flat_map(|arg| {
             let long = arg.get_long().map(|name| format!("--{name}"));
             let short = arg.get_short().map(|name| format!("-{name}"));

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::records::Record;
-use super::session::{Session, VERSION};
+use super::session::Session;
 use super::{Outcome, records, sources};
 use crate::cli::Verify;
 use crate::cluster::connect::ConnectError;
@@ -13,8 +13,7 @@ use crate::exit::Exit;
 use crate::history::History;
 use crate::plan::DEFAULT_NAMESPACE;
 use crate::result::{
-    ClusterInfo, Problem, RUN_SCHEMA, RunResult, ScenarioResult, UNKNOWN_RUN, Verdict, Verification,
-    expectations,
+    ClusterInfo, Problem, RunResult, ScenarioResult, UNKNOWN_RUN, Verdict, Verification, expectations,
 };
 use crate::scenario::Scenario;
 use crate::signal::Stop;
@@ -172,24 +171,15 @@ fn unrecorded(
         tactics: vec![],
         steps: vec![],
     });
+    let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned();
     RunResult {
-        schema: RUN_SCHEMA.into(),
-        version: VERSION.into(),
-        run: UNKNOWN_RUN.to_owned(),
-        cluster,
-        namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
-        node: None,
-        started,
         ended,
-        clock_offset_seconds: None,
-        scenarios: scenarios.collect(),
-        problem: None,
-        cleanup: None,
-        kept_until: None,
-        facts: None,
-        verification: None,
-        unread: None,
-        exit: Exit::Ok,
-        exit_code: 0,
+        ..RunResult::new(
+            UNKNOWN_RUN.to_owned(),
+            cluster,
+            namespace,
+            scenarios.collect(),
+            started,
+        )
     }
 }

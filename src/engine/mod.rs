@@ -19,7 +19,7 @@ mod ready;
 mod remove;
 mod tracker;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::event::{Event, Events, Started};
@@ -27,7 +27,7 @@ use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::manifest::{self, ANCHOR, ATTACKER, Kind, Manifest, VICTIM};
 use crate::plan::Plan;
-use crate::result::{Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RunResult};
+use crate::result::{Cleanup, ClusterInfo, Problem, RunResult};
 use crate::signal::Stop;
 use crate::untrusted;
 
@@ -75,8 +75,8 @@ impl From<ClusterError> for Problem {
     }
 }
 
-/// Runs a plan to its verified end. Never returns early: whatever happens, what was made is removed, unless
-/// the plan says to keep it. `consent` is asked after all looks and before the first change.
+/// Runs a plan to its verified end. Never returns early: whatever happens, what was created is deleted, unless the plan
+/// says to keep it. `consent` is requested after all checks and before the first change.
 pub async fn run(
     cluster: &Cluster,
     plan: &Plan,
@@ -85,21 +85,107 @@ pub async fn run(
     stop: &Stop,
     events: &Events,
 ) -> RunResult {
-    let mut tracker = tracker::Tracker::new(plan);
     let mut info = target;
-    let ledger = Ledger::default();
-    let (mut node, mut cleanup, mut kept_until, mut clock_offset) = (None, None, None, None);
-    let begun = begin(cluster, plan, &mut info, consent, stop, events).await;
+    let mut observed = Observed::new(plan);
+    let prepared = begin(cluster, plan, &mut info, consent, stop, events).await;
     // The question may have been open for long; the record and the deadline count from the answer.
     let plan = &Plan {
         created: Timestamp::now(),
         ..plan.clone()
     };
-    let halt = match begun {
+    let halt = match prepared {
         Err(halt) => Some(halt),
         Ok(prepared) => {
-            let manifests = manifest::render(plan, info.user.as_deref().unwrap_or("unknown"));
-            let applied = apply::apply(cluster, plan, &manifests, prepared, &ledger, stop, events).await;
+            let user = info.user.as_deref().unwrap_or("unknown");
+            change(cluster, plan, user, prepared, (stop, events), &mut observed).await
+        }
+    };
+    let (problem, stopped) = match halt {
+        Some(Halt::Problem(problem)) => (Some(problem), None),
+        Some(Halt::Stopped) => (None, Some(stop.exit())),
+        None => (None, None),
+    };
+    let interrupted = stopped.map(|_| "interrupted".to_owned());
+    let why = problem
+        .as_ref()
+        .map(|problem| problem.message.clone())
+        .or(interrupted);
+    let scenarios = observed.tracker.finish(why.as_deref());
+    let exit = verdict(&scenarios, problem.as_ref(), stopped, observed.cleanup.as_ref());
+    let result = RunResult {
+        node: observed.node.as_deref().map(untrusted::line),
+        started: plan.created,
+        problem,
+        cleanup: observed.cleanup,
+        kept_until: observed.kept_until,
+        exit,
+        exit_code: exit.code(),
+        ..RunResult::new(
+            plan.run.to_string(),
+            info,
+            plan.namespace.name.clone(),
+            scenarios,
+            Timestamp::now(),
+        )
+    };
+    match observed.clock_offset {
+        None => result,
+        Some(offset) => {
+            events.send(Event::Notice(describe_offset(offset)));
+            result.in_cluster_time(offset)
+        }
+    }
+}
+
+fn describe_offset(offset: SignedDuration) -> String {
+    let direction = if offset.is_negative() {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    format!(
+        "this machine's clock is {} s {direction} the cluster's; the result has the cluster's times",
+        offset.as_secs().abs()
+    )
+}
+
+/// What is observed of a run that changes the cluster.
+struct Observed {
+    tracker: tracker::Tracker,
+    node: Option<String>,
+    cleanup: Option<Cleanup>,
+    kept_until: Option<Timestamp>,
+    clock_offset: Option<SignedDuration>,
+}
+
+impl Observed {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            tracker: tracker::Tracker::new(plan),
+            node: None,
+            cleanup: None,
+            kept_until: None,
+            clock_offset: None,
+        }
+    }
+}
+
+/// Creates the objects, attacks, and deletes the objects. Returns how it ended early.
+async fn change(
+    cluster: &Cluster,
+    plan: &Plan,
+    user: &str,
+    prepared: prepare::Prepared,
+    (stop, events): (&Stop, &Events),
+    observed: &mut Observed,
+) -> Option<Halt> {
+    let ledger = Ledger::default();
+    let manifests = manifest::render(plan, user);
+    let applied = apply::apply(cluster, plan, &manifests, prepared, &ledger, stop, events).await;
+    let is_complete = applied.is_ok();
+    let halt = match applied {
+        Ok(anchored) => {
+            observed.clock_offset = anchored.clock_offset;
             let run = Run {
                 cluster,
                 plan,
@@ -107,108 +193,44 @@ pub async fn run(
                 ledger: &ledger,
                 events,
             };
-            let complete = applied.is_ok();
-            let halt = match applied {
-                Ok(anchored) => {
-                    clock_offset = anchored.clock_offset;
-                    act(&run, &mut node, &mut tracker, stop).await.err()
-                }
-                Err(halt) => Some(halt),
-            };
-            let stopped = matches!(halt, Some(Halt::Stopped));
-            if stopped {
-                events.send(Event::Stopping);
-            }
-            if plan.options.keep && complete && !stopped {
-                kept_until = Some(plan.ends());
-            } else {
-                let anchor = ledger.uid(Kind::Job, ANCHOR);
-                let claim = Claim::of_run(&plan.run.to_string(), &manifests, ledger.uids(), anchor);
-                cleanup = Some(remove::remove(cluster, &plan.namespace.name, &claim, events).await);
-            }
-            halt
+            act(&run, &mut observed.node, &mut observed.tracker, stop)
+                .await
+                .err()
         }
+        Err(halt) => Some(halt),
     };
-    let (problem, stopped) = match halt {
-        Some(Halt::Problem(problem)) => (Some(problem), false),
-        Some(Halt::Stopped) => (None, true),
-        None => (None, false),
-    };
-    let why = problem
-        .as_ref()
-        .map(|p| p.message.clone())
-        .or(stopped.then(|| "interrupted".to_owned()));
-    let scenarios = tracker.finish(why.as_deref());
-    let stopped = stopped.then(|| stop.exit());
-    let exit = verdict(&scenarios, problem.as_ref(), stopped, cleanup.as_ref());
-    let result = RunResult {
-        schema: RUN_SCHEMA.into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        run: plan.run.to_string(),
-        cluster: info,
-        namespace: plan.namespace.name.clone(),
-        node: node.as_deref().map(untrusted::line),
-        started: plan.created,
-        ended: Timestamp::now(),
-        clock_offset_seconds: None,
-        scenarios,
-        problem,
-        cleanup,
-        kept_until,
-        facts: None,
-        verification: None,
-        unread: None,
-        exit,
-        exit_code: exit.code(),
-    };
-    let Some(offset) = clock_offset else {
-        return result;
-    };
-    let direction = if offset.is_negative() {
-        "ahead of"
+    let is_stopped = matches!(halt, Some(Halt::Stopped));
+    if is_stopped {
+        events.send(Event::Stopping);
+    }
+    if plan.options.keep && is_complete && !is_stopped {
+        observed.kept_until = Some(plan.ends());
     } else {
-        "behind"
-    };
-    events.send(Event::Notice(format!(
-        "this machine's clock is {} s {direction} the cluster's; the result has the cluster's times",
-        offset.as_secs().abs()
-    )));
-    result.in_cluster_time(offset)
+        let anchor = ledger.uid(Kind::Job, ANCHOR);
+        let claim = Claim::of_run(&plan.run.to_string(), &manifests, ledger.uids(), anchor);
+        observed.cleanup = Some(remove::remove(cluster, &plan.namespace.name, &claim, events).await);
+    }
+    halt
 }
 
 /// The result of a run that is about to create objects and whose end is never seen.
 pub fn unfinished(plan: &Plan, started: &Started) -> RunResult {
     let why = "the process that ran it ended before the run did";
-    let now = Timestamp::now();
+    let plan = Plan {
+        created: Timestamp::now(),
+        ..plan.clone()
+    };
+    let scenarios = tracker::Tracker::new(&plan).finish(Some(why));
+    let message = format!("{why}; what it created is removed by the cluster at its deadline");
+    let (run, namespace) = (plan.run.to_string(), plan.namespace.name.clone());
     RunResult {
-        schema: RUN_SCHEMA.into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        run: plan.run.to_string(),
-        cluster: started.cluster.clone(),
-        namespace: plan.namespace.name.clone(),
-        node: None,
-        started: now,
+        started: plan.created,
         // The cluster ends it then at the latest.
-        ended: Plan {
-            created: now,
-            ..plan.clone()
-        }
-        .ends(),
-        clock_offset_seconds: None,
-        scenarios: tracker::Tracker::new(plan).finish(Some(why)),
-        problem: Some(Problem {
-            message: format!("{why}; what it created is removed by the cluster at its deadline"),
-            hint: None,
-            details: vec![],
-            exit: Exit::Interrupted,
-        }),
-        cleanup: None,
-        kept_until: None,
-        facts: None,
-        verification: None,
-        unread: None,
+        ended: plan.ends(),
+        problem: Some(Problem::new(Exit::Interrupted, message)),
         exit: Exit::Interrupted,
         exit_code: Exit::Interrupted.code(),
+        ..RunResult::new(run, started.cluster.clone(), namespace, scenarios, plan.created)
     }
 }
 

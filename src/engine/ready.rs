@@ -57,126 +57,186 @@ pub(super) async fn ready(run: &Run<'_>, pods: &mut Pods, stop: &Stop) -> Result
     Ok(())
 }
 
+const BOTH: [&str; 2] = [VICTIM, ATTACKER];
+
 async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Halt> {
-    let (cluster, plan, events) = (run.cluster, run.plan, run.events);
-    let namespace = &plan.namespace.name;
-    let uid = |name| run.ledger.uid(Kind::Pod, name).unwrap_or_default();
-    let give_up = Instant::now() + plan.options.timeout;
-    let mut states: BTreeMap<&str, State> = BTreeMap::new();
-    let mut unschedulable: Option<Stuck> = None;
-    let mut read_nodes = Instant::now() + READ_NODES;
-    // What is known of a node that is not ready.
-    let mut silent: Option<String> = None;
-    let mut shown = String::new();
+    let mut wait = Wait::new(run);
     loop {
-        let wake = unschedulable.map_or(give_up, |stuck| stuck.look.min(give_up));
         let update = tokio::select! {
             update = pods.next(run) => Some(update),
-            () = sleep_until(wake.min(read_nodes)) => None,
+            () = sleep_until(wait.next_look()) => None,
         };
         match update {
             Some(Update::Changed(name)) => {
-                states.extend(pods.get(name).map(|pod| (name, State::of(pod))));
+                let state = pods.get(name).map(|pod| (name, State::of(pod)));
+                wait.states.extend(state);
             }
             Some(Update::Ended(name, ending)) => {
                 return Err(cannot_become_ready(run, pods, name, ending).await);
             }
             None => {}
         }
-        if [VICTIM, ATTACKER]
-            .iter()
-            .all(|name| states.get(name) == Some(&State::Ready))
-        {
+        if BOTH.iter().all(|name| wait.is_ready(name)) {
             return Ok(());
         }
-        if Instant::now() >= read_nodes {
-            read_nodes = Instant::now() + READ_NODES;
-            silent = None;
-            for name in [VICTIM, ATTACKER] {
-                let Some(node) = pods
-                    .node(name)
-                    .filter(|_| states.get(name) != Some(&State::Ready))
-                else {
-                    continue;
-                };
-                match NodeState::confirmed(cluster, node).await {
-                    NodeState::Missing => {
-                        let ending = Ending::NodeMissing(untrusted::line(node));
-                        return Err(cannot_become_ready(run, pods, name, ending).await);
-                    }
-                    NodeState::NotReady(state) => silent = Some(state),
-                    NodeState::Ready | NodeState::Unknown => {}
+        wait.read_nodes(pods).await?;
+        wait.report();
+        wait.check_hopeless().await?;
+        wait.check_scheduling().await?;
+        wait.check_timeout().await?;
+    }
+}
+
+/// What is known while the pods are not ready.
+struct Wait<'a> {
+    run: &'a Run<'a>,
+    give_up: Instant,
+    states: BTreeMap<&'static str, State>,
+    unschedulable: Option<Stuck>,
+    read_nodes: Instant,
+    /// The state of a node that is not ready.
+    silent: Option<String>,
+    /// What was reported last.
+    shown: String,
+}
+
+impl<'a> Wait<'a> {
+    fn new(run: &'a Run<'a>) -> Self {
+        Self {
+            run,
+            give_up: Instant::now() + run.plan.options.timeout,
+            states: BTreeMap::new(),
+            unschedulable: None,
+            read_nodes: Instant::now() + READ_NODES,
+            silent: None,
+            shown: String::new(),
+        }
+    }
+
+    /// When something has to be read again though no pod changed.
+    fn next_look(&self) -> Instant {
+        let look = self
+            .unschedulable
+            .as_ref()
+            .map_or(self.give_up, |stuck| stuck.look);
+        look.min(self.give_up).min(self.read_nodes)
+    }
+
+    fn is_ready(&self, name: &str) -> bool {
+        self.states.get(name) == Some(&State::Ready)
+    }
+
+    /// Warnings of the events of a pod.
+    async fn warnings(&self, name: &str) -> Vec<String> {
+        let uid = self.run.ledger.uid(Kind::Pod, name).unwrap_or_default();
+        warnings(self.run.cluster, &self.run.plan.namespace.name, &uid).await
+    }
+
+    fn fail(&self, message: String, details: Vec<String>) -> Halt {
+        problem(message, details, Exit::NotStarted).complete(self.run.cluster.kubectl())
+    }
+
+    /// Finds out whether the nodes of pods that are not ready have gone or are not ready themselves.
+    async fn read_nodes(&mut self, pods: &Pods) -> Result<(), Halt> {
+        if Instant::now() < self.read_nodes {
+            return Ok(());
+        }
+        self.read_nodes = Instant::now() + READ_NODES;
+        self.silent = None;
+        for name in BOTH {
+            let Some(node) = pods.node(name).filter(|_| !self.is_ready(name)) else {
+                continue;
+            };
+            match NodeState::confirmed(self.run.cluster, node).await {
+                NodeState::Missing => {
+                    let ending = Ending::NodeMissing(untrusted::line(node));
+                    return Err(cannot_become_ready(self.run, pods, name, ending).await);
                 }
+                NodeState::NotReady(state) => self.silent = Some(state),
+                NodeState::Ready | NodeState::Unknown => {}
             }
         }
-        let waiting = [VICTIM, ATTACKER]
-            .iter()
-            .find_map(|name| match states.get(*name) {
-                Some(State::Waiting(reason) | State::Unschedulable(reason)) => {
-                    let silent = silent
-                        .as_ref()
-                        .map_or_else(String::new, |state| format!("; {state}"));
-                    Some(format!("pod/{name}: {reason}{silent}"))
-                }
-                _ => None,
-            });
-        if let Some(waiting) = waiting.filter(|waiting| *waiting != shown) {
-            events.send(Event::Waiting(waiting.clone()));
-            shown = waiting;
+        Ok(())
+    }
+
+    /// Reports what is waited for, if that changed.
+    fn report(&mut self) {
+        let waiting = BOTH.iter().find_map(|name| match self.states.get(name) {
+            Some(State::Waiting(reason) | State::Unschedulable(reason)) => {
+                let silent = self.silent.as_ref();
+                let silent = silent.map_or_else(String::new, |state| format!("; {state}"));
+                Some(format!("pod/{name}: {reason}{silent}"))
+            }
+            _ => None,
+        });
+        if let Some(waiting) = waiting.filter(|waiting| *waiting != self.shown) {
+            self.run.events.send(Event::Waiting(waiting.clone()));
+            self.shown = waiting;
         }
-        for (name, state) in &states {
+    }
+
+    /// Fails if a pod can never become ready.
+    async fn check_hopeless(&self) -> Result<(), Halt> {
+        for (name, state) in &self.states {
             if let State::Hopeless(reason) = state {
                 let message = format!("pod/{name} cannot become ready: {reason}");
-                let details = warnings(cluster, namespace, &uid(name)).await;
-                return Err(problem(message, details, Exit::NotStarted).complete(cluster.kubectl()));
+                return Err(self.fail(message, self.warnings(name).await));
             }
         }
-        // The attacker goes where the victim is, so only the victim's trouble tells anything at first.
-        let stuck = [VICTIM, ATTACKER]
-            .into_iter()
-            .find_map(|name| match states.get(name) {
-                Some(State::Unschedulable(reason)) => Some((name, reason.clone())),
-                _ => None,
-            });
-        match stuck {
-            Some((name, reason)) => {
-                let now = Instant::now();
-                if unschedulable.is_none_or(|stuck| stuck.pod != name) {
-                    unschedulable = Some(Stuck {
-                        pod: name,
-                        until: now + UNSCHEDULABLE,
-                        look: now + LOOK,
-                    });
-                }
-                if let Some(stuck) = unschedulable.as_mut().filter(|stuck| now >= stuck.look) {
-                    stuck.look = now + LOOK;
-                    let said = cluster.events(namespace, &uid(name)).await;
-                    let says =
-                        |reason: &str| said.iter().any(|event| event.reason.as_deref() == Some(reason));
-                    if NODE_COMES.into_iter().any(says) {
-                        stuck.until = now + UNSCHEDULABLE;
-                    } else if now >= stuck.until || says(NO_NODE_COMES) {
-                        let details = warnings(cluster, namespace, &uid(name)).await;
-                        let message = format!("pod/{name} cannot be scheduled: {reason}");
-                        return Err(problem(message, details, Exit::NotStarted).complete(cluster.kubectl()));
-                    }
-                }
+        Ok(())
+    }
+
+    /// Fails if a pod cannot be scheduled for so long that no node can be expected.
+    async fn check_scheduling(&mut self) -> Result<(), Halt> {
+        // The attacker goes where the victim is, so at first only the victim's state tells anything.
+        let stuck = BOTH.into_iter().find_map(|name| match self.states.get(name) {
+            Some(State::Unschedulable(reason)) => Some((name, reason.clone())),
+            _ => None,
+        });
+        let Some((name, reason)) = stuck else {
+            self.unschedulable = None;
+            return Ok(());
+        };
+        let now = Instant::now();
+        let mut stuck = match self.unschedulable {
+            Some(stuck) if stuck.pod == name => stuck,
+            _ => Stuck {
+                pod: name,
+                until: now + UNSCHEDULABLE,
+                look: now + LOOK,
+            },
+        };
+        if now >= stuck.look {
+            stuck.look = now + LOOK;
+            let uid = self.run.ledger.uid(Kind::Pod, name).unwrap_or_default();
+            let namespace = &self.run.plan.namespace.name;
+            let events = self.run.cluster.events(namespace, &uid).await;
+            let has = |reason: &str| events.iter().any(|event| event.reason.as_deref() == Some(reason));
+            if NODE_COMES.into_iter().any(has) {
+                stuck.until = now + UNSCHEDULABLE;
+            } else if now >= stuck.until || has(NO_NODE_COMES) {
+                let message = format!("pod/{name} cannot be scheduled: {reason}");
+                return Err(self.fail(message, self.warnings(name).await));
             }
-            None => unschedulable = None,
         }
-        if Instant::now() >= give_up {
-            let mut details = vec![];
-            for name in states.keys().filter(|name| states[*name] != State::Ready) {
-                details.extend(warnings(cluster, namespace, &uid(name)).await);
-            }
-            let what = if shown.is_empty() {
-                "no pod was seen".to_owned()
-            } else {
-                shown
-            };
-            let problem = problem(timed_out(plan, &what), details, Exit::NotStarted);
-            return Err(problem.complete(cluster.kubectl()));
+        self.unschedulable = Some(stuck);
+        Ok(())
+    }
+
+    /// Fails if the time for the pods is over.
+    async fn check_timeout(&self) -> Result<(), Halt> {
+        if Instant::now() < self.give_up {
+            return Ok(());
         }
+        let mut details = vec![];
+        for name in self.states.keys().filter(|name| !self.is_ready(name)) {
+            details.extend(self.warnings(name).await);
+        }
+        let what = match self.shown.as_str() {
+            "" => "no pod was seen",
+            shown => shown,
+        };
+        Err(self.fail(timed_out(self.run.plan, what), details))
     }
 }
 

@@ -10,25 +10,20 @@
 
 mod kind;
 mod ownership;
+mod pods;
 pub mod rights;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort,
-    DownwardAPIVolumeFile, DownwardAPIVolumeSource, KeyToPath, LocalObjectReference, Namespace, NodeAffinity,
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, Pod, PodAffinity,
-    PodAffinityTerm, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, Secret,
-    SecretVolumeSource, SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec, TCPSocketAction,
-    Toleration, Volume, VolumeMount,
+    ConfigMap, Container, Namespace, PodSpec, PodTemplateSpec, Secret, Service, ServiceAccount, ServicePort,
+    ServiceSpec,
 };
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -139,7 +134,7 @@ pub fn render(plan: &Plan, user: &str) -> Manifests {
         service(plan, VICTIM),
         service(plan, ATTACKER),
     ];
-    let pods = vec![victim(plan), attacker(plan)];
+    let pods = vec![pods::victim(plan), pods::attacker(plan)];
     let objects = supporting.iter().chain(&pods).map(Manifest::reference).collect();
     Manifests {
         namespace: namespace(plan),
@@ -285,7 +280,7 @@ fn anchor(plan: &Plan, user: &str, objects: Vec<String>) -> Manifest {
         spec: Some(PodSpec {
             containers: vec![Container {
                 command: Some(vec!["true".into()]),
-                ..container("never-started", &plan.options.attacker_image)
+                ..pods::container("never-started", &plan.options.attacker_image)
             }],
             automount_service_account_token: Some(false),
             restart_policy: Some("Never".into()),
@@ -474,254 +469,6 @@ fn service(plan: &Plan, name: &str) -> Manifest {
     Manifest::new(Kind::Service, name, &service)
 }
 
-fn victim(plan: &Plan) -> Manifest {
-    let container = Container {
-        command: Some(vec!["sh".into(), "-c".into()]),
-        args: Some(vec![
-            // Without the second setting, a `.user.ini` in the web root could take the gate away.
-            "php-fpm -d auto_prepend_file=/gate/gate.php -d user_ini.filename= && exec nginx -g 'daemon off;'"
-                .into(),
-        ]),
-        ports: Some(vec![ContainerPort {
-            container_port: 80,
-            ..ContainerPort::default()
-        }]),
-        readiness_probe: Some(Probe {
-            tcp_socket: Some(TCPSocketAction {
-                port: IntOrString::Int(80),
-                ..TCPSocketAction::default()
-            }),
-            period_seconds: Some(1),
-            ..Probe::default()
-        }),
-        volume_mounts: Some(vec![mount("gate", "/gate")]),
-        ..container(VICTIM_CONTAINER, &plan.options.victim_image)
-    };
-    let requirement = NodeSelectorRequirement {
-        key: "kubernetes.io/arch".into(),
-        operator: "In".into(),
-        values: Some(vec!["amd64".into(), "arm64".into()]),
-    };
-    let term = NodeSelectorTerm {
-        match_expressions: Some(vec![requirement]),
-        match_fields: None,
-    };
-    let spec = PodSpec {
-        automount_service_account_token: Some(true),
-        affinity: Some(Affinity {
-            node_affinity: Some(NodeAffinity {
-                required_during_scheduling_ignored_during_execution: Some(NodeSelector {
-                    node_selector_terms: vec![term],
-                }),
-                ..NodeAffinity::default()
-            }),
-            ..Affinity::default()
-        }),
-        volumes: Some(vec![secret_volume("gate", suffixed(plan, "gate"), None)]),
-        ..pod_spec(plan, VICTIM, "victim", container)
-    };
-    pod(plan, VICTIM, spec)
-}
-
-/// The attacker's start command, with what the scenarios need there.
-fn attack_script(plan: &Plan) -> String {
-    // Each in a shell of its own, so that none can change this script or the next one.
-    let setup: Vec<String> = plan
-        .scenarios
-        .iter()
-        .filter_map(|scenario| scenario.attacker.as_deref())
-        .map(|text| format!("(eval {})", payload::quoted(text)))
-        .collect();
-    include_str!("attack.sh").replace("@SETUP@", &setup.join("\n"))
-}
-
-fn attacker(plan: &Plan) -> Manifest {
-    let container = Container {
-        command: Some(vec!["bash".into(), "-c".into()]),
-        args: Some(vec![attack_script(plan)]),
-        volume_mounts: Some(vec![
-            mount("steps", "/simulation/steps"),
-            mount("key", "/simulation/key"),
-            mount("go", "/simulation/go"),
-        ]),
-        ..container(ATTACKER_CONTAINER, &plan.options.attacker_image)
-    };
-    let go = DownwardAPIVolumeFile {
-        path: "run".into(),
-        field_ref: Some(ObjectFieldSelector {
-            field_path: format!("metadata.annotations['{GO}']"),
-            ..ObjectFieldSelector::default()
-        }),
-        ..DownwardAPIVolumeFile::default()
-    };
-    let curlrcs = (0..plan.steps().count())
-        .map(step_number)
-        .map(|number| KeyToPath {
-            path: format!("{number}/.curlrc"),
-            key: number,
-            mode: None,
-        });
-    let curlrcs = curlrcs.collect();
-    // Wherever the victim went, the attacker goes to a node of the same architecture: the victim runs a
-    // program that it fetches from the attacker.
-    let near = PodAffinityTerm {
-        label_selector: Some(LabelSelector {
-            match_labels: Some(component(plan, VICTIM)),
-            ..LabelSelector::default()
-        }),
-        topology_key: "kubernetes.io/arch".into(),
-        ..PodAffinityTerm::default()
-    };
-    let spec = PodSpec {
-        automount_service_account_token: Some(false),
-        affinity: Some(Affinity {
-            pod_affinity: Some(PodAffinity {
-                required_during_scheduling_ignored_during_execution: Some(vec![near]),
-                ..PodAffinity::default()
-            }),
-            ..Affinity::default()
-        }),
-        volumes: Some(vec![
-            config_volume("steps", suffixed(plan, "steps")),
-            secret_volume("key", suffixed(plan, "key"), Some(curlrcs)),
-            Volume {
-                name: "go".into(),
-                downward_api: Some(DownwardAPIVolumeSource {
-                    items: Some(vec![go]),
-                    ..Default::default()
-                }),
-                ..Volume::default()
-            },
-        ]),
-        ..pod_spec(plan, ATTACKER, "attacker", container)
-    };
-    pod(plan, ATTACKER, spec)
-}
-
-fn pod(plan: &Plan, name: &str, spec: PodSpec) -> Manifest {
-    let mut metadata = metadata(plan, name);
-    metadata
-        .labels
-        .get_or_insert_default()
-        .extend(component(plan, name));
-    Manifest::new(
-        Kind::Pod,
-        name,
-        &Pod {
-            metadata,
-            spec: Some(spec),
-            ..Pod::default()
-        },
-    )
-}
-
-/// What both pods share.
-fn pod_spec(plan: &Plan, name: &str, hostname: &str, container: Container) -> PodSpec {
-    let fit = &plan.options.fit;
-    let mut node_selector = fit.node_selector.clone();
-    node_selector.insert("kubernetes.io/os".to_owned(), "linux".to_owned());
-    let secrets = fit.image_pull_secrets.iter();
-    let secrets: Vec<_> = secrets
-        .map(|name| LocalObjectReference { name: name.clone() })
-        .collect();
-    let tolerations: Vec<_> = fit.tolerations.iter().map(toleration).collect();
-    PodSpec {
-        containers: vec![Container {
-            image_pull_policy: fit.image_pull_policy.clone(),
-            ..container
-        }],
-        image_pull_secrets: Some(secrets).filter(|secrets| !secrets.is_empty()),
-        tolerations: Some(tolerations).filter(|tolerations| !tolerations.is_empty()),
-        service_account_name: Some(service_account_name(plan)),
-        hostname: Some(hostname.to_owned()),
-        subdomain: Some(name.to_owned()),
-        restart_policy: Some("Never".into()),
-        active_deadline_seconds: Some(seconds(plan)),
-        termination_grace_period_seconds: Some(1),
-        node_selector: Some(node_selector),
-        enable_service_links: Some(false),
-        ..PodSpec::default()
-    }
-}
-
-fn toleration(toleration: &plan::Toleration) -> Toleration {
-    Toleration {
-        key: Some(toleration.key.clone()),
-        operator: Some(
-            if toleration.value.is_some() {
-                "Equal"
-            } else {
-                "Exists"
-            }
-            .to_owned(),
-        ),
-        value: toleration.value.clone(),
-        effect: toleration.effect.clone(),
-        ..Toleration::default()
-    }
-}
-
-/// What all containers share.
-fn container(name: &str, image: &str) -> Container {
-    let quantities =
-        |pairs: [(&str, &str); 2]| Some(pairs.map(|(k, v)| (k.to_owned(), Quantity(v.to_owned()))).into());
-    Container {
-        name: name.to_owned(),
-        image: Some(image.to_owned()),
-        resources: Some(ResourceRequirements {
-            requests: quantities([("cpu", "50m"), ("memory", "64Mi")]),
-            limits: quantities([("cpu", "1"), ("memory", "256Mi")]),
-            ..ResourceRequirements::default()
-        }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["NET_RAW".into()]),
-                add: None,
-            }),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".into(),
-                ..SeccompProfile::default()
-            }),
-            ..SecurityContext::default()
-        }),
-        ..Container::default()
-    }
-}
-
-fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    }
-}
-
-fn config_volume(name: &str, map: String) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        config_map: Some(ConfigMapVolumeSource {
-            name: map,
-            ..ConfigMapVolumeSource::default()
-        }),
-        ..Volume::default()
-    }
-}
-
-/// The files of a secret: all, or `items`.
-fn secret_volume(name: &str, secret: String, items: Option<Vec<KeyToPath>>) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret),
-            items,
-            ..SecretVolumeSource::default()
-        }),
-        ..Volume::default()
-    }
-}
-
 /// Lets the attack begin, and says so again: anything but empty would do as a value, but a node takes notice
 /// of an annotation only when it changes. `uid` is that of the attacker's pod.
 pub fn go_patch(plan: &Plan, uid: &str, attempt: u32) -> Value {
@@ -742,158 +489,4 @@ pub fn record_patch(record: &Record, uid: &str) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
-    use std::process::Command;
-
-    use super::*;
-    use crate::scenario::{Scenario, catalogue};
-
-    /// A step of each sort, an attacker of each sort, and steps with the same request.
-    fn mixed() -> Plan {
-        let mut scenarios = ["recon", "webshell", "baseline", "crypto", "webshell"]
-            .map(|id| catalogue::find(id).unwrap().clone())
-            .to_vec();
-        scenarios[4].id = "again".to_owned();
-        for (number, text) in [
-            "cat <<E\n",
-            "exit 1",
-            "echo '",
-            "say() { true; }; gate() { true; }",
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            scenarios.push(Scenario {
-                id: format!("mine-{number}"),
-                attacker: Some(text.to_owned()),
-                ..scenarios[0].clone()
-            });
-        }
-        scenarios[3].attacker = None;
-        Plan {
-            scenarios,
-            ..crate::plan::tests::plan(None)
-        }
-    }
-
-    fn find<'a>(manifests: &'a Manifests, kind: Kind, part: &str) -> &'a Value {
-        let found = manifests.all().find(|m| m.kind == kind && m.name.contains(part));
-        &found.unwrap().object
-    }
-
-    /// Runs the attacker's start command with a curl that answers requests without the key with `code`. Returns the
-    /// log, and what was sent: the query and curl's configuration.
-    fn attack(manifests: &Manifests, code: u16) -> (String, Vec<(String, String)>) {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |path: &str| folder.path().join(path);
-        let write = |path: &str, text: &str| {
-            fs::create_dir_all(at(path).parent().unwrap()).unwrap();
-            fs::write(at(path), text).unwrap();
-        };
-        let pod = find(manifests, Kind::Pod, ATTACKER);
-        for (name, text) in find(manifests, Kind::ConfigMap, "steps")["data"]
-            .as_object()
-            .unwrap()
-        {
-            write(&format!("steps/{name}"), text.as_str().unwrap());
-        }
-        let key = &find(manifests, Kind::Secret, "key")["stringData"];
-        for volume in pod["spec"]["volumes"].as_array().unwrap() {
-            for item in volume["secret"]["items"].as_array().into_iter().flatten() {
-                let path = item["path"].as_str().unwrap();
-                let text = &key[item["key"].as_str().unwrap()];
-                write(&format!("key/{path}"), text.as_str().unwrap());
-            }
-        }
-        write("go/run", "now");
-        let curl = format!(
-            "#!/bin/bash\n[ \"$1\" = -qso ] && {{ printf {code}; exit; }}\n\
-             printf '%s\\0%s\\0' \"$3\" \"$(<\"$CURL_HOME/.curlrc\")\" >>{}\n",
-            at("sent").display()
-        );
-        write("bin/curl", &curl);
-        fs::set_permissions(at("bin/curl"), fs::Permissions::from_mode(0o755)).unwrap();
-        let script = pod["spec"]["containers"][0]["args"][0].as_str().unwrap();
-        let output = Command::new("bash")
-            .arg("-c")
-            .arg(script.replace("/simulation", folder.path().to_str().unwrap()))
-            .env(
-                "PATH",
-                format!("{}:/usr/local/bin:/usr/bin:/bin", at("bin").display()),
-            )
-            .output()
-            .unwrap();
-        let sent = fs::read_to_string(Path::new(&at("sent"))).unwrap_or_default();
-        let sent: Vec<&str> = sent.split_terminator('\0').collect();
-        let sent = sent
-            .chunks(2)
-            .map(|pair| (pair[0].to_owned(), pair[1].to_owned()));
-        (String::from_utf8(output.stdout).unwrap(), sent.collect())
-    }
-
-    #[test]
-    fn gate_knows_each_request_that_the_attacker_sends() {
-        let plan = mixed();
-        let manifests = render(&plan, "user");
-        let (log, sent) = attack(&manifests, 403);
-        let run = find(&manifests, Kind::Secret, "gate")["stringData"]["run.json"].as_str();
-        let run: Value = serde_json::from_str(run.unwrap()).unwrap();
-        let ids: Vec<String> = plan.steps().map(|(id, _)| id).collect();
-        assert_eq!(sent.len(), ids.len(), "{log}");
-        assert_eq!(run["steps"].as_object().unwrap().len(), ids.len());
-        for (id, (query, curlrc)) in ids.iter().zip(&sent) {
-            assert_eq!(
-                run["steps"][id]["requestSha256"],
-                plan::hex(&Sha256::digest(query)),
-                "{id}: {query}"
-            );
-            let header = format!(
-                "header = \"X-Simulation-Step: {id} {}\"\n",
-                plan.token(id).expose_secret()
-            );
-            assert!(curlrc.contains(&header), "{id}: {curlrc}");
-        }
-        let mut expected = vec!["defender-sim/1 gate before 403 0".to_owned()];
-        for id in &ids {
-            expected.extend([
-                format!("defender-sim/1 begin {id}"),
-                format!("defender-sim/1 end {id} 0"),
-            ]);
-        }
-        expected.extend(["gate after 403 0", "done"].map(|line| format!("defender-sim/1 {line}")));
-        assert_eq!(log.lines().collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn attacker_sends_no_step_while_the_gate_is_open() {
-        for code in [200, 404, 502] {
-            let (log, sent) = attack(&render(&mixed(), "user"), code);
-            assert_eq!(sent, []);
-            assert_eq!(
-                log,
-                format!("defender-sim/1 gate before {code} 0\ndefender-sim/1 done\n")
-            );
-        }
-    }
-
-    #[test]
-    fn secrets_of_proofs_are_apart_and_in_secrets_only() {
-        let plan = mixed();
-        let manifests = render(&plan, "user");
-        let tokens = plan.steps().map(|(id, _)| plan.token(&id));
-        let attackers = tokens.chain([plan.key.clone()]).map(|secret| (secret, "key"));
-        let places = attackers.chain([(plan.victim_secret(), "gate")]);
-        for (secret, place) in places {
-            let holders = manifests
-                .all()
-                .filter(|m| m.object.to_string().contains(secret.expose_secret()));
-            let holders: Vec<String> = holders.map(Manifest::reference).collect();
-            assert_eq!(holders, [format!("secret/{}", suffixed(&plan, place))]);
-        }
-        let seed = plan.seed.expose_secret();
-        assert!(!manifests.all().any(|m| m.object.to_string().contains(seed)));
-    }
-}
+mod tests;

@@ -1,0 +1,153 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+use crate::scenario::{Scenario, catalogue};
+
+/// A step of each sort, an attacker of each sort, and steps with the same request.
+fn mixed() -> Plan {
+    let mut scenarios = ["recon", "webshell", "baseline", "crypto", "webshell"]
+        .map(|id| catalogue::find(id).unwrap().clone())
+        .to_vec();
+    scenarios[4].id = "again".to_owned();
+    for (number, text) in [
+        "cat <<E\n",
+        "exit 1",
+        "echo '",
+        "say() { true; }; gate() { true; }",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        scenarios.push(Scenario {
+            id: format!("mine-{number}"),
+            attacker: Some(text.to_owned()),
+            ..scenarios[0].clone()
+        });
+    }
+    scenarios[3].attacker = None;
+    Plan {
+        scenarios,
+        ..crate::plan::tests::plan(None)
+    }
+}
+
+fn find<'a>(manifests: &'a Manifests, kind: Kind, part: &str) -> &'a Value {
+    let found = manifests.all().find(|m| m.kind == kind && m.name.contains(part));
+    &found.unwrap().object
+}
+
+/// Runs the attacker's start command with a curl that answers requests without the key with `code`. Returns the
+/// log, and what was sent: the query and curl's configuration.
+fn attack(manifests: &Manifests, code: u16) -> (String, Vec<(String, String)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    let write = |path: &str, text: &str| {
+        fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+        fs::write(at(path), text).unwrap();
+    };
+    let pod = find(manifests, Kind::Pod, ATTACKER);
+    for (name, text) in find(manifests, Kind::ConfigMap, "steps")["data"]
+        .as_object()
+        .unwrap()
+    {
+        write(&format!("steps/{name}"), text.as_str().unwrap());
+    }
+    let key = &find(manifests, Kind::Secret, "key")["stringData"];
+    for volume in pod["spec"]["volumes"].as_array().unwrap() {
+        for item in volume["secret"]["items"].as_array().into_iter().flatten() {
+            let path = item["path"].as_str().unwrap();
+            let text = &key[item["key"].as_str().unwrap()];
+            write(&format!("key/{path}"), text.as_str().unwrap());
+        }
+    }
+    write("go/run", "now");
+    let curl = format!(
+        "#!/bin/bash\n[ \"$1\" = -qso ] && {{ printf {code}; exit; }}\n\
+         printf '%s\\0%s\\0' \"$3\" \"$(<\"$CURL_HOME/.curlrc\")\" >>{}\n",
+        at("sent").display()
+    );
+    write("bin/curl", &curl);
+    fs::set_permissions(at("bin/curl"), fs::Permissions::from_mode(0o755)).unwrap();
+    let script = pod["spec"]["containers"][0]["args"][0].as_str().unwrap();
+    let output = Command::new("bash")
+        .arg("-c")
+        .arg(script.replace("/simulation", folder.path().to_str().unwrap()))
+        .env(
+            "PATH",
+            format!("{}:/usr/local/bin:/usr/bin:/bin", at("bin").display()),
+        )
+        .output()
+        .unwrap();
+    let sent = fs::read_to_string(Path::new(&at("sent"))).unwrap_or_default();
+    let sent: Vec<&str> = sent.split_terminator('\0').collect();
+    let sent = sent
+        .chunks(2)
+        .map(|pair| (pair[0].to_owned(), pair[1].to_owned()));
+    (String::from_utf8(output.stdout).unwrap(), sent.collect())
+}
+
+#[test]
+fn gate_knows_each_request_that_the_attacker_sends() {
+    let plan = mixed();
+    let manifests = render(&plan, "user");
+    let (log, sent) = attack(&manifests, 403);
+    let run = find(&manifests, Kind::Secret, "gate")["stringData"]["run.json"].as_str();
+    let run: Value = serde_json::from_str(run.unwrap()).unwrap();
+    let ids: Vec<String> = plan.steps().map(|(id, _)| id).collect();
+    assert_eq!(sent.len(), ids.len(), "{log}");
+    assert_eq!(run["steps"].as_object().unwrap().len(), ids.len());
+    for (id, (query, curlrc)) in ids.iter().zip(&sent) {
+        assert_eq!(
+            run["steps"][id]["requestSha256"],
+            plan::hex(&Sha256::digest(query)),
+            "{id}: {query}"
+        );
+        let header = format!(
+            "header = \"X-Simulation-Step: {id} {}\"\n",
+            plan.token(id).expose_secret()
+        );
+        assert!(curlrc.contains(&header), "{id}: {curlrc}");
+    }
+    let mut expected = vec!["defender-sim/1 gate before 403 0".to_owned()];
+    for id in &ids {
+        expected.extend([
+            format!("defender-sim/1 begin {id}"),
+            format!("defender-sim/1 end {id} 0"),
+        ]);
+    }
+    expected.extend(["gate after 403 0", "done"].map(|line| format!("defender-sim/1 {line}")));
+    assert_eq!(log.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn attacker_sends_no_step_while_the_gate_is_open() {
+    for code in [200, 404, 502] {
+        let (log, sent) = attack(&render(&mixed(), "user"), code);
+        assert_eq!(sent, []);
+        assert_eq!(
+            log,
+            format!("defender-sim/1 gate before {code} 0\ndefender-sim/1 done\n")
+        );
+    }
+}
+
+#[test]
+fn secrets_of_proofs_are_apart_and_in_secrets_only() {
+    let plan = mixed();
+    let manifests = render(&plan, "user");
+    let tokens = plan.steps().map(|(id, _)| plan.token(&id));
+    let attackers = tokens.chain([plan.key.clone()]).map(|secret| (secret, "key"));
+    let places = attackers.chain([(plan.victim_secret(), "gate")]);
+    for (secret, place) in places {
+        let holders = manifests
+            .all()
+            .filter(|m| m.object.to_string().contains(secret.expose_secret()));
+        let holders: Vec<String> = holders.map(Manifest::reference).collect();
+        assert_eq!(holders, [format!("secret/{}", suffixed(&plan, place))]);
+    }
+    let seed = plan.seed.expose_secret();
+    assert!(!manifests.all().any(|m| m.object.to_string().contains(seed)));
+}
