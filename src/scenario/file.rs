@@ -97,6 +97,7 @@ alerts: []
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of mistakes")]
     fn what_is_wrong_is_said_with_path_and_place() {
         assert_eq!(Scenario::from_yaml(FILE).unwrap().id, "mine");
         let expected_fields = "expected one of id, title, script, visit, direct, proof, blocked, skipped, techniques, \

@@ -66,6 +66,7 @@ fn warnings_of_the_api_server_are_shown_once() {
 
 #[test]
 #[ignore = "needs the range: make range"]
+#[expect(clippy::too_many_lines, reason = "one account that calls in two ways")]
 fn a_token_and_a_plugin_say_who_is_calling() {
     let _shared = shared();
     let space = Space::new("who", &[]);

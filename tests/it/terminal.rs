@@ -44,6 +44,7 @@ fn assert_shown(line: &str, output: &Output) {
 }
 
 /// A machine on which everything that a user, a file or the environment can name has such text in it.
+#[expect(clippy::too_many_lines, reason = "a text for everything that has a name")]
 fn hostile_machine() -> Machine {
     let machine = Machine::new();
     let file = |name: &str, content: &Value| {

@@ -76,6 +76,7 @@ fn aks(name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one subscription whose settings change")]
 async fn settings_of_defender_in_azure_are_reported() {
     let here = InAzure::start().await;
     // Nothing connects the cluster to Azure.

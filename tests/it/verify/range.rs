@@ -158,6 +158,7 @@ fn alerts_raised_one_by_one_are_reported_after_a_restart() {
     runtime.block_on(through_azure());
 }
 
+#[expect(clippy::too_many_lines, reason = "one run and its alerts, one by one")]
 async fn through_azure() {
     let space = crate::range::Space::named("azure");
     // Detecting that there is no sensor needs permissions that a run does not.
