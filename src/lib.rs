@@ -1,26 +1,27 @@
-//! `kubectl defender-sim`: harmless attack simulations against Microsoft Defender for Containers, proved
-//! step by step from inside the victim and cleaned up.
+//! `kubectl defender-sim`: harmless attack simulations that validate Microsoft Defender for Containers.
 //!
 //! ```text
-//! arguments --cli--> Invocation --plan--> Plan --manifest--> Manifests
-//!                                          |                    |
-//!              scenario (YAML) ------------+                    v
-//!                                                engine --cluster--> Kubernetes
-//!                                          Event |  ^ attacker's log: scenario::proof, untrusted
-//!                                                v
-//!                                     report (the only printer) <-- RunResult
+//! arguments --cli--> Invocation --commands--> Session { report, events, cluster }
+//!                                     |
+//!     scenario (YAML) --plan--> Plan --manifest--> objects
+//!                                     |
+//!                           engine --cluster--> Kubernetes          event --> report (progress)
+//!                                     |
+//!                                 RunResult --verify--(azure | file)--> Verification
+//!                                     |
+//!                                  report --> tables, JSON, YAML, JUnit, Markdown, Navigator
 //! ```
 //!
-//! `doctor` only looks: a plan and a cluster in, a result out. `verify` reads alerts through `azure` until
-//! `defender` has a verdict on each that a result expects; `history` keeps results for later. `lint` reads and checks
-//! the scenario files that `files` finds.
+//! `commands` has one file per command: each plans, acts, and returns what has to be printed when its progress is over.
+//! `doctor` only reads: a plan and a cluster in, a result out. `history` keeps results, `lint` checks scenario files.
 //!
-//! `scenario`, `plan`, `manifest`, `defender`, `result`, `guard`, `exit`, `kubectl`, `net::proxy`, `untrusted`,
-//! `words` and `yaml` are pure: they import no client and no runtime, which a test checks. `cluster` is the only place
-//! that talks to Kubernetes, `azure` the only one that talks to Azure, `net::registry` to image registries; the last
-//! two share `net::http`. What comes from there, from a record, or from the attacker's log, is cleaned by
-//! `untrusted` where it comes in. Whatever else is printed, such as a scenario file or an argument, is made visible by
-//! `report::style`, through which all output passes.
+//! The walls, which a test holds (`tests/it/walls.rs`): only `commands` imports `cli`; `scenario`, `plan`, `manifest`,
+//! `defender`, `result`, `guard`, `exit`, `kubectl`, `net::proxy`, `untrusted`, `words` and `yaml` are pure, without a
+//! client, a runtime or a process; only `cluster` talks to Kubernetes, only `azure` to Azure, only `net::registry` to
+//! image registries, the last two by `net::http`; only `report` prints.
+//!
+//! Text from a cluster, a record or the attacker's log is cleaned by `untrusted` where it comes in. Whatever else is
+//! printed, such as a scenario file or an argument, is made visible by `report::style`, through which all output passes.
 
 pub mod azure;
 pub mod cli;

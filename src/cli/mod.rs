@@ -30,7 +30,7 @@ use settings::Settings;
 use crate::cluster::connect::ConnectOptions;
 use crate::exit::Exit;
 use crate::files;
-use crate::report::{Color, Format, Output, Setting};
+use crate::report::{Answer, Color, Format, Output, Setting};
 use crate::scenario::catalogue;
 use crate::untrusted;
 
@@ -53,19 +53,6 @@ pub struct Invocation {
     pub settings: Vec<Setting>,
     /// The config file, whether it exists or not.
     pub config_path: Option<PathBuf>,
-}
-
-/// The answer to a command line that asks for help or the version, or that cannot be used.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// Text to print.
-    pub text: String,
-    /// Whether this is help: text of this program only, with styles. Errors quote the command line.
-    pub is_help: bool,
-    /// When to use colour.
-    pub color: Color,
-    /// [`Exit::Ok`] for help and version, [`Exit::Usage`] for errors.
-    pub exit: Exit,
 }
 
 /// The whole command line.

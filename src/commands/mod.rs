@@ -15,10 +15,10 @@ mod sources;
 mod verify;
 mod version;
 
-use crate::cli::{Action, Answer, Config, DryRun, Images, Invocation};
+use crate::cli::{Action, Config, DryRun, Images, Invocation};
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
-use crate::report::{Output, Report};
+use crate::report::{Answer, Output, Report};
 use crate::result::Problem;
 
 use session::Session;

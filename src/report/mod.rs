@@ -25,7 +25,6 @@ use anstream::stream::{AsLockedWrite, RawStream};
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 
-use crate::cli::Answer;
 use crate::defender::alerts::Alert;
 use crate::exit::Exit;
 use crate::history::Records;
@@ -42,7 +41,7 @@ use crate::untrusted;
 use crate::words::counted;
 
 pub use files::{Files, OutputFile, unwritable, unwritten};
-pub use options::{Color, Detail, Format, Output, ReportFile, Setting};
+pub use options::{Answer, Color, Detail, Format, Output, ReportFile, Setting};
 pub use progress::show_events;
 use style::{CYAN, GREEN, RED, YELLOW, paint};
 

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::export;
+use crate::exit::Exit;
 
 /// How results and progress are printed.
 #[derive(Clone, Debug, Default)]
@@ -79,4 +80,17 @@ pub struct Setting {
     pub origin: &'static str,
     /// Name of the environment variable that sets it.
     pub variable: String,
+}
+
+/// The answer to a command line that asks for help or the version, or that cannot be used.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Text to print.
+    pub text: String,
+    /// Whether this is help: text of this program only, with styles. Errors quote the command line.
+    pub is_help: bool,
+    /// When to use colour.
+    pub color: Color,
+    /// [`Exit::Ok`] for help and version, [`Exit::Usage`] for errors.
+    pub exit: Exit,
 }

@@ -163,7 +163,8 @@ fn respond(state: &Mutex<State>, url: &str, request: &Recorded, fault: Option<Fa
         Some(Fault::Status(code, headers)) => {
             return with_headers(error(code, "Trouble", "as the test wants it"), headers);
         }
-        Some(Fault::Slow(time)) => std::thread::sleep(time),
+        // The runtime's other tasks, and its timers, go on.
+        Some(Fault::Slow(time)) => tokio::task::block_in_place(|| std::thread::sleep(time)),
         Some(Fault::Broken) => {
             let mut whole = respond(state, url, request, None);
             *whole.body_mut() = Full::from(Bytes::from_static(b"{\"value\": [{\"id\": "));

@@ -53,15 +53,15 @@ fn every_outcome_has_its_element() {
     assert_eq!(
         suite,
         r#"<testsuite name="defender-sim.one" tests="2" failures="1" errors="0" skipped="0" time="1.254" timestamp="2026-01-02T03:04:06">
-<testcase name="look" classname="defender-sim.one" time="1.234">
-  <system-out>the look one
+    <testcase name="look" classname="defender-sim.one" time="1.234">
+      <system-out>the look one
 3 pods seen</system-out>
-</testcase>
-<testcase name="fetch" classname="defender-sim.one" time="0.020">
-  <failure type="failed" message="exit status 1">exit status 1</failure>
-  <system-out>the fetch one
+    </testcase>
+    <testcase name="fetch" classname="defender-sim.one" time="0.020">
+      <failure type="failed" message="exit status 1">exit status 1</failure>
+      <system-out>the fetch one
 no route</system-out>
-</testcase>
+    </testcase>
   </testsuite>"#
     );
     for part in [
@@ -80,16 +80,16 @@ no route</system-out>
 fn properties_are_those_of_the_run_suite() {
     let text = render(&fixture::mixed());
     let start = r#"<testsuite name="defender-sim.run" tests="2" failures="0" errors="0" skipped="0" time="12.500" timestamp="2026-01-02T03:04:05">
-<properties>
-  <property name="run" value="k7"/>
-  <property name="context" value="prod"/>
-  <property name="server" value="https://192.0.2.1"/>
-  <property name="serverVersion" value="v1.34.4"/>
-  <property name="namespace" value="sim"/>
-  <property name="node" value="node-1"/>
-  <property name="user" value="jane"/>
-  <property name="version" value="1.2.3"/>
-</properties>
+    <properties>
+      <property name="run" value="k7"/>
+      <property name="context" value="prod"/>
+      <property name="server" value="https://192.0.2.1"/>
+      <property name="serverVersion" value="v1.34.4"/>
+      <property name="namespace" value="sim"/>
+      <property name="node" value="node-1"/>
+      <property name="user" value="jane"/>
+      <property name="version" value="1.2.3"/>
+    </properties>
 "#;
     assert!(text.contains(start), "{text}");
     assert_eq!(text.matches("<properties>").count(), 1, "{text}");

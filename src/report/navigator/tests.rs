@@ -8,73 +8,73 @@ fn technique_has_the_worst_of_its_steps_and_names_them_all() {
         r##"{
   "name": "Attack simulation k7",
   "versions": {
-"attack": "19",
-"navigator": "5.3.2",
-"layer": "4.5"
+    "attack": "19",
+    "navigator": "5.3.2",
+    "layer": "4.5"
   },
   "domain": "enterprise-attack",
   "description": "Techniques that a run of kubectl defender-sim used, and whether their steps were proved.",
   "filters": {
-"platforms": [
-  "Linux",
-  "Containers",
-  "IaaS"
-]
+    "platforms": [
+      "Linux",
+      "Containers",
+      "IaaS"
+    ]
   },
   "layout": {
-"layout": "side",
-"showID": true,
-"expandedSubtechniques": "annotated"
+    "layout": "side",
+    "showID": true,
+    "expandedSubtechniques": "annotated"
   },
   "techniques": [
-{
-  "techniqueID": "T1069",
-  "score": 100,
-  "color": "#5cb85c",
-  "comment": "one.look proved"
-},
-{
-  "techniqueID": "T1105",
-  "score": 50,
-  "color": "#f0ad4e",
-  "comment": "one.fetch failed: exit status 1"
-},
-{
-  "techniqueID": "T1496.001",
-  "score": 50,
-  "color": "#f0ad4e",
-  "comment": "two.send blocked: timed out"
-},
-{
-  "techniqueID": "T1613",
-  "score": 50,
-  "color": "#f0ad4e",
-  "comment": "one.look proved\ntwo.send blocked: timed out"
-}
+    {
+      "techniqueID": "T1069",
+      "score": 100,
+      "color": "#5cb85c",
+      "comment": "one.look proved"
+    },
+    {
+      "techniqueID": "T1105",
+      "score": 50,
+      "color": "#f0ad4e",
+      "comment": "one.fetch failed: exit status 1"
+    },
+    {
+      "techniqueID": "T1496.001",
+      "score": 50,
+      "color": "#f0ad4e",
+      "comment": "two.send blocked: timed out"
+    },
+    {
+      "techniqueID": "T1613",
+      "score": 50,
+      "color": "#f0ad4e",
+      "comment": "one.look proved\ntwo.send blocked: timed out"
+    }
   ],
   "legendItems": [
-{
-  "label": "100: every step was proved",
-  "color": "#5cb85c"
-},
-{
-  "label": "50: a step ran and was not proved",
-  "color": "#f0ad4e"
-}
+    {
+      "label": "100: every step was proved",
+      "color": "#5cb85c"
+    },
+    {
+      "label": "50: a step ran and was not proved",
+      "color": "#f0ad4e"
+    }
   ],
   "metadata": [
-{
-  "name": "run",
-  "value": "k7"
-},
-{
-  "name": "started",
-  "value": "2026-01-02T03:04:05Z"
-},
-{
-  "name": "kubectl defender-sim",
-  "value": "1.2.3"
-}
+    {
+      "name": "run",
+      "value": "k7"
+    },
+    {
+      "name": "started",
+      "value": "2026-01-02T03:04:05Z"
+    },
+    {
+      "name": "kubectl defender-sim",
+      "value": "1.2.3"
+    }
   ]
 }
 "##
