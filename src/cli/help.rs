@@ -226,7 +226,7 @@ Usage: kubectl defender-sim COMMAND [flags]
 pub(super) const BARE: &str = "\
 Run harmless attack simulations to validate Microsoft Defender for Containers.
 
-  kubectl defender-sim doctor   can attacks run here, and can Defender detect them?
+  kubectl defender-sim doctor   can attacks run, and can Defender detect them?
   kubectl defender-sim recon    run one attack
   kubectl defender-sim verify   which of its alerts were raised?
   kubectl defender-sim help     all commands

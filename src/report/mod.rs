@@ -229,7 +229,7 @@ impl Report {
         let has_attacked = result.steps().any(|step| step.outcome == Outcome::Proved);
         if is_expected && has_attacked && result.verification.is_none() && result.unread.is_none() {
             self.notice(&format!(
-                "{}: alerts are usually raised within 5 to 90 minutes; check them with: {}",
+                "{}: alerts are usually raised within 5 to 90 minutes; check them with:\n  {}",
                 paint("hint", CYAN),
                 self.verify_of(result)
             ));

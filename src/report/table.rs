@@ -153,7 +153,9 @@ fn expected_table(alerts: &[&AlertExpectation]) -> String {
 /// A run; without its steps and its place if the progress display has just shown them.
 pub(super) fn run(result: &RunResult, width: Width, is_shown: bool) -> String {
     let mut text = String::new();
-    if any_ran(result) && !is_shown {
+    if is_shown {
+        text.push('\n');
+    } else if any_ran(result) {
         text += &steps(result, width);
         text.push('\n');
     }
