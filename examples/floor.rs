@@ -32,6 +32,7 @@ async fn apply(client: &Client, manifest: Manifest, namespace: &str) -> kube::Re
         .await
 }
 
+#[expect(clippy::too_many_lines, reason = "the calls of a run, in their order")]
 #[tokio::main(flavor = "current_thread")]
 #[expect(clippy::print_stdout, reason = "the marks are what the benchmark reads")]
 async fn main() -> Result<(), Box<dyn Error>> {
