@@ -5,3 +5,4 @@ pub mod alerts;
 pub mod facts;
 pub mod identity;
 pub mod sensor;
+mod sensor_facts;

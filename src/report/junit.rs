@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use quick_xml::se::Serializer;
 use serde::Serialize;
 
-use super::export::meaning;
+use super::meaning::meaning;
 use super::reasons::reason_of_halt;
 use super::table::{clean, seconds as seconds_to_detect};
 use crate::exit::Exit;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::export::{meaning, portal};
+use super::meaning::{meaning, portal};
 use super::milliseconds;
 use super::reasons::{Reasons, any_ran, proved};
 use super::table::{clean, seconds};

@@ -9,6 +9,7 @@ mod files;
 pub(crate) mod fixture;
 mod junit;
 mod markdown;
+mod meaning;
 mod navigator;
 mod note;
 mod options;

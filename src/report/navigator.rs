@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::export::portal;
 use super::json;
+use super::meaning::portal;
 use super::reasons::reason_of_halt;
 use super::table::seconds;
 use crate::result::{AlertVerdict, RunResult, ScenarioResult, StepResult, Verdict, Verification};

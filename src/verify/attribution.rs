@@ -223,7 +223,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::fixture::{at, changed, judge_all, parse, raised, run, unknowns, verdicts};
-    use super::super::verdict::JudgeOptions;
+    use super::super::options::JudgeOptions;
     use super::*;
     use crate::result::Verdict;
 

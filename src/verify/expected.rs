@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::verdict::JudgeOptions;
+use super::options::JudgeOptions;
 use crate::defender::alerts::{self, Alert, Condition};
 use crate::defender::facts::{Fact, Facts};
 use crate::result::{RunResult, ScenarioResult, StepResult, Verdict};

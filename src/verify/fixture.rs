@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::attribution::Subject;
 use super::fired::FiredAlert;
 use super::matching::AttributedAlerts;
-use super::verdict::{JudgeOptions, judge};
+use super::options::JudgeOptions;
+use super::verdict::judge;
 use crate::result::{AlertExpectation, RunResult, Verdict, Verification, expectations};
 use crate::scenario::catalogue;
 

@@ -120,7 +120,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::fixture::{judge_all, raised, run, verdicts};
-    use super::super::verdict::JudgeOptions;
+    use super::super::options::JudgeOptions;
     use super::*;
     use crate::result::Verdict;
 

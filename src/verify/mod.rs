@@ -10,6 +10,7 @@ mod fired;
 mod fixture;
 mod item;
 mod matching;
+mod options;
 mod source;
 mod time;
 mod verdict;
@@ -25,8 +26,8 @@ use crate::result::Problem;
 pub use expected::rule_out;
 pub use fired::FiredAlert;
 pub use item::Item;
+pub use options::Required;
 pub use source::AlertSource;
-pub use verdict::Required;
 pub use watch::{DEFAULT_WAIT, Progress, WatchOutcome, watch};
 
 /// Options of a verification.

@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::attribution::Subject;
 use super::matching::AttributedAlerts;
-use super::verdict::{self, JudgeOptions};
+use super::options::JudgeOptions;
+use super::verdict;
 use super::{AlertSource, VerifyOptions};
 use crate::azure::Answer;
 use crate::exit::Exit;
