@@ -1,0 +1,5 @@
+//! What is deleted and what is kept.
+
+mod fake;
+mod real;
+mod signals;
