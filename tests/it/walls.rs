@@ -308,3 +308,19 @@ fn kubectl_builds_the_commands_of_hints() {
         }
     }
 }
+
+/// The limit for functions is one of clippy (`clippy.toml`).
+#[test]
+fn files_have_at_most_600_lines() {
+    let mut folders = ["src", "tests", "examples"]
+        .map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+        .to_vec();
+    while let Some(path) = folders.pop() {
+        if path.is_dir() {
+            folders.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+            assert!(lines <= 600, "{}: {lines} lines", path.display());
+        }
+    }
+}
