@@ -16,6 +16,7 @@ use std::fmt;
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -214,10 +215,12 @@ impl Report {
         let mut seen: Vec<(&OutputFile, Target)> = vec![];
         for file in files.reports.iter().map(|(_, file)| file).chain(&files.note) {
             let target = Target::of(&file.path).map_err(|error| unwritable(file, &error))?;
-            let is_for_people = matches!(self.output.format, Format::Table | Format::Wide);
-            if matches!(target, Target::Stdout) && !is_for_people {
-                let message = format!("{file} already carries the result in the format of -o");
-                return Err(Problem::usage(message, Some("write the report to a file")));
+            if matches!(target, Target::Stdout) {
+                if !matches!(self.output.format, Format::Table | Format::Wide) {
+                    let message = format!("{file} already carries the result in the format of -o");
+                    return Err(Problem::usage(message, Some("write the report to a file")));
+                }
+                self.stdout_taken.store(true, Ordering::Relaxed);
             }
             if let Some((other, _)) = seen.iter().find(|(_, known)| known.is_same(&target)) {
                 let message = format!("two reports go to the same file: {other} and {file}");

@@ -20,6 +20,7 @@ mod table;
 mod target;
 
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anstream::stream::{AsLockedWrite, RawStream};
@@ -53,6 +54,8 @@ pub struct Report {
     kubectl: Kubectl,
     /// Why standard output could not be written, the first time.
     unwritten: Arc<OnceLock<io::Error>>,
+    /// Whether standard output carries a report, and so no table.
+    stdout_taken: Arc<AtomicBool>,
 }
 
 impl Report {
@@ -62,6 +65,7 @@ impl Report {
             output,
             kubectl,
             unwritten: Arc::default(),
+            stdout_taken: Arc::default(),
         }
     }
 
@@ -147,6 +151,7 @@ impl Report {
         names: impl IntoIterator<Item = String>,
     ) {
         match self.output.format {
+            Format::Table | Format::Wide if self.stdout_taken.load(Ordering::Relaxed) => {}
             Format::Table => self.data(&table(Width::Screen)),
             Format::Wide => self.data(&table(Width::Wide)),
             Format::Json => self.data(&json(value)),

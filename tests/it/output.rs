@@ -138,7 +138,7 @@ const KINDS: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn report_on_standard_output_follows_the_table_under_every_name() {
+fn report_on_standard_output_takes_the_place_of_the_table_under_every_name() {
     let desk = Desk::new();
     std::os::unix::fs::symlink("/proc/self/fd/1", desk.path("link")).unwrap();
     let (table, hint) = desk.shell("$P report", 0);
@@ -148,16 +148,15 @@ fn report_on_standard_output_follows_the_table_under_every_name() {
         assert!(report.starts_with(begin), "{report}");
         for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"] {
             let line = format!("$P report --report {kind}={name}");
-            let both = format!("{table}{report}");
-            assert_eq!(desk.shell(&line, 0), (both.clone(), hint.clone()), "{line}");
+            assert_eq!(desk.shell(&line, 0), (report.to_owned(), hint.clone()), "{line}");
             desk.shell(&format!("{line} >out"), 0);
-            assert_eq!(desk.read("out"), both, "{line}");
+            assert_eq!(desk.read("out"), report, "{line}");
             desk.shell(&format!("(echo first; {line}; echo last) >out"), 0);
-            assert_eq!(desk.read("out"), format!("first\n{both}last\n"), "{line}");
+            assert_eq!(desk.read("out"), format!("first\n{report}last\n"), "{line}");
         }
         // A file that standard output already goes to.
         desk.shell(&format!("$P report --report {kind}=out >out"), 0);
-        assert_eq!(desk.read("out"), format!("{table}{report}"));
+        assert_eq!(desk.read("out"), report);
         let line = format!("$P report --report {kind}=/dev/stderr");
         let (stdout, stderr) = desk.shell(&line, 0);
         assert_eq!(
