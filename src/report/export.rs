@@ -1,4 +1,4 @@
-//! A result as a file for other programs: which formats there are. Nothing here writes or prints.
+//! Report formats for other programs. This module only renders: it neither writes nor prints.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use crate::exit::Exit;
 use crate::result::{Note, RaisedAlert, RunResult, Verification};
 use crate::untrusted;
 
-/// A format that a result can be put in.
+/// A format in which a result can be rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `JUnit` XML, for what shows test results.
+    /// `JUnit` XML, for tools that show test results.
     Junit,
-    /// The result as it is, as JSON.
+    /// The unmodified result, as JSON.
     Json,
     /// GitHub-flavoured Markdown, for a comment or a job summary.
     Markdown,
@@ -22,7 +22,7 @@ pub enum Kind {
     Navigator,
 }
 
-/// A result in one of the formats, with a newline at its end.
+/// Renders a result in the given format, with a trailing newline.
 pub fn render(kind: Kind, result: &RunResult) -> String {
     let mut text = visible(match kind {
         Kind::Junit => junit::render(result),
@@ -36,13 +36,13 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
     text
 }
 
-/// A text without what is not seen, which JSON has escapes for.
+/// Removes invisible characters from a text other than JSON, which escapes them.
 fn visible(mut text: String) -> String {
     text.retain(|c| !untrusted::is_unseen(c));
     text
 }
 
-/// A note for the SOC in the format of the file that it is for: Markdown for `.md`, else JSON.
+/// Renders a note for the SOC in the format of its file: Markdown for `.md`, otherwise JSON.
 pub fn render_note(path: &Path, note: &Note) -> String {
     let extension = path.extension().unwrap_or_default();
     if extension.eq_ignore_ascii_case("md") {
@@ -52,8 +52,9 @@ pub fn render_note(path: &Path, note: &Note) -> String {
     }
 }
 
-/// What the exit code of a result means, in the words of the documentation. Where alerts were looked for,
-/// success may be `verify`'s: that says nothing of the run.
+/// Returns the meaning of a result's exit code, as documented.
+///
+/// If alerts were verified, success may be that of `verify`, which does not cover the run.
 pub(super) fn meaning(result: &RunResult) -> &'static str {
     let verified = |verification: &Verification| verification.failure.is_none();
     if result.exit == Exit::Ok && result.verification.as_ref().is_some_and(verified) {
@@ -63,7 +64,7 @@ pub(super) fn meaning(result: &RunResult) -> &'static str {
     listed.expect("every exit code is listed").1
 }
 
-/// Where the portal shows an alert; `None` unless it is a plain HTTPS address.
+/// Returns the portal URL of an alert, or `None` if it is not a plain HTTPS URL.
 pub(super) fn portal(alert: &RaisedAlert) -> Option<Url> {
     let url = Url::parse(alert.link.as_deref()?).ok()?;
     let is_plain = url.username().is_empty() && url.password().is_none();
