@@ -139,7 +139,7 @@ impl Bash {
         match version.trim().parse::<u32>() {
             Ok(version) if version < Self::OLDEST => Err(format!("bash {version} is too old")),
             Ok(_) => Ok(bash),
-            // Windows has a program of that name that does not run without a bash installation.
+            // Windows has a program of that name even if bash is not installed.
             Err(_) => Err("bash does not run".to_owned()),
         }
     }

@@ -1,4 +1,4 @@
-//! Runs on real pods: that they prove what they say, end in every way a run can end, and leave nothing.
+//! Runs on real pods: what they prove, every way in which they end, and that they leave nothing behind.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn recon_from_end_to_end() {
     let (_shared, _default) = (shared(), default_namespace());
     let mut running = Running::start(&["recon", "-o", "json"]);
     running.await_line("attacking");
-    // What somebody else sees meanwhile: the token itself, and the log to its end.
+    // What another user can read meanwhile: the token itself, and the complete log.
     let n = "mdc-simulation";
     let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
     let token = kubectl(&["exec", "mdc-simulation-victim", "-n", n, "--", "cat", token]);
@@ -168,7 +168,7 @@ fn an_image_that_cannot_be_pulled_ends_the_wait() {
     let space = Space::named("no-image");
     let begun = Instant::now();
     let image = ["--victim-image", "ghcr.io/tests/none:latest"];
-    // Events are read with a right that a run can do without.
+    // Reading events needs a permission that a run does not.
     let arguments = [&["recon", "-n", &space.0], &image[..]].concat();
     let ran = sim_as(Identity::Admin, &arguments).assert(3);
     assert!(ran.stderr.contains("ImagePullBackOff"), "{}", ran.stderr);
@@ -282,7 +282,7 @@ fn a_namespace_of_ours_that_holds_something_else_is_kept() {
     assert_eq!(left_in(&space.0), [format!("namespace/{}", space.0)]);
 }
 
-/// A group of which one kind is served in another version than the one that the group prefers.
+/// One kind in a group is only served in a version that the group does not prefer.
 #[test]
 #[ignore = "needs the range: make range"]
 fn what_is_served_in_an_old_version_only_is_seen_too() {
@@ -315,13 +315,13 @@ fn what_is_served_in_an_old_version_only_is_seen_too() {
     );
     let object =
         value!({ "apiVersion": "sim.example.org/v1alpha1", "kind": "Old", "metadata": { "name": "mine" } });
-    // Who may not list the kind cannot name the object.
+    // Without permission to list the kind, the object cannot be named.
     let ran = while_attacking(Identity::Admin, &space.0, || apply(&space.0, &object.to_string())).assert(6);
     assert!(ran.stderr.contains("it holds old/mine"), "{}", ran.stderr);
     kubectl(&["get", "olds.sim.example.org", "mine", "-n", &space.0]);
 }
 
-/// Evidence is cut by bytes, and a script may print whatever it likes.
+/// Evidence is truncated by bytes, and a script may print anything.
 #[test]
 #[ignore = "needs the range: make range"]
 fn a_log_that_is_no_text_is_read_to_its_end() {
@@ -344,7 +344,7 @@ fn a_log_that_is_no_text_is_read_to_its_end() {
     assert_nothing_left(&space.0);
 }
 
-/// Whoever asked for alerts did not get an answer.
+/// The alerts that were requested are not read.
 #[test]
 #[ignore = "needs the range: make range"]
 fn a_signal_while_a_run_is_removed_leaves_its_alerts_unread() {
@@ -361,7 +361,7 @@ fn a_signal_while_a_run_is_removed_leaves_its_alerts_unread() {
     assert_nothing_left(&space.0);
 }
 
-/// The two points at which runs are ended: while pods start, and while the attack runs.
+/// The two points at which runs are terminated: while pods start, and during the attack.
 const POINTS: [(&str, &str); 2] = [("starting", "waiting for pod/"), ("attacking", "attacking")];
 
 #[test]
@@ -393,7 +393,7 @@ fn cleanup_removes_what_a_killed_run_left() {
         running.signal("KILL");
         assert_eq!(running.end().code, None);
         assert_ne!(left_in(&space.0), Vec::<String>::new());
-        // From all namespaces, but only this run: other tests are at work.
+        // In all namespaces, but only this run: other tests run at the same time.
         let ran = sim(&["cleanup", "--run", &run]).assert(0);
         assert!(ran.stdout.contains("nothing left"), "{ran:#?}");
         assert_nothing_left(&space.0);
@@ -413,12 +413,12 @@ fn a_run_without_its_client_ends_by_itself() {
         left_in(&space.0) == [format!("namespace/{}", space.0)]
     });
     assert_eq!(kubectl(&["get", "pods", "-n", &space.0, "-o", "name"]), "");
-    // Which the next run uses and removes.
+    // The next run uses and removes the namespace.
     sim(&["webshell", "-n", &space.0]).assert(0);
     assert_nothing_left(&space.0);
 }
 
-/// A scenario that goes on until somebody makes a file in the victim, with a step after that.
+/// A scenario that waits until a file is created in the victim, with a step after that.
 const HOLD: &str = r"
 apiVersion: defender-sim/v1
 id: hold
@@ -436,7 +436,7 @@ steps:
 alerts: []
 ";
 
-/// Does something while a run of an identity attacks, and lets the run end then.
+/// Calls `act` during the attack of a run by `identity`, then lets the run finish.
 pub fn while_attacking(identity: Identity, namespace: &str, act: impl FnOnce()) -> Ran {
     let file = hold();
     let arguments = ["run", "-f", file.path().to_str().unwrap(), "-n", namespace];
@@ -482,7 +482,7 @@ fn a_second_run_is_refused_in_the_same_namespace_and_works_in_another() {
             form,
         ])
     };
-    // Once while pods start, once while the attack runs.
+    // Once while pods start, once during the attack.
     for line in POINTS.map(|(_, line)| line) {
         first.await_line(line);
         let before = objects();
@@ -499,7 +499,7 @@ fn a_second_run_is_refused_in_the_same_namespace_and_works_in_another() {
     let elsewhere = sim(&[&["webshell", "-n", &other.0, "-o", "json"][..], &operator].concat()).assert(0);
     assert_eq!(elsewhere.outcomes(), [("whoami".to_owned(), "proved".to_owned())]);
     assert_eq!(elsewhere.json()["cluster"]["user"], "second-operator");
-    // Only now does the first one end, by what it waits for in its own pod.
+    // The first run ends only now, when the file that it waits for is created in its own pod.
     kubectl(&["exec", "mdc-simulation-victim", "-n", n, "--", "touch", "/tmp/go"]);
     let first = first.end().assert(0);
     let proved = ["hold", "after"].map(|step| (step.to_owned(), "proved".to_owned()));
@@ -529,13 +529,13 @@ fn steps_that_an_interrupted_run_did_not_begin_are_skipped() {
 #[test]
 #[ignore = "needs the range: make range"]
 fn of_runs_that_start_at_once_one_goes_through() {
-    // Who comes too late to make the namespace must not remove it from under who made it.
+    // A run that fails to create the namespace must not remove it from the run that created it.
     let _shared = shared();
     let space = Space::named("at-once");
     let start = |_| Running::start_bare(&["webshell", "-n", &space.0]);
     let runs: Vec<Running> = (0..8).map(start).collect();
     let ran: Vec<_> = runs.into_iter().map(Running::end).collect();
-    // One that starts late may find the first one gone.
+    // A run that starts late may start after the first one ended.
     let of = |code| ran.iter().filter(|ran| ran.code == Some(code)).count();
     assert!(of(0) >= 1 && of(0) + of(3) == 8, "{ran:#?}");
     assert_nothing_left(&space.0);
@@ -544,7 +544,7 @@ fn of_runs_that_start_at_once_one_goes_through() {
 #[test]
 #[ignore = "needs the range: make range"]
 fn cleanup_of_one_run_leaves_another_alone() {
-    // The namespace that the first run made is by then the second one's.
+    // By then, the namespace that the first run created belongs to the second one.
     let _shared = shared();
     let space = Space::named("two-runs");
     let n = &space.0;
@@ -556,7 +556,7 @@ fn cleanup_of_one_run_leaves_another_alone() {
         running.end();
         run
     };
-    // The namespace is the first one's; its objects end as by the deadline, when their owner goes.
+    // The namespace belongs to the first run; as at the deadline, its objects are removed with their owner.
     let first = killed();
     kubectl(&["delete", "job", "mdc-simulation", "-n", n]);
     await_that("only the namespace is left", Duration::from_secs(45), || {
@@ -600,7 +600,7 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
         let objects: Value = serde_json::from_str(&objects).unwrap();
         objects["items"].as_array().unwrap().clone()
     };
-    // Everything a third pod could know, but for the key: from ConfigMaps, which more may read, nothing at all.
+    // Everything that a third pod could know except the key; ConfigMaps, which more users may read, contain none of it.
     let maps = get("configmaps");
     let in_maps: Vec<&String> = maps
         .iter()
@@ -638,7 +638,7 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
             assert!(answer.ends_with("its attacker.\n403"), "with {key:?}: {answer}");
         }
     }
-    // With the key only this run's own steps run, each under its name.
+    // Even with the key, only this run's own steps run, each under its own name.
     let curlrc = secret("001");
     let key = curlrc.split("X-Simulation-Key: ").nth(1).unwrap();
     let key = key.split('"').next().unwrap();
@@ -660,7 +660,7 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
     let ran =
         try_kubectl(&["exec", "mdc-simulation-victim", "-n", n, "--", "ls", "/tmp/proof"]).code == Some(0);
     assert!(!ran, "something ran that is no step");
-    // The questions above were the right ones.
+    // Proves that the rejected requests above were otherwise valid.
     let answer = ask(key, step, "whoami");
     assert!(
         answer.contains(" webshell.whoami 0 ") && answer.ends_with(" www-data\n200"),
@@ -873,7 +873,7 @@ fn apply(namespace: &str, object: &str) {
     kubectl(&["apply", "-n", namespace, "-f", file.path().to_str().unwrap()]);
 }
 
-/// UID and version of everything of the user's in a namespace, and of the namespace.
+/// Returns the UID and resource version of the namespace and of all of the user's objects in it.
 fn identities(namespace: &str) -> String {
     let form = r#"jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.metadata.resourceVersion}{"\n"}{end}"#;
     let space = format!("metadata.name={namespace}");

@@ -1,5 +1,6 @@
-//! What is deleted and what is kept: against a stand-in for API servers that a real cluster does not offer, and on
-//! real objects.
+//! Which objects are deleted and which are kept.
+//!
+//! Uses real objects, and a fake of API servers that a real cluster does not offer.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -15,16 +16,16 @@ use crate::range::{
     Identity, Running, Space, Webhook, assert_nothing_left, kubectl, shared, sim, sim_unasked, text,
 };
 
-/// A namespace of run `abcdefgh` with its victim, on an API server that serves these kinds besides.
+/// The namespace of run `abcdefgh` with its victim, on an API server that also serves the given kinds.
 #[derive(Clone, Default)]
 struct World {
     /// Metadata of the objects of a kind, by group, version, plural and kind.
     kinds: Vec<(&'static str, &'static str, &'static str, &'static str, Listing)>,
     /// Whether the API server is older than aggregated discovery (1.26).
     legacy: bool,
-    /// Groups of which aggregated discovery has no current document.
+    /// Groups for which aggregated discovery has no current document.
     stale: Vec<&'static str>,
-    /// What a `ResourceQuota` counts, by key; a quota is refused if there is nothing.
+    /// What a `ResourceQuota` counts, by key; the API server rejects a quota if this is empty.
     counts: BTreeMap<&'static str, &'static str>,
 }
 
@@ -37,7 +38,7 @@ enum Listing {
 
 const POD: &str = "pod-uid";
 
-/// Metadata of an object, with a pod as its owner if one is given.
+/// Returns the metadata of an object, owned by a pod if `owner` is given.
 fn metadata(name: &str, owner: Option<&str>) -> Value {
     let owners = owner.map(
         |uid| value!([{ "apiVersion": "v1", "kind": "Pod", "name": "mdc-simulation-victim", "uid": uid }]),
@@ -220,7 +221,7 @@ impl World {
     }
 }
 
-/// `cleanup` of the namespace: its exit code, its answer, and whether the namespace was deleted.
+/// Runs `cleanup`; returns its exit code, its result, and whether the namespace was deleted.
 fn cleanup(server: &ApiServer) -> (Option<i32>, Value, bool) {
     let output = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
         .args([
@@ -429,7 +430,7 @@ fn cleanup_leaves_objects_that_only_carry_our_label() {
             ours,
         ]);
     }
-    // With the run label too, but names that no run gives.
+    // With the run label as well, but with names that no run uses.
     kubectl(&[
         "label",
         "secret",
@@ -551,7 +552,7 @@ fn run_whose_objects_were_relabelled_is_removed_by_uid() {
     );
     assert_eq!(left(), "configmap/kube-root-ca.crt\n", "left behind");
 
-    // The same after a kill: the record in the anchor has the UIDs.
+    // The same after SIGKILL: the record in the anchor has the UIDs.
     let mut running = Running::start(&arguments);
     let run = running.run();
     running.await_line("attacking");
@@ -618,7 +619,7 @@ fn cleanup_leaves_runs_of_other_users_alone() {
     let space = Space::new("others", &[]);
     let n = &space.0;
     sim(&["webshell", "-n", n, "--keep", "--deadline=20s"]).assert(0);
-    // The deadline passes for the record, and something keeps the objects.
+    // The deadline in the record expires, but the objects are kept.
     let orphan = ["delete", "job", "mdc-simulation", "-n", n, "--cascade=orphan"];
     let job = kubectl(&["get", "job", "mdc-simulation", "-n", n, "-o", "json"]);
     let mut job: Value = serde_json::from_str(&job).unwrap();
@@ -747,7 +748,7 @@ fn run_survives_a_policy_that_rewrites_the_label_of_the_tool() {
         "name",
     ]);
     assert_eq!(left, "");
-    // The same after a kill.
+    // The same after SIGKILL.
     let mut running = Running::start(&["webshell", "-n", &space.0]);
     running.await_line("attacking");
     running.signal("KILL");
