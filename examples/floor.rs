@@ -1,6 +1,7 @@
-//! The least a run of recon can cost: the same objects applied, awaited, the same script run, and everything
-//! deleted, with plain API calls and none of the engine's care. The benchmark (`make bench`) runs it in turn
-//! with the plugin. Prints one line a mark: `proof`, `result`, `end`.
+//! The minimum cost of a recon run: the same objects and script with plain API calls instead of the engine.
+//!
+//! Applies the objects, waits for them, runs the script and deletes everything, without the engine's safeguards. The
+//! benchmark (`make bench`) alternates it with the plugin. Prints one line per mark: `proof`, `result`, `end`.
 
 use std::error::Error;
 use std::time::Duration;
@@ -114,7 +115,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("result");
     let spaces = api(&client, Kind::Namespace, "");
-    // The pods at the same time, or the namespace controller comes by twice.
+    // Deletes the pods at the same time; otherwise the namespace controller needs a second pass.
     futures::future::try_join(
         pods.delete_collection(&DeleteParams::default(), &kube::api::ListParams::default()),
         async { spaces.delete(namespace, &DeleteParams::default()).await },

@@ -1,8 +1,7 @@
-//! Exit codes: the part of the result that a pipeline reads.
+//! Exit codes: the part of the result that a pipeline evaluates.
 //!
-//! One enum so that every command agrees. When several apply, [`Exit::worse`] decides: something left
-//! behind outweighs a step without proof, which outweighs an alert that did not come; output that could not be written
-//! weighs least.
+//! All commands share one enum. If several codes apply, [`Exit::worse`] selects one: objects left behind outweigh an
+//! unproved step, which outweighs a missing alert; a failure to write output has the lowest weight.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,7 +63,7 @@ impl Exit {
         (Exit::Terminated, "terminated"),
     ];
 
-    /// The number given to the operating system.
+    /// Returns the exit code of the process.
     pub fn code(self) -> u8 {
         match self {
             Exit::Ok => 0,
@@ -81,7 +80,7 @@ impl Exit {
         }
     }
 
-    /// The one of two outcomes that has to be reported.
+    /// Returns the outcome of the two that must be reported.
     ///
     /// ```
     /// use defender_sim::exit::Exit;
@@ -98,7 +97,7 @@ impl Exit {
         }
     }
 
-    /// All failures, from the one that decides to the one that decides last: `1, 6, 2, ...`.
+    /// Lists all failures in order of precedence: `1, 6, 2, ...`.
     pub fn precedence() -> String {
         let mut exits = Self::ALL.map(|(exit, _)| exit).to_vec();
         exits.sort_by_key(|exit| std::cmp::Reverse(exit.weight()));
@@ -110,7 +109,7 @@ impl Exit {
     fn weight(self) -> u8 {
         match self {
             Exit::Ok => 0,
-            // A full disk hides no other outcome.
+            // A full disk must not hide another outcome.
             Exit::Unwritten => 1,
             Exit::AlertMissing => 2,
             Exit::NotProved => 3,

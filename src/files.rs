@@ -1,5 +1,6 @@
-//! Bounded reading of the files that a user names: any of them may be a pipe, a device or far too large. Text is UTF-8,
-//! or UTF-16 with a byte-order mark, which is what `>` writes in Windows PowerShell.
+//! Bounded reading of user-supplied files: any of them may be a pipe, a device or far too large.
+//!
+//! Text is UTF-8, or UTF-16 with a byte order mark, which is what `>` writes in Windows PowerShell.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,15 +8,15 @@ use std::path::Path;
 
 use crate::untrusted;
 
-/// Limit of a file, in bytes. No kubeconfig, scenario or record comes close.
+/// Size limit of a file, in bytes. Kubeconfigs, scenarios and records are far smaller.
 pub const LIMIT: u64 = 16 << 20;
 
-/// Whether `path` is `-`, which stands for standard input. `./-` is a file.
+/// Returns whether `path` is `-`, which stands for standard input. `./-` is a file.
 pub fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Formats the name of a file for messages: visible, in one line.
+/// Formats the name of a file for messages: printable, on one line.
 ///
 /// ```
 /// # use defender_sim::files::shown;
@@ -33,7 +34,7 @@ pub fn shown(path: &Path) -> String {
 /// Reads a file to its end.
 ///
 /// # Errors
-/// If it cannot be read, or is larger than [`LIMIT`].
+/// Fails if the file cannot be read or is larger than [`LIMIT`].
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_bounded(File::open(path)?)
 }
@@ -51,7 +52,7 @@ fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
 /// Reads a text file, or standard input (see [`is_stdin`]), to its end.
 ///
 /// # Errors
-/// Those of [`read`] and [`decode`].
+/// Returns the same errors as [`read`] and [`decode`].
 pub fn read_text(path: &Path) -> io::Result<String> {
     let content = if is_stdin(path) {
         read_bounded(io::stdin().lock())
@@ -61,10 +62,10 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     decode(&content?)
 }
 
-/// Decodes the text of a file. A byte-order mark, which is left out, selects UTF-16; the default is UTF-8.
+/// Decodes a text file. A byte order mark, which is removed, selects UTF-16; the default is UTF-8.
 ///
 /// # Errors
-/// If the bytes are not a text in that encoding.
+/// Fails if the bytes are not valid in that encoding.
 pub fn decode(content: &[u8]) -> io::Result<String> {
     let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
     let (name, unit): (_, fn([u8; 2]) -> u16) = match content {
@@ -105,7 +106,7 @@ mod tests {
             (b"\xff\xfea\0\xe9\0", "aé"),
             (b"\xfe\xff\0a\0\xe9", "aé"),
             (b"\xff\xfe\x3d\xd8\x00\xde", "😀"),
-            // Only the first mark is one.
+            // Only the first one is a byte order mark.
             (b"\xef\xbb\xbf\xef\xbb\xbfa", "\u{feff}a"),
             (b"", ""),
             (b"\xff\xfe", ""),

@@ -1,7 +1,8 @@
-//! Records of the runs that were started from this machine, for later verification and reports: unlike a run's objects,
-//! they stay.
+//! Records of the runs started from this machine, for later verification and reports.
 //!
-//! Each run has one file in the user's state folder (`XDG_STATE_HOME`), its result as JSON. A result has no secrets.
+//! Unlike the objects of a run, they are kept.
+//!
+//! Each run has one file in the user's state folder (`XDG_STATE_HOME`): its result as JSON. A result has no secrets.
 
 use std::cmp::Reverse;
 use std::fmt::Display;
@@ -21,10 +22,10 @@ use crate::{files, untrusted, words};
 pub struct History(PathBuf);
 
 impl History {
-    /// Opens the folder of this user.
+    /// Opens the folder of the current user.
     ///
     /// # Errors
-    /// If there is no home directory.
+    /// Fails if there is no home directory.
     pub fn of_user() -> Result<Self, Problem> {
         let folders = etcetera::choose_base_strategy().map_err(|_| {
             let hint = "set XDG_STATE_HOME, or name a run's file: kubectl defender-sim verify --record FILE";
@@ -33,15 +34,15 @@ impl History {
                 Some(hint),
             )
         })?;
-        // Windows has no state folder, only one for data.
+        // Windows has no state folder, only a data folder.
         let state = folders.state_dir().unwrap_or_else(|| folders.data_dir());
         Ok(Self(state.join("defender-sim").join("runs")))
     }
 
-    /// Writes the record of a run, or replaces it.
+    /// Writes or replaces the record of a run.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// Fails if the record cannot be written.
     pub fn save(&self, run: &RunResult) -> Result<(), Problem> {
         let path = self.0.join(format!("{}.json", run.run));
         let write = || {
@@ -61,7 +62,7 @@ impl History {
     /// Returns the record of a run by its ID, also in the form `run/ID`, or by a unique prefix of the ID.
     ///
     /// # Errors
-    /// If there is none, several match, or it cannot be read.
+    /// Fails if no record or several match, or if the record cannot be read.
     pub fn load(&self, wanted: &str) -> Result<RunResult, Problem> {
         let list = "kubectl defender-sim history";
         let wanted = wanted.strip_prefix("run/").unwrap_or(wanted);
@@ -98,7 +99,7 @@ impl History {
     /// Returns the record of the last run, in `namespace` if given.
     ///
     /// # Errors
-    /// If there is none, or a record that cannot be read may be newer.
+    /// Fails if there is no record, or if an unreadable record may be newer.
     pub fn last(&self, namespace: Option<&str>) -> Result<RunResult, Problem> {
         let records = self.all()?;
         let matches = |run: &RunResult| namespace.is_none_or(|namespace| run.namespace == namespace);
@@ -127,7 +128,7 @@ impl History {
     /// Returns all records.
     ///
     /// # Errors
-    /// If the folder exists and cannot be read.
+    /// Fails if the folder exists and cannot be read.
     pub fn all(&self) -> Result<Records, Problem> {
         let mut records = Records::default();
         for path in self.paths()? {
@@ -157,16 +158,16 @@ impl History {
 /// The records of this machine.
 #[derive(Debug, Default)]
 pub struct Records {
-    /// Records, the newest first.
+    /// Records, newest first.
     pub runs: Vec<RunResult>,
-    /// Files that cannot be read, the last modified first.
+    /// Unreadable files, last modified first.
     pub unreadable: Vec<Unreadable>,
 }
 
 /// A file in the folder that cannot be read as a record.
 #[derive(Debug)]
 pub struct Unreadable {
-    /// The file, and why it cannot be read.
+    /// The path, and why the file cannot be read.
     pub message: String,
     /// When it was last modified, if known.
     pub modified: Option<Timestamp>,
@@ -181,9 +182,9 @@ impl Unreadable {
         }
     }
 
-    /// Whether it may be the record of a run that started after `run`. It is never modified before its run starts.
+    /// Returns whether this may be the record of a run after `run`. A record is never modified before its run starts.
     fn may_be_newer(&self, run: &RunResult) -> bool {
-        // Times of a record are the cluster's; the file's is this machine's.
+        // Times in a record are from the cluster; the time of the file is from this machine.
         let offset = SignedDuration::from_secs(run.clock_offset_seconds.unwrap_or_default());
         let started = run.started.saturating_sub(offset);
         !matches!((self.modified, started), (Some(modified), Ok(started)) if modified < started)
@@ -193,13 +194,13 @@ impl Unreadable {
 /// Reads a record from a file, such as one written by `--report json=` on another machine.
 ///
 /// # Errors
-/// If it is not a record.
+/// Fails if the file is not a record.
 pub fn read(path: &Path) -> Result<RunResult, Problem> {
     let hint = "a record is written by -o json or --report json=FILE of a run";
     read_any(path).map_err(|message| Problem::usage(message, Some(hint)))
 }
 
-/// Reads a record of the folder. Refuses a pipe, which would block.
+/// Reads a record in the folder. Rejects a pipe, which would block.
 fn read_plain(path: &Path) -> Result<RunResult, String> {
     match path.metadata() {
         Ok(found) if !found.is_file() => Err(format!("{} is not a plain file", path.display())),
@@ -247,7 +248,7 @@ fn split_version(schema: &str) -> Option<(&str, u32)> {
     Some((kind, version.parse().ok()?))
 }
 
-/// Removes control characters from every text: a record may be from an untrusted source.
+/// Removes control characters from every text: the record may be untrusted.
 fn clean(value: &mut Value) {
     match value {
         Value::String(text) => *text = untrusted::text(text),
@@ -257,7 +258,7 @@ fn clean(value: &mut Value) {
     }
 }
 
-/// Whether a run ID has only letters and digits: it becomes a file name and a word on a command line.
+/// Returns whether a run ID has only letters and digits. It is used as a file name and on command lines.
 fn is_id(run: &str) -> bool {
     !run.is_empty() && run.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
 }
@@ -273,7 +274,7 @@ mod tests {
         (folder, history)
     }
 
-    /// A run with this id that started so many hours later than others.
+    /// Creates a run with this ID that started the given number of hours after the others.
     fn run(id: &str, hours: i64) -> RunResult {
         let mut run = fixture::verified();
         run.run = id.into();
@@ -409,7 +410,7 @@ mod tests {
             (at(0), None, false),
             (at(-1), None, false),
             (at(-3), None, true),
-            // The cluster's clock is ahead: here, the run started three hours ago, or five.
+            // The cluster's clock is ahead by two hours: by the local clock, the run started four hours ago.
             (at(-3), Some(2 * 3600), false),
             (at(-5), Some(2 * 3600), true),
         ] {

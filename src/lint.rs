@@ -1,4 +1,4 @@
-//! Checks scenario files: what [`Scenario::from_yaml`] checks, and that bash can parse every script.
+//! Checks scenario files: everything that [`Scenario::from_yaml`] checks, and that bash can parse every script.
 
 use std::cell::LazyCell;
 use std::io::{self, Write};
@@ -13,24 +13,24 @@ use crate::scenario::Scenario;
 use crate::untrusted;
 use crate::yaml::{Mistake, Tree};
 
-/// What a check of a scenario file found.
+/// The result of checking a scenario file.
 #[derive(Clone, Debug, Serialize)]
 pub struct Linted {
     /// Name of the file.
     pub file: String,
-    /// Id of the scenario; `None` if the file cannot be read as one.
+    /// ID of the scenario; `None` if the file cannot be parsed as a scenario.
     pub scenario: Option<String>,
     /// Mistakes that prevent a run.
     pub errors: Vec<Mistake>,
     /// Findings that do not prevent a run.
     pub warnings: Vec<Mistake>,
-    /// The scenario, which may have mistakes; `None` if the file cannot be read as one.
+    /// The scenario, possibly with mistakes; `None` if the file cannot be parsed as a scenario.
     #[serde(skip)]
     pub content: Option<Scenario>,
 }
 
 impl Linted {
-    /// Returns the place of a mistake in the form that editors follow: `FILE:LINE:COLUMN`.
+    /// Returns the location of a mistake in the format that editors parse: `FILE:LINE:COLUMN`.
     pub fn place(&self, mistake: &Mistake) -> String {
         match (mistake.line, mistake.column) {
             (Some(line), Some(column)) => format!("{}:{line}:{column}", self.file),
@@ -38,14 +38,14 @@ impl Linted {
         }
     }
 
-    /// Formats every error with its place.
+    /// Formats every error with its location.
     pub fn sentences(&self) -> impl Iterator<Item = String> {
         let errors = self.errors.iter();
         errors.map(|error| format!("{}: {}", self.place(error), error.sentence()))
     }
 }
 
-/// Checks each of the files; `-` is standard input.
+/// Checks each file; `-` is standard input.
 pub fn lint(files: &[PathBuf]) -> Vec<Linted> {
     let bash: LazyCell<_> = LazyCell::new(Bash::find);
     files.iter().map(|path| lint_file(path, &bash)).collect()
@@ -101,7 +101,7 @@ fn lint_file(path: &Path, bash: &LazyCell<Result<Bash, String>>) -> Linted {
     linted
 }
 
-/// Returns every text for a shell with the path of its field.
+/// Returns every shell script with the path of its field.
 fn scripts(scenario: &Scenario) -> Vec<(String, &str)> {
     let steps = scenario.steps.iter().enumerate();
     let steps = steps.map(|(i, step)| (format!("steps[{i}].script"), step.script.as_str()));
@@ -110,26 +110,26 @@ fn scripts(scenario: &Scenario) -> Vec<(String, &str)> {
     scripts.filter(|(_, script)| !script.is_empty()).collect()
 }
 
-/// A bash on this machine that parses scripts as the bash in the pods does.
+/// A local bash that parses scripts like the bash in the pods.
 pub struct Bash(PathBuf);
 
-/// Why bash does not parse a script.
+/// Why bash cannot parse a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The line, from 1, if bash names one.
+    /// Line number, starting at 1, if bash reports one.
     pub line: Option<usize>,
-    /// The message of bash.
+    /// The error message of bash.
     pub reason: String,
 }
 
 impl Bash {
-    /// Oldest major version with the syntax of the current one; macOS ships an older one.
+    /// Oldest supported major version: its syntax is that of the current one. macOS ships an older version.
     const OLDEST: u32 = 4;
 
-    /// Finds bash on PATH.
+    /// Finds bash in `PATH`.
     ///
     /// # Errors
-    /// If it is absent, does not run, or is too old.
+    /// Fails if bash is absent, does not run, or is too old.
     pub fn find() -> Result<Self, String> {
         let found = which::which_global("bash").map_err(|_| "bash not found".to_owned())?;
         let bash = Self(found);
@@ -139,12 +139,12 @@ impl Bash {
         match version.trim().parse::<u32>() {
             Ok(version) if version < Self::OLDEST => Err(format!("bash {version} is too old")),
             Ok(_) => Ok(bash),
-            // Windows has a program of that name without a bash behind it.
+            // Windows has a program of that name even if bash is not installed.
             Err(_) => Err("bash does not run".to_owned()),
         }
     }
 
-    /// Builds a bash command that no variable influences: it reads no startup file and prints English messages.
+    /// Creates a bash command that is independent of the environment: no startup files, English messages.
     fn command(&self) -> Command {
         let mut command = Command::new(&self.0);
         for variable in ["BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT"] {
@@ -158,24 +158,24 @@ impl Bash {
         command
     }
 
-    /// Has bash parse a script without running it.
+    /// Parses a script with bash, without running it.
     ///
     /// # Errors
-    /// The first syntax error.
+    /// Returns the first syntax error.
     pub fn parse(&self, script: &str) -> Result<(), Refusal> {
         let refusal = |line, reason: &str| Refusal {
             line,
             reason: reason.to_owned(),
         };
         let mut command = self.command();
-        // A script that turns this on gets it from its next line on, which bash does not do while it only parses.
+        // A script can enable extglob for the lines that follow; bash ignores this if it only parses.
         if script.contains("extglob") {
             command.args(["-O", "extglob"]);
         }
         let output = output_for(command.arg("-n"), script);
         let output = output.map_err(|error| refusal(None, &error.to_string()))?;
         let stderr = String::from_utf8_lossy(&output.stderr);
-        // `bash: line 3: syntax error ...`, also with exit status 0; a warning is about a here-document's end.
+        // `bash: line 3: syntax error ...`, possibly with exit status 0; warnings concern the end of a here-document.
         let complaints = stderr.lines().filter_map(|line| {
             let (line, reason) = line.split_once(": line ")?.1.split_once(": ")?;
             (!reason.starts_with("warning: ")).then(|| refusal(line.parse().ok(), reason))
@@ -188,7 +188,7 @@ impl Bash {
     }
 }
 
-/// Runs `command` with `input` as its standard input, which it need not read to the end.
+/// Runs `command` with `input` as its standard input, which it may leave partly unread.
 fn output_for(command: &mut Command, input: &str) -> io::Result<Output> {
     let mut child = command.stdin(Stdio::piped()).spawn()?;
     let stdin = child.stdin.take();

@@ -1,4 +1,4 @@
-//! The note for a SOC before a run.
+//! The note for the SOC before a run.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -9,10 +9,10 @@ use crate::plan::Plan;
 use crate::result::{NOTE_SCHEMA, Note, NoteStep, merged_expectations};
 use crate::verify::DEFAULT_WAIT;
 
-/// The deadline counts from when the Job controller starts the Job, soon after the note.
+/// The deadline starts when the Job controller starts the Job, soon after the note is written.
 const MARGIN: SignedDuration = SignedDuration::from_mins(1);
 
-/// Creates the note about a run that starts at `from`; `agent` is the user agent of its client.
+/// Creates the note for a run that starts at `from`; `agent` is the user agent of its client.
 pub fn soc_note(plan: &Plan, started: &Started, agent: &str, from: Timestamp) -> Note {
     let until = from + (plan.ends() - plan.created) + MARGIN;
     let alerts_until = until + DEFAULT_WAIT;
@@ -55,9 +55,9 @@ pub fn soc_note(plan: &Plan, started: &Started, agent: &str, from: Timestamp) ->
     }
 }
 
-/// Returns the query for alerts of a period whose entities have the namespace and one of these names.
+/// Returns the query for alerts in a period whose entities include the namespace and one of these names.
 fn query((from, until): (Timestamp, Timestamp), namespace: &str, names: [&String; 3]) -> String {
-    // KQL quotes and escapes text as JSON does.
+    // KQL quotes and escapes strings like JSON.
     let quoted = |text: &str| json!(text).to_string();
     let names = names.map(|name| quoted(name)).join(", ");
     format!(
@@ -75,7 +75,7 @@ pub(crate) mod tests {
     use crate::result::ClusterInfo;
     use crate::scenario::catalogue;
 
-    /// A note about recon and secrets, which share an alert, in that namespace.
+    /// Creates a note for recon and secrets, which share an alert, in the given namespace.
     pub(crate) fn note(namespace: &str) -> Note {
         let mut plan = plan::tests::plan(None);
         plan.scenarios.push(catalogue::find("secrets").unwrap().clone());
@@ -98,7 +98,7 @@ pub(crate) mod tests {
     #[test]
     fn alerts_are_announced_until_90_minutes_after_the_deadline() {
         let note = note("sim");
-        // The deadline of the plan is 10 minutes, and the cluster may count it from a minute later.
+        // The deadline of the plan is 10 minutes, and the cluster may start it a minute later.
         assert_eq!(note.until, "2026-05-25T16:40:02.5Z".parse().unwrap());
         assert_eq!(note.alerts_until, "2026-05-25T18:10:02.5Z".parse().unwrap());
     }

@@ -1,5 +1,6 @@
-//! JSON Schemas of what this tool reads and prints, generated from the Rust types. `docs/schema` holds them
-//! for whoever has no binary at hand; a test says when the two differ.
+//! JSON Schemas of what this tool reads and prints, generated from the Rust types.
+//!
+//! `docs/schema` contains a copy for users without the binary; a test fails if the two differ.
 
 use clap::ValueEnum;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
@@ -25,7 +26,7 @@ pub enum Schema {
     Note,
 }
 
-/// The schema (JSON Schema, draft 2020-12) of that name.
+/// Returns the schema (JSON Schema, draft 2020-12) with that name.
 pub fn schema(name: Schema) -> Value {
     match name {
         Schema::Scenario => of::<Scenario>(SchemaSettings::draft2020_12().for_deserialize()),

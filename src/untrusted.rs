@@ -1,35 +1,35 @@
-//! Text from outside, made fit for a terminal and a file.
+//! Sanitizes untrusted text for terminals and files.
 //!
-//! The API server, a credential plugin, a pod and even a kubeconfig can say anything: sequences that move a
-//! terminal's cursor, marks that turn the direction of writing, and secrets that were never meant to be
-//! shown. What is printed or written passes through here once, whole: first what cannot be seen is taken
-//! out, so that it cannot hold a token apart, then every word with a secret in it is masked.
+//! The API server, a credential plugin, a pod and even a kubeconfig can contain anything: sequences that move the
+//! cursor of a terminal, marks that change the direction of writing, and secrets that were never meant to be shown.
+//! Everything that is printed or written passes through here once, as a whole: first invisible characters are removed,
+//! so that they cannot split a token, then every word with a secret is masked.
 //!
-//! What a secret looks like is a guess, made on the safe side: a JSON Web Token, a long run of base64 or
-//! hexadecimal, the user name and password in a URL, and whatever is called one: what follows `Bearer`, or
-//! `password=` and the like. What people need stays: names of objects (in lower case, in parts), UUIDs, image
-//! digests, paths, and the cause in `invalid token: expired`.
+//! Secrets are detected heuristically, erring on the safe side: JSON Web Tokens, long runs of base64 or hexadecimal
+//! digits, user names and passwords in URLs, and labelled values, such as those after `Bearer` or `password=`. Useful
+//! text is kept: names of objects (in lower case, in parts), UUIDs, image digests, paths, and the cause in
+//! `invalid token: expired`.
 //!
 //! | function  | line breaks   | secrets     | for                                              |
 //! |-----------|---------------|-------------|--------------------------------------------------|
-//! | [`name`]  | become spaces | left alone  | names that the user gave, in a kubeconfig         |
-//! | [`text`]  | kept          | left alone  | texts of a record, which were masked once         |
-//! | [`line`]  | become spaces | masked      | what has to stay in one line: evidence, events    |
-//! | [`lines`] | kept          | masked      | messages: of the API server, of a plugin          |
+//! | [`name`]  | become spaces | kept        | names from the user, as in a kubeconfig          |
+//! | [`text`]  | kept          | kept        | texts of a record, which were already masked     |
+//! | [`line`]  | become spaces | masked      | single-line text: evidence, events               |
+//! | [`lines`] | kept          | masked      | messages of the API server or of a plugin        |
 //!
-//! Text of the user's own, such as the name of a file or a key in it, loses nothing: [`escaped`] writes out what would
-//! not show.
+//! The user's own text, such as the name of a file or a key in it, is kept complete: [`escaped`] escapes invisible
+//! characters.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 
 const MASK: &str = "<redacted>";
-/// What a secret is called, at the end of a word: `client_secret`, `"apiKey"`.
+/// Labels of secrets, at the end of a word: `client_secret`, `"apiKey"`.
 const LABELS: [&str; 6] = ["token", "password", "passwd", "secret", "key", "authorization"];
-/// What stands before credentials in a header.
+/// Schemes that precede credentials in a header.
 const SCHEMES: [&str; 2] = ["bearer", "basic"];
-/// With these begins, after a colon, the cause of an error: `failed to load client key: failed to read`.
+/// Words that begin the cause of an error after a colon: `failed to load client key: failed to read`.
 const CAUSES: [&str; 26] = [
     "asn1",
     "cannot",
@@ -58,10 +58,10 @@ const CAUSES: [&str; 26] = [
     "unknown",
     "unsupported",
 ];
-/// From this length on, a run of letters and digits is taken for a secret.
+/// Minimum length of a run of letters and digits that counts as a secret.
 const LONG: usize = 32;
 
-/// The visible part of `text` in one line. Nothing is masked.
+/// Returns the visible part of `text` on one line. Masks nothing.
 ///
 /// ```
 /// # use defender_sim::untrusted::name;
@@ -72,13 +72,13 @@ pub fn name(text: &str) -> String {
     visible(text, ' ')
 }
 
-/// The visible part of `text` with its line breaks. Nothing is masked.
+/// Returns the visible part of `text` with its line breaks. Masks nothing.
 #[must_use]
 pub fn text(text: &str) -> String {
     visible(text, '\n')
 }
 
-/// The visible part of `text` in one line, without secrets.
+/// Returns the visible part of `text` on one line, without secrets.
 ///
 /// ```
 /// # use defender_sim::untrusted::line;
@@ -89,7 +89,7 @@ pub fn line(text: &str) -> String {
     masked(&visible(text, ' '))
 }
 
-/// The visible part of `text` with its line breaks, without secrets.
+/// Returns the visible part of `text` with its line breaks, without secrets.
 ///
 /// ```
 /// # use defender_sim::untrusted::lines;
@@ -101,7 +101,7 @@ pub fn lines(text: &str) -> String {
     masked(&visible(text, '\n'))
 }
 
-/// Returns `text` in one line, with each character that does not show ([`is_unseen`], [`is_layout`]) as its code point.
+/// Returns `text` on one line, with invisible characters ([`is_unseen`], [`is_layout`]) as code points.
 ///
 /// ```
 /// # use defender_sim::untrusted::escaped;
@@ -124,26 +124,28 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped.into()
 }
 
-/// Names a character that cannot be shown: `U+001B`.
+/// Formats an invisible character as its code point: `U+001B`.
 #[must_use]
 pub fn code_point(c: char) -> String {
     format!("U+{:04X}", u32::from(c))
 }
 
-/// Whether a character lays out a text of several lines: a tab or a line feed.
+/// Returns whether a character only affects the layout of a multi-line text: a tab or a line feed.
 #[must_use]
 pub fn is_layout(c: char) -> bool {
     matches!(c, '\n' | '\t')
 }
 
-/// Whether a character changes a text without being seen in it: control characters except tabs and line feeds,
-/// other line breaks, marks that turn the direction of writing, and the like.
+/// Returns whether a character changes a text invisibly.
+///
+/// These are control characters except tabs and line feeds, other line breaks, marks that change the direction of
+/// writing, and the like.
 #[must_use]
 pub fn is_unseen(c: char) -> bool {
     (c.is_control() && !is_layout(c)) || is_shapeless(c) || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// `text` with each character that is not seen as `form` writes it.
+/// Replaces each invisible character in `text` with the result of `form`.
 ///
 /// ```
 /// # use defender_sim::untrusted::escape;
@@ -162,7 +164,7 @@ pub fn escape(text: &str, form: impl Fn(char) -> String) -> String {
     out
 }
 
-/// `text` without control characters and without characters that have no shape of their own.
+/// Removes control characters and characters without a visible shape from `text`.
 fn visible(text: &str, line_break: char) -> String {
     let text = text.replace("\r\n", "\n");
     let seen = text.chars().filter_map(|c| match c {
@@ -173,8 +175,10 @@ fn visible(text: &str, line_break: char) -> String {
     seen.collect::<String>().trim().to_owned()
 }
 
-/// Marks that turn the direction of writing, joiners, and whatever else changes a text unseen: what Unicode calls
-/// default ignorable, except variation selectors, which follow what they vary.
+/// Returns whether a character has no visible shape, such as a joiner or a mark that changes the direction of writing.
+///
+/// These are the characters that Unicode calls default ignorable. Variation selectors are excluded: they follow the
+/// character that they vary.
 fn is_shapeless(c: char) -> bool {
     matches!(
         c,
@@ -203,7 +207,7 @@ fn masked(text: &str) -> String {
     for piece in text.split_inclusive(char::is_whitespace) {
         let piece = without_user_info(piece);
         let word = piece.trim_end();
-        // The marks around a word stay, so that a sentence is still one: `User "<redacted>" cannot`.
+        // Keeps the punctuation around a word, so that a sentence stays readable: `User "<redacted>" cannot`.
         let core = word.trim_matches(|c| "\"'`()[]{},;:!?\\".contains(c));
         if holds_secret(core) {
             out.push_str(&piece.replacen(core, MASK, 1));
@@ -214,7 +218,7 @@ fn masked(text: &str) -> String {
     out
 }
 
-/// Masks what is called a secret, whatever it looks like.
+/// Masks every labelled value, whatever its form.
 fn without_named(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let mut out = String::with_capacity(text.len());
@@ -232,7 +236,7 @@ fn without_named(text: &str) -> String {
     out
 }
 
-/// Where the credentials are, if the name of a scheme begins `at`.
+/// Returns the range of the credentials if the name of a scheme starts at `at`.
 fn credentials(text: &str, lower: &str, at: usize) -> Option<Range<usize>> {
     if text[..at].ends_with(|c: char| c.is_ascii_alphanumeric()) {
         return None;
@@ -248,7 +252,7 @@ fn credentials(text: &str, lower: &str, at: usize) -> Option<Range<usize>> {
     let end = value.find(|c: char| c.is_whitespace() || "\"'`".contains(c));
     let value = &value[..end.unwrap_or(value.len())];
     let word = value.trim_matches(|c: char| c.is_ascii_punctuation());
-    // `invalid bearer token` and `a basic check` are sentences; base64 is hardly ever in lower case.
+    // `invalid bearer token` and `a basic check` are prose; base64 is rarely all lower case.
     let sentence = match *scheme {
         "basic" => word.chars().all(|c| c.is_ascii_lowercase()),
         _ => word.is_empty() || word == "token" || word == "tokens",
@@ -256,7 +260,7 @@ fn credentials(text: &str, lower: &str, at: usize) -> Option<Range<usize>> {
     (!sentence).then_some(start..start + value.len())
 }
 
-/// Where the value is, if a label begins `at`: `token=x`, `"token": "x"`, `token: x`.
+/// Returns the range of the value if a label starts at `at`: `token=x`, `"token": "x"`, `token: x`.
 fn labelled(lower: &str, at: usize) -> Option<Range<usize>> {
     let label = LABELS.iter().find(|label| lower[at..].starts_with(**label))?;
     let rest = lower[at + label.len()..].trim_start_matches(['"', '\'', '\\', ']', ' ']);
@@ -275,7 +279,7 @@ fn labelled(lower: &str, at: usize) -> Option<Range<usize>> {
         return (end > 0).then_some(start..start + end);
     }
     let end = match *label {
-        // The scheme's name, and then the credentials.
+        // The name of the scheme, followed by the credentials.
         "authorization" => value.find(['\n', '"', '\'', '`']),
         _ => value.find(char::is_whitespace),
     };
@@ -287,8 +291,10 @@ fn labelled(lower: &str, at: usize) -> Option<Range<usize>> {
     (!word.is_empty() && !sentence && !SCHEMES.contains(&word)).then_some(start..start + value.len())
 }
 
-/// The length of a quoted text whose opening quote is taken off already. In JSON within JSON its quotes are
-/// `escaped`; otherwise an escaped one is part of the text. Without a closing quote it ends with its line.
+/// Returns the length of a quoted text after its opening quote.
+///
+/// The quotes of JSON within JSON are `escaped`; otherwise an escaped quote is part of the text. Without a closing
+/// quote, the text ends at the end of the line.
 fn end_of_quoted(text: &str, quote: char, escaped: bool) -> usize {
     let mut after_backslash = false;
     for (at, c) in text.char_indices() {
@@ -302,7 +308,7 @@ fn end_of_quoted(text: &str, quote: char, escaped: bool) -> usize {
     text.len()
 }
 
-/// A word without user names and passwords in its URLs. A name alone is no secret, and a digest no host.
+/// Removes user names and passwords from the URLs in a word. A user name alone is not a secret, a digest not a host.
 fn without_user_info(word: &str) -> String {
     let mut parts = word.split("://");
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -325,15 +331,16 @@ fn is_token_char(c: char) -> bool {
 }
 
 fn holds_secret(word: &str) -> bool {
-    // Base64 of `{"`, with which each JSON Web Token begins.
+    // Base64 of `{"`, the beginning of every JSON Web Token.
     let web_token = |(at, _)| word[at..].chars().take_while(|&c| is_token_char(c)).count() >= 8;
     word.match_indices("eyJ").any(web_token)
         || without_digests(word).split(|c| !is_token_char(c)).any(is_random)
 }
 
-/// A long run with letters and digits. In lower case, which base64 never is at that length, hyphens and the
-/// like are taken to separate words, and one of the words has to be that long: what is left are names with
-/// hashes, UUIDs and versions.
+/// Returns whether a run has letters and digits and is long enough to be a secret.
+///
+/// Base64 of that length is never all lower case. In lower case, hyphens and the like therefore separate words, and one
+/// word must have the minimum length; this excludes names with hashes, UUIDs and versions.
 fn is_random(run: &str) -> bool {
     let is_long = |part: &str| {
         part.len() >= LONG
@@ -345,7 +352,7 @@ fn is_random(run: &str) -> bool {
             || run.split(|c: char| !c.is_ascii_alphanumeric()).any(is_long))
 }
 
-/// `word` without the digests of images in it: `sha256:` and exactly 64 digits, which say what was pulled.
+/// Removes image digests from `word`: `sha256:` and exactly 64 digits, which identify the pulled image.
 fn without_digests(word: &str) -> String {
     let mut parts = word.split("sha256:");
     let mut out = parts.next().unwrap_or_default().to_owned();

@@ -1,14 +1,14 @@
-//! Words for people that more than one layer needs.
+//! Wording shared by several layers.
 
 use std::io;
 
-/// A number of things in words that agree with it: `1 node`, `2 nodes`.
+/// Formats a number of things with the matching singular or plural: `1 node`, `2 nodes`.
 pub fn counted(number: usize, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
 }
 
-/// A text with each of its paragraphs on one line, for whoever wraps it.
+/// Joins each paragraph of a text into one line, for callers that wrap it.
 pub fn paragraphs(text: &str) -> String {
     let lines = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
     text.trim()
@@ -18,7 +18,7 @@ pub fn paragraphs(text: &str) -> String {
         .join("\n\n")
 }
 
-/// The first few names, and how many more there are: `a, b and 3 more`.
+/// Formats the first few names and the number of the others: `a, b and 3 more`.
 pub fn first_few(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 5;
     let (shown, more) = names.split_at(names.len().min(SHOWN));
@@ -29,8 +29,9 @@ pub fn first_few(names: &[impl AsRef<str>]) -> String {
     }
 }
 
-/// The cause of an error of the operating system as messages have it, without the number that the standard library
-/// adds and the name of a temporary file: `no space left on device`.
+/// Formats the cause of an operating system error as messages quote it: `no space left on device`.
+///
+/// Removes the error number that the standard library adds, and the name of a temporary file.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let end = [" at path \"", " (os error "]

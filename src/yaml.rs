@@ -1,4 +1,6 @@
-//! Reads the YAML files of a user, one document each. Mistakes name field and place, and avoid the parser's terms.
+//! Parses the YAML files of a user, one document each.
+//!
+//! Mistakes name the field and the location, and avoid the terms of the parser.
 
 use std::fmt;
 
@@ -12,18 +14,18 @@ use crate::untrusted;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{}{}", self.sentence(), self.place())]
 pub struct Mistake {
-    /// Line, from 1, if known.
+    /// Line number, starting at 1, if known.
     pub line: Option<u64>,
-    /// Column, from 1, if known.
+    /// Column number, starting at 1, if known.
     pub column: Option<u64>,
-    /// Path of the field, such as `steps[2].id`; empty for the file itself.
+    /// Path of the field, such as `steps[2].id`; empty for the entire file.
     pub field: String,
     /// What was expected, and what was found.
     pub message: String,
 }
 
 impl Mistake {
-    /// Describes a mistake; characters that do not show are written out.
+    /// Creates a mistake; invisible characters are escaped.
     pub fn new(field: &str, message: &str, place: Option<(u64, u64)>) -> Self {
         Self {
             line: place.map(|(line, _)| line),
@@ -33,7 +35,7 @@ impl Mistake {
         }
     }
 
-    /// Formats field and message, without the place.
+    /// Formats the field and the message, without the location.
     pub fn sentence(&self) -> String {
         if self.field.is_empty() {
             self.message.clone()
@@ -58,10 +60,12 @@ fn line_and_column(location: &Location) -> (u64, u64) {
     (location.line(), location.column())
 }
 
-/// Reads the only document of `text`; `None` if it is absent or empty. `words` replaces the parser's message of an error.
+/// Parses the only document of `text`; returns `None` if it is absent or empty.
+///
+/// `words` replaces the parser's message of an error.
 ///
 /// # Errors
-/// The first thing that is not YAML, or does not fit `T`.
+/// Returns the first syntax error, or the first value that does not match `T`.
 pub fn parse<T: DeserializeOwned>(
     text: &str,
     words: impl Fn(&Error) -> Option<&'static str>,
@@ -79,7 +83,7 @@ pub fn parse<T: DeserializeOwned>(
         return Ok(value);
     };
     let error = error.without_snippet();
-    // The parser counts what is behind a last `---` as a document, this function does not.
+    // The parser counts an empty document after a trailing `---`; this function does not.
     match serde_saphyr::from_multiple::<IgnoredAny>(text).as_deref() {
         Ok([]) => return Ok(None),
         Ok([_]) if matches!(error, Error::MultipleDocuments { .. }) => return Ok(value),
@@ -87,7 +91,7 @@ pub fn parse<T: DeserializeOwned>(
     }
     let location = error.location().as_ref().map(line_and_column);
     let message = words(error).map_or_else(|| message(error, location), str::to_owned);
-    // A key that cannot be read is "?", and the root is ".".
+    // An unreadable key is "?", and the root is ".".
     let mut field = field.trim_matches(['.', '?']).to_owned();
     if let Error::DuplicateMappingKey { key: Some(key), .. } = error {
         let dot = if field.is_empty() { "" } else { "." };
@@ -109,16 +113,16 @@ fn message(error: &Error, location: Option<(u64, u64)>) -> String {
     }
 }
 
-/// A document with the place of each of its fields.
+/// A document with the location of each of its fields.
 pub struct Tree(Spanned<Node>);
 
 impl Tree {
-    /// Reads the only document of `text`; `None` if it is not YAML.
+    /// Parses the only document of `text`; returns `None` if it is not YAML.
     pub fn parse(text: &str) -> Option<Self> {
         serde_saphyr::from_multiple(text).ok()?.pop().map(Self)
     }
 
-    /// Returns line and column of the field with that path, or of its nearest ancestor in the document.
+    /// Returns the line and column of a field or, if it is absent, of its nearest ancestor.
     pub fn locate(&self, path: &str) -> (u64, u64) {
         let mut node = &self.0;
         for name in path.split(['.', '[', ']']).filter(|name| !name.is_empty()) {
@@ -130,12 +134,13 @@ impl Tree {
         line_and_column(&node.referenced)
     }
 
-    /// Returns line and column of a line (from 1) of the field's `value` if `text`, the source of the tree, has the line
-    /// in the same form; otherwise those of the field.
+    /// Returns the line and column of a line of a field's `value`; `line` starts at 1.
+    ///
+    /// Returns those of the field if `text`, the source of the tree, does not have the line in the same form.
     pub fn locate_line(&self, text: &str, path: &str, value: &str, line: usize) -> (u64, u64) {
         let field = self.locate(path);
         let find = || {
-            // A text of several lines is located at its first line that is not empty.
+            // The location of a multi-line text is its first line that is not empty.
             let blank = value.lines().take_while(|line| line.trim().is_empty()).count();
             let wanted = value.lines().nth(line.checked_sub(1)?)?.trim();
             let number = usize::try_from(field.0).ok()? + (line - 1).checked_sub(blank)?;
@@ -148,7 +153,7 @@ impl Tree {
     }
 }
 
-/// Any YAML, with what is below each key or number.
+/// Any YAML value, with the node of each of its keys or indexes.
 struct Node(Vec<(String, Spanned<Node>)>);
 
 impl<'de> Deserialize<'de> for Node {

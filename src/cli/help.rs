@@ -1,4 +1,4 @@
-//! Help: the groups of commands, the examples, and the topics that no command has.
+//! Help: groups of commands, examples, and topics without a command.
 
 use std::fmt::Write as _;
 
@@ -33,7 +33,7 @@ pub(super) const CONFIG: &str = "Show the defaults in force. They come from, in 
     names of flags as keys; it is defender-sim/config.yaml in the user's config folder (XDG_CONFIG_HOME), or named by \
     --config.";
 
-/// Commands by what they are for; the scenarios come first, from the catalogue.
+/// Commands by purpose. The scenarios of the catalogue are listed first.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Attacks", &["all", "run"]),
     (
@@ -47,12 +47,12 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Setup", &["config", "completion", "man", "version", "help"]),
 ];
 
-/// The title and description of a scenario.
+/// Returns the title and description of a scenario.
 pub(super) fn scenario(scenario: &Scenario) -> String {
     format!("{}\n\n{}", scenario.title, paragraphs(&scenario.description))
 }
 
-/// Examples of a command: what each is for, and its arguments.
+/// Returns the examples of a command: a description and the arguments of each.
 fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
     match command {
         "all" => &[
@@ -135,7 +135,7 @@ fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Examples of a run of the scenario with that ID.
+/// Returns the examples of running the scenario with that ID.
 fn examples_of_scenario(id: &str) -> String {
     format!(
         "Examples:\n  # Run it, after a confirmation\n  kubectl defender-sim {id}\n\n  \
@@ -144,7 +144,7 @@ fn examples_of_scenario(id: &str) -> String {
     )
 }
 
-/// Adds examples to every command, and the grouped help to the root.
+/// Adds examples to every command, and the grouped help to the program.
 pub(super) fn decorate(command: Command) -> Command {
     let names: Vec<String> = command
         .get_subcommands()
@@ -168,7 +168,7 @@ pub(super) fn decorate(command: Command) -> Command {
         })
     });
     let text = root(&command);
-    // The manual page has no topics.
+    // The manual page does not include topics.
     let exits = topic("exit-codes", &command).unwrap_or_default();
     command.override_help(text).after_help(exits)
 }
@@ -179,7 +179,7 @@ fn text_of(examples: &[(&str, &str)]) -> String {
     format!("Examples:\n{}", examples.join("\n\n"))
 }
 
-/// The help of the program.
+/// Returns the help of the program.
 fn root(command: &Command) -> String {
     const WIDTH: usize = 13;
     let mut text = "\
@@ -222,7 +222,7 @@ Usage: kubectl defender-sim COMMAND [flags]
 "
 }
 
-/// What the program prints without a command.
+/// The output of the program without a command.
 pub(super) const BARE: &str = "\
 Run harmless attack simulations to validate Microsoft Defender for Containers.
 
@@ -234,7 +234,7 @@ Run harmless attack simulations to validate Microsoft Defender for Containers.
 error: a command is required
 ";
 
-/// The text of a topic that is no command.
+/// Returns the text of a topic, or `None` if it does not exist.
 pub(super) fn topic(name: &str, command: &Command) -> Option<String> {
     match name {
         "exit-codes" => {

@@ -1,7 +1,7 @@
-//! The command line: from the words of a user to a command with its arguments.
+//! The command line: parses the user's words into a command with its arguments.
 //!
-//! [`args`] defines it, [`settings`] reads what the environment and the config file add, [`help`] explains it. Commands
-//! take what is parsed here; nothing below them knows about it.
+//! [`args`] defines it, [`settings`] reads additional values from the environment and the config file, [`help`]
+//! explains it. Commands receive the parsed values; nothing below them depends on this module.
 
 mod args;
 mod help;
@@ -39,15 +39,15 @@ use crate::untrusted;
 pub struct Invocation {
     /// The command.
     pub action: Action,
-    /// Which cluster is meant.
+    /// The cluster to connect to.
     pub connect: ConnectOptions,
-    /// Limit of each single request, if one is given.
+    /// Timeout of each single request, if given.
     pub request_timeout: Option<Duration>,
     /// Namespace given with `-n`.
     pub namespace: Option<String>,
     /// How results and progress are printed.
     pub output: Output,
-    /// Variables that look like settings but are none, sorted.
+    /// Variables named like settings that do not exist, sorted.
     pub unknown_variables: Vec<String>,
     /// Every setting of the command.
     pub settings: Vec<Setting>,
@@ -55,15 +55,15 @@ pub struct Invocation {
     pub config_path: Option<PathBuf>,
 }
 
-/// The whole command line.
+/// Returns the definition of the entire command line.
 pub fn command() -> Command {
     help::decorate(Arguments::command())
 }
 
-/// Parses the arguments of the process; the first is the program, whose name decides how help and errors call it.
+/// Parses the arguments of the process. The first one is the program, by whose name help and errors refer to it.
 ///
 /// # Errors
-/// The answer, for usage errors, help and version.
+/// Returns the answer to usage errors and to requests for help or the version.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Answer> {
     let command = command();
     let arguments = without_empty_flags(&command, arguments);
@@ -80,14 +80,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     }
 }
 
-/// A command line that can be used.
+/// A valid command line.
 enum Parsed {
     Invocation(Box<Invocation>),
-    /// It asks for this text.
+    /// A request for this text.
     Help(String),
 }
 
-/// The command under the name by which the user called it.
+/// Returns the command under the name that the user invoked.
 fn named(command: Command, program: Option<&OsString>) -> Command {
     let Some(name) = program.and_then(|program| Path::new(program).file_name()) else {
         return command;
@@ -110,7 +110,7 @@ fn try_parse(arguments: &[OsString], command: &Command) -> Result<Parsed, clap::
         Ok(settings) => settings.as_defaults(command.clone()),
         Err(_) => Settings::default().as_defaults(command.clone()),
     };
-    // Help needs no settings; its styles are for a terminal.
+    // Help does not need settings, and its styles are for a terminal.
     let matches = parsed
         .clone()
         .styles(Styles::plain())
@@ -139,7 +139,7 @@ fn try_parse(arguments: &[OsString], command: &Command) -> Result<Parsed, clap::
     check_effects(&arguments.action, leaf)?;
     let Arguments { action, global } = arguments;
     let mut output = global.output();
-    // A table is of no use to kubectl apply.
+    // `kubectl apply` cannot read a table.
     if matches!(action, Action::Rights(_)) && leaf.value_source("output") == Some(ValueSource::DefaultValue) {
         output.format = Format::Yaml;
     }
@@ -155,7 +155,7 @@ fn try_parse(arguments: &[OsString], command: &Command) -> Result<Parsed, clap::
     })))
 }
 
-/// The help of a command, or a topic.
+/// Returns the help of a command or a topic.
 fn help_for(path: &[String], mut command: Command) -> Result<String, clap::Error> {
     command.build();
     let text = match path {
@@ -177,7 +177,7 @@ fn help_for(path: &[String], mut command: Command) -> Result<String, clap::Error
     Ok(found.render_long_help().ansi().to_string())
 }
 
-/// The value of a flag in words that are not parsed yet.
+/// Returns the value of a flag in unparsed arguments.
 fn flag(arguments: &[OsString], name: &str) -> Option<OsString> {
     let mut words = arguments.iter().skip(1).take_while(|word| *word != "--");
     while let Some(word) = words.next() {
@@ -194,7 +194,7 @@ fn flag(arguments: &[OsString], name: &str) -> Option<OsString> {
     None
 }
 
-/// When to use colour, for words that are not parsed.
+/// Returns when to use colour, for unparsed arguments.
 fn color(arguments: &[OsString]) -> Color {
     let color = flag(arguments, "--color").or_else(|| std::env::var_os("DEFENDER_SIM_COLOR"));
     match color.as_deref().and_then(OsStr::to_str) {
@@ -218,12 +218,12 @@ fn answer(error: &clap::Error, arguments: &[OsString]) -> Answer {
     }
 }
 
-/// The text of an error with all it quotes. clap's own conversion removes what looks like a style.
+/// Returns the text of an error unmodified. clap's own conversion removes everything that resembles a style.
 fn raw(error: &clap::Error) -> String {
     error.render().ansi().to_string()
 }
 
-/// The error with a tip for what people type by habit, if clap has none or a wrong one.
+/// Adds a tip for common habits to an error if clap has none or a wrong one.
 fn with_tip(mut error: clap::Error) -> clap::Error {
     let given = match error.kind() {
         ErrorKind::UnknownArgument => ContextKind::InvalidArg,
@@ -263,8 +263,7 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// `arguments` without kubectl's flags that have an empty value, as in `--context "$UNSET"`: kubectl takes them as not
-/// given.
+/// Removes kubectl's flags with an empty value, as in `--context "$UNSET"`: kubectl treats them as not given.
 fn without_empty_flags(command: &Command, arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let flags: Vec<String> = command
         .get_arguments()
@@ -294,12 +293,13 @@ fn without_empty_flags(command: &Command, arguments: impl IntoIterator<Item = Os
     kept
 }
 
-/// Returns the cluster and the namespace that an incomplete command line means, or `None` if it already has an error.
+/// Returns the cluster and the namespace of an incomplete command line, or `None` if it already has an error.
+///
 /// The first of `words` is the program.
 pub fn parse_partial(words: &[OsString]) -> Option<(ConnectOptions, Option<String>)> {
     if let Err(error) = command().try_get_matches_from(words) {
         let missing = [ErrorKind::MissingSubcommand, ErrorKind::MissingRequiredArgument];
-        // A run ID that is being typed is no valid one yet.
+        // An incomplete run ID is not valid yet.
         let of_run = error.get(ContextKind::InvalidArg).is_some_and(
             |argument| matches!(argument, ContextValue::String(name) if name.starts_with("--run ")),
         );
@@ -313,7 +313,7 @@ pub fn parse_partial(words: &[OsString]) -> Option<(ConnectOptions, Option<Strin
     Some((global.connect(), namespace))
 }
 
-/// Refuses a command line that names standard input more than once: it can be read only once.
+/// Rejects a command line that uses standard input more than once: it can be read only once.
 fn check_stdin(arguments: &Arguments, config: Option<&Path>) -> Result<(), clap::Error> {
     let alerts = |options: &VerifyOptions| [options.alerts.clone(), options.alert_names.clone()];
     let inputs: Vec<Option<PathBuf>> = match &arguments.action {
@@ -338,7 +338,7 @@ fn check_stdin(arguments: &Arguments, config: Option<&Path>) -> Result<(), clap:
     Ok(())
 }
 
-/// Refuses flags that would have no effect. A variable or the config file may set them for other runs.
+/// Rejects flags without effect. A variable or the config file may set them for other runs.
 fn check_effects(action: &Action, matches: &ArgMatches) -> Result<(), clap::Error> {
     let (Action::Scenario(ScenarioRun { run, .. }) | Action::All(run) | Action::Run(SelectedRun { run, .. })) =
         action

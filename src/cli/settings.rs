@@ -1,8 +1,8 @@
-//! Settings from outside of the command line: environment variables, and the config file.
+//! Settings from environment variables and the config file.
 //!
-//! A setting is an argument that has an environment variable. Both sources are read before the command line is parsed,
-//! and become defaults of the arguments, so that the precedence is: flag, environment, file, built-in default. A value
-//! is judged by the argument's own parser, alone, so that an error names the variable or the file.
+//! A setting is an argument with an environment variable. Both sources are read before the command line is parsed and
+//! become defaults of the arguments, so that the precedence is: flag, environment, file, built-in default. Each value
+//! is validated separately by its argument's parser, so that an error names the variable or the file.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,25 +22,25 @@ use crate::report::Setting;
 use crate::untrusted;
 use crate::yaml;
 
-/// The start of the name of every variable that is a setting.
+/// Prefix of the environment variables of settings.
 const PREFIX: &str = "DEFENDER_SIM_";
 
-/// Values of settings from outside of the command line.
+/// Values from the environment and the config file.
 #[derive(Default)]
 pub(super) struct Settings {
-    /// By the long name of the flag: the values, and where they are from.
+    /// Values and their origin, by the long name of the flag.
     values: BTreeMap<String, (Vec<OsString>, &'static str)>,
-    /// Values that cannot be used. They matter only to commands that have the flag.
+    /// Invalid values. They matter only to commands with the flag.
     errors: BTreeMap<String, clap::Error>,
-    /// Variables that look like settings but are none.
+    /// Variables named like settings that do not exist.
     pub unknown_variables: Vec<String>,
 }
 
 impl Settings {
-    /// Reads the environment, and the config file `config` or the user's own.
+    /// Reads the environment and the config file: `config`, or the user's default one.
     ///
     /// # Errors
-    /// If the file cannot be read or names an unknown setting.
+    /// Fails if the file cannot be read or names an unknown setting.
     pub fn read(command: &Command, config: Option<&Path>) -> Result<Self, clap::Error> {
         let known = settable(command);
         let mut settings = Self {
@@ -81,12 +81,12 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The command with these values as defaults, and without environment variables of its own.
+    /// Returns the command with these values as defaults, and without environment variables of its own.
     pub fn as_defaults(&self, command: Command) -> Command {
         let command = command.mut_args(|arg| {
             let values = name(&arg).and_then(|name| self.values.get(name));
             match values.cloned() {
-                // It is read when the file is; the argument is left for the help.
+                // Already used to find the file; the argument remains for the help.
                 _ if arg.get_id() == "config" => arg.env(None),
                 Some((values, _)) => arg.env(None).default_values(values),
                 None => arg.env(None),
@@ -95,8 +95,9 @@ impl Settings {
         command.mut_subcommands(|sub| self.as_defaults(sub))
     }
 
-    /// Reports a value that cannot be used, if the command that was parsed needs it. `commands` are the program and
-    /// the commands below it, `matches` is of the last.
+    /// Reports an invalid value if the parsed command needs it.
+    ///
+    /// `commands` are the program and its subcommands, `matches` belongs to the last one.
     pub fn check(&mut self, commands: &[&Command], matches: &ArgMatches) -> Result<(), clap::Error> {
         for arg in commands.iter().flat_map(|command| command.get_arguments()) {
             let is_given = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
@@ -108,7 +109,7 @@ impl Settings {
         Ok(())
     }
 
-    /// What is in force for the last of `commands`, which `matches` is of.
+    /// Returns the effective settings of the last of `commands`, to which `matches` belongs.
     pub fn in_force(&self, variables: &Command, commands: &[&Command], matches: &ArgMatches) -> Vec<Setting> {
         let known = settable(variables);
         let arguments = commands.iter().flat_map(|command| command.get_arguments());
@@ -136,12 +137,12 @@ impl Settings {
     }
 }
 
-/// The value of a variable that is set and not empty.
+/// Returns the value of a variable that is set and not empty.
 pub(super) fn variable(name: &OsStr) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The values in a variable: several, if the flag takes a list.
+/// Splits the value of a variable if the flag accepts a list.
 fn split(arg: &Arg, value: &OsStr) -> Vec<OsString> {
     match (arg.get_value_delimiter(), value.to_str()) {
         (Some(delimiter), Some(text)) => text.split(delimiter).map(OsString::from).collect(),
@@ -149,7 +150,7 @@ fn split(arg: &Arg, value: &OsStr) -> Vec<OsString> {
     }
 }
 
-/// Whether the argument takes these values.
+/// Validates values with the parser of their argument.
 fn judge(arg: &Arg, values: &[OsString]) -> Result<(), clap::Error> {
     let long = arg.get_long().unwrap_or_default();
     let words = values.iter().map(|value| {
@@ -166,7 +167,7 @@ fn judge(arg: &Arg, values: &[OsString]) -> Result<(), clap::Error> {
         .map(|_| ())
 }
 
-/// Variables of the process that are named like settings, but that no argument reads.
+/// Returns the variables of the process that are named like settings, but that no argument reads.
 fn unknown_variables(command: &Command) -> Vec<String> {
     fn collect(command: &Command, known: &mut BTreeSet<OsString>) {
         let variables = command.get_arguments().filter_map(Arg::get_env);
@@ -183,13 +184,13 @@ fn unknown_variables(command: &Command) -> Vec<String> {
         .collect()
 }
 
-/// Long name of an argument that is a setting.
+/// Returns the long name of an argument that is a setting.
 fn name(arg: &Arg) -> Option<&str> {
     arg.get_env()?;
     arg.get_long().filter(|&name| name != "config")
 }
 
-/// Every setting of a command and of those below it.
+/// Returns every setting of a command and its subcommands.
 fn settable(command: &Command) -> BTreeMap<String, Arg> {
     let here = command.get_arguments();
     let here = here.filter_map(|arg| Some((name(arg)?.to_owned(), arg.clone())));
@@ -224,7 +225,7 @@ impl Value {
 }
 
 impl File {
-    /// Reads the file that was named, which has to exist, or the user's own, which may.
+    /// Reads the given file, which must exist, or the user's default one, which may be absent.
     fn read(named: Option<&Path>) -> Result<Option<Self>, clap::Error> {
         let (path, has_to_exist) = match named {
             Some(path) => (path.to_owned(), true),
@@ -248,7 +249,7 @@ impl File {
         };
         let values: Option<BTreeMap<String, Value>> =
             yaml::parse(&text, words).map_err(|mistake| bad(&mistake.to_string()))?;
-        // An empty text counts as not set, as with a variable.
+        // An empty text counts as unset, as in a variable.
         let values = values
             .into_iter()
             .flatten()
@@ -286,7 +287,7 @@ fn unusable(path: &Path, cause: &str) -> clap::Error {
     clap::Error::raw(ErrorKind::ValueValidation, text)
 }
 
-/// The config file of the user; `None` without a home directory.
+/// Returns the path of the user's config file, or `None` without a home directory.
 pub(super) fn default_path() -> Option<PathBuf> {
     let folders = etcetera::choose_base_strategy().ok()?;
     Some(folders.config_dir().join("defender-sim").join("config.yaml"))

@@ -1,4 +1,4 @@
-//! What single values on the command line may look like. Each error completes "invalid value ...: ".
+//! Parsers of single values on the command line. Each error completes "invalid value ...: ".
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::manifest;
 use crate::plan::RunId;
 use crate::report::{ReportFile, export};
 
-/// A run id, also in the form in which `-o name` prints it: `run/q33wg4p3`.
+/// Parses a run ID, also in the format of `-o name`: `run/q33wg4p3`.
 pub(super) fn run(text: &str) -> Result<String, String> {
     let id = text.strip_prefix("run/").unwrap_or(text);
     if RunId::matches(id) {
@@ -32,7 +32,7 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// A label as Kubernetes takes it (its documentation, "Labels and Selectors"), and not one of ours.
+/// Parses a label that is valid in Kubernetes (see "Labels and Selectors" there) and not reserved by this program.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = qualified(text)?;
     let fits = value.is_empty() || (value.len() <= 63 && is_name(&value));
@@ -43,12 +43,12 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// An annotation: the key as of a label, any value.
+/// Parses an annotation: a key as for labels, and any value.
 pub(super) fn annotation(text: &str) -> Result<(String, String), String> {
     qualified(text)
 }
 
-/// A label that is asked for, not set: none is reserved.
+/// Parses a label to match, not to set: none is reserved.
 pub(super) fn node_label(text: &str) -> Result<(String, String), String> {
     let (key, value) = key_value(text)?;
     key_fits(&key)?;
@@ -87,7 +87,7 @@ fn is_name(text: &str) -> bool {
     edge(text.chars().next()) && edge(text.chars().last()) && text.chars().all(inner)
 }
 
-/// A duration between looks.
+/// Parses the interval between polls.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;
     if interval < Duration::from_secs(1) {
@@ -96,7 +96,7 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
-/// A premise and whether it holds: `drift-policy=yes`.
+/// Parses a prerequisite and whether it is met: `drift-policy=yes`.
 pub(super) fn assumption(text: &str) -> Result<(Premise, bool), String> {
     let (premise, is) = text.split_once('=').ok_or("expected =yes or =no behind it")?;
     let premise = premise.parse()?;
@@ -107,7 +107,7 @@ pub(super) fn assumption(text: &str) -> Result<(Premise, bool), String> {
     }
 }
 
-/// Ways to log in to Azure, by name.
+/// Login methods for Azure, by name.
 const LOGINS: [(&str, LoginKind); 4] = [
     ("workload-identity", LoginKind::WorkloadIdentity),
     ("managed-identity", LoginKind::ManagedIdentity),
@@ -123,7 +123,7 @@ pub(super) fn login(text: &str) -> Result<LoginKind, String> {
     })
 }
 
-/// A time, or how long ago it was.
+/// Parses a time, or how long ago it was.
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
@@ -151,8 +151,9 @@ pub(super) fn report_file(text: &str) -> Result<ReportFile, String> {
     Ok(ReportFile { kind, path })
 }
 
-/// `30s`, `10m`, `1h30m`; a number alone is seconds, as kubectl has it. No more than 30 days: it is added to the time
-/// of day, which ends somewhere.
+/// Parses a duration: `30s`, `10m`, `1h30m`. As in kubectl, a number alone is in seconds.
+///
+/// The limit is 30 days, because the duration is added to the current time, which must not overflow.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a duration such as 30s, 10m or 1h30m".to_owned();
     let duration = if let Ok(seconds) = text.parse() {
@@ -167,7 +168,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// Shorter, and the pods would be ended before they can be ready; longer, and nobody remembers.
+/// Parses a deadline. A shorter one would end before the pods are ready; a longer one would be forgotten.
 pub(super) fn deadline(text: &str) -> Result<Duration, String> {
     let deadline = duration(text)?;
     let allowed = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);

@@ -1,4 +1,4 @@
-//! A run: files and guards first, then the attack, its record, and the alerts if that was requested.
+//! A run: checks files and guards, runs the attack, saves its record, and verifies alerts if requested.
 
 use super::confirm::consent;
 use super::session::{Connection, Session, user_agent};
@@ -50,7 +50,7 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
         records::keep(&result, &session.events);
     }
     if let Some((options, source)) = options.as_ref().zip(source).filter(|_| has_run) {
-        // After an interruption alerts are not read, and that is not what was requested.
+        // After an interruption, alerts are not read, although they were requested.
         if !stop.requested() {
             verify::watch(
                 &mut result,
@@ -72,7 +72,7 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     }))
 }
 
-/// Finds where alerts are read, and checks that they can be read.
+/// Finds the source of alerts and checks that it can be read.
 async fn alert_source(options: &VerifyOptions, connection: &Connection) -> Result<AlertSource, Problem> {
     let marks = connection.cluster.marks(connection.marks()).await;
     let source = AlertSource::find(options, &connection.info, marks).await?;
@@ -80,7 +80,7 @@ async fn alert_source(options: &VerifyOptions, connection: &Connection) -> Resul
     Ok(source)
 }
 
-/// An error before anything was created.
+/// Converts a problem to one that occurred before anything was created.
 fn not_started(problem: Problem) -> Problem {
     let exit = match problem.exit {
         Exit::AlertMissing | Exit::Unwritten => Exit::NotStarted,
@@ -89,10 +89,10 @@ fn not_started(problem: Problem) -> Problem {
     Problem { exit, ..problem }
 }
 
-/// What a run needs.
+/// The inputs of a run.
 struct Attack<'a> {
     run: &'a RunArgs,
-    /// How alerts are read afterwards, and where, if that was requested.
+    /// How and where alerts are read afterwards, if requested.
     verify: Option<(&'a VerifyOptions, &'a AlertSource)>,
     plan: &'a Plan,
     session: &'a Session,
@@ -102,10 +102,10 @@ struct Attack<'a> {
 }
 
 impl Attack<'_> {
-    /// Runs the plan, and finds out meanwhile what the Defender sensor can see of it.
+    /// Runs the plan and checks in the meantime what the Defender sensor can detect.
     ///
     /// # Errors
-    /// If alerts are to be read and cannot be raised; nothing is created then.
+    /// Fails if alerts were requested but cannot be raised. Nothing is created in this case.
     async fn run(&self) -> Result<RunResult, Problem> {
         let Connection { cluster, info, .. } = &self.connection;
         let info = ClusterInfo {
@@ -115,7 +115,7 @@ impl Attack<'_> {
         let azure = self.verify.map(|(options, _)| options.azure.clone());
         let azure = (azure.unwrap_or_default(), self.connection.marks());
         let sense = Box::pin(SensorState::read(cluster, self.plan, azure));
-        // With --verify, an absent sensor is an error before the run; otherwise the run does not wait for the answer.
+        // With --verify, an absent sensor is an error before the run; otherwise the run does not wait for the check.
         let (sensing, sense) = match self.verify {
             Some((options, source)) => {
                 let check = async {
@@ -148,7 +148,7 @@ impl Attack<'_> {
         Ok(result)
     }
 
-    /// Asks for consent, and writes what has to exist before anything is created.
+    /// Asks for consent, and writes the files that must exist before anything is created.
     async fn consent(&self, started: &Started) -> Result<(), Problem> {
         let events = &self.session.events;
         consent(self.run, self.plan, &self.connection.target, started, events).await?;
@@ -158,13 +158,13 @@ impl Attack<'_> {
             let text = export::render_note(path, &note);
             file.write(&text, &self.session.report).map_err(not_started)?;
         }
-        // Remains if this process does not live to write the result.
+        // Remains if this process ends before it writes the result.
         records::keep(&engine::unfinished(self.plan, started), events);
         Ok(())
     }
 }
 
-/// Drives both; returns when `attack` is done, with the result of `other` if that was done earlier.
+/// Runs both futures until `attack` completes; returns the result of `other` if it completed earlier.
 async fn meanwhile<A, B>(
     attack: impl Future<Output = A>,
     other: &mut (impl Future<Output = Option<B>> + Unpin),

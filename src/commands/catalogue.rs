@@ -1,4 +1,4 @@
-//! What can be printed without a cluster: scenarios, alerts, images, schemas, settings.
+//! Commands that need no cluster: scenarios, alerts, images, schemas, settings.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `cleanup`: finds what runs left, asks, and removes what was confirmed.
+//! `cleanup`: finds the remains of runs, asks for confirmation, and removes what was confirmed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -92,7 +92,7 @@ pub(super) async fn cleanup(request: &Cleanup, session: &Session) -> Outcome {
     }))
 }
 
-/// Finds the user and the runs. A server that is busy or restarts is asked again.
+/// Finds the user and the runs. Retries while the API server is busy or restarts.
 async fn find(
     cluster: &Cluster,
     namespace: Option<&str>,
@@ -113,7 +113,7 @@ fn not_found(run: &str, namespace: Option<&str>, info: &ClusterInfo, cluster: &C
     Problem::new(Exit::NotStarted, message).with_hint(format!("list the runs that have: {list}"))
 }
 
-/// Removes runs: those of one namespace one after the other, since they may share it.
+/// Removes runs; those in the same namespace sequentially, because they may share it.
 async fn remove(runs: &[LeftRun], cluster: &Cluster, events: &Events) -> Vec<result::Cleanup> {
     let mut namespaces: BTreeMap<&str, Vec<&LeftRun>> = BTreeMap::new();
     for run in runs {
@@ -129,7 +129,7 @@ async fn remove(runs: &[LeftRun], cluster: &Cluster, events: &Events) -> Vec<res
     join_all(parts).await.into_iter().flatten().collect()
 }
 
-/// Returns why a run is left alone, or `None` if it is to be removed.
+/// Returns why a run is skipped, or `None` if it is to be removed.
 fn reason_to_skip(run: &LeftRun, request: &Cleanup, user: Option<&str>, now: Timestamp) -> Option<String> {
     if guard::is_system_namespace(&run.namespace) && !request.allow_system_namespace {
         return Some("in a system namespace (--allow-system-namespace)".to_owned());
@@ -151,7 +151,7 @@ fn reason_to_skip(run: &LeftRun, request: &Cleanup, user: Option<&str>, now: Tim
     is_of_other.then(|| "started by another user".to_owned())
 }
 
-/// The question before a cleanup, a paragraph a line: every run with its owner and its state.
+/// Formats the question before a cleanup, one paragraph per line: every run with its owner and state.
 fn question(runs: &[LeftRun], info: &ClusterInfo, now: Timestamp) -> String {
     let mut text = format!("cleanup in {info}\n");
     for run in runs {

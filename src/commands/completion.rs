@@ -1,9 +1,10 @@
-//! What can come next on a command line: scripts for shells, and answers for kubectl, which asks a program
-//! called `kubectl_complete-defender_sim` with the words after the plugin's name.
+//! Completion of command lines: scripts for shells, and answers for kubectl.
 //!
-//! An answer is one candidate a line, `value<TAB>description`, then a colon and what the shell may do besides
-//! (cobra's `ShellCompDirective`). Whoever presses TAB wants no error, no question and no waiting: what cannot
-//! be found out in a second is not offered.
+//! kubectl runs a program called `kubectl_complete-defender_sim` with the words after the plugin's name.
+//!
+//! An answer has one candidate per line, `value<TAB>description`, then a colon and a directive to the shell (cobra's
+//! `ShellCompDirective`). Completion must not fail, prompt or block: values that are not available within a second are
+//! not offered.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -33,24 +34,24 @@ use crate::result::{Problem, RunResult};
 use crate::scenario::catalogue;
 use crate::untrusted;
 
-/// The program, as it is called on the search path.
+/// Name of the program in `PATH`.
 const PROGRAM: &str = "kubectl-defender_sim";
-/// The program that kubectl asks.
+/// Name of the program that kubectl runs for completions.
 const COMPLETER: &str = "kubectl_complete-defender_sim";
-/// By this a file of ours is known again.
+/// Header that identifies a file written by this program.
 const HEAD: &str = "#!/bin/sh\n# Written by: kubectl defender-sim completion --install\n";
 const CALL: &str = "exec kubectl-defender_sim __complete \"$@\"\n";
-/// Time for all there is to find out.
+/// Timeout for finding all candidates.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// Prints what can come next on a command line.
+/// Prints the completions of a command line.
 pub fn complete(words: Vec<OsString>) -> Exit {
     let report = Report::new(Output::default(), Kubectl::default());
     report.text(&answer(words));
     report.finish(Exit::Ok)
 }
 
-/// `completion`: prints the script for a shell, or has kubectl complete this plugin.
+/// `completion`: prints the script for a shell, or enables completion of this plugin in kubectl.
 pub(super) fn completion(request: Completion, session: &Session) -> Outcome {
     if let Some(shell) = request.shell {
         return Ok(print(move |report| report.text(&script(shell))));
@@ -66,7 +67,7 @@ pub(super) fn completion(request: Completion, session: &Session) -> Outcome {
     }))
 }
 
-/// The words to complete, the last of them unfinished, if that is what this program was called for.
+/// Returns the words to complete, the last one unfinished, or `None` if completion was not requested.
 pub fn asked(arguments: impl IntoIterator<Item = OsString>) -> Option<Vec<OsString>> {
     let mut arguments = arguments.into_iter().peekable();
     let program = arguments.next()?;
@@ -75,30 +76,29 @@ pub fn asked(arguments: impl IntoIterator<Item = OsString>) -> Option<Vec<OsStri
     (by_name || arguments.next_if(|first| first == "__complete").is_some()).then(|| arguments.collect())
 }
 
-/// What can come next, in the form that kubectl reads.
+/// Returns the completions in the format that kubectl parses.
 fn answer(words: Vec<OsString>) -> String {
-    // A bug is no reason to write across somebody's prompt either.
+    // Even a bug must not write to the user's prompt.
     std::panic::set_hook(Box::new(|_| {}));
     let (sender, receiver) = mpsc::channel();
-    // A thread, since what it waits for may be a credential plugin, which no timer interrupts. It ends with
-    // the process.
+    // A thread, because a credential plugin may block it, which no timer can interrupt. It ends with the process.
     std::thread::spawn(move || sender.send(find(words)));
     let found = receiver.recv_timeout(BOUND).unwrap_or_default();
     let lines = found.candidates.iter().filter_map(line).collect::<String>();
-    // 0: files, if there are no candidates; 4: no files.
+    // 0: offer files if there are no candidates; 4: do not offer files.
     format!("{lines}:{}\n", if found.files { 0 } else { 4 })
 }
 
 #[derive(Default)]
 struct Answer {
     candidates: Vec<CompletionCandidate>,
-    /// Whether a file may stand here.
+    /// Whether a file may follow here.
     files: bool,
 }
 
-/// A command line that is being typed.
+/// An incomplete command line.
 struct Line {
-    /// All words, the first being the program.
+    /// All words, starting with the program.
     words: Vec<OsString>,
     files: AtomicBool,
 }
@@ -116,7 +116,7 @@ fn find(words: Vec<OsString>) -> Answer {
         words: words.clone(),
         files: AtomicBool::new(false),
     });
-    // The engine would take what follows for the flag's value, which only "=" can give it.
+    // The engine would parse the next word as the flag's value, which only "=" can set.
     let last = words.len() - 1;
     let mut index = 0..;
     words.retain(|word| index.next() == Some(last) || word != "--dry-run");
@@ -125,10 +125,10 @@ fn find(words: Vec<OsString>) -> Answer {
     let found = engine::complete(&mut command, words, last, None);
     let mut candidates = found.unwrap_or_default();
     if !current.starts_with('-') {
-        // As kubectl has it: flags for those who start one.
+        // As in kubectl, flags are offered only after a hyphen.
         candidates.retain(|candidate| !candidate.get_value().to_string_lossy().starts_with('-'));
     } else if let Some((flag, _)) = current.split_once('=') {
-        // The shell puts the flag in front itself.
+        // The shell adds the flag itself.
         let prefix = format!("{flag}=");
         let value = |candidate: CompletionCandidate| {
             let value = candidate.get_value().to_string_lossy();
@@ -139,14 +139,14 @@ fn find(words: Vec<OsString>) -> Answer {
     }
     let files = line.files.load(Ordering::Relaxed);
     if files && !current.starts_with('-') {
-        // Of a flag that can do without its value the engine offers what may follow instead, and then the
-        // shell would not offer files.
+        // If a flag's value is optional, the engine also offers what may follow the flag, and the shell would then not
+        // offer files.
         candidates.clear();
     }
     Answer { candidates, files }
 }
 
-/// A line of the answer; none for a value that would not be one word of one line.
+/// Formats a line of the answer. Returns `None` if the value is not a single word on a single line.
 fn line(candidate: &CompletionCandidate) -> Option<String> {
     let value = candidate.get_value().to_str()?;
     if value.is_empty() || untrusted::name(value) != value {
@@ -189,7 +189,7 @@ fn with_completer(arg: Arg, line: &Arc<Line>) -> Arg {
     arg.add(ArgValueCandidates::new(move || find(&line).unwrap_or_default()))
 }
 
-/// Those that are not on the line yet: none may be named twice.
+/// Returns the scenarios that are not on the command line yet: each may be given only once.
 fn scenarios(line: &Line) -> Vec<CompletionCandidate> {
     let (_, earlier) = line.words.split_last().expect("the program is always there");
     let new = catalogue::all()
@@ -215,7 +215,7 @@ fn namespaces(line: &Line) -> Option<Vec<CompletionCandidate>> {
     )
 }
 
-/// Those that this machine has records of.
+/// Returns the runs that have records on this machine.
 fn recorded() -> Option<Vec<CompletionCandidate>> {
     let runs = History::of_user().ok()?.all().ok()?.runs;
     let run = |run: RunResult| {
@@ -226,7 +226,7 @@ fn recorded() -> Option<Vec<CompletionCandidate>> {
     Some(runs.into_iter().map(run).collect())
 }
 
-/// Each run has one Job, which everything else hangs by.
+/// Returns the runs in the cluster. Each run has one Job, which owns everything else.
 fn runs(line: &Line) -> Option<Vec<CompletionCandidate>> {
     let found = ask(line, |namespace| namespace, Kind::Job, &cluster::selector(None))?;
     let run = |job: &Found| {
@@ -237,7 +237,7 @@ fn runs(line: &Line) -> Option<Vec<CompletionCandidate>> {
     Some(found.iter().filter_map(run).collect())
 }
 
-/// Asks the cluster that the line leads to.
+/// Queries the cluster that the command line selects.
 fn ask(
     line: &Line,
     place: impl FnOnce(Option<String>) -> Option<String>,
@@ -271,7 +271,7 @@ fn ask(
     })
 }
 
-/// That of the process, but nobody can be asked.
+/// Returns the environment of the process, without a terminal for prompts.
 fn environment() -> Environment {
     Environment {
         stdin_is_terminal: false,
@@ -279,22 +279,22 @@ fn environment() -> Environment {
     }
 }
 
-/// The script that makes a shell complete the program under its own name.
+/// Returns the script for a shell that completes the program under its own name.
 fn script(shell: Shell) -> String {
     let mut script = vec![];
     clap_complete::generate(shell, &mut cli::command(), PROGRAM, &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Whether kubectl finds the program that it is to ask.
+/// Returns whether the program that kubectl runs for completions is in `PATH`.
 fn is_found() -> bool {
     which::which_global(COMPLETER).is_ok()
 }
 
-/// Writes the program that kubectl asks, beside this one or into `folder`, and says where.
+/// Writes the program that kubectl runs, next to this one or to `folder`, and returns its path.
 ///
 /// # Errors
-/// When there is no such folder, it cannot be written to, or somebody else's file is in the way.
+/// Fails if the folder does not exist or is not writable, or if a file of another program has the same name.
 fn install(folder: Option<PathBuf>, report: &Report) -> Result<PathBuf, Problem> {
     let problem = |message: String, hint: &str| Problem::usage(message, Some(hint));
     if cfg!(windows) {

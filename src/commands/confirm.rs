@@ -1,4 +1,4 @@
-//! Whether a command may change the cluster: guards and the question before the first change.
+//! Guards and the confirmation prompt before the first change to a cluster.
 
 use tokio::sync::oneshot;
 
@@ -10,11 +10,10 @@ use crate::guard;
 use crate::plan::Plan;
 use crate::result::Problem;
 
-/// Refuses what looks like production, unless that was allowed, and asks whoever sits at the terminal, unless
-/// they said yes before.
+/// Rejects clusters that resemble production unless allowed, and prompts for confirmation unless already given.
 ///
 /// # Errors
-/// The refusal, with the flag that lifts it.
+/// Returns the rejection, with the flag that overrides it.
 pub(super) async fn consent(
     run: &RunArgs,
     plan: &Plan,
@@ -66,10 +65,10 @@ pub(super) async fn consent(
     confirm(text, format!("to run {place}, add --yes"), events).await
 }
 
-/// Asks a question that is answered yes or no, before anything is changed.
+/// Asks a yes-or-no question before anything is changed.
 ///
 /// # Errors
-/// If the answer is not yes; if there is no terminal, with `hint`.
+/// Fails if the answer is not yes or, with `hint`, if there is no terminal.
 pub(super) async fn confirm(text: String, hint: String, events: &Events) -> Result<(), Problem> {
     let (sender, answer) = oneshot::channel();
     events.send(Event::Ask(Question { text, answer: sender }));
@@ -86,7 +85,7 @@ pub(super) async fn confirm(text: String, hint: String, events: &Events) -> Resu
     }
 }
 
-/// The refusal to act in a system namespace.
+/// Creates the problem that a system namespace is rejected.
 pub(super) fn system_namespace(name: &str) -> Problem {
     refusal(
         format!("{name} is a system namespace; nothing was changed"),

@@ -1,4 +1,4 @@
-//! `doctor`: whether scenarios can run here and their alerts be raised.
+//! `doctor`: checks whether scenarios can run in a cluster and whether their alerts can be raised.
 
 use super::session::Session;
 use super::{Outcome, sources};

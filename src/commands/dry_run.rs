@@ -1,4 +1,4 @@
-//! `--dry-run`: what a run would do, and whether the API server would admit it.
+//! `--dry-run`: prints what a run would do, and whether the API server would admit it.
 
 use super::session::{Session, VERSION};
 use super::sources::Request;
@@ -12,7 +12,7 @@ use crate::result::{
     Admission, ClusterInfo, PLAN_SCHEMA, PlanResult, PlannedObject, PlannedStep, merged_expectations,
 };
 
-/// Prints the plan without contacting a cluster; without a kubeconfig, it is a plan for no cluster.
+/// Prints the plan without contacting a cluster. Without a kubeconfig, the plan names no cluster.
 pub(super) fn client(request: &Request, session: &Session) -> Outcome {
     let plan = request.plan(session.namespace.clone())?;
     let info = match session.resolve() {
@@ -29,7 +29,7 @@ pub(super) fn client(request: &Request, session: &Session) -> Outcome {
     Ok(print_plan(plan, info, objects))
 }
 
-/// Has the API server admit every object, without keeping any.
+/// Submits every object to the API server without persisting it.
 pub(super) async fn server(request: &Request, session: &Session) -> Outcome {
     let plan = request.plan(session.namespace.clone())?;
     let connection = session.connect(Some(&plan))?;

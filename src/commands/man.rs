@@ -1,4 +1,4 @@
-//! `man`: the manual page, or one for each command.
+//! `man`: prints the manual page, or writes one per command.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::cli;
 use crate::report;
 
 pub(super) fn man(folder: Option<&Path>) -> Outcome {
-    // Files are named after the program; the text names the command as users type it.
+    // Files are named after the program; the text shows the command as users type it.
     let command = cli::command().bin_name("kubectl defender-sim");
     let Some(folder) = folder else {
         let mut page = vec![];

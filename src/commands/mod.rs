@@ -1,5 +1,6 @@
-//! What each command does: one file per command, each on a [`Session`]. A command returns what has to be printed,
-//! which happens once, when its progress is over.
+//! Commands: one file each, based on a [`Session`].
+//!
+//! A command returns its output, which is printed once, after its progress.
 
 mod attack;
 mod catalogue;
@@ -27,10 +28,10 @@ use sources::Request;
 /// Prints the result of a command and returns its exit code.
 type Print = Box<dyn FnOnce(&Report) -> Exit>;
 
-/// How a command ends.
+/// The result of a command.
 type Outcome = Result<Print, Problem>;
 
-/// Prints something that always ends well.
+/// Prints a text and returns [`Exit::Ok`].
 fn print(text: impl FnOnce(&Report) + 'static) -> Print {
     Box::new(|report| {
         text(report);
@@ -38,7 +39,7 @@ fn print(text: impl FnOnce(&Report) + 'static) -> Print {
     })
 }
 
-/// Carries out a command and prints its result.
+/// Runs a command and prints its result.
 pub async fn carry_out(invocation: Invocation) -> Exit {
     let (action, session) = Session::start(invocation);
     let outcome = Box::pin(dispatch(action, &session)).await;
@@ -50,7 +51,7 @@ pub async fn carry_out(invocation: Invocation) -> Exit {
     report.finish(exit)
 }
 
-/// Prints the parser's answer to a command line that asks for help or cannot be used.
+/// Prints the parser's answer to a command line that requests help or is invalid.
 pub fn answer(answer: &Answer) -> Exit {
     let output = Output {
         color: answer.color,

@@ -1,4 +1,4 @@
-//! `history` and `report`: runs that this machine has records of.
+//! `history` and `report`: the recorded runs of this machine.
 
 use super::Outcome;
 use super::session::Session;
@@ -34,9 +34,9 @@ pub(super) fn report(request: RecordReport, session: &Session) -> Outcome {
 
 /// A record of a run.
 pub(super) enum Record {
-    /// That of the last run on this machine.
+    /// The last run on this machine.
     Last,
-    /// That of this run on this machine.
+    /// A run on this machine, by its ID.
     Run(String),
     /// A file.
     File(PathBuf),
@@ -52,7 +52,7 @@ impl Record {
     }
 }
 
-/// Reads a record. The last one is the last one of `namespace`, if that is given.
+/// Reads a record. [`Record::Last`] is the last run in `namespace`, if given.
 pub(super) fn read(record: &Record, namespace: Option<&str>) -> Result<RunResult, Problem> {
     match record {
         Record::File(path) => history::read(path),
@@ -61,7 +61,7 @@ pub(super) fn read(record: &Record, namespace: Option<&str>) -> Result<RunResult
     }
 }
 
-/// Keeps a record. A failure to do so is a notice: the run itself did not fail.
+/// Saves a record. A failure is only a notice, because the run itself did not fail.
 pub(super) fn keep(result: &RunResult, events: &Events) {
     if let Err(problem) = History::of_user().and_then(|history| history.save(result)) {
         events.send(Event::Notice(problem.message));

@@ -1,4 +1,4 @@
-//! What every command works with: the report, the events that it shows, and the way to the cluster.
+//! The context of a command: report, events, and the connection to the cluster.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::signal::Stop;
 /// Version of this program.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// One command, from its start to its end.
+/// One command, from start to end.
 pub(super) struct Session {
-    /// Prints.
+    /// Prints the results.
     pub report: Report,
-    /// Receives what happens; shown at once.
+    /// Receives events, which are shown immediately.
     pub events: Events,
     /// Namespace given with `-n`.
     pub namespace: Option<String>,
@@ -41,9 +41,9 @@ pub(super) struct Session {
 /// A connection to a cluster.
 pub(super) struct Connection {
     pub cluster: Cluster,
-    /// How the kubeconfig names it.
+    /// The target according to the kubeconfig.
     pub target: Target,
-    /// What results say about it.
+    /// The cluster as results describe it.
     pub info: ClusterInfo,
 }
 
@@ -80,42 +80,42 @@ impl Session {
         (action, session)
     }
 
-    /// Ends the progress display after everything sent so far was shown.
+    /// Stops the progress display after it has shown all events.
     pub async fn close(self) -> Report {
         self.events.send(Event::Finished);
         let _ = self.progress.await;
         self.report
     }
 
-    /// The connection flags of the call, for commands that are named to the user.
+    /// Returns the connection flags of the command line, for commands in hints.
     pub fn kubectl(&self) -> Kubectl {
         self.options.kubectl()
     }
 
-    /// Name of the context given with `--context`.
+    /// Returns the context given with `--context`.
     pub fn context(&self) -> Option<&String> {
         self.options.context.as_ref()
     }
 
-    /// Whether no flag says which cluster is meant.
+    /// Returns whether no flag selects a cluster.
     pub fn is_default(&self) -> bool {
         self.options.is_default()
     }
 
-    /// Finds out which cluster is meant. Nothing is contacted and no credential plugin runs.
+    /// Resolves the cluster without contacting it or running a credential plugin.
     ///
     /// # Errors
-    /// If the kubeconfig or the flags cannot be used.
+    /// Fails if the kubeconfig or the flags are invalid.
     pub fn resolve(&self) -> Result<(Target, ClusterInfo), ConnectError> {
         let (_, target) = connect::resolve(&self.options, &Environment::from_process())?;
         let info = self.info(&target);
         Ok((target, info))
     }
 
-    /// Prepares a connection to the cluster. `plan` is the run that requests are made for.
+    /// Prepares a connection to the cluster. `plan` is the run for which requests are sent.
     ///
     /// # Errors
-    /// If the kubeconfig, the flags or the credentials cannot be used.
+    /// Fails if the kubeconfig, the flags or the credentials cannot be used.
     pub fn connect(&self, plan: Option<&Plan>) -> Result<Connection, Problem> {
         let problem = |error| self.problem(&error);
         let (config, target) =
@@ -152,15 +152,15 @@ impl Session {
         }
     }
 
-    /// Listens for signals. The second SIGINT prints `last` and ends the process.
+    /// Handles signals. The second SIGINT prints `last` and exits the process.
     ///
     /// # Errors
-    /// If the operating system refuses a signal handler.
+    /// Fails if the operating system rejects a signal handler.
     pub fn on_signals(&self, last: String) -> Result<Stop, Problem> {
         let report = self.report.clone();
         let second = move || {
             report.note(&last);
-            // The user does not wait for the cleanup any longer.
+            // The user does not want to wait for the cleanup.
             std::process::exit(Exit::Interrupted.code().into());
         };
         Stop::on_signals(second).map_err(|error| {
@@ -171,13 +171,13 @@ impl Session {
 }
 
 impl Connection {
-    /// What the kubeconfig tells about the cluster's identity in Azure.
+    /// Returns the identity of the cluster in Azure, as far as the kubeconfig contains it.
     pub fn marks(&self) -> ClusterIdentity {
         ClusterIdentity::of_kubeconfig(&self.target.server, self.target.cluster.as_deref())
     }
 }
 
-/// The User-Agent of requests: names the run, so that an audit log does.
+/// Returns the User-Agent of requests. It names the run, so that the audit log does as well.
 pub(super) fn user_agent(plan: Option<&Plan>) -> String {
     match plan {
         Some(plan) => format!("kubectl-defender_sim/{VERSION} (run {})", plan.run),

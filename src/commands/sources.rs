@@ -1,4 +1,4 @@
-//! From the names and files of scenarios to a plan.
+//! Plans a run from the names and files of scenarios.
 
 use std::path::PathBuf;
 
@@ -11,20 +11,20 @@ use crate::plan::{Options, Plan};
 use crate::result::Problem;
 use crate::scenario::{self, Scenario, catalogue};
 
-/// Where a scenario is.
+/// The source of a scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// In the catalogue, under this ID.
+    /// A built-in scenario, by its ID.
     BuiltIn(String),
-    /// In a file of the user.
+    /// A file of the user.
     File(PathBuf),
 }
 
-/// A run that was requested.
+/// A requested run.
 pub(super) struct Request {
-    /// What runs, in order.
+    /// The scenarios to run, in order.
     pub sources: Vec<Source>,
-    /// How it runs.
+    /// How to run them.
     pub args: RunArgs,
 }
 
@@ -39,7 +39,7 @@ impl Request {
         Self::new(all(), args)
     }
 
-    /// Requests the scenarios that were named, then those in files.
+    /// Requests the named scenarios, followed by those in files.
     pub fn selected(selected: SelectedRun) -> Self {
         let files = selected.file.into_iter().map(Source::File);
         let sources = built_in(selected.scenarios).into_iter().chain(files);
@@ -58,19 +58,19 @@ impl Request {
     /// Plans the run.
     ///
     /// # Errors
-    /// As [`plan`].
+    /// Returns the same errors as [`plan`].
     pub fn plan(&self, namespace: Option<String>) -> Result<Plan, Problem> {
         let options = self.args.settings.clone().options(self.args.keep);
         plan(&self.sources, options, namespace)
     }
 }
 
-/// Built-in scenarios by their IDs.
+/// Returns the sources of built-in scenarios by their IDs.
 pub(super) fn built_in(ids: impl IntoIterator<Item = String>) -> Vec<Source> {
     ids.into_iter().map(Source::BuiltIn).collect()
 }
 
-/// Every attack.
+/// Returns the sources of all attacks.
 pub(super) fn all() -> Vec<Source> {
     built_in(catalogue::attacks().map(|scenario| scenario.id.clone()))
 }
@@ -78,7 +78,7 @@ pub(super) fn all() -> Vec<Source> {
 /// Plans a run of the scenarios.
 ///
 /// # Errors
-/// If a scenario cannot be used, or if two cannot share a run.
+/// Fails if a scenario cannot be used, or if two cannot share a run.
 pub(super) fn plan(sources: &[Source], options: Options, namespace: Option<String>) -> Result<Plan, Problem> {
     let mut random = [0; 64];
     getrandom::fill(&mut random).map_err(|error| {
@@ -98,7 +98,7 @@ pub(super) fn plan(sources: &[Source], options: Options, namespace: Option<Strin
 /// Reads the scenarios, in order.
 ///
 /// # Errors
-/// Every mistake in every file.
+/// Returns every mistake in every file.
 pub(super) fn read(sources: &[Source]) -> Result<Vec<Scenario>, Problem> {
     let paths = sources.iter().filter_map(|source| match source {
         Source::File(path) => Some(path.clone()),

@@ -1,4 +1,4 @@
-//! `verify`: reads the alerts of a run that has ended.
+//! `verify`: checks the alerts of a finished run.
 
 use jiff::Timestamp;
 
@@ -49,7 +49,7 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
     let source = unless_stopped(&stop, find).await?;
     result.cluster.resource_id = source.resource_id();
     watch(&mut result, &source, &options, known, &stop, &session.events).await;
-    // The exit code answers the question about alerts, whatever the run itself ended with.
+    // The exit code reports on the alerts, regardless of the exit code of the run itself.
     let exit = exit(&result, &stop);
     (result.exit, result.exit_code) = (exit, exit.code());
     Ok(Box::new(move |report| {
@@ -58,7 +58,7 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
     }))
 }
 
-/// The cluster of a run without a record: the present one, or none if the options say whose alerts are read.
+/// Returns the cluster of a run without a record: the current one, or none if the options select the alerts.
 fn cluster_of_window(options: &VerifyOptions, session: &Session) -> Result<ClusterInfo, Problem> {
     let is_named = options.alerts.is_some()
         || options.azure.resource_id.is_some()
@@ -73,7 +73,7 @@ fn cluster_of_window(options: &VerifyOptions, session: &Session) -> Result<Clust
     }
 }
 
-/// What identifies the cluster of a run in Azure. The cluster itself knows best, if it still exists.
+/// Returns the identity of a run's cluster in Azure. The cluster itself is the best source, if it still exists.
 async fn identity(cluster: &ClusterInfo, options: &VerifyOptions, session: &Session) -> ClusterIdentity {
     let is_present = options.alerts.is_none()
         && session
@@ -85,7 +85,7 @@ async fn identity(cluster: &ClusterInfo, options: &VerifyOptions, session: &Sess
     }
 }
 
-/// Awaits `work`, unless a signal comes first.
+/// Awaits `work`, unless a signal arrives first.
 pub(super) async fn unless_stopped<T>(
     stop: &Stop,
     work: impl Future<Output = Result<T, Problem>>,
@@ -102,16 +102,17 @@ pub(super) async fn unless_stopped<T>(
 /// What is known about a run whose alerts are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// Everything, and this machine has its record.
+    /// The complete result, recorded on this machine.
     RunHere,
-    /// Everything, by a record from another machine.
+    /// The complete result, from a record of another machine.
     RunElsewhere,
-    /// Only when and where it was.
+    /// Only its time and its location.
     Window,
 }
 
-/// Reads alerts. The verdicts, or why alerts could not be read, become part of the result, and of its record if this
-/// machine has one.
+/// Reads alerts and adds the verdicts, or why alerts could not be read, to the result.
+///
+/// Updates the record if it is on this machine.
 pub(super) async fn watch(
     result: &mut RunResult,
     source: &AlertSource,
@@ -146,7 +147,7 @@ pub(super) async fn watch(
     (result.verification, result.unread) = (watched.last, watched.unread);
 }
 
-/// The exit code that the alerts of a run lead to.
+/// Returns the exit code that follows from the alerts of a run.
 pub(super) fn exit(result: &RunResult, stop: &Stop) -> Exit {
     let has_failed = |verification: &Verification| verification.failure.is_some();
     let base = if stop.requested() { stop.exit() } else { Exit::Ok };
@@ -157,7 +158,7 @@ pub(super) fn exit(result: &RunResult, stop: &Stop) -> Exit {
     }
 }
 
-/// The result of a run that has no record: what ran, where and when.
+/// Creates the result of a run without a record: what ran, where and when.
 fn unrecorded(
     scenarios: Vec<Scenario>,
     namespace: Option<&str>,

@@ -1,4 +1,4 @@
-//! `version`: of this program, and of the cluster.
+//! `version`: prints the versions of this program and of the cluster.
 
 use super::session::{Session, VERSION};
 use super::{Outcome, print};

@@ -1,4 +1,4 @@
-//! What there is and what would happen, as text: scenarios, alerts, and the plan of a run.
+//! Text output for scenarios, alerts and the plan of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,7 +14,7 @@ use crate::result::{Admission, ClusterInfo, PlanResult, PlannedObject, expectati
 use crate::scenario::{AttackId, Scenario};
 use crate::words::paragraphs;
 
-/// The name of a tactic of ATT&CK Enterprise v19; the id itself if it is not one.
+/// Returns the name of an ATT&CK Enterprise v19 tactic, or the ID itself if it is unknown.
 fn tactic(id: &str) -> &str {
     match id {
         "TA0001" => "Initial Access",
@@ -219,7 +219,7 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
     text
 }
 
-/// Every object that the API server would not take, and why.
+/// Returns every object that the API server rejected, with the reason.
 pub(super) fn refused(objects: &[PlannedObject]) -> impl Iterator<Item = String> {
     objects.iter().filter_map(|object| match &object.admission {
         Some(Admission::Refused(reason)) => Some(format!("{} is refused: {reason}", object.name)),
@@ -227,7 +227,7 @@ pub(super) fn refused(objects: &[PlannedObject]) -> impl Iterator<Item = String>
     })
 }
 
-/// How many objects the API server was not asked for, and which, for each reason.
+/// Returns one line per reason for which objects were not submitted to the API server: their number and names.
 pub(super) fn not_asked(objects: &[PlannedObject]) -> Vec<String> {
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for object in objects {
@@ -241,7 +241,7 @@ pub(super) fn not_asked(objects: &[PlannedObject]) -> Vec<String> {
     reasons.into_iter().map(line).collect()
 }
 
-/// Ready for `kubectl apply -f -`, with what a client adds to them said in comments.
+/// Renders the manifests for `kubectl apply -f -`; comments describe what a client adds.
 pub(super) fn manifests(manifests: &Manifests, namespace: &str, kubectl: &Kubectl) -> String {
     let go = format!("{GO}=yes");
     let command = kubectl.command(["annotate", "pod", ATTACKER, &go, "-n", namespace]);
@@ -257,7 +257,7 @@ pub(super) fn manifests(manifests: &Manifests, namespace: &str, kubectl: &Kubect
     text
 }
 
-/// Ready for `kubectl apply -f -`, with the optional rules as comments.
+/// Renders the grant for `kubectl apply -f -`, with the optional rules commented out.
 pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
     let namespace = scope.namespace();
     let purpose = match scope {
@@ -268,7 +268,7 @@ pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
     let mut text = format!("# The rights of a run {purpose}.\n---\n{role}");
     for (right, reason) in scope.optional() {
         let _ = writeln!(text, "# Optional: {reason}.");
-        // Without the key, which the role has: uncommented, the lines continue its list.
+        // Skips the key, which the role already has: once uncommented, the lines extend its list.
         let rules = yaml(&BTreeMap::from([("rules", rights::rules(&[right], scope))]));
         for line in rules.lines().skip(1) {
             let _ = writeln!(text, "#{line}");
@@ -277,7 +277,7 @@ pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
     text + "---\n" + &binding
 }
 
-/// The rights of a run by resource.
+/// Renders the permissions of a run, grouped by resource.
 pub(super) fn rights(scope: &Scope, width: Width) -> String {
     let needed = rights::by_resource(&rights::of_run(scope.namespace_use()));
     let needed = needed
@@ -293,7 +293,7 @@ pub(super) fn rights(scope: &Scope, width: Width) -> String {
     table(&["RESOURCE", "VERBS", "NEED"], needed.chain(optional), width)
 }
 
-/// A role or binding as kubectl names it: `role.rbac.authorization.k8s.io/NAME`.
+/// Returns a role or binding as kubectl names it: `role.rbac.authorization.k8s.io/NAME`.
 pub(super) fn reference(object: &serde_json::Value) -> String {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let group = text(&object["apiVersion"]);

@@ -1,4 +1,4 @@
-//! What `doctor` found, for people.
+//! Human-readable output of `doctor`.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::table::{fill, table};
 use super::{GREEN, RED, Width, YELLOW, paint};
 use crate::result::{CheckResult, CheckStatus, DoctorResult};
 
-/// Room for an id, and for what a check came to.
+/// Width of the column with the check IDs.
 const CHECK: usize = 16;
 const RESULT: usize = 14;
 
@@ -74,7 +74,8 @@ pub(super) fn doctor(result: &DoctorResult, wide: Width) -> String {
     text
 }
 
-/// A line for each check, what needs attention first, and below it what to do. Checks that found the same are one line.
+/// Renders one line per check, most urgent first, each followed by its advice. Checks with the same finding share a
+/// line.
 fn checks(result: &DoctorResult) -> String {
     let mut text = format!("{:CHECK$}  {:RESULT$}  SEEN\n", "CHECK", "RESULT");
     let below = " ".repeat(CHECK + RESULT + 4);
@@ -102,7 +103,7 @@ fn checks(result: &DoctorResult) -> String {
     text
 }
 
-/// Rank of a result: what needs attention comes first.
+/// Returns the rank of a status for sorting: the most urgent is first.
 fn urgency(status: CheckStatus) -> u8 {
     match status {
         CheckStatus::Failed => 0,

@@ -1,4 +1,4 @@
-//! A result as a file for other programs: which formats there are. Nothing here writes or prints.
+//! Report formats for other programs. This module only renders: it neither writes nor prints.
 
 use std::path::Path;
 
@@ -6,12 +6,12 @@ use super::{json, junit, markdown, navigator, note};
 use crate::result::{Note, RunResult};
 use crate::untrusted;
 
-/// A format that a result can be put in.
+/// A format in which a result can be rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `JUnit` XML, for what shows test results.
+    /// `JUnit` XML, for tools that show test results.
     Junit,
-    /// The result as it is, as JSON.
+    /// The unmodified result, as JSON.
     Json,
     /// GitHub-flavoured Markdown, for a comment or a job summary.
     Markdown,
@@ -19,7 +19,7 @@ pub enum Kind {
     Navigator,
 }
 
-/// A result in one of the formats, with a newline at its end.
+/// Renders a result in the given format, with a trailing newline.
 pub fn render(kind: Kind, result: &RunResult) -> String {
     let mut text = visible(match kind {
         Kind::Junit => junit::render(result),
@@ -33,13 +33,13 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
     text
 }
 
-/// A text without what is not seen, which JSON has escapes for.
+/// Removes invisible characters from a text other than JSON, which escapes them.
 fn visible(mut text: String) -> String {
     text.retain(|c| !untrusted::is_unseen(c));
     text
 }
 
-/// A note for the SOC in the format of the file that it is for: Markdown for `.md`, else JSON.
+/// Renders a note for the SOC in the format of its file: Markdown for `.md`, otherwise JSON.
 pub fn render_note(path: &Path, note: &Note) -> String {
     let extension = path.extension().unwrap_or_default();
     if extension.eq_ignore_ascii_case("md") {

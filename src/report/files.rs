@@ -1,15 +1,15 @@
-//! Files that are written beside the output. Each is checked before anything else happens, so that a missing folder
-//! is no surprise after the run, and written when its text is complete.
+//! Output files. Each is checked before anything else happens, so that a missing folder is reported before the run, and
+//! written once its text is complete.
 //!
-//! | file                                            | written                                             |
+//! | file                                            | how it is written                                   |
 //! |-------------------------------------------------|-----------------------------------------------------|
-//! | new or plain                                    | beside it, then renamed: never seen half-written    |
-//! | plain, but a new file could not stand in for it | in place                                            |
-//! | device, FIFO, open descriptor                   | through; it is never replaced                       |
+//! | new or plain                                    | to a temporary file, then renamed: never incomplete |
+//! | plain, but it cannot be replaced                | in place                                            |
+//! | device, FIFO, open descriptor                   | as a stream; it is never replaced                   |
 //! | job summary of GitHub Actions, as Markdown      | appended                                            |
-//! | `-`, or the file that standard output is        | by [`Report`], like all data                        |
+//! | `-`, or the file that standard output refers to | by [`Report`], like all data                        |
 //!
-//! A new file cannot stand in for one that has hard links or another owner, or whose folder takes no new file.
+//! A file cannot be replaced if it has hard links or another owner, or if its folder does not accept new files.
 //! Symbolic links are followed.
 
 use std::fmt;
@@ -29,12 +29,12 @@ use crate::exit::Exit;
 use crate::result::{Problem, RunResult};
 use crate::words;
 
-/// Time in which the reader of a FIFO has to open it.
+/// Timeout for a reader to open a FIFO.
 const READER_BOUND: Duration = Duration::from_secs(10);
-/// Variable that names the file with the Markdown summary of a job of GitHub Actions.
+/// Environment variable with the path of the Markdown job summary of GitHub Actions.
 const JOB_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
-/// A file to be written.
+/// A file to write.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
@@ -43,7 +43,7 @@ pub struct OutputFile {
     append: bool,
 }
 
-/// The files that a command writes beside its output.
+/// The files that a command writes in addition to its output.
 #[derive(Debug)]
 pub struct Files {
     /// Reports of the result.
@@ -53,18 +53,18 @@ pub struct Files {
 }
 
 impl OutputFile {
-    /// Checks that the file can be written. Nothing is changed, and a FIFO is not opened.
+    /// Checks that the file can be written. Changes nothing and does not open a FIFO.
     ///
     /// # Errors
-    /// If its folder does not exist, or it cannot be written.
+    /// Fails if the folder does not exist or the file cannot be written.
     pub fn open(path: &Path) -> Result<Self, Problem> {
         Self::with_mode(path, 0o666)
     }
 
-    /// Checks that a file which is to be executable can be written.
+    /// Checks that an executable file can be written.
     ///
     /// # Errors
-    /// Those of [`OutputFile::open`].
+    /// Returns the same errors as [`OutputFile::open`].
     pub fn program(path: &Path) -> Result<Self, Problem> {
         Self::with_mode(path, 0o777)
     }
@@ -90,7 +90,7 @@ impl OutputFile {
     /// Writes the file; `report` writes to standard output and standard error.
     ///
     /// # Errors
-    /// If the system refuses, or nothing reads a FIFO.
+    /// Fails if the operating system returns an error, or if nothing reads a FIFO.
     pub fn write(&self, text: &str, report: &Report) -> Result<(), Problem> {
         self.write_to_target(text, report)
             .map_err(|error| unwritten(self, &error))
@@ -120,7 +120,7 @@ impl OutputFile {
         }
     }
 
-    /// Replaces a plain file by a new one. Returns `false` if the new one could not stand in for it.
+    /// Replaces a plain file with a new one. Returns `false` if the file cannot be replaced.
     fn replace(&self, path: &Path, old: &Metadata, text: &str) -> io::Result<bool> {
         let Ok(mut file) = self.beside(path) else {
             return Ok(false);
@@ -130,21 +130,21 @@ impl OutputFile {
         }
         file.write_all(text.as_bytes())?;
         file.as_file().set_permissions(self.permissions(old))?;
-        // Fails for a file that is a mount point, as in a container.
+        // Fails if the file is a mount point, as in a container.
         Ok(file.persist(path).is_ok())
     }
 
-    /// A temporary file in the folder of `path`.
+    /// Creates a temporary file in the folder of `path`.
     fn beside(&self, path: &Path) -> io::Result<NamedTempFile> {
         #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has permissions to set"))]
         let mut builder = tempfile::Builder::new();
-        // As of a file that is created in the usual way: the system's mask still applies.
+        // The mode of a newly created file: the system's umask still applies.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(self.mode));
         builder.tempfile_in(folder(path))
     }
 
-    /// The permissions of the old file, executable if this is a program.
+    /// Returns the permissions of the old file, made executable if this is a program.
     fn permissions(&self, old: &Metadata) -> Permissions {
         #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
         let mut permissions = old.permissions();
@@ -167,7 +167,7 @@ impl fmt::Display for OutputFile {
     }
 }
 
-/// Opens a device or a FIFO, the latter when its reader does, and for no longer than `bound`.
+/// Opens a device or a FIFO. Times out after `bound` if the FIFO has no reader.
 fn open_stream(path: PathBuf, bound: Duration) -> io::Result<File> {
     let (sender, opened) = mpsc::channel();
     std::thread::spawn(move || sender.send(OpenOptions::new().append(true).open(path)));
@@ -184,7 +184,7 @@ fn append(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(format!("{break_before}{text}").as_bytes())
 }
 
-/// A reader that has enough, as in `| head`, is no failure.
+/// Ignores the error of a reader that stopped early, as in `| head`.
 pub(super) fn unless_left(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| match error.kind() {
         ErrorKind::BrokenPipe => Ok(()),
@@ -193,10 +193,11 @@ pub(super) fn unless_left(written: io::Result<()>) -> io::Result<()> {
 }
 
 impl Report {
-    /// Checks the files that a command is to write: its reports and the note for the SOC.
+    /// Checks the files that a command writes: its reports and the note for the SOC.
     ///
     /// # Errors
-    /// If one of them cannot be written, two are the same, or standard output is one and has data for programs.
+    /// Fails if a file cannot be written, if two are the same, or if one is standard output and that carries data for
+    /// programs.
     pub fn open_files(&self, reports: &[ReportFile], note: Option<&Path>) -> Result<Files, Problem> {
         let open = |report: &ReportFile| -> Result<_, Problem> {
             let file = OutputFile::open(&report.path)?;
@@ -231,8 +232,7 @@ impl Report {
         Ok(())
     }
 
-    /// Writes each report, whatever becomes of the others. Reports what fails, and returns what it means for the
-    /// process.
+    /// Writes each report, even if another one fails. Reports the failures and returns the resulting exit code.
     pub fn write_reports(&self, files: &Files, result: &RunResult) -> Exit {
         let mut exit = Exit::Ok;
         for (kind, file) in &files.reports {
@@ -249,7 +249,7 @@ impl Report {
     }
 }
 
-/// Whether `path` is the job summary of the GitHub Actions job that this process is part of.
+/// Returns whether `path` is the job summary of the current GitHub Actions job.
 fn is_job_summary(path: &Path) -> bool {
     let summary = std::env::var_os(JOB_SUMMARY).filter(|summary| !summary.is_empty());
     let target = |path: &Path| Target::of(path).ok();
@@ -259,7 +259,7 @@ fn is_job_summary(path: &Path) -> bool {
         .is_some_and(|(summary, path)| summary.is_same(&path))
 }
 
-/// The problem that `what` cannot be written, found before anything else happened.
+/// Creates the problem that `what` cannot be written, detected before anything else happened.
 pub fn unwritable(what: impl fmt::Display, error: &io::Error) -> Problem {
     Problem {
         exit: Exit::Usage,
@@ -267,7 +267,7 @@ pub fn unwritable(what: impl fmt::Display, error: &io::Error) -> Problem {
     }
 }
 
-/// The problem that `what` could not be written.
+/// Creates the problem that `what` could not be written.
 pub fn unwritten(what: impl fmt::Display, error: &io::Error) -> Problem {
     Problem {
         message: format!("failed to write {what}: {}", words::cause(error)),
@@ -376,7 +376,7 @@ mod tests {
         }
     }
 
-    /// The name of a thread is in a writable file, whose folder takes no new ones.
+    /// A thread's name is in a writable file whose folder does not accept new files.
     #[cfg(target_os = "linux")]
     #[test]
     fn file_of_a_folder_that_takes_no_new_file_is_written_in_place() {

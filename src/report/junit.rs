@@ -1,9 +1,10 @@
-//! A result as `JUnit` XML: a suite for each scenario with a test for each step, one for the alerts, one for the run.
+//! Results as `JUnit` XML: a suite per scenario with a test per step, one suite for the alerts and one for the run.
 //!
-//! Readers follow a test from run to run by its class and name. Both are ids, so titles and display names are in
-//! the output of a test.
+//! Readers track a test across runs by its class and name. Both are IDs; titles and display names are in the output of
+//! a test.
 //!
-//! No standard defines `JUnit` XML. This is what the schema of Jenkins' xUnit plugin accepts, which `tests/it` checks.
+//! `JUnit` XML has no standard. This module writes what the schema of Jenkins' xUnit plugin accepts; `tests/it` checks
+//! it.
 
 use jiff::Timestamp;
 use quick_xml::se::Serializer;
@@ -16,9 +17,9 @@ use crate::exit::Exit;
 use crate::result::{AlertVerdict, RunResult, ScenarioResult, StepResult, Verdict, Verification};
 use crate::scenario::Outcome;
 
-/// Suite and class of the run as a whole.
+/// Suite and class of the entire run.
 const RUN: &str = "defender-sim.run";
-/// Suite and class with a test for each expected alert.
+/// Suite and class with a test per expected alert.
 const ALERTS: &str = "defender-sim.alerts";
 
 #[derive(Serialize)]
@@ -89,7 +90,7 @@ struct Case {
     out: Option<String>,
 }
 
-/// Why a test did not pass. Readers show the message or the text, seldom both.
+/// Why a test did not pass. Readers show either the message or the text, rarely both.
 #[derive(Serialize)]
 struct Cause {
     #[serde(rename = "@type", skip_serializing_if = "Option::is_none")]
@@ -100,8 +101,9 @@ struct Cause {
     text: Option<String>,
 }
 
-/// A duration that is written in seconds, without a sign: readers refuse that of a clock that was set back, and
-/// -0, the sum of no durations.
+/// A duration in seconds, written without a sign.
+///
+/// Readers reject the negative duration of a clock that was set back, and -0, the sum of no durations.
 #[derive(Clone, Copy)]
 struct Milliseconds(f64);
 
@@ -152,7 +154,7 @@ pub(super) fn render(result: &RunResult) -> String {
     text
 }
 
-/// Whether XML 1.0 can hold a character at all, escaped or not.
+/// Returns whether XML 1.0 can represent a character, escaped or not.
 fn in_xml(char: char) -> bool {
     match char {
         '\t' | '\n' | '\r' => true,
@@ -161,7 +163,7 @@ fn in_xml(char: char) -> bool {
     }
 }
 
-/// Suite and class of a scenario. A scenario file may have the id of one of the other suites.
+/// Returns the suite and class of a scenario. A scenario file may use the ID of one of the other suites.
 fn class(scenario: &ScenarioResult) -> String {
     let class = format!("defender-sim.{}", scenario.id);
     if [RUN, ALERTS].contains(&class.as_str()) {
@@ -171,8 +173,9 @@ fn class(scenario: &ScenarioResult) -> String {
     }
 }
 
-/// How long each step of the run took, in milliseconds: in the victim, or, if that is unknown, until the next step
-/// was sent.
+/// Returns the duration of each step in milliseconds.
+///
+/// This is the duration in the victim or, if unknown, the time until the next step was sent.
 fn durations(result: &RunResult) -> Vec<Option<f64>> {
     let steps: Vec<&StepResult> = result.steps().collect();
     let next = |index: usize| steps[index + 1..].iter().find_map(|step| step.begun);
@@ -248,7 +251,7 @@ fn cause(kind: Option<&'static str>, message: &str, more: &[String]) -> Cause {
     }
 }
 
-/// A test for a step. One that a halt of the run kept from running refers to the test that has the error.
+/// Creates the test of a step. If the run halted before the step, it refers to the test with the error.
 fn step_case(class: &str, step: &StepResult, ms: Option<f64>, halted: bool) -> Case {
     let mut case = passed(class, &step.id);
     let out = [&step.title].into_iter().chain(&step.evidence);
@@ -271,7 +274,7 @@ fn step_case(class: &str, step: &StepResult, ms: Option<f64>, halted: bool) -> C
     case
 }
 
-/// The suite of the alerts, if any were looked for.
+/// Creates the suite of the alerts, or returns `None` if they were not verified.
 fn alerts<'a>(result: &RunResult) -> Option<Suite<'a>> {
     let verification = result.verification.as_ref();
     let mut cases = vec![];
@@ -289,7 +292,7 @@ fn alerts<'a>(result: &RunResult) -> Option<Suite<'a>> {
     (!cases.is_empty()).then(|| suite(ALERTS.to_owned(), read, cases))
 }
 
-/// Whether an expected alert was raised.
+/// Creates the test of an expected alert.
 fn alert_case(alert: &AlertVerdict) -> Case {
     let mut case = passed(ALERTS, &alert.id);
     let word = alert.verdict.as_str();
@@ -297,7 +300,7 @@ fn alert_case(alert: &AlertVerdict) -> Case {
     match alert.verdict {
         Verdict::Raised if !alert.late => {}
         Verdict::Raised | Verdict::NotRaised => case.failure = Some(cause(Some(word), why, &[])),
-        // Neither a success nor a failure: the format has no more than that.
+        // Neither a success nor a failure, which the format can only express as skipped.
         Verdict::Waiting | Verdict::NotExpected | Verdict::CouldNotTell => {
             let reason = alert.reason.iter().map(|reason| format!(": {reason}"));
             let message: String = [word.to_owned()].into_iter().chain(reason).collect();
@@ -315,7 +318,7 @@ fn alert_case(alert: &AlertVerdict) -> Case {
     case
 }
 
-/// Whether the alerts pass as a whole: readers neither fail nor warn about tests that were skipped.
+/// Creates the test that the alerts pass as a whole: readers neither fail nor warn about skipped tests.
 fn coverage(verification: &Verification) -> Case {
     let name = if verification.alerts.is_empty() {
         "no alerts raised"
@@ -328,7 +331,7 @@ fn coverage(verification: &Verification) -> Case {
     case
 }
 
-/// Why the run did not complete, if it did not.
+/// Returns why the run did not complete, or `None` if it did.
 fn run_error(result: &RunResult) -> Option<Cause> {
     if let Some(problem) = &result.problem {
         let more: Vec<String> = problem.details.iter().chain(&problem.hint).cloned().collect();
@@ -342,7 +345,7 @@ fn run_error(result: &RunResult) -> Option<Cause> {
         _ => false,
     };
     if !has_test {
-        // An exit code that no test reports must not look like success.
+        // An exit code that no test reports must not be mistaken for success.
         return Some(cause(None, meaning(result), &[]));
     }
     let halt = result.steps().find_map(reason_of_halt);

@@ -1,6 +1,6 @@
-//! A result as GitHub-flavoured Markdown: for a comment on a pull request, or a job summary.
+//! Results as GitHub-flavoured Markdown, for a pull request comment or a job summary.
 //!
-//! Text from outside is shown as it is; nothing in it is markup, though GitHub makes links of addresses.
+//! Untrusted text is shown verbatim and never acts as markup, although GitHub turns URLs into links.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -18,7 +18,7 @@ use crate::result::{
 use crate::scenario::Outcome;
 use crate::words::counted;
 
-/// What would end the destination of a link or a cell, or be markup in one.
+/// Characters that would end a link destination or a table cell, or act as markup in one.
 const DESTINATION: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -31,7 +31,7 @@ const DESTINATION: &AsciiSet = &CONTROLS
     .add(b'`')
     .add(b'|');
 
-/// Renders a result: the news first, then the alerts, then the steps.
+/// Renders a result: the title with the news, then the alerts, then the steps.
 pub(super) fn render(result: &RunResult) -> String {
     let mut text = format!("## {}\n\n{}\n", title(result), header(result));
     if let Some(problem) = &result.problem {
@@ -59,7 +59,7 @@ pub(super) fn render(result: &RunResult) -> String {
     text
 }
 
-/// The steps and a verified cleanup, folded: they are not the news.
+/// Adds the steps and a verified cleanup as a collapsed section, because they are not news.
 fn details(text: &mut String, result: &RunResult) {
     let (mut folded, mut summary) = (String::new(), proved_steps(result));
     steps(&mut folded, result);
@@ -73,7 +73,7 @@ fn details(text: &mut String, result: &RunResult) {
     }
 }
 
-/// The news: what Defender raised, or what was proved if that is unknown.
+/// Returns the news: the number of alerts that were raised or, if unknown, of steps that were proved.
 fn title(result: &RunResult) -> String {
     let Some(verification) = &result.verification else {
         return match (&result.unread, result.exit) {
@@ -89,7 +89,7 @@ fn title(result: &RunResult) -> String {
     } else if result.exit == Exit::Ok {
         "✅"
     } else {
-        // The alerts pass, the run does not.
+        // The alerts pass, but the run does not.
         "⚠️"
     };
     let late = verification.alerts.iter().filter(|alert| alert.late).count();
@@ -109,7 +109,7 @@ fn title(result: &RunResult) -> String {
     }
 }
 
-/// What ran, where and when.
+/// Formats which scenarios ran, where and when.
 fn header(result: &RunResult) -> String {
     let scenarios: Vec<String> = result
         .scenarios
@@ -132,7 +132,7 @@ fn header(result: &RunResult) -> String {
     parts.collect::<Vec<_>>().join(" · ")
 }
 
-/// A namespace of a cluster, and the user there.
+/// Formats a namespace with its cluster and user.
 pub(super) fn place(namespace: &str, cluster: &ClusterInfo) -> String {
     let mut place = format!("namespace {}", code(namespace));
     if let Some(context) = &cluster.context {
@@ -145,7 +145,7 @@ pub(super) fn place(namespace: &str, cluster: &ClusterInfo) -> String {
     place
 }
 
-/// A period of UTC; its date once, if it is one.
+/// Formats a period in UTC. If it is within one day, the date is written once.
 pub(super) fn period(from: jiff::Timestamp, until: jiff::Timestamp) -> String {
     let day = |time: jiff::Timestamp| time.strftime("%Y-%m-%d ").to_string();
     let until_day = if day(from) == day(until) {
@@ -178,7 +178,7 @@ fn add_cleanup(text: &mut String, cleanup: &Cleanup) {
     list(text, cleanup.problems.iter().map(|problem| code(problem)));
 }
 
-/// The steps if any ran, and below them each reason that several share.
+/// Adds the steps, if any ran, and below them the reasons that several steps share.
 fn steps(text: &mut String, result: &RunResult) {
     if !any_ran(result) {
         return;
@@ -199,7 +199,7 @@ fn steps(text: &mut String, result: &RunResult) {
     list(text, reasons.notes().map(|note| code(&note)));
 }
 
-/// The alerts to expect, each once, and those that cannot be raised. A run without a proved step raises none.
+/// Adds the expected alerts, each once, and those that cannot be raised. Without a proved step, no alert is expected.
 fn expected(text: &mut String, result: &RunResult) {
     if proved(result).0 == 0 {
         return;
@@ -225,7 +225,7 @@ fn expected(text: &mut String, result: &RunResult) {
     table(text, ["Alert not expected", "Reason"], rows);
 }
 
-/// The verdict on each expected alert, and whatever else was raised.
+/// Adds the verdict on each expected alert, and the other alerts that were raised.
 fn alerts(text: &mut String, verification: &Verification) {
     if let Some(failure) = &verification.failure {
         let _ = writeln!(text, "\n**Failure:** {}", code(failure));
@@ -296,7 +296,7 @@ fn evidence(step: &StepResult, reasons: &Reasons) -> String {
     parts.collect::<Vec<_>>().join("; ")
 }
 
-/// A table, if it has rows.
+/// Adds a table, if it has rows.
 pub(super) fn table<const N: usize>(
     text: &mut String,
     header: [&str; N],
@@ -312,7 +312,7 @@ pub(super) fn table<const N: usize>(
     }
 }
 
-/// A list, if it has items.
+/// Adds a list, if it has items.
 pub(super) fn list(text: &mut String, items: impl Iterator<Item = String>) {
     for (index, item) in items.enumerate() {
         let paragraph = if index == 0 { "\n" } else { "" };
@@ -320,7 +320,7 @@ pub(super) fn list(text: &mut String, items: impl Iterator<Item = String>) {
     }
 }
 
-/// The name of an alert, linked to the portal.
+/// Formats the name of an alert, linked to the portal.
 fn link(name: &str, raised: Option<&RaisedAlert>) -> String {
     match raised.and_then(portal) {
         None => plain(name),
@@ -331,7 +331,7 @@ fn link(name: &str, raised: Option<&RaisedAlert>) -> String {
     }
 }
 
-/// Text on one line in which nothing is markup.
+/// Escapes a text so that it is one line without markup.
 pub(super) fn plain(text: &str) -> String {
     let mut escaped = String::new();
     for char in text.chars() {
@@ -339,7 +339,7 @@ pub(super) fn plain(text: &str) -> String {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
-            // A backslash would not do: a table is split into cells before anything else is read.
+            // A backslash would not work: a table is split into cells before anything else is parsed.
             '|' => escaped.push_str("&#124;"),
             '\\' | '`' | '*' | '_' | '[' | ']' | '~' | '$' => escaped.extend(['\\', char]),
             _ if char.is_control() => escaped.push(' '),
@@ -349,7 +349,7 @@ pub(super) fn plain(text: &str) -> String {
     escaped
 }
 
-/// The same where GitHub links no names, numbers and commits either. A code span could hold no backtick.
+/// Like [`plain`], but GitHub does not link names, numbers and commits in it. A code span could not hold a backtick.
 pub(super) fn code(text: &str) -> String {
     format!("<code>{}</code>", plain(text))
 }

@@ -5,8 +5,9 @@ use url::Url;
 use crate::exit::Exit;
 use crate::result::{RaisedAlert, RunResult, Verification};
 
-/// What the exit code of a result means, in the words of the documentation. Where alerts were looked for,
-/// success may be `verify`'s: that says nothing of the run.
+/// Returns the meaning of a result's exit code, as documented.
+///
+/// If alerts were verified, success may be that of `verify`, which does not cover the run.
 pub(super) fn meaning(result: &RunResult) -> &'static str {
     let verified = |verification: &Verification| verification.failure.is_none();
     if result.exit == Exit::Ok && result.verification.as_ref().is_some_and(verified) {
@@ -16,7 +17,7 @@ pub(super) fn meaning(result: &RunResult) -> &'static str {
     listed.expect("every exit code is listed").1
 }
 
-/// Where the portal shows an alert; `None` unless it is a plain HTTPS address.
+/// Returns the portal URL of an alert, or `None` if it is not a plain HTTPS URL.
 pub(super) fn portal(alert: &RaisedAlert) -> Option<Url> {
     let url = Url::parse(alert.link.as_deref()?).ok()?;
     let is_plain = url.username().is_empty() && url.password().is_none();

@@ -1,4 +1,4 @@
-//! The only place that prints. Data goes to standard output, everything else to standard error.
+//! The only module that prints: data to standard output, everything else to standard error.
 
 mod catalogue;
 mod doctor;
@@ -47,19 +47,19 @@ pub use options::{Answer, Color, Detail, Format, Output, ReportFile, Setting};
 pub use progress::show_events;
 use style::{CYAN, GREEN, RED, YELLOW, paint};
 
-/// Where a run of this program says things, and how.
+/// The output of this process.
 #[derive(Clone, Debug)]
 pub struct Report {
     output: Output,
     kubectl: Kubectl,
-    /// Why standard output could not be written, the first time.
+    /// The first error of writing to standard output.
     unwritten: Arc<OnceLock<io::Error>>,
     /// Whether standard output carries a report, and so no table.
     stdout_taken: Arc<AtomicBool>,
 }
 
 impl Report {
-    /// Prints as `output` asks; hints repeat the connection flags of `kubectl`.
+    /// Creates a report that prints as configured by `output`; hints repeat the connection flags of `kubectl`.
     pub fn new(output: Output, kubectl: Kubectl) -> Self {
         Self {
             output,
@@ -72,7 +72,7 @@ impl Report {
     fn choice(&self, terminal: bool) -> ColorChoice {
         match self.output.color {
             Color::Always => ColorChoice::AlwaysAnsi,
-            // anstream knows NO_COLOR, CLICOLOR and TERM=dumb.
+            // anstream supports NO_COLOR, CLICOLOR and TERM=dumb.
             Color::Auto if terminal => ColorChoice::Auto,
             Color::Auto | Color::Never => ColorChoice::Never,
         }
@@ -81,7 +81,7 @@ impl Report {
     /// Writes data to standard output. [`Report::finish`] reports a failure.
     fn data(&self, text: &str) {
         if let Err(error) = self.write_stdout(text) {
-            // The first failure is the one to report.
+            // Only the first failure is reported.
             let _ = self.unwritten.set(error);
         }
     }
@@ -94,7 +94,7 @@ impl Report {
         self.write(io::stderr().lock(), text)
     }
 
-    /// Everything that is printed passes here.
+    /// Writes a text to a stream. Everything that is printed passes through this function.
     fn write(&self, stream: impl RawStream + AsLockedWrite, text: &str) -> io::Result<()> {
         let choice = self.choice(stream.is_terminal());
         let mut stream = AutoStream::new(stream, choice);
@@ -102,7 +102,7 @@ impl Report {
         files::unless_left(written.and_then(|()| stream.flush()))
     }
 
-    /// Reports that standard output could not be written, if so. Returns the exit code of the process.
+    /// Reports a failure to write to standard output, if any. Returns the exit code of the process.
     pub fn finish(&self, exit: Exit) -> Exit {
         let Some(error) = self.unwritten.get() else {
             return exit;
@@ -111,7 +111,7 @@ impl Report {
         exit.worse(Exit::Unwritten)
     }
 
-    /// Prints what the parser of the command line answers: help or the version as data, an error as such.
+    /// Prints the parser's answer: help or the version as data, an error as an error.
     pub fn answer(&self, answer: &Answer) {
         let text = match answer.text.strip_prefix("error: ") {
             _ if answer.is_help => style::sealed(&answer.text),
@@ -124,26 +124,25 @@ impl Report {
         }
     }
 
-    /// Writes a question for people, the cursor behind it.
+    /// Writes a question to standard error and leaves the cursor on its line.
     fn prompt(&self, text: &str) {
-        // There is no other place to report that standard error cannot be written.
+        // A failure to write to standard error cannot be reported anywhere.
         let _ = self.write_stderr(text);
     }
 
-    /// Writes a line for people.
+    /// Writes a line to standard error.
     pub fn note(&self, text: &str) {
         let _ = self.write_stderr(&format!("{text}\n"));
     }
 
-    /// Writes a line that whoever wants it quiet does without.
+    /// Writes a line to standard error, unless the output is quiet.
     pub fn notice(&self, text: &str) {
         if self.output.detail != Detail::Quiet {
             self.note(text);
         }
     }
 
-    /// Prints a value in the form that was asked for: for people by `table`, which is told whether it may be
-    /// wide, and as names by `names`.
+    /// Prints a value in the requested format: `table` returns the text for people at a given width, `names` the names.
     fn print<T: Serialize>(
         &self,
         value: &T,
@@ -160,12 +159,12 @@ impl Report {
         }
     }
 
-    /// Prints what a run was found to have done.
+    /// Prints the result of a run.
     pub fn run(&self, result: &RunResult) {
         self.show_run(result, false);
     }
 
-    /// Prints the result of a run whose progress was shown: at a terminal, only what that did not show.
+    /// Prints the result of a run whose progress was shown. A terminal gets only what the progress did not include.
     pub fn finished_run(&self, result: &RunResult) {
         let is_shown = progress::is_live(&self.output) && std::io::stdout().is_terminal();
         self.show_run(result, is_shown);
@@ -210,7 +209,7 @@ impl Report {
         self.suggest_verify(result);
     }
 
-    /// Prints what people have to know of the alerts beside the verdicts, and the next command.
+    /// Prints the notes on the alerts that the verdicts do not include, and the next command.
     fn verification(&self, verification: &Verification, result: &RunResult) {
         for contradiction in &verification.contradictions {
             self.note(&format!("{}: {contradiction}", paint("warning", YELLOW)));
@@ -228,7 +227,7 @@ impl Report {
         }
     }
 
-    /// Names the command that looks for the alerts of a run.
+    /// Prints the command that verifies the alerts of a run.
     fn suggest_verify(&self, result: &RunResult) {
         let mut alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
         let is_expected = alerts.any(|alert| alert.not_expected.is_none());
@@ -242,7 +241,7 @@ impl Report {
         }
     }
 
-    /// Prints the runs that there are records of, and names the records that cannot be read.
+    /// Prints the recorded runs and reports unreadable records.
     pub fn history(&self, records: &Records) {
         let runs = &records.runs;
         let ids = runs.iter().map(|run| run.run.clone());
@@ -252,7 +251,7 @@ impl Report {
         }
     }
 
-    /// Prints what a clean-up was found to have done.
+    /// Prints the result of a cleanup.
     pub fn cleanup(&self, result: &CleanupResult) {
         let names = [&result.would_remove, &result.cleanup.removed]
             .into_iter()
@@ -267,13 +266,13 @@ impl Report {
         }
     }
 
-    /// Prints what the checks of a cluster came to.
+    /// Prints the results of the checks of a cluster.
     pub fn doctor(&self, result: &DoctorResult) {
         let ids = result.checks.iter().map(|check| check.id.to_owned());
         self.print(result, |width| doctor::doctor(result, width), ids);
     }
 
-    /// Prints versions.
+    /// Prints the versions of client and server.
     pub fn version(&self, client: &str, server: Option<&str>) {
         let value = serde_json::json!({ "clientVersion": client, "serverVersion": server });
         let server = server
@@ -283,7 +282,7 @@ impl Report {
         self.print(&value, |_| text, [format!("v{client}")]);
     }
 
-    /// Prints what a run would do. As YAML, the manifests, as `kubectl apply -f -` takes them.
+    /// Prints the plan of a run; in the YAML format, its manifests for `kubectl apply -f -`.
     pub fn plan(&self, result: &PlanResult, plan: &Plan) {
         if self.output.format == Format::Yaml {
             let manifests = manifest::render(plan, "whoever runs it");
@@ -297,7 +296,7 @@ impl Report {
             self.print(result, |width| catalogue::plan(result, plan, width), names);
         }
         if matches!(self.output.format, Format::Yaml | Format::Name) {
-            // The other forms have it beside the objects.
+            // The other formats print this next to the objects.
             for refusal in catalogue::refused(&result.objects) {
                 self.note(&format!("{}: {refusal}", paint("error", RED)));
             }
@@ -307,13 +306,13 @@ impl Report {
         }
     }
 
-    /// Prints the scenarios there are.
+    /// Prints the available scenarios.
     pub fn list(&self, scenarios: &[Scenario]) {
         let ids = scenarios.iter().map(|scenario| scenario.id.clone());
         self.print(&scenarios, |width| catalogue::list(scenarios, width), ids);
     }
 
-    /// Prints all of a scenario; as YAML, a scenario file.
+    /// Prints the details of a scenario; in the YAML format, a scenario file.
     pub fn describe(&self, scenario: &Scenario) {
         self.print(
             scenario,
@@ -322,7 +321,7 @@ impl Report {
         );
     }
 
-    /// Prints each mistake in scenario files, in the form that editors follow, and which files are fine.
+    /// Prints each mistake in scenario files, in the format that editors parse, and which files have none.
     pub fn lint(&self, files: &[Linted]) {
         for file in files {
             let warnings = file.warnings.iter().map(|warning| ("warning", YELLOW, warning));
@@ -341,13 +340,13 @@ impl Report {
         self.print(&files, |_| String::new(), ids);
     }
 
-    /// Prints the alerts there are, and which scenarios raise them.
+    /// Prints the known alerts and the scenarios that raise them.
     pub fn alerts(&self, alerts: &[Alert], scenarios: &[Scenario]) {
         let ids = alerts.iter().map(|alert| alert.id.clone());
         self.print(&alerts, |width| catalogue::alerts(alerts, scenarios, width), ids);
     }
 
-    /// Prints the role that a run needs and its binding; as YAML, as `kubectl apply -f -` takes them.
+    /// Prints the role that a run needs and its binding; in the YAML format, for `kubectl apply -f -`.
     pub fn rights(&self, scope: &Scope, subjects: &[Subject]) {
         let grant = Grant::new(scope, subjects);
         if self.output.format == Format::Yaml {
@@ -367,13 +366,13 @@ impl Report {
         self.print(&value, table, images.map(|(_, image)| image.to_owned()));
     }
 
-    /// Prints settings.
+    /// Prints the settings of a command.
     pub fn settings(&self, settings: &[Setting]) {
         let names = settings.iter().map(|setting| setting.name.clone());
         self.print(&settings, |width| table::settings(settings, width), names);
     }
 
-    /// Prints a JSON Schema; as JSON whatever was asked for, but YAML.
+    /// Prints a JSON Schema, as YAML in the YAML format and as JSON in all others.
     pub fn schema(&self, schema: &serde_json::Value) {
         self.data(&if self.output.format == Format::Yaml {
             yaml(schema)
@@ -382,14 +381,14 @@ impl Report {
         });
     }
 
-    /// Prints a text that is what it is whatever was asked for: a script, a manual page, a completion.
+    /// Prints a text that does not depend on the format: a script, a manual page or a completion.
     pub fn text(&self, text: &str) {
         self.data(text);
     }
 
-    /// Prints why something did not work, and what to do next.
+    /// Prints why something failed, and the next command.
     pub fn problem(&self, problem: &Problem) {
-        // A terminal shows whole words; what reads a pipe gets a line for each message.
+        // A terminal gets lines wrapped at words, a pipe one line per message.
         let wrap = std::io::stderr().is_terminal();
         let lines = |text: &str| {
             if wrap {
@@ -413,13 +412,13 @@ impl Report {
         problem.exit
     }
 
-    /// The command that looks for the alerts of a run.
+    /// Returns the command that verifies the alerts of a run.
     fn verify_of(&self, result: &RunResult) -> String {
         let kubectl = self.kubectl.in_context(result.cluster.context.as_deref());
         kubectl.command(["defender-sim", "verify", &result.run])
     }
 
-    /// The command that removes a run, from whichever context.
+    /// Returns the command that removes a run, independent of the current context.
     pub fn cleanup_of(&self, run: &str, namespace: &str, cluster: &ClusterInfo) -> String {
         let kubectl = self.kubectl.in_context(cluster.context.as_deref());
         kubectl.command(["defender-sim", "cleanup", "--run", run, "-n", namespace])
@@ -430,16 +429,16 @@ impl Report {
     }
 }
 
-/// How wide a table may be.
+/// The maximum width of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Width {
-    /// As the terminal is, or 80 columns.
+    /// The width of the terminal, or 80 columns.
     Screen,
-    /// As it gets, with further columns.
+    /// Unlimited, with additional columns.
     Wide,
 }
 
-/// A value as JSON, with a line feed at the end. What would not be seen in a text is escaped.
+/// Formats a value as JSON with a trailing newline. Invisible characters are escaped.
 pub fn json(value: &impl Serialize) -> String {
     untrusted::escape(&pretty(value), |c| match c.encode_utf16(&mut [0; 2]) {
         [high, low] => format!("\\u{high:04x}\\u{low:04x}"),
@@ -452,7 +451,7 @@ fn yaml(value: &impl Serialize) -> String {
     if !text.contains(untrusted::is_unseen) {
         return text;
     }
-    // Only a quoted text can have escapes. JSON is YAML in which all of them are quoted.
+    // Only quoted strings can contain escapes. JSON is YAML in which all strings are quoted.
     untrusted::escape(&pretty(value), |c| format!("\\U{:08x}", u32::from(c)))
 }
 

@@ -1,7 +1,7 @@
-//! A result as a layer of the ATT&CK Navigator: an entry for each technique of the steps that ran.
+//! Results as ATT&CK Navigator layers: an entry for each technique of the steps that ran.
 //!
-//! Fields as of version 4.5 of the layer format, in <https://github.com/mitre-attack/attack-navigator>
-//! (`layers/spec/v4.5/layerformat.md`). There is no machine-readable schema of it.
+//! Fields as of version 4.5 of the layer format, see <https://github.com/mitre-attack/attack-navigator>
+//! (`layers/spec/v4.5/layerformat.md`). The format has no machine-readable schema.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,7 @@ use super::table::seconds;
 use crate::result::{AlertVerdict, RunResult, ScenarioResult, StepResult, Verdict, Verification};
 use crate::scenario::Outcome;
 
-/// What is known of a step, and of a technique: of several steps that use it, the worst counts, which is the first
-/// here.
+/// The coverage of a step or of a technique, worst first. The worst step that uses a technique determines its coverage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Coverage {
     NotDetected,
@@ -23,16 +22,16 @@ enum Coverage {
     Unproved,
     Unknown,
     Detected,
-    /// No expected alert is about the step alone.
+    /// No expected alert belongs to this step alone.
     NoAlert,
-    /// Without verification: it ran, and was not proved.
+    /// Without verification: the step ran but was not proved.
     Run,
-    /// Without verification.
+    /// Without verification: the step was proved.
     Proved,
 }
 
 impl Coverage {
-    /// Those of a layer, for its legend.
+    /// Returns the values that a layer can have, for its legend.
     fn all(verification: Option<&Verification>) -> &'static [Coverage] {
         match verification {
             None => &[Coverage::Proved, Coverage::Run],
@@ -47,12 +46,12 @@ impl Coverage {
         }
     }
 
-    /// The coverage of a step by its alerts; `None` if it did not run.
+    /// Returns the coverage of a step by its alerts, or `None` if it did not run.
     fn of(step: &StepResult, alerts: &[&AlertVerdict], verified: bool) -> Option<Self> {
         let has_run = step.has_run() && step.outcome != Outcome::Skipped;
         let is_proved = step.outcome == Outcome::Proved;
         match Self::of_alerts(alerts) {
-            // Defender saw it, whatever the victim reported.
+            // Defender detected the step, regardless of what the victim reported.
             raised @ Some(Coverage::Detected | Coverage::Late) => raised,
             _ if !has_run => None,
             _ if !verified => Some(if is_proved {
@@ -65,7 +64,7 @@ impl Coverage {
         }
     }
 
-    /// One alert in time is enough, and one that is known to be missing outweighs those that are unknown.
+    /// Returns the coverage by alerts. One in time is enough; a missing one outweighs unknown ones.
     fn of_alerts(alerts: &[&AlertVerdict]) -> Option<Self> {
         let of_alert = |alert: &&AlertVerdict| match alert.verdict {
             Verdict::Raised if alert.late => Coverage::Late,
@@ -83,7 +82,7 @@ impl Coverage {
         order.into_iter().find(|coverage| found.contains(coverage))
     }
 
-    /// Score if there is one, colour, and what both mean.
+    /// Returns the score, if any, the colour, and the meaning of both.
     fn legend(self) -> (Option<u8>, &'static str, &'static str) {
         match self {
             Coverage::Detected => (Some(100), "#5cb85c", "100: every step was detected"),
@@ -154,7 +153,7 @@ struct LegendItem {
     color: &'static str,
 }
 
-/// The Navigator refuses one without a value.
+/// A metadata entry. The Navigator rejects one without a value.
 #[derive(Serialize)]
 struct Metadata {
     name: &'static str,
@@ -179,7 +178,7 @@ pub(super) fn render(result: &RunResult) -> String {
     let techniques = techniques(result);
     let layer = Layer {
         name: format!("Attack simulation {}", result.run),
-        // Results carry ids as of ATT&CK v19, which this Navigator has.
+        // Results use the IDs of ATT&CK v19, which this Navigator version includes.
         versions: Versions {
             attack: "19",
             navigator: "5.3.2",
@@ -205,7 +204,7 @@ pub(super) fn render(result: &RunResult) -> String {
     json(&layer)
 }
 
-/// What the layer shows, and why it shows nothing.
+/// Describes what the layer shows, or why it is empty.
 fn description(result: &RunResult, techniques: &[Technique]) -> String {
     let contents = match result.verification {
         None => "Techniques that a run of kubectl defender-sim used, and whether their steps were proved.",
@@ -226,7 +225,7 @@ fn description(result: &RunResult, techniques: &[Technique]) -> String {
     format!("{contents} {empty}.")
 }
 
-/// The alerts that are about a step. One that is about a whole scenario counts only if the scenario is that step.
+/// Returns the alerts of a step. An alert of an entire scenario counts only if the step is its only one.
 fn alerts<'a>(
     scenario: &ScenarioResult,
     step: &StepResult,
@@ -304,12 +303,12 @@ fn techniques(result: &RunResult) -> Vec<Technique> {
         .collect()
 }
 
-/// A reason behind what it explains.
+/// Formats a reason as a suffix of what it explains.
 fn because(reason: Option<&String>) -> String {
     reason.map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
-/// The run and its verdict on each alert; none without alerts.
+/// Returns the run and the verdict on each alert; empty without alerts.
 fn metadata(run: &str, alerts: &[&AlertVerdict]) -> Vec<Metadata> {
     let entry = |name, value: String| Metadata { name, value };
     let mut metadata = vec![];

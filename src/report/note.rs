@@ -1,4 +1,4 @@
-//! A note for the SOC as Markdown, for people.
+//! The note for the SOC as human-readable Markdown.
 
 use std::fmt::Write;
 

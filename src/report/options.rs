@@ -1,4 +1,4 @@
-//! How results are printed, as the command line says, and what else `report` is given by it.
+//! Output options from the command line.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub struct Output {
 pub enum Detail {
     /// Nothing.
     Quiet,
-    /// What takes long or ends.
+    /// Phases that take long or end.
     #[default]
     Normal,
     /// Every object and every step, with the time since the start.
@@ -69,12 +69,12 @@ pub struct ReportFile {
     pub path: PathBuf,
 }
 
-/// A setting in force, and where it is from.
+/// The effective value of a setting, and its origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
     /// Long name of the flag.
     pub name: String,
-    /// Its value as text; several are joined by commas.
+    /// Value as text; multiple values are joined by commas.
     pub value: String,
     /// `flag`, `environment`, `file` or `default`.
     pub origin: &'static str,
@@ -82,12 +82,12 @@ pub struct Setting {
     pub variable: String,
 }
 
-/// The answer to a command line that asks for help or the version, or that cannot be used.
+/// The answer to a command line that requests help or the version, or that is invalid.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Text to print.
     pub text: String,
-    /// Whether this is help: text of this program only, with styles. Errors quote the command line.
+    /// Whether this is help, which is trusted text with styles. Errors quote the command line.
     pub is_help: bool,
     /// When to use colour.
     pub color: Color,

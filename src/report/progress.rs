@@ -1,5 +1,4 @@
-//! What happens, while it happens: a line for each thing that is over, and at a terminal a spinner for what
-//! is under way. On standard error, so that data stays data.
+//! Progress on standard error: a line for each event and, at a terminal, a spinner for the current activity.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -15,10 +14,10 @@ use crate::event::{Answer, Event, Question, Started};
 use crate::result::StepResult;
 use crate::words::counted;
 
-/// Columns of the longest word for an outcome.
+/// Columns of the longest outcome.
 const OUTCOME: usize = 7;
 
-/// Shows events until their sender is gone.
+/// Shows events until the channel is closed.
 pub async fn show_events(report: Report, mut events: UnboundedReceiver<Event>) {
     let mut progress = Progress::new(report);
     while let Some(event) = events.recv().await {
@@ -31,7 +30,7 @@ pub async fn show_events(report: Report, mut events: UnboundedReceiver<Event>) {
     progress.over();
 }
 
-/// Puts a question to whoever is at the terminal.
+/// Asks a question at the terminal.
 async fn answer(report: &Report, mut question: Question) {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         let _ = question.answer.send(Answer::Nobody);
@@ -39,7 +38,7 @@ async fn answer(report: &Report, mut question: Question) {
     }
     let lines = question.text.lines().map(|line| fill(line, ""));
     report.prompt(&(lines.collect::<Vec<_>>().join("\n") + " "));
-    // A thread of its own: nothing else may wait for a line that perhaps never comes.
+    // A separate thread: nothing else may block on a line that may never arrive.
     let (sender, line) = oneshot::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -52,24 +51,24 @@ async fn answer(report: &Report, mut question: Question) {
             let yes = line == "y" || line == "yes";
             let _ = question.answer.send(if yes { Answer::Yes } else { Answer::No });
         }
-        // Interrupted: the terminal is still in the line of the question.
+        // Interrupted: the cursor is still on the line of the question.
         () = question.answer.closed() => report.note(""),
     }
 }
 
-/// Notices shown so far. Each is shown once; how often it was repeated follows at the end of a phase.
+/// Notices shown so far. Each is shown once; the number of repetitions follows at the end of a phase.
 #[derive(Default)]
 struct Notices(Vec<Notice>);
 
 struct Notice {
     text: String,
-    /// Since the count was shown.
+    /// Repetitions since the count was last shown.
     repeated: usize,
     count: usize,
 }
 
 impl Notices {
-    /// Whether a notice is new and so has to be shown.
+    /// Records a notice. Returns `true` if it is new and has to be shown.
     fn add(&mut self, text: &str) -> bool {
         let known = self.0.iter_mut().find(|notice| is_same(&notice.text, text));
         let is_new = known.is_none();
@@ -86,7 +85,7 @@ impl Notices {
         is_new
     }
 
-    /// The notices that were repeated since this was last called, with their counts.
+    /// Returns the notices that were repeated since the last call, with their counts.
     fn take_repeated(&mut self) -> Vec<String> {
         let repeated = self.0.iter_mut().filter(|notice| notice.repeated > 0);
         repeated
@@ -98,7 +97,7 @@ impl Notices {
     }
 }
 
-/// Whether two notices differ at most in long numbers, such as the port of this end of a connection.
+/// Returns whether two notices differ at most in long numbers, such as the local port of a connection.
 fn is_same(one: &str, other: &str) -> bool {
     const LONG: usize = 5;
     let parts = |text: &str| -> Vec<String> {
@@ -124,17 +123,17 @@ struct Progress {
     objects: usize,
     /// Steps of the run, and how many of them ended.
     steps: (Vec<String>, usize),
-    /// Whether a question named the cluster and the namespace.
+    /// Whether a question already named the cluster and the namespace.
     has_asked: bool,
 }
 
-/// Whether the progress is shown at a terminal.
+/// Returns whether the progress is shown at a terminal.
 pub(super) fn is_live(output: &Output) -> bool {
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     std::io::stderr().is_terminal() && !is_dumb && output.detail != Detail::Quiet
 }
 
-/// At a terminal, what is under way and for how long.
+/// Creates a spinner that shows the current activity and its duration; `None` if not at a terminal.
 fn spinner(report: &Report) -> Option<ProgressBar> {
     is_live(&report.output).then(|| {
         let spinner = ProgressBar::new_spinner();
@@ -148,7 +147,7 @@ fn spinner(report: &Report) -> Option<ProgressBar> {
 impl Progress {
     fn new(report: Report) -> Self {
         Self {
-            // Started with the first event: most commands have none.
+            // Created with the first event: most commands have no events.
             spinner: None,
             report,
             notices: Notices::default(),
@@ -159,7 +158,7 @@ impl Progress {
         }
     }
 
-    /// The spinner would draw over the question.
+    /// Asks a question. Removes the spinner, which would overwrite the question.
     async fn ask(&mut self, question: Question) {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
@@ -183,7 +182,7 @@ impl Progress {
                 steps,
                 ..
             }) => {
-                // How long the question was open says nothing about the cluster.
+                // The time that the question was open is not part of the run.
                 self.begun = std::time::Instant::now();
                 self.steps = (steps, 0);
                 self.line(&if self.has_asked && self.spinner.is_some() {
@@ -243,7 +242,7 @@ impl Progress {
         }
     }
 
-    /// The line of a step that ended: in columns at a terminal.
+    /// Prints the line of a step that ended, in columns at a terminal.
     fn step(&self, step: &str, result: &StepResult) {
         let (steps, ended) = &self.steps;
         let number = format!("{ended}/{}", steps.len());
@@ -268,7 +267,7 @@ impl Progress {
         }
     }
 
-    /// A line that stays; not shown when quiet.
+    /// Prints a permanent line, unless the output is quiet.
     fn line(&self, text: &str) {
         match self.report.output.detail {
             Detail::Quiet => {}
@@ -280,7 +279,7 @@ impl Progress {
         }
     }
 
-    /// A line where every detail is wanted, else what is under way.
+    /// Prints `line` if the output is verbose; otherwise shows `busy` as the current activity.
     fn detail(&self, line: &str, busy: &str) {
         if self.report.output.detail == Detail::Verbose {
             self.line(line);
@@ -293,7 +292,7 @@ impl Progress {
         self.indented(text, 2);
     }
 
-    /// A line that stays; at a terminal, its further lines are indented.
+    /// Prints a permanent line; at a terminal, its continuation lines are indented.
     fn indented(&self, text: &str, indent: usize) {
         match &self.spinner {
             Some(spinner) => spinner.suspend(|| self.report.note(&fill(text, &" ".repeat(indent)))),
@@ -301,14 +300,14 @@ impl Progress {
         }
     }
 
-    /// What is under way: only a terminal shows it.
+    /// Shows the current activity, at a terminal only.
     fn busy(&self, text: &str) {
         if let Some(spinner) = &self.spinner {
             spinner.set_message(printable(text));
         }
     }
 
-    /// What may take long: a terminal shows it as under way, everything else as a line.
+    /// Announces something that may take long: as the current activity at a terminal, otherwise as a line.
     fn either(&self, text: &str) {
         match &self.spinner {
             Some(_) => self.busy(text),

@@ -1,9 +1,9 @@
-//! Styles, and the door to a terminal: text from outside is shown there, never obeyed.
+//! Styles, and escaping for terminals: untrusted text is shown, never interpreted.
 //!
-//! Text of this program and text from outside are one string long before it is printed. So that the latter cannot
-//! imitate a style, [`paint`] writes sealed sequences: after `ESC [` comes a number that is random in each process
-//! and never printed. [`printable`] turns these, and only these, into the sequences of terminals. Every other
-//! control character, and every mark that changes a text unseen, becomes visible, as in `\u{1b}`.
+//! Trusted and untrusted text are in one string long before it is printed. To prevent untrusted text from imitating a
+//! style, [`paint`] writes sealed sequences: `ESC [` is followed by a number that is random in each process and never
+//! printed. [`printable`] converts these, and only these, to terminal sequences. Every other control character, and
+//! every character that changes a text invisibly, is made visible, as in `\u{1b}`.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
@@ -17,29 +17,29 @@ pub(super) const GREEN: Style = AnsiColor::Green.on_default();
 pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
 pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
 
-/// What the sequences of styles begin with.
+/// Prefix of style sequences.
 const BEGIN: &str = "\u{1b}[";
 
-/// What sealed sequences begin with. What measures or wraps text takes them for sequences without a width.
+/// Prefix of sealed sequences. Functions that measure or wrap text take them for sequences without a width.
 static SEAL: LazyLock<String> = LazyLock::new(|| format!("{BEGIN}{};", RandomState::new().hash_one(BEGIN)));
 
-/// Text in a style.
+/// Formats a text in a style.
 pub(super) fn paint(text: &str, style: Style) -> String {
     let (begin, end) = (sealed(&style.to_string()), sealed(&format!("{style:#}")));
     format!("{begin}{text}{end}")
 }
 
-/// Seals the styles of a text that is this program's, as a whole.
+/// Seals the styles of an entirely trusted text.
 pub(super) fn sealed(text: &str) -> String {
     text.replace(BEGIN, &SEAL)
 }
 
-/// Makes visible what a terminal would obey, except sealed styles. For text that is measured or wrapped.
+/// Escapes what a terminal would interpret, except sealed styles. For text that is measured or wrapped.
 pub(super) fn visible(text: &str) -> String {
     joined(text, &SEAL)
 }
 
-/// The text for a terminal, with its styles.
+/// Returns the text for a terminal, with its styles.
 pub(super) fn printable(text: &str) -> String {
     joined(text, BEGIN)
 }

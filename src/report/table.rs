@@ -1,4 +1,4 @@
-//! Results as tables for people, within the width of the terminal, or 80 columns.
+//! Results as human-readable tables, within the width of the terminal, or 80 columns.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -18,24 +18,24 @@ use crate::scenario::catalogue;
 use crate::words::counted;
 
 const DEFAULT_WIDTH: usize = 80;
-/// Columns between columns.
+/// Columns between two columns of a table.
 const GAP: usize = 2;
 
 pub(super) fn width() -> usize {
     terminal_size::terminal_size().map_or(DEFAULT_WIDTH, |(width, _)| usize::from(width.0).max(40))
 }
 
-/// How texts are wrapped. A word with hyphens stays whole: a flag or a name is there to be copied.
+/// Returns the options for wrapping. Words are not split at hyphens, so that flags and names can be copied.
 fn options<'a>(width: usize) -> Options<'a> {
     Options::new(width).word_splitter(WordSplitter::NoHyphenation)
 }
 
-/// A text within the width of the terminal; `indent` is what its further lines begin with.
+/// Wraps a text at the width of the terminal; `indent` prefixes its continuation lines.
 pub(super) fn fill(text: &str, indent: &str) -> String {
     textwrap::fill(&visible(text), options(width()).subsequent_indent(indent))
 }
 
-/// Columns of the longest of a text's parts that are not torn.
+/// Returns the width of the longest part of a text that is not split.
 fn longest_word(text: &str) -> usize {
     let lines = text
         .lines()
@@ -43,8 +43,10 @@ fn longest_word(text: &str) -> usize {
     lines.map(|word| display_width(&word)).max().unwrap_or(0)
 }
 
-/// A table without lines. Where it is wider than the screen, its widest columns are wrapped; words are torn
-/// only where no column can do without.
+/// Formats a table without borders.
+///
+/// If it is wider than the screen, its widest columns are wrapped. Words are split only if no column can be narrowed
+/// otherwise.
 pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>, may: Width) -> String {
     let header = header.iter().map(|&title| title.to_owned()).collect();
     let rows = rows
@@ -83,7 +85,7 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         .collect()
 }
 
-/// The alerts to expect, each once, and those that cannot be raised.
+/// Formats the expected alerts, each once, and those that cannot be raised.
 pub(super) fn expected(alerts: &[AlertExpectation], width: Width) -> String {
     if alerts.is_empty() {
         return "No alert is expected.\n".to_owned();
@@ -118,7 +120,7 @@ pub(super) fn expected(alerts: &[AlertExpectation], width: Width) -> String {
     parts.join("\n")
 }
 
-/// A line for each alert, and one for what it needs.
+/// Formats one line per alert, and one with its prerequisites.
 fn expected_list(alerts: &[&AlertExpectation]) -> String {
     const INDENT: &str = "           ";
     let mut text = "EXPECTED ALERTS\n".to_owned();
@@ -150,7 +152,7 @@ fn expected_table(alerts: &[&AlertExpectation]) -> String {
     table(&["ID", "EXPECTED ALERTS", "SEVERITY", "NEEDS"], rows, Width::Wide)
 }
 
-/// A run; without its steps and its place if the progress display has just shown them.
+/// Formats a run, without its steps and its location if the progress display has just shown them.
 pub(super) fn run(result: &RunResult, width: Width, is_shown: bool) -> String {
     let mut text = String::new();
     if is_shown {
@@ -180,7 +182,7 @@ pub(super) fn run(result: &RunResult, width: Width, is_shown: bool) -> String {
     text
 }
 
-/// What ran where and when, and how much of it was proved.
+/// Formats what ran, where and when, and how many steps were proved.
 fn summary(result: &RunResult, (proved, all): (usize, usize), is_shown: bool) -> String {
     let seconds = (result.ended - result.started)
         .total(jiff::Unit::Second)
@@ -228,7 +230,7 @@ fn steps(result: &RunResult, width: Width) -> String {
     text
 }
 
-/// A line for each run.
+/// Formats one line per run.
 pub(super) fn history(runs: &[RunResult], width: Width) -> String {
     let rows = runs.iter().map(|run| {
         let (proved, steps) = proved(run);
@@ -272,7 +274,7 @@ pub(super) fn history(runs: &[RunResult], width: Width) -> String {
     table(&header, rows, width)
 }
 
-/// Ids of a run's scenarios, or the command that runs all of them.
+/// Returns the IDs of a run's scenarios, or the command that runs all of them.
 fn scenarios(run: &RunResult) -> String {
     let ids: Vec<&str> = run
         .scenarios
@@ -289,7 +291,7 @@ fn scenarios(run: &RunResult) -> String {
     }
 }
 
-/// Seconds that the slowest of a run's alerts took.
+/// Returns the number of seconds of a run's slowest alert.
 fn slowest(run: &RunResult) -> Option<f64> {
     let alerts = run
         .verification
@@ -301,7 +303,7 @@ fn slowest(run: &RunResult) -> Option<f64> {
         .reduce(f64::max)
 }
 
-/// A line for each setting that has a value; every one if it may be wide.
+/// Formats one line per setting that has a value; in the wide format, per setting.
 pub(super) fn settings(settings: &[Setting], width: Width) -> String {
     let shown = settings
         .iter()
@@ -324,7 +326,7 @@ pub(super) fn settings(settings: &[Setting], width: Width) -> String {
     table(&header, rows, width)
 }
 
-/// The verdict on each expected alert, and what else was raised.
+/// Formats the verdict on each expected alert, and the other alerts that were raised.
 fn verdicts(verification: &Verification, width: Width) -> String {
     let rows = verification.alerts.iter().map(|alert| {
         let raised = alert.raised.as_ref();
@@ -400,7 +402,7 @@ fn verdict(alert: &AlertVerdict) -> String {
     paint(&format!("{}{late}", alert.verdict.as_str()), style)
 }
 
-/// Minutes are what alerts take.
+/// Formats a duration. Alerts usually take minutes.
 pub(super) fn seconds(seconds: Option<f64>) -> String {
     match seconds {
         None => "-".to_owned(),
@@ -409,7 +411,7 @@ pub(super) fn seconds(seconds: Option<f64>) -> String {
     }
 }
 
-/// The outcome of a cleanup as a sentence.
+/// Formats the outcome of a cleanup as a sentence.
 pub(super) fn clean(cleanup: &Cleanup) -> String {
     match (cleanup.removed.len(), cleanup.is_clean()) {
         (0, true) => "Nothing to remove.".to_owned(),

@@ -1,20 +1,20 @@
-//! What the path of a report leads to: a plain file, a stream, or standard output.
+//! The target of a report's path: a plain file, a stream, or standard output.
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// The name of standard output among files.
+/// The path that stands for standard output.
 pub(super) const STDOUT: &str = "-";
-/// Symbolic links that are followed, as many as Linux follows.
+/// Maximum number of symbolic links to follow, as in Linux.
 const MAX_LINKS: usize = 40;
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Debug)]
 pub(super) enum Target {
     Stdout,
     Stderr,
-    /// Nothing yet. The folder is canonical.
+    /// A file that does not exist yet. The folder is canonical.
     New(PathBuf),
     /// A plain file.
     Plain(PathBuf, Metadata),
@@ -74,7 +74,7 @@ impl Target {
         }
     }
 
-    /// Whether two reports would go to the same file. A device takes any number of them.
+    /// Returns whether two reports have the same target. A device accepts any number of reports.
     pub(super) fn is_same(&self, other: &Target) -> bool {
         match (self, other) {
             (Target::Stdout, Target::Stdout) | (Target::Stderr, Target::Stderr) => true,
@@ -88,7 +88,7 @@ impl Target {
     }
 }
 
-/// The path without symbolic links in its last part. Those of procfs stay: they lead to what is open, whatever
+/// Follows symbolic links in the last part of a path. Links in procfs are kept: they refer to open files, regardless of
 /// their text.
 fn follow_links(named: &Path) -> PathBuf {
     let mut path = named.to_owned();
@@ -106,7 +106,7 @@ fn follow_links(named: &Path) -> PathBuf {
     path
 }
 
-/// The number, if `path` is an open descriptor of this process.
+/// Returns the number of `path` if it is an open descriptor of this process.
 fn descriptor(path: &Path) -> Option<u32> {
     let number = path.file_name()?.to_str()?.parse().ok()?;
     let folder = fs::canonicalize(folder(path)).ok()?;
@@ -117,7 +117,7 @@ fn descriptor(path: &Path) -> Option<u32> {
         .then_some(number)
 }
 
-/// The folder that `path` is in.
+/// Returns the folder of `path`.
 pub(super) fn folder(path: &Path) -> &Path {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
@@ -137,7 +137,7 @@ mod unix {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
     use std::path::Path;
 
-    /// Why something that is no plain file takes no report.
+    /// Returns the kind of a special file that cannot be written, or `None`.
     pub(super) fn unwritable_kind(found: &Metadata) -> Option<&'static str> {
         let kind = found.file_type();
         if kind.is_socket() {
@@ -151,8 +151,9 @@ mod unix {
         (found.dev(), found.ino())
     }
 
-    /// Whether a file or FIFO is the one that a stream of this process is. A device is not: it does not matter
-    /// how it was opened.
+    /// Returns whether `found` is the file or FIFO that `stream` refers to.
+    ///
+    /// Always `false` for devices: how they were opened does not matter.
     pub(super) fn is_open_as(found: &Metadata, stream: &impl AsFd) -> bool {
         let stream = || File::from(stream.as_fd().try_clone_to_owned()?).metadata();
         !found.file_type().is_char_device() && stream().is_ok_and(|stream| inode(&stream) == inode(found))
@@ -162,7 +163,7 @@ mod unix {
         !one.file_type().is_char_device() && inode(one) == inode(other)
     }
 
-    /// Whether a new file in place of the old one differs in its content only.
+    /// Returns whether a new file in place of the old one would differ only in its content.
     pub(in super::super) fn is_replaceable(old: &Metadata, new: &File) -> io::Result<bool> {
         let new = new.metadata()?;
         Ok(old.nlink() == 1 && (old.uid(), old.gid()) == (new.uid(), new.gid()))

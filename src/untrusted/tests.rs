@@ -10,7 +10,7 @@ const SECRETS: [&str; 6] = [
     "dop_v1_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     "c2VjcmV0LXZhbHVlLTEyMzQ1Njc4OTAtYWJj",
 ];
-/// Texts with a place for a secret.
+/// Texts with a placeholder for a secret.
 const AROUND: [&str; 10] = [
     "{}",
     "found {}, and more",
@@ -23,7 +23,7 @@ const AROUND: [&str; 10] = [
     "x='{}';",
     "image@sha256:{}",
 ];
-/// What is nobody's secret.
+/// Texts without secrets.
 const FINE: [&str; 30] = [
     "failed to load client key: failed to decode base64 data: Invalid padding",
     "invalid bearer token, service account token has expired",
@@ -75,7 +75,7 @@ impl Dice {
     }
 }
 
-/// What has to hold for every text.
+/// Asserts what must hold for every text.
 #[track_caller]
 fn has_nothing_unseen(text: &str) {
     for (cleaned, line_break) in [(name(text), false), (line(text), false), (lines(text), true)] {
@@ -84,7 +84,7 @@ fn has_nothing_unseen(text: &str) {
     }
 }
 
-/// Also, a text may pass here twice.
+/// Asserts in addition that sanitizing a text twice changes nothing.
 #[track_caller]
 fn is_clean(text: &str) {
     has_nothing_unseen(text);
@@ -247,11 +247,11 @@ fn random_secrets_are_masked() {
         for _ in 0..2_000 {
             let length = 40 + dice.below(60);
             let mut secret: String = (0..length).map(|_| dice.of(alphabet)).collect();
-            // By chance, one in a million has no digit or no letter.
+            // A random secret may, once in a million, have no digit or no letter.
             secret.push_str("0a");
             let text = dice.of(&AROUND).replace("{}", &secret);
             let cleaned = line(&text);
-            // 64 digits after `sha256:` are a digest.
+            // 64 hexadecimal digits after `sha256:` are a digest.
             if secret.len() != 64 {
                 assert!(!cleaned.contains(&secret[..8]), "{text:?} gives {cleaned:?}");
             }

@@ -1,4 +1,4 @@
-//! Limits of the files that are read.
+//! Size limits of input files.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! The command line without a cluster: usage, help, and every way not to reach one.
+//! The command line without a cluster: usage, help, and every connection failure.
 
 use std::cmp::Ordering;
 use std::os::unix::process::CommandExt;
@@ -181,7 +181,7 @@ fn what_keeps_it_from_a_cluster_is_3_and_named_with_the_next_command() {
     }
 }
 
-/// The words of every command, the program itself included.
+/// Returns the words of every command, including the program itself.
 fn every_command() -> Vec<Vec<String>> {
     fn collect(command: &clap::Command, path: &[String], all: &mut Vec<Vec<String>>) {
         all.push(path.to_vec());
@@ -275,7 +275,7 @@ fn no_colour_but_at_a_terminal_or_on_demand() {
     assert!(!said(&["recon", "--color", "never"], &[("CLICOLOR_FORCE", "1")]).contains(ESCAPE));
 }
 
-/// Both streams are a terminal here.
+/// Runs the program with both streams at a terminal.
 fn at_a_terminal(arguments: &str, no_color: bool) -> String {
     let mut command = Command::new("script");
     command
@@ -311,7 +311,7 @@ fn a_terminal_gets_colour_unless_it_is_refused() {
     ] {
         let said = at_a_terminal(arguments, no_color);
         assert!(said.contains("error: ") || said.contains("Usage: "), "{said}");
-        // The cursor may move, nothing may be painted.
+        // The cursor may move, but nothing may be coloured.
         assert!(
             !said.contains("\u{1b}[1m") && !said.contains("\u{1b}[3") && !said.contains("\u{1b}[4m"),
             "{said:?}"
@@ -424,7 +424,7 @@ fn what_is_described_fits_80_columns_but_for_scripts() {
             }
         }
     }
-    // A paragraph is one, whatever lines its text has.
+    // A paragraph is printed as one, regardless of its line breaks in the source.
     let help = stdout(&run(&["recon", "--help"], &[]));
     let description = help.split("\n\n").nth(1).unwrap();
     let lines: Vec<&str> = description.lines().collect();

@@ -1,5 +1,4 @@
-//! Scripts for shells, answers for kubectl and manual pages: without a cluster, from a stand-in, and by the
-//! real kubectl.
+//! Shell scripts, answers for kubectl and manual pages: without a cluster, with a fake one, and with the real kubectl.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -32,7 +31,7 @@ users:
 - {name: bob, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: PLUGIN, interactiveMode: Never}}}
 ";
 
-/// A folder of the test's own, with the kubeconfig in it.
+/// A folder for one test that contains the kubeconfig.
 struct Home(TempDir);
 
 impl Home {
@@ -42,7 +41,7 @@ impl Home {
         Self(home)
     }
 
-    /// A file in it that can be run.
+    /// Writes an executable file to the folder.
     fn program(&self, name: &str, text: &str) -> String {
         let path = self.0.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -60,7 +59,7 @@ impl Home {
         command.stdin(Stdio::null()).output().unwrap()
     }
 
-    /// The answer for these words, line by line, of which nothing else may be said.
+    /// Returns the lines of the answer for these words. Asserts that nothing else is printed.
     fn complete(&self, words: &[&str]) -> Vec<String> {
         let output = self.run(&[&["__complete"], words].concat());
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words:?}");
@@ -69,7 +68,7 @@ impl Home {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The candidates without descriptions, and the directive.
+    /// Returns the candidates without descriptions, and the directive.
     fn values(&self, words: &[&str]) -> Vec<String> {
         let lines = self.complete(words).into_iter();
         lines
@@ -106,7 +105,7 @@ fn words_are_completed_as_kubectl_does_it() {
         (&["run", "recon", "re"], &[":4"]),
         (&["images", ""], &["list", ":4"]),
         (&["completion", "z"], &["zsh", ":4"]),
-        // Where a file may stand, the shell does it.
+        // The shell completes files.
         (&["lint", ""], &[":0"]),
         (&["recon", "--kubeconfig", "x"], &[":0"]),
         (&["recon", "--config=x"], &[":0"]),
@@ -147,7 +146,7 @@ fn names_are_those_of_the_kubeconfig_that_is_meant() {
         (&["recon", "--cluster", ""], &["b", "r", ":4"]),
         (&["--user="], &["ann", "bob", ":4"]),
         (&["run", "--user", ""], &["ann", "bob", ":4"]),
-        // Nobody knows where such a line leads.
+        // The target of an invalid command line is unknown.
         (&["recon", "--no-such-flag", "--user", ""], &[":4"]),
     ] {
         assert_eq!(home.values(words), expected, "{words:?}");
@@ -299,7 +298,7 @@ fn shells_accept_their_scripts() {
             "{shell}"
         );
         let Some([program, flag]) = checks else { continue };
-        // A shell that is not installed cannot be asked; bash always is.
+        // Shells that are not installed are skipped; bash always is installed.
         match Command::new(program).arg(flag).arg(&script).output() {
             Ok(checked) => assert!(checked.status.success(), "{shell}: {}", stderr(&checked)),
             Err(error) => assert!(shell != "bash", "{error}"),
@@ -318,7 +317,7 @@ fn shells_accept_their_scripts() {
     );
 }
 
-/// Beside the plugin's link, as it is after an installation by krew.
+/// Creates a folder with the plugin's link and the completer, as installed by krew.
 fn installed() -> Home {
     let home = Home::new(TWO);
     std::os::unix::fs::symlink(BINARY, home.0.path().join("kubectl-defender_sim")).unwrap();
@@ -353,7 +352,7 @@ fn the_shim_answers_and_can_be_written_again() {
     assert_eq!(home.run(&["completion", "--install"]).status.code(), Some(0));
     assert!(!std::fs::read_to_string(&shim).unwrap().contains("older"));
 
-    // A link of that name does as well.
+    // A symbolic link with that name works as well.
     let link = home.0.path().join("kubectl_complete-defender_sim.link");
     std::os::unix::fs::symlink(BINARY, &link).unwrap();
     let output = Command::new(&link).args(["rec"]).output().unwrap();
@@ -428,16 +427,16 @@ fn every_command_has_a_manual_page() {
     assert!(stderr(&output).contains("/proc/no/folder"), "{}", stderr(&output));
 }
 
-/// `kubectl __complete defender-sim WORDS`, with the folder of the shim on PATH.
+/// Runs `kubectl __complete defender-sim WORDS` with the folder of the shim in `PATH`.
 fn kubectl_complete(folder: &Path, words: &[&str]) -> Ran {
     let script = "PATH=\"$0:$PATH\" exec kubectl __complete defender-sim \"$@\"";
     run_inside(&[&["sh", "-c", script, folder.to_str().unwrap()], words].concat()).assert(0)
 }
 
-/// Without descriptions.
+/// Returns kubectl's candidates without descriptions.
 fn kubectl_values(home: &Home, words: &[&str]) -> Vec<String> {
     let ran = kubectl_complete(home.0.path(), words);
-    // kubectl says what it does; of ours there is nothing.
+    // kubectl logs what it does; the plugin prints nothing.
     let foreign = |line: &&str| !line.starts_with("[Debug] ") && !line.starts_with("Completion ended with");
     assert_eq!(ran.stderr.lines().find(foreign), None, "{words:?}");
     let lines = ran.stdout.lines();
@@ -469,7 +468,7 @@ fn kubectl_completes_the_plugin() {
     ] {
         assert_eq!(kubectl_values(&home, words), expected, "{words:?}");
     }
-    // Without the shim kubectl knows nothing of the plugin's words.
+    // Without the shim, kubectl does not know the plugin's words.
     std::fs::remove_file(home.0.path().join(SHIM)).unwrap();
     let without = kubectl_values(&home, &["rec"]);
     assert!(!without.contains(&"recon".to_owned()), "{without:?}");

@@ -1,4 +1,4 @@
-//! Reaching the real API server in every way kubectl does, and holding on when the connection breaks.
+//! Connects to the real API server in every way that kubectl supports, and survives broken connections.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::range::{Running, Space, assert_nothing_left, idle_pod, image_with, kubectl, shared, sim, state};
 
-/// The range's kubeconfig with other users and servers in it.
+/// Writes a modified copy of the range's kubeconfig, with other users and servers.
 fn kubeconfig(change: impl Fn(String) -> String) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = kubectl(&["config", "view", "--raw", "--flatten", "-o", "json"]);
@@ -92,7 +92,7 @@ fn a_token_and_a_plugin_say_who_is_calling() {
         &account[22..],
     ]);
     let token = token(&space);
-    // As with kubectl, a client certificate of the kubeconfig would win over a token.
+    // As in kubectl, a client certificate in the kubeconfig would take precedence over a token.
     let nobody = kubeconfig(|text| {
         let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
         config["users"][0]["user"] = serde_json::json!({});
@@ -174,7 +174,7 @@ fn a_certificate_of_another_authority_is_not_accepted() {
     let _shared = shared();
     let other = kubeconfig(|text| {
         let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
-        // A client certificate is a certificate, but no authority.
+        // A client certificate is not a certificate authority.
         let certificate = config["users"][0]["user"]["client-certificate-data"].clone();
         config["clusters"][0]["cluster"]["certificate-authority-data"] = certificate;
         config.to_string()
@@ -201,7 +201,7 @@ fn in_a_pod_the_pods_own_account_is_used() {
         )],
     );
     idle_pod(&space.0, "client", &image);
-    // The account has no rights, and being refused them takes the whole way to the API server.
+    // The account has no permissions; the API server itself must reject it.
     let ran = crate::range::try_kubectl(&[
         "exec",
         "client",
@@ -220,7 +220,7 @@ fn in_a_pod_the_pods_own_account_is_used() {
     );
 }
 
-/// A way to the API server that breaks when it is told to.
+/// A tunnel to the API server that can be interrupted.
 struct Detour {
     process: Child,
     port: String,

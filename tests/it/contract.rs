@@ -1,4 +1,4 @@
-//! What is published for other programs: JSON Schemas, and that files and outputs keep to them.
+//! The published contract: JSON Schemas, and files and outputs that conform to them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,13 +6,13 @@ use std::process::Command;
 use defender_sim::scenario::Scenario;
 use serde_json::Value;
 
-/// Where the published schemas are.
+/// Returns the path of a published schema.
 pub fn schema_file(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     root.join("docs/schema").join(format!("{name}.json"))
 }
 
-/// Insists that `value` keeps to the published schema of that name.
+/// Asserts that `value` conforms to the published schema with that name.
 #[track_caller]
 pub fn assert_keeps_to(name: &str, value: &Value) {
     let schema = std::fs::read_to_string(schema_file(name)).unwrap();
@@ -70,7 +70,7 @@ fn plans_keep_to_their_schema() {
     assert_keeps_to("plan", &serde_json::from_str(&said(&plan)).unwrap());
 }
 
-/// The scenario that the documentation shows.
+/// Returns the scenario in the documentation.
 pub fn documented_scenario() -> String {
     let page = include_str!("../../docs/scenarios.md");
     let (_, from) = page.split_once("```yaml\n").unwrap();

@@ -1,4 +1,4 @@
-//! Exported results against published schemas of their formats.
+//! Exported results, validated against the published schemas of their formats.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -37,7 +37,7 @@ fn junit_xml_is_what_jenkins_takes() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}\n{document}");
     }
-    // The check itself: something that is no part of the format is refused.
+    // Tests the validation itself: it rejects an element that is not part of the format.
     let other = render(Kind::Junit, &results::mixed()).replacen("<testcase ", "<testcase other=\"\" ", 1);
     let output = xmllint(schema, &other);
     let said = String::from_utf8_lossy(&output.stderr);

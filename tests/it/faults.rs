@@ -1,5 +1,6 @@
-//! What a real cluster does not do on demand: an API server that fails now and then, or for good, while a run is
-//! removed.
+//! Failures that a real cluster does not produce on demand.
+//!
+//! The API server fails temporarily or permanently while a run is removed.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -9,8 +10,9 @@ use serde_json::{Value, json as value};
 
 use crate::apiserver::{Answer, ApiServer, Recorded, failure, json};
 
-/// A pod of a run in namespace `work`, which is somebody else's. `fault` may answer instead; it is told how many
-/// such requests came before.
+/// Starts an API server with a pod of a run in namespace `work`, which belongs to another user.
+///
+/// `fault` may override the response; it receives the number of earlier requests of the same kind.
 async fn with_a_pod(fault: impl Fn(&Recorded, usize) -> Option<Answer> + Send + Sync + 'static) -> ApiServer {
     let seen: Mutex<Vec<(Method, String)>> = Mutex::default();
     let gone = Mutex::new(false);
@@ -53,7 +55,7 @@ async fn with_a_pod(fault: impl Fn(&Recorded, usize) -> Option<Answer> + Send + 
     .await
 }
 
-/// `cleanup` of that namespace: its exit code and its answer.
+/// Runs `cleanup` for that namespace; returns its exit code and its result.
 fn cleanup(server: &ApiServer) -> (Option<i32>, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
         .args([
@@ -104,7 +106,7 @@ async fn a_removal_outlasts_an_api_server_that_is_not_there_for_a_while() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_called_removed_that_was_not_seen_to_go() {
-    // The namespace may not be looked at: whether it had to go is not known.
+    // The namespace cannot be read, so whether it had to be removed is unknown.
     let refused = || failure(403, "Forbidden", "you may not");
     let server = with_a_pod(move |request, _| {
         let space = request.path.split('?').next() == Some("/api/v1/namespaces/work");
@@ -118,7 +120,7 @@ async fn nothing_is_called_removed_that_was_not_seen_to_go() {
         (&value!(false), &value!([]))
     );
 
-    // The pod may be seen and not removed.
+    // The pod can be read but not deleted.
     let server = with_a_pod(move |request, _| (request.method == Method::DELETE).then(refused)).await;
     let (code, answer) = cleanup(&server);
     assert_eq!(code, Some(6), "{answer:#}");

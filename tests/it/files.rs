@@ -1,4 +1,4 @@
-//! Files that users write: their encodings, standard input, config files; and plans without a cluster.
+//! Files from users: encodings, standard input, config files; and plans without a cluster.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::hints::standing_in;
 use crate::range::Ran;
 use crate::results;
 
-/// A scenario without a mistake.
+/// A scenario without mistakes.
 pub const GOOD: &str = "\
 apiVersion: defender-sim/v1
 id: mine
@@ -28,7 +28,7 @@ alerts:
 - id: web-shell
 ";
 
-/// A folder of the test's own, in which commands run without a kubeconfig.
+/// A folder for one test in which commands run without a kubeconfig.
 pub struct Folder(pub tempfile::TempDir);
 
 impl Folder {
@@ -60,14 +60,14 @@ impl Folder {
     }
 }
 
-/// Runs a command to its end with this standard input.
+/// Runs a command to completion with this standard input.
 pub fn finish(mut command: Command, stdin: &[u8]) -> Ran {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A command that does not read has closed the pipe.
+    // A command that does not read its input has closed the pipe.
     let _ = child.stdin.take().unwrap().write_all(stdin);
     let output = child.wait_with_output().unwrap();
     Ran {
@@ -77,7 +77,7 @@ pub fn finish(mut command: Command, stdin: &[u8]) -> Ran {
     }
 }
 
-/// The text in each encoding that is read, and torn in those that are UTF-16.
+/// Returns the text in each supported encoding, and truncated in the UTF-16 ones.
 fn encoded(text: &str) -> ([Vec<u8>; 4], [Vec<u8>; 2]) {
     let utf16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
         let units = "\u{feff}".encode_utf16().chain(text.encode_utf16());
@@ -89,7 +89,7 @@ fn encoded(text: &str) -> ([Vec<u8>; 4], [Vec<u8>; 2]) {
     ([text.as_bytes().to_vec(), marked, little, big], torn)
 }
 
-/// A list with an alert of something else.
+/// A list with an unrelated alert.
 const UNRELATED: &str = r#"[{"alertType": "VM_Other", "startTimeUtc": "2020-01-01T00:00:00Z"}]"#;
 
 #[test]

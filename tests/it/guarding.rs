@@ -1,5 +1,7 @@
-//! What comes before and beside a run on real pods: the question, the refusal, the dry run by the API server,
-//! the note, the reports, the pods that are kept.
+//! Guards and options of runs on real pods.
+//!
+//! These are the confirmation, the refusal, the server-side dry run, the note for the SOC, the reports, and pods that
+//! are kept.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -40,7 +42,7 @@ fn where_nobody_can_be_asked_a_run_takes_yes() {
     assert_absent(&space);
 }
 
-/// Runs at a terminal, with this typed; everything that the screen shows, and the exit code.
+/// Runs a command at a terminal and types `typed`; returns the entire screen output and the exit code.
 fn at_a_terminal(arguments: &str, typed: &str) -> (String, Option<i32>) {
     let (program, variables) = range_command();
     let line = format!(
@@ -60,7 +62,7 @@ fn at_a_terminal(arguments: &str, typed: &str) -> (String, Option<i32>) {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    // Nobody may wait for ever: what is not over by then is ended, and the test fails.
+    // Prevents a hang: after this time the process is terminated and the test fails.
     let end = Duration::from_secs(90);
     let (done, over) = std::sync::mpsc::channel::<()>();
     let id = child.id().to_string();
@@ -72,7 +74,7 @@ fn at_a_terminal(arguments: &str, typed: &str) -> (String, Option<i32>) {
     let (mut screen, mut chunk, mut typed) = (vec![], [0; 4096], Some(typed));
     while let Ok(read @ 1..) = stdout.read(&mut chunk) {
         screen.extend_from_slice(&chunk[..read]);
-        // Typed earlier, Ctrl-C would end whatever runs before the question.
+        // Typed earlier, Ctrl-C would terminate the program that runs before the question.
         let asked = String::from_utf8_lossy(&screen).contains("[y/N]");
         if asked && let Some(typed) = typed.take() {
             stdin.write_all(typed.as_bytes()).unwrap();
@@ -105,7 +107,7 @@ fn at_a_terminal_it_asks_once() {
         }
         assert_absent(&space);
     }
-    // Ctrl-C while the question is open.
+    // Ctrl-C during the prompt.
     let (screen, code) = at_a_terminal(&command, "\u{3}");
     assert_eq!(code, Some(130), "{screen}");
     assert_absent(&space);
@@ -181,7 +183,7 @@ fn the_api_server_admits_every_object_and_nothing_is_made() {
         "{names}"
     );
 
-    // Pod Security and quota have their say.
+    // Pod Security and the quota reject objects.
     let label = "pod-security.kubernetes.io/enforce=restricted";
     kubectl(&["label", "namespace", &space.0, label]);
     kubectl(&["create", "quota", "none", "--hard=secrets=0", "-n", &space.0]);
@@ -203,7 +205,7 @@ fn the_api_server_admits_every_object_and_nothing_is_made() {
     assert!(text.contains("pod/mdc-simulation-victim: REFUSED: "), "{text}");
     assert_eq!(left_in(&space.0), Vec::<String>::new());
 
-    // Of a namespace that is not there, only itself can be told.
+    // If the namespace does not exist, only the namespace itself can be evaluated.
     let absent = Space::named("admit-absent");
     let plan = sim(&["webshell", "-n", &absent.0, "--dry-run=server", "-o", "json"])
         .assert(0)
@@ -259,7 +261,7 @@ fn a_run_is_announced_and_reported_in_every_form_at_once() {
     assert!(within("until") < within("alertsUntil"), "{note:#}");
     assert_nothing_left(&space.0);
 
-    // A report that could not be written is known before anything is made.
+    // A report that cannot be written is detected before anything is created.
     let bad = format!("--report=junit={}", path("no/such/folder"));
     let ran = sim(&["webshell", "-n", &space.0, &bad]).assert(2);
     assert!(ran.stderr.contains("no/such/folder"), "{}", ran.stderr);
@@ -282,7 +284,7 @@ fn pods_that_are_kept_go_by_the_deadline_or_by_cleanup() {
     let command = format!("kubectl defender-sim cleanup --run {run} -n {}", space.0);
     assert!(ran.stderr.contains(&command), "{}", ran.stderr);
     assert!(left_in(&space.0).contains(&"pod/mdc-simulation-victim".to_owned()));
-    // The same words as the hint.
+    // Runs the command from the hint.
     let words: Vec<&str> = command.split_whitespace().skip(2).collect();
     let ran = sim(&[&words[..], &["-o", "json"]].concat()).assert(0);
     assert_keeps_to("cleanup", &ran.json());

@@ -1,5 +1,6 @@
-//! Hints: the commands in them lead to the same cluster as the same identity, and a shell reads every name in them as
-//! one word.
+//! Hints: their commands target the same cluster as the same identity.
+//!
+//! A shell reads every name in them as one word.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
@@ -11,19 +12,19 @@ use crate::contract::assert_keeps_to;
 use crate::range::text;
 use crate::verify::{Machine, recon};
 
-/// A command without a cluster.
+/// Runs a command without a cluster.
 pub fn offline(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
     command.args(arguments).env_clear().env("HOME", "/nonexistent");
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// Names that a shell would not read as one word.
+/// A name that a shell would not read as one word unless quoted.
 const HOSTILE: &str = "x'y\"; touch $(pwd)/pwn & `id` | #";
-/// A secret that no hint repeats.
+/// A secret that no hint may repeat.
 const TOKEN: &str = "not-to-be-repeated";
 
-/// An API server at which `change` may answer; where it does not, everything is allowed and nothing exists.
+/// Starts an API server whose responses `change` may override; by default everything is allowed and nothing exists.
 pub async fn standing_in(change: impl Fn(&Recorded) -> Option<Answer> + Send + Sync + 'static) -> ApiServer {
     ApiServer::start(move |request| change(request).unwrap_or_else(|| usual(request))).await
 }
@@ -64,7 +65,7 @@ fn object(name: &str, more: &Value) -> Answer {
     )
 }
 
-/// The words of each `kubectl` command in the hints of a text, as a shell reads them.
+/// Returns the words of each `kubectl` command in the hints of a text, split like a shell.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let hints = text.lines().filter_map(|line| line.strip_prefix("hint: "));
     let mut commands = vec![];
@@ -74,7 +75,7 @@ fn commands(text: &str) -> Vec<Vec<String>> {
         };
         let script = format!(
             "kubectl() {{ printf '%s\\0' \"$@\" END >&3; }}; exec 3>&1; {}",
-            // The only text between two commands of a hint.
+            // The only text between two commands in a hint.
             hint[start..].replace("; check: kubectl", "; kubectl")
         );
         let folder = tempfile::tempdir().unwrap();
@@ -101,7 +102,7 @@ fn commands(text: &str) -> Vec<Vec<String>> {
     commands
 }
 
-/// A run against a stand-in, by flags all of which are hostile; what it printed to standard error.
+/// Runs against a fake API server with hostile flags; returns standard error and the kubeconfig.
 fn run_against(server: &ApiServer, namespace: &str) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join(HOSTILE.replace('/', "_"));
@@ -136,8 +137,9 @@ fn run_against(server: &ApiServer, namespace: &str) -> (String, String) {
     (stderr, kubeconfig.to_owned())
 }
 
-/// Insists that each command in the hints leads to the same cluster, and all but those of an administrator as the
-/// same identity.
+/// Asserts that each command in the hints targets the same cluster as the same identity.
+///
+/// Commands of an administrator may use another identity.
 #[track_caller]
 fn assert_repeated(stderr: &str, kubeconfig: &str, expected: usize) {
     let commands = commands(stderr);
@@ -160,7 +162,7 @@ fn assert_repeated(stderr: &str, kubeconfig: &str, expected: usize) {
 async fn hints_repeat_connection_flags_quoted() {
     type Change = fn(&Recorded) -> Option<Answer>;
     let cases: [(&str, &str, Change, usize); 5] = [
-        // Rights: one that grants, which is two commands, and one that checks.
+        // Missing permissions: two commands that grant them, and one that checks them.
         (
             "missing rights",
             "--subject user:NAME",
@@ -192,7 +194,7 @@ async fn hints_repeat_connection_flags_quoted() {
             },
             1,
         ),
-        // A right that the review did not know to be missing.
+        // A missing permission that the access review did not report.
         (
             "jobs.batch is forbidden",
             "kubectl auth can-i create jobs.batch -n work",
@@ -325,7 +327,7 @@ async fn advice_of_doctor_repeats_connection_flags() {
     let arguments = [&["doctor", "webshell", "-n", "work", "-o", "json"], &flags[..]].concat();
     let output = tokio::task::block_in_place(|| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
-        // What is not on this machine is behind a proxy that does not exist.
+        // All other hosts are behind a proxy that does not exist.
         let variables = [("HOME", "/nonexistent"), ("HTTPS_PROXY", "http://127.0.0.1:9")];
         command
             .args(arguments)

@@ -1,5 +1,6 @@
-//! What a victim image has to be, and what it need not be: another web user, another owner of the web root or
-//! another shell than those of our image change nothing.
+//! Requirements for victim images.
+//!
+//! The web user, the owner of the web root and the shell may differ from those of the default image.
 
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -7,13 +8,13 @@ use std::path::Path;
 use crate::range::{Ran, Space, assert_nothing_left, image_of, shared, sim, text};
 
 const WEB_ROOT: &str = "var/www/html";
-/// Numbers of Debian's users and groups.
+/// Numeric IDs of Debian's users and groups.
 const ROOT: u32 = 0;
 const GAMES: u32 = 5;
 const GAMES_GROUP: u32 = 60;
 const WWW_DATA: u32 = 33;
 
-/// PHP's workers run as `games` instead of `www-data`. The socket stays the web server's.
+/// Runs PHP's workers as `games` instead of `www-data`. The socket still belongs to the web server.
 fn another_web_user(overlay: &Path) {
     let path = "etc/php/8.2/fpm/php-fpm.conf";
     let ours = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -28,7 +29,7 @@ fn another_web_user(overlay: &Path) {
     std::fs::write(path, theirs).unwrap();
 }
 
-/// The web root and the web shell in it.
+/// Adds the web root with the web shell.
 fn web_root(overlay: &Path, user: u32, group: u32, mode: u32) {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/victim/rootfs");
     let web_root = overlay.join(WEB_ROOT);
@@ -41,15 +42,16 @@ fn web_root(overlay: &Path, user: u32, group: u32, mode: u32) {
     std::fs::set_permissions(&web_root, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// `sh` is bash.
+/// Replaces `sh` with bash.
 fn another_shell(overlay: &Path) {
     let folder = overlay.join("usr/bin");
     std::fs::create_dir_all(&folder).unwrap();
     symlink("bash", folder.join("sh")).unwrap();
 }
 
-/// Runs everything there is on a variant of the victim's image. The variant says itself what it is, in a step
-/// of the test's own: the web user, the web root's owner and mode, the shell.
+/// Runs all scenarios on a variant of the victim's image.
+///
+/// An additional step reports the properties of the variant: the web user, the web root's owner and mode, the shell.
 fn run(name: &str, space: &Space, variant: impl Fn(&Path)) -> Ran {
     let overlay = tempfile::tempdir().unwrap();
     variant(overlay.path());
@@ -84,7 +86,7 @@ steps:
 alerts: []
 "#;
 
-/// Insists that the variant was the one meant, and that every step was proved.
+/// Asserts that the variant was the intended one, and that every step was proved.
 #[track_caller]
 fn assert_all_proved(name: &str, image: &str, variant: impl Fn(&Path)) {
     let _shared = shared();
@@ -132,7 +134,7 @@ fn with_another_user_owner_and_shell() {
     });
 }
 
-/// Not what the contract allows: only the steps that write there suffer, and say why.
+/// The contract does not allow this image: only the steps that write to the web root fail, and report the reason.
 #[test]
 #[ignore = "needs the range: make range"]
 fn a_web_root_that_cannot_be_written_is_named() {
@@ -151,7 +153,7 @@ fn a_web_root_that_cannot_be_written_is_named() {
         .filter(|step| step["outcome"] != "proved")
         .map(|step| ["id", "outcome", "reason", "evidence"].map(|key| text(&step[key])))
         .collect();
-    // The first words of the evidence of a shell are where in the script it was.
+    // The evidence of a shell starts with its location in the script.
     let expected = [
         ("download-miner", "blocked", "the file could not be written", ""),
         (

@@ -1,4 +1,4 @@
-//! `lint`, and planning a run: every mistake in a scenario file is named with its place, and nothing else is refused.
+//! `lint`, and planning a run: every mistake in a scenario file is reported with its location, and nothing else is.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::files::{Folder, GOOD, finish};
 use crate::nasty;
 
-/// What `lint` says of a text, line by line without the name of the file, by the beginnings of these lines.
+/// Asserts the output of `lint` for a text, without the file name: `expected` are the beginnings of its lines.
 #[track_caller]
 fn assert_lint(text: &str, expected: &[&str]) {
     let folder = Folder::new();
@@ -46,12 +46,12 @@ fn with_title(title: &str) -> String {
     GOOD.replacen("title: t", &format!("title: {title}"), 1)
 }
 
-/// With another script, whose lines are indented by four spaces.
+/// Returns a scenario with another script, whose lines are indented by four spaces.
 fn with_script(script: &str) -> String {
     GOOD.replace("echo hi >&2\n    exit 0", script)
 }
 
-/// With further fields of the step.
+/// Returns a scenario with additional fields in its step.
 fn with_fields(fields: &str) -> String {
     GOOD.replace("  proof: p\n", &format!("  proof: p\n{fields}\n"))
 }
@@ -178,7 +178,7 @@ fn characters_that_do_not_show_are_named() {
     let error = |place: &str, code: &str| {
         format!("{place}{code}; control characters and marks that do not show are not allowed")
     };
-    // Written as an escape, in a text of any field.
+    // Written as an escape sequence, in a text of any field.
     for (escape, code) in [
         ("\\e", "U+001B"),
         ("\\0", "U+0000"),
@@ -208,7 +208,7 @@ fn characters_that_do_not_show_are_named() {
     ];
     let expected = fields.map(|(place, field)| error(&format!("{place}: error: {field}: found "), "U+001B"));
     assert_lint(&text, &expected.each_ref().map(String::as_str));
-    // Raw. What the parser refuses has no field.
+    // Unescaped. Errors of the parser have no field.
     for (c, field) in [
         ('\u{202e}', "3:8: error: title: "),
         ('\u{200b}', "3:8: error: title: "),

@@ -1,6 +1,7 @@
-//! Every test that needs more than one module: the command line without a cluster, the walls between the
-//! layers, results against the schemas of others, and (ignored unless asked for, since they need root and the
-//! range) runs on real pods.
+//! Integration tests: every test that needs more than one module.
+//!
+//! They cover the command line without a cluster, the boundaries between modules, results against external schemas, and
+//! runs on real pods. The latter are ignored by default, because they need root and the range.
 
 #[path = "../support/apiserver.rs"]
 mod apiserver;
@@ -40,5 +41,5 @@ mod trees;
 mod verify;
 mod walls;
 
-// What `results` names through the root of the crate.
+// Modules that `results` refers to by the root of the crate.
 use defender_sim::{exit, result, scenario};

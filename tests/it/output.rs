@@ -1,4 +1,4 @@
-//! Everything that is written: standard output that takes nothing, and report files.
+//! Output: standard output that cannot be written, and report files.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::contract::assert_keeps_to;
 use crate::hints::standing_in;
 use crate::verify::{Machine, RECON, alert, recon};
 
-/// Every command that prints, in every form that differs, and its exit code. ALL and NONE are files with alerts.
+/// Every command that prints, in every distinct format, with its exit code. ALL and NONE are files with alerts.
 const PRINTING: [(&str, i32); 28] = [
     ("list", 0),
     ("list -o wide", 0),
@@ -46,7 +46,7 @@ const PRINTING: [(&str, i32); 28] = [
     ),
 ];
 
-/// Runs each of [`PRINTING`] into `stdout`, and has what came of it checked by `check`.
+/// Runs each of [`PRINTING`] with `stdout` and passes the output to `check`.
 fn each_printing_into<T: Into<Stdio>>(stdout: impl Fn() -> T, check: impl Fn(&str, i32, &Output, &str)) {
     let machine = Machine::new();
     machine.record(&recon());
@@ -88,7 +88,7 @@ fn reader_that_has_enough_is_no_error() {
     });
 }
 
-/// A machine with one record, a folder for reports, and what they hold.
+/// A machine with one record and a folder for reports.
 struct Desk(Machine);
 
 impl Desk {
@@ -106,7 +106,7 @@ impl Desk {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// Runs a line of a shell in the folder, in which `$P` is the program, and returns what it wrote to both streams.
+    /// Runs a shell command in the folder, in which `$P` is the program; returns both output streams.
     #[track_caller]
     fn shell(&self, line: &str, code: i32) -> (String, String) {
         let program = self.0.command(&[]);
@@ -128,7 +128,7 @@ impl Desk {
     }
 }
 
-/// Each kind of report, and what it begins with.
+/// Each kind of report and the beginning of its content.
 const KINDS: [(&str, &str); 5] = [
     ("junit", "<?xml"),
     ("json", "{\n"),
@@ -154,7 +154,7 @@ fn report_on_standard_output_takes_the_place_of_the_table_under_every_name() {
             desk.shell(&format!("(echo first; {line}; echo last) >out"), 0);
             assert_eq!(desk.read("out"), format!("first\n{report}last\n"), "{line}");
         }
-        // A file that standard output already goes to.
+        // A file to which standard output is already redirected.
         desk.shell(&format!("$P report --report {kind}=out >out"), 0);
         assert_eq!(desk.read("out"), report);
         let line = format!("$P report --report {kind}=/dev/stderr");
@@ -228,7 +228,7 @@ fn report_that_cannot_be_written_at_the_end_is_7_and_keeps_the_old_one() {
     let desk = Desk::new();
     desk.0.file("none.json", &json!([]));
     desk.shell("echo old >old", 0);
-    // No file may grow any more, and that is an error, not a signal.
+    // Files cannot grow, which is reported as an error, not as a signal.
     let limited = "trap '' XFSZ; ulimit -f 0; exec $P";
     let missing = "verify --alerts none.json --wait 0s --assume plan=yes,sensor=yes";
     for (arguments, code) in [("report", 7), (missing, 5)] {
@@ -252,7 +252,7 @@ fn report_that_cannot_be_written_at_the_end_is_7_and_keeps_the_old_one() {
     assert!(left.is_empty() && !desk.path("new").exists(), "{left:?}");
 }
 
-/// The API server refuses the namespace, which is asked for after the note is written.
+/// The API server rejects the namespace, which is requested after the note is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn note_for_the_soc_is_written_before_anything_is_created_or_nothing_is() {
     let server = standing_in(|request| {
@@ -288,7 +288,7 @@ async fn note_for_the_soc_is_written_before_anything_is_created_or_nothing_is() 
         let before = created();
         let (stdout, stderr) = tokio::task::block_in_place(|| desk.shell(&line, 3));
         if expected.is_empty() {
-            // Beside the table.
+            // Printed next to the table.
             let (begin, end) = (stdout.find("{\n").unwrap(), stdout.rfind("\n}").unwrap() + 2);
             let note: Value = serde_json::from_str(&stdout[begin..end]).unwrap();
             assert_keeps_to("note", &note);

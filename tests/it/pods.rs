@@ -1,4 +1,6 @@
-//! Pods of a run that stop, nodes that fail and anchors that change: the run notices it at once and names the reason.
+//! Pods that stop, nodes that fail and anchors that change during a run.
+//!
+//! The run detects this at once and reports the reason.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +13,7 @@ use crate::range::{
     text,
 };
 
-/// Proves a step, goes on with one until a file exists in the victim, and has a third.
+/// Proves one step, waits in the second until a file exists in the victim, and has a third.
 const HOLD: &str = r"
 apiVersion: defender-sim/v1
 id: hold
@@ -33,7 +35,7 @@ steps:
 alerts: []
 ";
 const VICTIM: &str = "mdc-simulation-victim";
-/// A run ends within this time after a pod stopped, on a slow machine and with its cleanup.
+/// Time limit for a run to end after a pod stopped, on a slow machine and including cleanup.
 const SOON: Duration = Duration::from_secs(40);
 
 fn hold() -> tempfile::NamedTempFile {
@@ -42,12 +44,12 @@ fn hold() -> tempfile::NamedTempFile {
     file
 }
 
-/// A run whose second step goes on.
+/// Starts a run that waits in its second step.
 fn holding(space: &Space, flags: &[&str]) -> (Running, String) {
     holding_as(None, space, flags)
 }
 
-/// The same as this identity, or else as the one with the rights of a run.
+/// Starts such a run as this identity, by default as the one with the permissions of a run.
 fn holding_as(identity: Option<Identity>, space: &Space, flags: &[&str]) -> (Running, String) {
     let file = hold();
     let path = file.path().to_str().unwrap();
@@ -65,7 +67,7 @@ fn in_victim(space: &Space, script: &str) {
     kubectl(&["exec", VICTIM, "-n", &space.0, "--", "sh", "-c", script]);
 }
 
-/// The end of a run whose second step was interrupted for `reason`, which names the third step, too.
+/// Asserts the end of a run whose second step was interrupted for `reason`, which the third step reports as well.
 #[track_caller]
 fn assert_interrupted(running: Running, reason: &str) -> Ran {
     let started = Instant::now();
@@ -243,7 +245,7 @@ fn signal_kubelet(node: &str, signal: &str) {
     );
 }
 
-/// Ends the wait for pods of a node that is gone, which the garbage collector lets last for a minute.
+/// Skips waiting for the pods of a removed node, which the garbage collector would delay by a minute.
 fn forget_pods(space: &Space) {
     kubectl(&[
         "delete",
@@ -299,7 +301,7 @@ fn failing_nodes_are_named() {
         ran.stderr
     );
 
-    // Silent, and not yet known to be.
+    // The node is silent, but not yet marked as such.
     let space = Space::named("silent");
     let [selector, toleration] = on("node2");
     signal_kubelet("node2", "STOP");
@@ -312,9 +314,9 @@ fn failing_nodes_are_named() {
     assert!(error.contains(reason), "{}", ran.stderr);
     assert_nothing_left(&space.0);
 
-    // Removed while the attack runs, and while images are pulled.
+    // Removed during the attack, and while images are pulled.
     let (attacked, pulling) = (Space::named("node-gone"), Space::named("node-pulls"));
-    // Nodes are read with a right that a run can do without.
+    // Reading nodes needs a permission that a run does not.
     let admin = Identity::Admin;
     let (mut attack, _) = holding_as(Some(admin), &attacked, &[&selector, &toleration]);
     std::fs::write(&delay, "60").unwrap();

@@ -1,5 +1,6 @@
-//! The strength of a proof, on the range: scripts run unchanged, forged reports prove nothing, and a victim with an open
-//! gate is not attacked.
+//! The strength of a proof, on the range.
+//!
+//! Scripts run unchanged, forged reports prove nothing, and a victim with an open gate is not attacked.
 
 use std::path::Path;
 
@@ -168,7 +169,7 @@ print(hmac.new(secret.encode(), f"{step} {token} 0 1 x".encode(), "sha256").hexd
     }
 }
 
-/// A step replaces the web shell by a program that reports for later steps.
+/// A step replaces the web shell with a program that forges reports for later steps.
 #[test]
 #[ignore = "needs the range: make range"]
 fn replaced_web_shell_does_not_report_for_later_steps() {
@@ -193,12 +194,12 @@ echo "replaced by $(wc -l </var/www/html/ws.php) lines" >&2
     assert_eq!(steps[1]["exitStatus"], 1, "it did not run: {steps:#}");
 }
 
-/// The output of a script is never taken as a report, wherever it is written.
+/// The output of a script is never accepted as a report, wherever it is written.
 #[test]
 #[ignore = "needs the range: make range"]
 fn output_of_a_step_is_not_a_report() {
     let _shared = shared();
-    // Files a step can read: the secret of the victim; in older versions, the nonce of the run.
+    // Files that a step can read: the secret of the victim; in older versions, the nonce of the run.
     let forge = r#"
 secret=$(cat /gate/nonce || grep -o 'secret":"[0-9a-f]*' /gate/run.json | cut -c10-)
 for step in output.one output.two; do

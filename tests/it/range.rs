@@ -1,5 +1,7 @@
-//! The real cluster of `tests/range`, as tests use it: the real binary through the real kubectl, namespaces
-//! that go with the test, and the locks that keep tests out of each other's way.
+//! The real cluster of `tests/range`, as tests use it.
+//!
+//! It provides the real binary through the real kubectl, namespaces that are removed with the test, and locks that
+//! isolate tests from each other.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -14,9 +16,9 @@ use serde_json::Value;
 
 /// Folder of the default images.
 pub const IMAGES: &str = "ghcr.io/microsoft/defender-for-cloud/attacksimulation";
-/// No command takes longer, but one that hangs.
+/// Timeout of a command. Only one that hangs takes longer.
 const BOUND: Duration = Duration::from_secs(180);
-/// Every kind of object the range can hold in a namespace, not only those that this tool means to make.
+/// Every namespaced kind that the range supports, not only those that this tool creates.
 static KINDS: LazyLock<String> = LazyLock::new(|| {
     let names = kubectl(&[
         "api-resources",
@@ -25,12 +27,12 @@ static KINDS: LazyLock<String> = LazyLock::new(|| {
         "-o",
         "name",
     ]);
-    // A test defines kinds for a while, and they are gone when they are asked for.
+    // A test defines kinds temporarily, and they may be gone when they are requested.
     let lasting = names.lines().filter(|name| !name.ends_with(".sim.example.org"));
     lasting.collect::<Vec<_>>().join(",")
 });
 
-/// What a command said.
+/// The outcome of a command.
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
@@ -43,7 +45,7 @@ impl Ran {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 
-    /// Outcomes by step id.
+    /// Returns the outcomes by step ID.
     pub fn outcomes(&self) -> Vec<(String, String)> {
         let json = self.json();
         let scenarios = json["scenarios"].as_array().unwrap().iter();
@@ -53,7 +55,7 @@ impl Ran {
             .collect()
     }
 
-    /// Insists that every step was proved.
+    /// Asserts that every step was proved.
     #[track_caller]
     pub fn assert_proved(&self) {
         let outcomes = self.outcomes().into_iter();
@@ -72,8 +74,9 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The program that runs a command inside the range, and the variables it wants: records of runs go to the
-/// tests' own folder, not to that of whoever runs them.
+/// Returns the program that runs a command in the range, and its environment variables.
+///
+/// Records of runs are stored in the tests' own folder, not in that of the user.
 pub fn range_command() -> (PathBuf, [(&'static str, String); 2]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let binary = Path::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
@@ -95,18 +98,18 @@ fn inside(program: &str) -> Command {
     command
 }
 
-/// Who a command of this tool runs as.
+/// The user that runs a command of this tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// May do everything.
+    /// Has all permissions.
     Admin,
-    /// Has the printed `ClusterRole` for each namespace of [`Space::named`], and no other right.
+    /// Has only the printed `ClusterRole`, for each namespace of [`Space::named`].
     Operator,
-    /// Has the printed `Role` in each namespace of [`Space::new`], and no other right.
+    /// Has only the printed `Role`, in each namespace of [`Space::new`].
     Tenant,
 }
 
-/// Which namespaces identities have the rights of a run for.
+/// The namespaces for which identities have the permissions of a run.
 static GRANTED: Mutex<BTreeMap<String, Identity>> = Mutex::new(BTreeMap::new());
 
 impl Identity {
@@ -118,8 +121,10 @@ impl Identity {
         }
     }
 
-    /// The least powerful identity that can do this: that of the namespace for runs, and for the cleanup of one
-    /// namespace. Other commands look at the whole cluster; who names another identity needs a powerful one.
+    /// Returns the least privileged identity that can run this command.
+    ///
+    /// For runs and for the cleanup of one namespace, this is the identity of the namespace. Other commands read the
+    /// entire cluster; a command that selects another identity needs a privileged one.
     fn least(arguments: &[&str]) -> Self {
         let flag = |names: &[&str]| arguments.iter().any(|word| names.contains(word));
         let namespace = arguments
@@ -135,20 +140,20 @@ impl Identity {
         granted.get(namespace).copied().unwrap_or(Self::Admin)
     }
 
-    /// The variable that makes a command in the range run as this identity.
+    /// Returns the variable that makes a command in the range run as this identity.
     pub fn variable(self) -> String {
         let file = state().join(format!("{}.kubeconfig", self.name()));
         format!("KUBECONFIG={}", file.display())
     }
 
-    /// A command in the range as this identity.
+    /// Prepares a command in the range as this identity.
     fn inside(self, program: &str) -> Command {
         let mut command = inside("env");
         command.args([&self.variable(), program]);
         command
     }
 
-    /// Grants it the rights that `kubectl defender-sim rights` prints for a run in this namespace.
+    /// Grants the permissions that `kubectl defender-sim rights` prints for a run in this namespace.
     fn grant(self, namespace: &str) {
         let subject = format!("user:{}", self.name());
         let scope: &[&str] = match self {
@@ -187,30 +192,30 @@ fn ran(command: Command) -> Ran {
     Running::spawn(command).end()
 }
 
-/// `kubectl defender-sim ARGUMENTS`, to its end, as the least powerful identity that can do it.
+/// Runs `kubectl defender-sim ARGUMENTS` to completion, as the least privileged identity that can run it.
 pub fn sim(arguments: &[&str]) -> Ran {
     Running::start(arguments).end()
 }
 
-/// The same as this identity.
+/// Like [`sim`], as the given identity.
 pub fn sim_as(identity: Identity, arguments: &[&str]) -> Ran {
     Running::start_as(identity, arguments).end()
 }
 
-/// The same, word by word: nobody said yes.
+/// Like [`sim`], but without adding a confirmation.
 pub fn sim_unasked(arguments: &[&str]) -> Ran {
     let mut command = Identity::least(arguments).inside("kubectl");
     command.arg("defender-sim").args(arguments);
     ran(command)
 }
 
-/// Confirms runs and cleanups, since a test has no terminal.
+/// Returns the flag that confirms runs and cleanups, because a test has no terminal.
 pub fn yes(arguments: &[&str]) -> Option<&'static str> {
     let run = |name: &&&str| catalogue::find(name).is_some() || ["all", "run", "cleanup"].contains(*name);
     arguments.first().filter(run).map(|_| "--yes")
 }
 
-/// `kubectl ARGUMENTS`, which has to work.
+/// Runs `kubectl ARGUMENTS`. Panics if it fails.
 pub fn kubectl(arguments: &[&str]) -> String {
     let ran = try_kubectl(arguments);
     assert_eq!(ran.code, Some(0), "kubectl {arguments:?}: {ran:?}");
@@ -223,18 +228,18 @@ pub fn try_kubectl(arguments: &[&str]) -> Ran {
     ran(command)
 }
 
-/// Any other command inside the range.
+/// Runs any other command in the range.
 pub fn run_inside(arguments: &[&str]) -> Ran {
     let mut command = inside(arguments[0]);
     command.args(&arguments[1..]);
     ran(command)
 }
 
-/// A webhook that changes the objects created in one namespace, until it is dropped: see `tests/range/webhook`.
+/// A webhook that modifies the objects created in one namespace until it is dropped: see `tests/range/webhook`.
 pub struct Webhook(Child);
 
 impl Webhook {
-    /// Applies a JSON Patch to objects of these kinds, or of all if none are given.
+    /// Applies a JSON Patch to objects of the given kinds, or of all kinds if the list is empty.
     pub fn start(namespace: &str, patch: &Value, kinds: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/range/webhook");
         let mut command = inside(script.to_str().unwrap());
@@ -260,7 +265,7 @@ impl Drop for Webhook {
     }
 }
 
-/// What has to be done at the end of a test, also of one that fails.
+/// Runs a function at the end of a test, even if the test fails.
 pub struct Finally<F: FnMut()>(pub F);
 
 impl<F: FnMut()> Drop for Finally<F> {
@@ -269,13 +274,13 @@ impl<F: FnMut()> Drop for Finally<F> {
     }
 }
 
-/// Where the range keeps its state.
+/// Returns the state folder of the range.
 pub fn state() -> PathBuf {
     let name = std::env::var("RANGE_NETNS").unwrap_or_else(|_| "range".into());
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(name)
 }
 
-/// Puts an image into the range's registry: executables laid over one of the two default images.
+/// Adds an image to the range's registry: one of the two default images with additional executables.
 pub fn image(name: &str, base: &str, files: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let files: Vec<(String, &str)> = files
@@ -294,7 +299,7 @@ pub fn image(name: &str, base: &str, files: &[(&str, &str)]) -> String {
     image_with(name, base, &files)
 }
 
-/// The same from files of this machine: where they are, and where they go.
+/// Like [`image`], from local files: the source and the target path of each.
 pub fn image_with(name: &str, base: &str, files: &[(&str, &str)]) -> String {
     let overlay = tempfile::tempdir().unwrap();
     for (source, path) in files {
@@ -306,7 +311,7 @@ pub fn image_with(name: &str, base: &str, files: &[(&str, &str)]) -> String {
     image_of(name, base, overlay.path(), &[])
 }
 
-/// The same from a folder that is laid over the image as it is, with these flags of `tests/range/image`.
+/// Like [`image`], from a folder with the overlay, with these flags of `tests/range/image`.
 pub fn image_of(name: &str, base: &str, overlay: &Path, flags: &[&str]) -> String {
     let name = format!("ghcr.io/tests/{name}:latest");
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/range/image");
@@ -320,7 +325,7 @@ pub fn image_of(name: &str, base: &str, overlay: &Path, flags: &[&str]) -> Strin
     name
 }
 
-/// A command under way; it does not outlive the test.
+/// A running command, which is killed when the test ends.
 pub struct Running {
     child: Child,
     stdout: mpsc::Receiver<String>,
@@ -329,19 +334,19 @@ pub struct Running {
 }
 
 impl Running {
-    /// `kubectl defender-sim ARGUMENTS`.
+    /// Starts `kubectl defender-sim ARGUMENTS`.
     pub fn start(arguments: &[&str]) -> Self {
         Self::start_as(Identity::least(arguments), arguments)
     }
 
-    /// The same as this identity.
+    /// Like [`Running::start`], as the given identity.
     pub fn start_as(identity: Identity, arguments: &[&str]) -> Self {
         let mut command = identity.inside("kubectl");
         command.arg("defender-sim").args(arguments).args(yes(arguments));
         Self::spawn(command)
     }
 
-    /// `PROGRAM... kubectl defender-sim ARGUMENTS`, for a program such as `nohup` that becomes what it starts.
+    /// Starts `PROGRAM... kubectl defender-sim ARGUMENTS`; PROGRAM must replace itself with its command, like `nohup`.
     pub fn start_under(program: &[&str], arguments: &[&str]) -> Self {
         let mut command = inside(program[0]);
         command.args(&program[1..]).args(["kubectl", "defender-sim"]);
@@ -349,7 +354,7 @@ impl Running {
         Self::spawn(command)
     }
 
-    /// The same without kubectl, which takes a time of its own to start: for runs that are to meet.
+    /// Like [`Running::start`] without kubectl and its startup time: for runs that must overlap.
     pub fn start_bare(arguments: &[&str]) -> Self {
         let mut command = Identity::least(arguments).inside("kubectl-defender_sim");
         command.args(arguments).args(yes(arguments));
@@ -372,7 +377,7 @@ impl Running {
         }
     }
 
-    /// Waits for a line of progress that holds `part`.
+    /// Waits for a progress line that contains `part`.
     pub fn await_line(&mut self, part: &str) -> String {
         let end = Instant::now() + Duration::from_secs(60);
         while let Ok(line) = self
@@ -387,13 +392,13 @@ impl Running {
         panic!("no line with {part:?} in {:#?}", self.seen)
     }
 
-    /// The run's id, from its first line.
+    /// Returns the ID of the run, from its first line.
     pub fn run(&mut self) -> String {
         let line = self.await_line("run ");
         line.split_whitespace().nth(1).unwrap().to_owned()
     }
 
-    /// Sends a signal to the plugin itself: every program between it and the test replaced itself by it.
+    /// Sends a signal to the plugin itself: every program between it and the test has replaced itself with it.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(
@@ -406,7 +411,7 @@ impl Running {
     }
 
     pub fn end(mut self) -> Ran {
-        // Both streams end with the last process that holds them.
+        // Both streams end with the last process that has them open.
         let end = Instant::now() + BOUND;
         let rest = |lines: &mpsc::Receiver<String>| {
             let mut text = String::new();
@@ -430,13 +435,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Harmless where it ended: it was waited for then, and Rust knows.
+        // Has no effect if the process has ended: it was waited for, and Rust keeps track of that.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Lines with their ends, as they come; what is not UTF-8 is replaced.
+/// Returns lines with their line endings as they arrive; invalid UTF-8 is replaced.
 fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -450,7 +455,7 @@ fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     receiver
 }
 
-/// Starts a pod of the test's own that does nothing, and waits until commands can run in it.
+/// Starts an idle pod for a test, and waits until commands can run in it.
 pub fn idle_pod(namespace: &str, name: &str, image: &str) {
     let idle = ["--restart=Never", "--command", "--", "sleep", "300"];
     kubectl(&[&["run", name, "-n", namespace, "--image", image][..], &idle].concat());
@@ -465,7 +470,7 @@ pub fn idle_pod(namespace: &str, name: &str, image: &str) {
     ]);
 }
 
-/// What carries our label in a namespace, and the namespace itself if it does.
+/// Returns the objects in a namespace that carry the tool's label, and the namespace itself if it does.
 pub fn left_in(namespace: &str) -> Vec<String> {
     let label = "app.kubernetes.io/managed-by=kubectl-defender-sim";
     let name = format!("metadata.name={namespace}");
@@ -508,11 +513,11 @@ pub fn await_that(what: &str, within: Duration, condition: impl Fn() -> bool) {
     }
 }
 
-/// A namespace that is the test's own and goes with it.
+/// A namespace of one test, which is removed with it.
 pub struct Space(pub String);
 
 impl Space {
-    /// Makes it, with these labels.
+    /// Creates the namespace with these labels.
     pub fn new(name: &str, labels: &[&str]) -> Self {
         let space = Self::of_test(name);
         kubectl(&["create", "namespace", &space.0]);
@@ -521,14 +526,14 @@ impl Space {
         space
     }
 
-    /// Only the name, for a namespace that the run is to make.
+    /// Reserves a name only, for a namespace that the run creates.
     pub fn named(name: &str) -> Self {
         let space = Self::of_test(name);
         Identity::Operator.grant(&space.0);
         space
     }
 
-    /// No other test run on the range has this name.
+    /// Returns a name that no other test run on the range uses.
     fn of_test(name: &str) -> Self {
         Self(format!("test-{name}-{}", std::process::id()))
     }
@@ -550,7 +555,7 @@ impl Drop for Space {
             "--ignore-not-found",
             "--wait=false",
         ]);
-        // Of a `ClusterRole`; a `Role` goes with the namespace.
+        // Belongs to a `ClusterRole`; a `Role` is deleted with the namespace.
         let role = format!("kubectl-defender-sim-run-{}", self.0);
         let kinds = "clusterroles,clusterrolebindings";
         try_kubectl(&["delete", kinds, &role, "--ignore-not-found", "--wait=false"]);
@@ -560,8 +565,9 @@ impl Drop for Space {
 static DEFAULT_NAMESPACE: Mutex<()> = Mutex::new(());
 static WHOLE_RANGE: RwLock<()> = RwLock::new(());
 
-/// For tests that use the default namespace, one at a time. It is to be gone from the one before; if it is
-/// somebody else's, it is not ours to remove.
+/// Locks the default namespace for one test at a time, and waits until the previous test's is gone.
+///
+/// A namespace of another owner is not removed.
 pub fn default_namespace() -> (Space, MutexGuard<'static, ()>) {
     let guard = DEFAULT_NAMESPACE.lock().unwrap_or_else(PoisonError::into_inner);
     await_that(
@@ -573,12 +579,12 @@ pub fn default_namespace() -> (Space, MutexGuard<'static, ()>) {
     (Space("mdc-simulation".into()), guard)
 }
 
-/// For tests that share the range with others.
+/// Locks the range for tests that can share it with others.
 pub fn shared() -> RwLockReadGuard<'static, ()> {
     WHOLE_RANGE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// For tests that change what all pods of the range see.
+/// Locks the range for tests that change what all its pods observe.
 pub fn alone() -> RwLockWriteGuard<'static, ()> {
     WHOLE_RANGE.write().unwrap_or_else(PoisonError::into_inner)
 }

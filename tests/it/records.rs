@@ -1,4 +1,4 @@
-//! Records of runs: how one is selected, and which are refused.
+//! Records of runs: how one is selected, and which are rejected.
 
 use std::process::Command;
 

@@ -1,5 +1,6 @@
-//! Rights: the printed roles are enough and nothing in them is too much, and each missing right is refused before
-//! anything is created.
+//! Permissions: the printed roles are sufficient and minimal.
+//!
+//! Each missing permission is reported before anything is created.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,7 +21,7 @@ fn printed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The role and the binding in JSON.
+/// Returns the role and the binding as JSON.
 fn grant(arguments: &[&str]) -> [Value; 2] {
     let list: Value = serde_json::from_str(&printed(&[&["-o", "json"], arguments].concat())).unwrap();
     serde_json::from_value(list["items"].clone()).unwrap()
@@ -42,7 +43,7 @@ fn role_is_printed_without_a_cluster_in_every_form() {
         let text = printed(arguments);
         assert_eq!(documents(&text), grant(arguments), "YAML is the default: {text}");
         assert_eq!(printed(&[arguments, &["-o", "yaml"]].concat()), text);
-        // With the optional rules it is YAML too.
+        // With the optional rules, it is valid YAML as well.
         let rules = |text: &str| documents(text)[0]["rules"].as_array().unwrap().len();
         let uncommented = text.replace("\n#-", "\n-").replace("\n# ", "\n ");
         let uncommented = uncommented.replace("\n Optional", "\n# Optional");
@@ -91,7 +92,7 @@ fn unusable_rights_command_line_is_refused() {
 
 // --- on the range
 
-/// What an identity asked of the API server about a namespace, from the audit log: verb, resource, status.
+/// Returns a user's requests for a namespace from the audit log: verb, resource, status.
 fn asked(user: &str, namespace: &str) -> Vec<(String, String, u64)> {
     let log = std::fs::read_to_string(state().join("log/audit.jsonl")).unwrap();
     let events = log
@@ -103,7 +104,7 @@ fn asked(user: &str, namespace: &str) -> Vec<(String, String, u64)> {
             name => name,
         };
         let object = &event["objectRef"];
-        // The name of a namespace is not in the address by which it is created.
+        // The URL for creating a namespace does not contain its name.
         let place = object["namespace"] == namespace || object["resource"] == "namespaces";
         name == user
             && place
@@ -126,7 +127,7 @@ fn asked(user: &str, namespace: &str) -> Vec<(String, String, u64)> {
         .collect()
 }
 
-/// Insists that a run was allowed all that it changed, and that it used every right of its role.
+/// Asserts that all changes of a run were allowed, and that it used every permission of its role.
 #[track_caller]
 fn assert_rights_used(identity: Identity, namespace: &str, namespace_use: NamespaceUse) {
     let asked = asked(identity.name(), namespace);
@@ -140,7 +141,7 @@ fn assert_rights_used(identity: Identity, namespace: &str, namespace_use: Namesp
         .into_iter()
         .filter(|(_, _, status)| *status != 403)
         .flat_map(|(verb, resource, status)| {
-            // Server-side apply that creates an object needs both rights.
+            // Server-side apply that creates an object needs both permissions.
             let creates = (verb == "patch" && status == 201).then(|| ("create".to_owned(), resource.clone()));
             [Some((verb, resource)), creates].into_iter().flatten()
         })
@@ -181,7 +182,7 @@ fn printed_role_is_enough_in_an_existing_namespace() {
     assert_rights_used(Identity::Tenant, &space.0, NamespaceUse::Keep);
     let doctor = sim_as(Identity::Tenant, &["doctor", "-n", &space.0, "-o", "json"]);
     assert_eq!(check(&doctor.json(), "rights")["status"], "ok", "{doctor:#?}");
-    // The rest is not visible with these rights, and reported so.
+    // The rest is not visible with these permissions, and reported as such.
     assert_eq!(check(&doctor.json(), "nodes")["status"], "couldNotTell");
 }
 
@@ -190,7 +191,7 @@ fn check(doctor: &Value, id: &str) -> Value {
     checks.iter().find(|check| check["id"] == id).unwrap().clone()
 }
 
-/// A run that was interrupted is removed with the rights of a run, also when another machine does it.
+/// Another machine can remove an interrupted run with the permissions of a run.
 #[test]
 #[ignore = "needs the range: make range"]
 fn printed_roles_are_enough_for_cleanup() {
@@ -207,7 +208,7 @@ fn printed_roles_are_enough_for_cleanup() {
     }
 }
 
-/// For each right of the printed role, a user who has all others; one role each, applied at once.
+/// Creates, for each permission of the printed role, a user with all others; each has a role, applied at once.
 fn users_without_one_right(namespace: &str, flags: &[&str]) -> BTreeMap<String, (String, String)> {
     let arguments = [&["-n", namespace, "--subject", "user:x"], flags].concat();
     let [role, binding] = grant(&arguments);
@@ -317,7 +318,7 @@ fn each_missing_right_of_the_role_is_refused_before_anything_is_created() {
     assert_nothing_left(&space.0);
 }
 
-/// The commands of the refusal, as an administrator runs them.
+/// Runs the commands of the hint as an administrator.
 #[track_caller]
 fn assert_hint_grants(arguments: &[&str]) {
     let ran = sim(arguments).assert(3);

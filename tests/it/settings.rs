@@ -1,4 +1,4 @@
-//! Flags, environment, config file: which of them wins, what each becomes, and that none is without a test.
+//! Flags, environment, config file: their precedence, the effect of each, and that every one is tested.
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use defender_sim::cluster::connect::ConnectOptions;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-/// A config folder of the test's own, and what is in it.
+/// A config folder for one test, and its content.
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -31,7 +31,7 @@ impl Home {
         command.output().unwrap()
     }
 
-    /// Standard output of a command that has to work.
+    /// Returns standard output. Panics if the command fails.
     fn said(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
         let output = self.run(arguments, variables);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -39,7 +39,7 @@ impl Home {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Standard error of a command line that has to be refused.
+    /// Returns standard error. Panics unless the command line is rejected.
     fn refused(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
         let output = self.run(arguments, variables);
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -48,7 +48,7 @@ impl Home {
     }
 }
 
-/// A value for each setting that is not its default, twice.
+/// Two values for each setting that differ from its default.
 const VALUES: [(&str, [&str; 2]); 28] = [
     ("alert-names", ["a.yaml", "b.yaml"]),
     ("alerts-source", ["graph", "api"]),
@@ -84,9 +84,9 @@ fn variable(name: &str) -> String {
     format!("DEFENDER_SIM_{}", name.to_uppercase().replace('-', "_"))
 }
 
-/// The setting as `config view` shows it.
+/// Returns the setting as printed by `config view`.
 fn seen(home: &Home, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (String, String) {
-    // The form of the output is a setting too.
+    // The output format is a setting as well.
     let form: &[&str] = if name == "output" { &[] } else { &["-o", "json"] };
     let text = home.said(&[&["config", "view"], form, arguments].concat(), variables);
     let settings: Value = match serde_json::from_str(&text) {
@@ -131,7 +131,7 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
 #[test]
 fn every_setting_is_shown_within_80_columns_and_no_name_is_torn() {
     let home = Home::with(None);
-    // Without -o wide, those that have a value.
+    // Without -o wide, only settings with a value are printed.
     let shown = home.said(&["config", "view"], &[]);
     let names = |text: &str| -> Vec<String> {
         let words = text.lines().filter_map(|line| line.split(' ').next());
@@ -251,7 +251,7 @@ fn a_variable_that_cannot_be_used_is_named_and_no_flag() {
         let head = format!("error: the variable {variable} cannot be used: {cause}");
         assert!(said.starts_with(&head), "{said}");
     }
-    // The flag wins, and then it is the flag's.
+    // The flag takes precedence, and the error names the flag.
     let bad = [("DEFENDER_SIM_DEADLINE", "5s")];
     let said = home.refused(&["recon", "--deadline=6s"], &bad);
     assert!(
@@ -287,7 +287,7 @@ fn an_empty_variable_counts_as_not_set_and_an_empty_flag_is_refused() {
     }
 }
 
-/// What would do nothing is refused where it was typed, not where it is set for all runs.
+/// A flag without effect is rejected on the command line, but not as a setting for all runs.
 #[test]
 fn a_flag_without_effect_is_refused() {
     let home = Home::with(None);
@@ -348,7 +348,7 @@ fn a_named_config_file_replaces_that_of_the_user() {
     assert!(plan.contains("mdc-simulation-attacker runs x/y:1"), "{plan}");
 }
 
-/// The objects of a run with these flags, by kind.
+/// Returns the objects of a run with these flags, by kind.
 fn manifests(arguments: &[&str]) -> Vec<Value> {
     let common = [
         "webshell",
@@ -526,7 +526,7 @@ fn every_kubernetes_option_arrives() {
     assert_eq!(invocation.output.format, defender_sim::report::Format::Json);
 }
 
-/// Every long flag of a command and of those below it.
+/// Adds every long flag of a command and its subcommands.
 fn flags(command: &clap::Command, found: &mut std::collections::BTreeSet<String>) {
     let longs = command.get_arguments().filter_map(|arg| arg.get_long());
     found.extend(longs.map(|name| format!("--{name}")));
@@ -559,7 +559,7 @@ fn every_flag_has_a_test() {
         let forms = [format!("\"{flag}\""), format!("\"{flag}=")];
         forms.iter().any(|form| tests.contains(form))
     };
-    // A setting is tried above, under its name.
+    // Settings are tested above, by name.
     let tried = |flag: &str| VALUES.iter().any(|(name, _)| flag[2..] == **name);
     let untested: Vec<&String> = found.iter().filter(|flag| !named(flag) && !tried(flag)).collect();
     assert!(untested.is_empty(), "no test names {untested:?}");

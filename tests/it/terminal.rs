@@ -1,4 +1,4 @@
-//! Text from outside: whatever a user, a file or the environment names, a terminal is never made to obey it.
+//! Untrusted text: whatever a user, a file or the environment contains, a terminal never interprets it.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Output;
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::verify::{Machine, RECON, alert, recon};
 
-/// What a terminal obeys or what changes a text unseen, and a forged style.
+/// Text that terminals interpret, invisible characters, and a forged style.
 const UNSEEN: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m\u{202e}\u{2066}\u{200b}\u{7f}\u{8}\u{feff}\u{1b}[1m\u{1b}[31mFORGED\u{1b}[0m";
-/// The same where a line break is possible too.
+/// The same for places that allow line breaks.
 const TORN: &str = "\u{85}\u{2028}\r";
 
 /// The styles of this program.
@@ -29,7 +29,9 @@ const STYLES: [&str; 8] = [
     "\u{1b}[2m",
 ];
 
-/// Insists that nothing in an output is obeyed by a terminal or unseen, except this program's own styles.
+/// Asserts that an output contains nothing invisible and nothing that a terminal interprets.
+///
+/// The styles of this program are allowed.
 #[track_caller]
 fn assert_shown(line: &str, output: &Output) {
     for stream in [&output.stdout, &output.stderr] {
@@ -43,12 +45,12 @@ fn assert_shown(line: &str, output: &Output) {
     }
 }
 
-/// A machine on which everything that a user, a file or the environment can name has such text in it.
+/// Creates a machine on which everything that a user, a file or the environment can name contains such text.
 #[expect(clippy::too_many_lines, reason = "a text for everything that has a name")]
 fn hostile_machine() -> Machine {
     let machine = Machine::new();
     let file = |name: &str, content: &Value| {
-        // Escaped, which every reader of YAML takes too.
+        // Escaped, which every YAML parser accepts as well.
         std::fs::write(machine.0.path().join(name), report::json(content)).unwrap();
     };
     let mut run = recon();
@@ -131,9 +133,9 @@ fn hostile_machine() -> Machine {
     machine
 }
 
-/// Lines that show text from outside, in every way it can come in.
+/// Command lines that show untrusted text, from every source.
 const SHOWN: [&str; 58] = [
-    // What is typed.
+    // Arguments.
     "--UNSEEN",
     "UNSEEN",
     "list UNSEEN",
@@ -196,7 +198,7 @@ const SHOWN: [&str; 58] = [
     "recon --dry-run --server https://127.0.0.1:1 --config config.yaml",
 ];
 
-/// Lines that may show it, or refuse it before.
+/// Command lines that may show the text, or fail before.
 const PERHAPS_SHOWN: [&str; 17] = [
     "lint title.yaml",
     "lint id.yaml",
@@ -254,12 +256,12 @@ fn text_from_outside_is_shown_and_never_obeyed() {
         ("DEFENDER_SIM_CONFIG", "config view"),
         ("GITHUB_STEP_SUMMARY", "report abcdefgh --report md=UNSEEN"),
     ] {
-        // A long value is wrapped.
+        // Long values are wrapped.
         let text = run(line, variable);
         let joined: String = text.split_whitespace().collect();
         assert!(joined.contains("FORGED"), "{variable} {line}: {text}");
     }
-    // One that does not exist is none.
+    // A kubeconfig that does not exist is ignored.
     run("recon --dry-run", "KUBECONFIG");
     let mut command = machine.command(&["--help", "--color", "always"]);
     let output = command.arg0(UNSEEN).output().unwrap();

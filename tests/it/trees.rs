@@ -1,5 +1,7 @@
-//! The kernel's view of a run: the programs that ran in the victim, their arguments, parents and order, and the files they
-//! touched. One test per scenario, each with everything that ran.
+//! The kernel's view of a run.
+//!
+//! It covers the programs in the victim, their arguments, parents and order, and the files they accessed. One test per
+//! scenario covers everything that ran.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,20 +11,20 @@ use serde_json::Value;
 
 use crate::range::{Finally, Space, alone, shared, state, text};
 
-/// A program that ran, with what its forks did before they executed another program.
+/// A program that ran, with the actions of its forks before they executed another program.
 #[derive(Debug)]
 struct Program {
     /// When it was forked; orders programs of one container.
     at: u64,
     name: String,
     argv: Vec<String>,
-    /// Indices of the ancestors in the list, the nearest first.
+    /// Indices of the ancestors in the list, nearest first.
     above: Vec<usize>,
     deeds: Vec<(u64, String)>,
 }
 
 impl Program {
-    /// The command line.
+    /// Returns the command line.
     fn command(&self) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
         let quoted = self.argv.iter().map(|argument| {
@@ -35,7 +37,7 @@ impl Program {
         quoted.collect::<Vec<_>>().join(" ")
     }
 
-    /// Names of the ancestors, the nearest first.
+    /// Returns the names of the ancestors, nearest first.
     fn line<'a>(&self, of: &'a [Self]) -> Vec<&'a str> {
         self.above.iter().map(|&index| of[index].name.as_str()).collect()
     }
@@ -104,8 +106,10 @@ fn walk(processes: &Value, above: &[usize], found: &mut Vec<Program>) {
     }
 }
 
-/// Returns the requests in order: the step, and the index of the web shell's `sh -c` in the victim's list. Asserts that the
-/// attacker sent and the victim ran the same commands in the same order, and that otherwise only the victim's servers ran.
+/// Returns the requests in order: the step, and the index of the web shell's `sh -c` in the victim's list.
+///
+/// Asserts that the attacker sent and the victim ran the same commands in the same order, and that otherwise only the
+/// victim's servers ran.
 #[track_caller]
 fn requests(programs: &BTreeMap<String, Vec<Program>>) -> Vec<(String, usize)> {
     let (attacker, victim) = (&programs["attacker"], &programs["victim"]);
@@ -136,7 +140,7 @@ fn requests(programs: &BTreeMap<String, Vec<Program>>) -> Vec<(String, usize)> {
             ] => {
                 assert_eq!(program.line(attacker), ["bash"]);
                 let request = (step.clone(), data.strip_prefix("cmd=").unwrap().to_owned());
-                // Repeated only without a connection.
+                // Retried only if the connection failed.
                 if sent.last() != Some(&request) {
                     sent.push(request);
                 }
@@ -167,9 +171,10 @@ fn requests(programs: &BTreeMap<String, Vec<Program>>) -> Vec<(String, usize)> {
     sent.into_iter().map(|(step, _)| step).zip(shells).collect()
 }
 
-/// Asserts that the steps ran in this order, each in its own web-shell request, and that exactly these programs ran and
-/// files were touched in each, in this order: everything as a child of a bash, below `sh -c` of the web shell, below PHP's
-/// worker.
+/// Asserts that the steps ran in this order, each in its own web shell request, with exactly these programs and files.
+///
+/// The order within a step matters as well. Every program is a child of a bash, below the `sh -c` of the web shell,
+/// below PHP's worker.
 #[track_caller]
 fn assert_steps(programs: &BTreeMap<String, Vec<Program>>, expected: &[(&str, &[&str])]) {
     let victim = &programs["victim"];
@@ -207,7 +212,7 @@ fn assert_steps(programs: &BTreeMap<String, Vec<Program>>, expected: &[(&str, &[
     assert_eq!(seen, expected, "seen, and expected: {seen:#?}");
 }
 
-/// Asserts the attacker's own programs in order, each below its first bash.
+/// Asserts the order of the attacker's own programs, each below its first bash.
 #[track_caller]
 fn assert_attacker(programs: &BTreeMap<String, Vec<Program>>, expected: &[&str]) {
     let attacker = &programs["attacker"];
@@ -244,7 +249,7 @@ fn recon() {
     assert_steps(&record(&space, &["recon"]), &expected);
 }
 
-/// The script asks one cloud after the other until one answers, so each run shows more requests.
+/// The script tries one cloud after the other until one responds, so each run shows more requests.
 #[test]
 #[ignore = "needs the range: make range"]
 fn lateral_mov() {
@@ -399,7 +404,7 @@ fn webshell() {
     assert_eq!(requests.len(), 1, "{victim:#?}");
     let shell = requests[0].1;
     assert_eq!(victim[shell].command(), "sh -c whoami");
-    // The shell may execute or fork whoami.
+    // The shell may either execute or fork whoami.
     let whoami: Vec<&Program> = victim.iter().filter(|p| p.argv == ["whoami"]).collect();
     assert_eq!(whoami.len(), 1, "{victim:#?}");
     let line = whoami[0].line(victim);

@@ -1,4 +1,4 @@
-//! Holds the walls between the modules by a search in their text.
+//! Enforces the module boundaries by searching the source code.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,7 @@ fn reserve(owners: &[&str], names: &[&str]) {
     }
 }
 
-/// Returns the modules of this crate that the code names.
+/// Returns the modules of this crate that the code refers to.
 fn imports(code: &str) -> BTreeSet<&str> {
     let names = code.split("crate::").skip(1);
     names
@@ -195,7 +195,7 @@ fn pure_modules_use_no_client_no_runtime_and_no_process() {
                 "Timestamp::now",
             ],
         );
-        // The exit code, which is a number, is the only part of a process.
+        // The exit code, a number, is the only allowed part of a process.
         for (path, code) in sources(module) {
             let code = code.replace("for std::process::ExitCode", "");
             assert!(!code.contains("std::process"), "{}", path.display());
@@ -252,15 +252,17 @@ fn every_check_of_doctor_is_one_file_and_listed() {
         let id = path.file_stem().unwrap().to_string_lossy().replace('_', "-");
         if id != "mod" {
             assert!(code.contains("async fn check(snapshot: &Snapshot)"), "{id}");
-            // `reachable` is no entry: its result decides whether the list is run.
+            // `reachable` is not an entry: its result decides whether the list is run.
             let is_listed = list.contains(&format!("\"{id}\", ")) || list.contains(&format!("\"{id}\",\n"));
             assert!(is_listed || id == "reachable", "{id} is not in the list");
         }
     }
 }
 
-/// Checks that `Kubectl` builds the commands of hints. In the excepted files, which do not know the connection flags, a
-/// hint ends with its command and is completed by the caller; help has commands as they are typed.
+/// Asserts that `Kubectl` builds the commands in hints.
+///
+/// The excepted files do not know the connection flags: their hints end with the command, and the caller completes
+/// them. Help shows commands as users type them.
 #[test]
 fn kubectl_builds_the_commands_of_hints() {
     let offline = ["list", "describe", "alerts", "history", "verify", "completion"];

@@ -1,14 +1,14 @@
 use super::*;
 use crate::report::fixture;
 
-/// The part of the document from `start` on to the end of the element that it begins.
+/// Returns the element that begins with `start`, up to its `end`.
 fn element(text: &str, start: &str, end: &str) -> String {
     let from = text.find(start).unwrap_or_else(|| panic!("no {start} in {text}"));
     let length = text[from..].find(end).unwrap() + end.len();
     text[from..from + length].to_owned()
 }
 
-/// The names of all tests, with their classes.
+/// Returns the names of all tests, with their classes.
 fn identities(result: &RunResult) -> Vec<String> {
     let text = render(result);
     let cases = text.split("<testcase name=\"").skip(1);
@@ -106,7 +106,7 @@ fn identities_of_tests_are_those_of_every_run() {
     ] {
         assert!(before.contains(&identity.to_owned()), "{identity} in {before:?}");
     }
-    // Texts, outcomes and times may change from run to run.
+    // Texts, outcomes and times may differ between runs.
     let mut other = fixture::verified();
     for step in other
         .scenarios
@@ -146,7 +146,7 @@ fn time_of_a_failed_step_lasts_until_the_next_one_was_sent() {
             .nth(1)
             .map(|time| time.trim_end_matches('>').to_owned())
     };
-    // The next step is one of the next scenario.
+    // The next step belongs to the next scenario.
     assert_eq!(of_fetch(|_| {}).unwrap(), "\"1.000\"");
     let next_is_unknown = |result: &mut RunResult| result.scenarios[1].steps[0].begun = None;
     assert_eq!(of_fetch(next_is_unknown), None);
@@ -201,7 +201,7 @@ fn interrupted_run_is_an_error_whatever_its_exit_code() {
     let mut result = fixture::interrupted();
     let read = &mut result.scenarios[1].steps[1];
     read.reason = Some("not run: interrupted".into());
-    // Left behind, or read again for its alerts: other tests are about these codes.
+    // Other tests cover these codes: objects left behind, and a run whose alerts were read later.
     for exit in [Exit::Interrupted, Exit::Terminated, Exit::LeftBehind, Exit::Ok] {
         (result.exit, result.exit_code) = (exit, exit.code());
         let text = render(&result);
@@ -210,7 +210,7 @@ fn interrupted_run_is_an_error_whatever_its_exit_code() {
         let part = r#"<skipped message="not run: see defender-sim.run"/>"#;
         assert!(text.contains(part), "{exit:?}: {text}");
     }
-    // A step that does not apply is skipped for its own reason.
+    // An inapplicable step is skipped for its own reason.
     assert!(!render(&fixture::interrupted()).contains("not run: see"));
 }
 

@@ -101,7 +101,7 @@ fn leftovers_are_shown_and_never_folded() {
 #[test]
 fn meaning_of_the_exit_code_is_true_of_a_verification_too() {
     let last = |result: &RunResult| render(result).lines().last().unwrap().to_owned();
-    // Every alert was raised, of a run with a failed step that left something behind.
+    // Every alert was raised by a run with a failed step and objects left behind.
     let mut seen = fixture::unclean();
     seen.verification = fixture::verified().verification;
     let verification = seen.verification.as_mut().unwrap();
@@ -130,7 +130,7 @@ fn problem_is_first_and_alone_if_no_step_ran() {
                <code>kubectl auth can-i create pods</code>\n\n**Exit code 3:** could not start: unreachable, \
                missing rights, or refused.\n";
     assert!(text.ends_with(end), "{text}");
-    // The same once alerts were looked for, here without a cleanup.
+    // The same with verified alerts, here without a cleanup.
     let mut result = fixture::not_started();
     result.verification = fixture::verified().verification;
     let text = render(&result);
@@ -154,7 +154,7 @@ fn shared_reason_is_below_the_table_once() {
 - <code>(1) the victim's web server refused the connection</code>
 ";
     assert!(text.contains(part), "{text}");
-    // That of a problem is in the error only.
+    // The reason of a problem is only in the error.
     let mut result = fixture::not_started();
     result.scenarios[0].steps[0] = fixture::mixed().scenarios[0].steps[0].clone();
     let text = render(&result);

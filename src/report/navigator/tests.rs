@@ -94,7 +94,7 @@ fn empty_layer_has_its_reason_in_the_description() {
     };
     let mut result = fixture::not_started();
     ends(&result, "No step that uses a technique ran: pods is forbidden");
-    // Stopped by a signal.
+    // Interrupted by a signal.
     result.problem = None;
     ends(&result, "No step that uses a technique ran: pods is forbidden");
     for step in result
@@ -119,7 +119,7 @@ fn step_that_did_not_run_counts_for_nothing() {
             let entry = techniques(result).into_iter().find(|entry| entry.id == id);
             entry.map(|entry| (entry.score, entry.comment))
         };
-        // Skipped by itself, or for the end of the run.
+        // Skipped by itself, or because the run ended.
         assert_eq!(of(&result, "T1528"), None);
         let send = &mut result.scenarios[1].steps[0];
         (send.begun, send.outcome) = (None, Outcome::Skipped);
@@ -153,14 +153,14 @@ fn verified_technique_has_alert_verdict_time_and_link() {
         serde_json::to_value(&look.links).unwrap(),
         serde_json::json!([{ "label": "The alpha alert", "url": "https://portal.example/1" }])
     );
-    // Nothing leads out of the portal.
+    // Only links to the portal are kept.
     let mut other = fixture::verified();
     let raised = other.verification.as_mut().unwrap().alerts[0].raised.as_mut();
     raised.unwrap().link = Some("javascript:alert(1)".into());
     assert!(techniques(&other).iter().all(|entry| entry.links.is_empty()));
 }
 
-/// The entry of a technique that one step uses, which has these alerts of this verdict.
+/// Returns the entry of a technique that one step with these alerts and verdicts uses.
 fn entry_of(alerts: &[(Verdict, bool)], outcome: Outcome) -> Technique {
     let mut result = fixture::verified();
     result.scenarios.truncate(1);
@@ -211,7 +211,7 @@ fn score_is_that_of_the_alerts_of_a_step() {
         NotExpected.as_str()
     );
     assert!(excluded.comment.ends_with(&line), "{}", excluded.comment);
-    // Without a proof there was nothing to detect, unless it was detected.
+    // Without a proof nothing could be detected, unless it was detected.
     let score = |verdict| entry_of(&[(verdict, false)], Outcome::Failed).color;
     assert_eq!(score(NotRaised), Coverage::Unproved.legend().1);
     assert_eq!(score(Raised), Coverage::Detected.legend().1);
@@ -238,7 +238,7 @@ fn worst_step_of_a_technique_counts() {
     let legend = |coverage: Coverage| (coverage.legend().0, coverage.legend().1);
     let mut result = fixture::verified();
     assert_eq!(shared(&result), legend(Coverage::Unproved));
-    // A step without an alert says nothing about a technique that another step has an alert for.
+    // A step without an alert does not affect a technique for which another step has an alert.
     result.scenarios[1].steps[0].outcome = Outcome::Proved;
     assert_eq!(shared(&result), legend(Coverage::Detected));
     result.scenarios[1].alerts[1].step = Some("send".into());
@@ -261,8 +261,7 @@ fn each_meaning_has_a_color_and_a_legend_entry() {
     }
 }
 
-/// The layer format as it is documented: every field it knows, of its type, required or not. In the place
-/// of a schema, which it does not have.
+/// The documented layer format: every field with its type, required or not. Replaces a schema, which does not exist.
 #[expect(dead_code, reason = "reading it is the test")]
 mod documented {
     use serde::Deserialize;

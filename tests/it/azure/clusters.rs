@@ -1,4 +1,4 @@
-//! The search for the Azure resource of a cluster.
+//! Detection of the Azure resource of a cluster.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,7 @@ async fn cluster_of_another_cloud_is_found_by_its_connector() {
         );
     }
 
-    // The plan is the connector's, not that of the subscription.
+    // The plan of the connector applies, not that of the subscription.
     let cluster: AzureCluster = format!("{}/securityentitydata/blue", connector("aws"))
         .parse()
         .unwrap();
@@ -80,7 +80,7 @@ async fn cluster_of_another_cloud_is_found_by_its_connector() {
             assert_eq!(plan.decides, certain);
         }
     }
-    // It decides where the user named it, or where Azure Arc is known not to be there.
+    // The plan is decisive if the user named the cluster, or if Azure Arc is known to be absent.
     let named = AzureOptions {
         resource_id: Some(cluster.id),
         ..AzureOptions::default()
@@ -137,7 +137,7 @@ async fn resource_id_and_arc_data_identify_a_cluster_without_a_query() {
         (found.resource_group.as_str(), found.kind),
         ("rg-arc", ClusterKind::Arc)
     );
-    // Alerts do not name a cluster of EKS or GKE as Azure Arc does.
+    // Alerts do not name an EKS or GKE cluster the way Azure Arc does.
     for (cloud, has_arc, found) in [
         (Provider::Eks, true, false),
         (Provider::Gke, true, false),
@@ -184,7 +184,7 @@ async fn search_without_hints_reports_what_it_tried() {
     assert!(azure.server.requests().is_empty());
 }
 
-/// An AKS cluster as seen by its API server and its nodes.
+/// Returns the hints of an AKS cluster from its API server and its nodes.
 fn aks(server: Option<String>, group: Option<String>) -> ClusterHints {
     let node =
         format!("azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/mc/providers/Microsoft.Compute/x");

@@ -30,7 +30,7 @@ async fn refused_token_is_renewed_once() {
 async fn token_near_its_end_is_not_renewed_for_every_request() {
     let (azure, cli, arm) = ready().await;
     azure.with(|state| (state.alerts, state.page) = (alerts(6), 2));
-    // Less than what is left as a margin: used all the same, for half a minute.
+    // The remaining lifetime is shorter than the safety margin: the token is still used, for half a minute.
     cli.gives(TOKEN, 60);
     for _ in 0..2 {
         names(&Source::Alerts(arm.clone(), scope())).await.unwrap();
@@ -73,7 +73,7 @@ async fn logins_are_tried_in_order() {
     assert!(error.to_string().contains("az not found on PATH"), "{error}");
     assert!(!error.to_string().contains("Developer"), "{error}");
 
-    // Workload identity, when its variables are set, comes before a CLI and stands for itself.
+    // Workload identity, if its variables are set, takes precedence over a CLI and uses its own identity.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, "a-token-of-kubernetes").unwrap();
@@ -99,7 +99,7 @@ async fn logins_are_tried_in_order() {
     ] {
         assert!(body.contains(part), "{part} in {body}");
     }
-    // A token that is refused is not handed out again.
+    // A rejected token is not reused.
     azure.accept("none");
     names(&Source::Alerts(arm, scope())).await.unwrap();
     assert_eq!(azure.with(|state| state.issued), 2);
@@ -156,7 +156,7 @@ async fn errors_do_not_show_tokens() {
     }
     azure.accept("another");
     told.push(format!("{:?}", refused(&arm).await));
-    // Whatever a CLI says, in whatever form. What looks like no token would pass as a word.
+    // Any output of a CLI, in any format. A value that does not resemble a token would pass as a word.
     let word = "planted-word";
     let ends = 9_999_999_999_i64;
     for (out, complaint, code) in [
@@ -183,7 +183,7 @@ async fn errors_do_not_show_tokens() {
     for told in told {
         assert!(!told.contains("planted") && !told.contains("eyJ"), "{told}");
     }
-    // It was there to be found.
+    // The token was sent, so it could have been leaked.
     let sent = azure.server.requests()[0].header("authorization");
     assert_eq!(sent, format!("Bearer {TOKEN}"));
 }

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 
 use crate::arm::{FakeArm, FakeCli, Fault, GROUP, SUBSCRIPTION, alert};
 
-/// A token in the usual format, which no text may hold.
+/// A token in the usual format, which no message may contain.
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJwbGFudGVkIjoxfQ.planted";
 
-/// Starts a fake of Azure and returns it with a CLI that is logged in and a connection.
+/// Starts a fake of Azure and returns it with a logged-in CLI and a connection.
 async fn ready() -> (FakeArm, FakeCli, Arm) {
     let azure = FakeArm::start().await;
     let cli = FakeCli::new("az", TOKEN);

@@ -1,4 +1,4 @@
-//! Requests to Azure Resource Manager and Resource Graph: pages, waits, refusals, proxies.
+//! Requests to Azure Resource Manager and Resource Graph: pages, retries, rejections, proxies.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -249,7 +249,7 @@ async fn truncated_answer_is_an_error_without_the_query() {
         !told.contains("skiptoken") && !told.contains("api-version"),
         "{told}"
     );
-    // Something else that answers with JSON is no empty list.
+    // Any other JSON response is not treated as an empty list.
     let path = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/alertsSuppressionRules");
     azure.with(|state| state.objects.insert(path, json!({"status": "fine"})));
     let error = suppression_rules(&arm, SUBSCRIPTION).await.unwrap_err();
@@ -261,7 +261,7 @@ async fn next_page_of_another_origin_does_not_get_the_token() {
     let (azure, cli, _) = ready().await;
     let elsewhere = FakeArm::start().await;
     azure.with(|state| state.alerts = alerts(1));
-    // Trusted, so that it is not the certificate that keeps the token here.
+    // Trusted, so that the missing token is not due to the certificate.
     let both = tempfile::NamedTempFile::new().unwrap();
     let certificates = [&azure, &elsewhere].map(|server| server.server.certificate().to_owned());
     std::fs::write(both.path(), certificates.concat()).unwrap();
@@ -275,7 +275,7 @@ async fn next_page_of_another_origin_does_not_get_the_token() {
     assert!(error.to_string().contains("another origin"), "{error}");
     assert!(elsewhere.server.requests().is_empty());
 
-    // A list that goes on at itself ends as well.
+    // A list whose next page is itself ends as well.
     let here = format!(
         "{}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/alerts?api-version=2022-01-01",
         azure.server.url()
@@ -295,7 +295,7 @@ async fn certificates_and_proxies_are_those_of_the_options() {
     };
     let error = match Arm::new(without) {
         Ok(arm) => refused(&arm).await,
-        // A machine without any certificates of its own.
+        // The machine has no certificates of its own.
         Err(error) => error,
     };
     assert!(error.to_string().contains("certificate"), "{error}");

@@ -1,4 +1,4 @@
-//! Saved alerts in every form.
+//! Saved alerts in every format.
 
 use std::path::Path;
 
@@ -65,10 +65,10 @@ async fn files_are_parsed_in_every_form() {
         (format!("{}\r\n{}", export[0], export[1]), &export),
         (both[0].to_string(), &both[..1]),
         (format!("{}\n{}", json!([both[0]]), json!([both[1]])), &both),
-        // What is no alert is left out where there is one, in any order and any form.
+        // Other objects among alerts are skipped, in any order and any format.
         (json!([other, both[0], both[1]]).to_string(), &both),
         (format!("{other}\n{}\n{other}\n{}", both[0], both[1]), &both),
-        // One page after the other, to the last.
+        // One page after the other, including the last.
         (
             format!(
                 "{}\n{}",
@@ -82,7 +82,7 @@ async fn files_are_parsed_in_every_form() {
         let (alerts, answer) = read(&source).await.unwrap();
         assert!(answer.whole, "{content:.80}");
         assert_eq!(alerts, parsed(expected), "{content:.80}");
-        // The same as Windows PowerShell writes it.
+        // The same in the encodings of Windows PowerShell.
         let Source::Saved(Saved::File(path)) = &source else {
             unreachable!()
         };

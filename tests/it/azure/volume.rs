@@ -11,7 +11,7 @@ use crate::arm::{FakeArm, FakeCli, alert};
 
 const FORM: &str = "DEFENDER_SIM_TEST_FORM";
 
-/// Reads ten thousand alerts in a process of its own, so that its memory can be measured. The test below starts it.
+/// Reads ten thousand alerts in a separate process to measure its memory. Started by the test below.
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "it is how the other half learns of it")]
 async fn ten_thousand_alerts_alone() {
@@ -91,7 +91,7 @@ async fn ten_thousand_alerts_take_little_time_and_memory() {
         let [count, milliseconds, kilobytes] = numbers[..] else {
             panic!("{measured}");
         };
-        // What is not optimised, on a machine that others use as well, takes its time.
+        // A debug build on a shared machine is slow.
         let most = if cfg!(debug_assertions) { 120_000 } else { 2_000 };
         assert_eq!(count, 10_000);
         assert!(milliseconds < most, "{form}: {milliseconds} ms");

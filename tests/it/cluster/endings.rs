@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cluster::hold;
 use crate::range::{Running, Space, assert_nothing_left, await_that, kubectl, left_in, shared, sim, text};
 
-/// Whoever asked for alerts did not get an answer.
+/// The alerts that were requested are not read.
 #[test]
 #[ignore = "needs the range: make range"]
 fn a_signal_while_a_run_is_removed_leaves_its_alerts_unread() {
@@ -22,7 +22,7 @@ fn a_signal_while_a_run_is_removed_leaves_its_alerts_unread() {
     assert_nothing_left(&space.0);
 }
 
-/// The two points at which runs are ended: while pods start, and while the attack runs.
+/// The two points at which runs are terminated: while pods start, and during the attack.
 const POINTS: [(&str, &str); 2] = [("starting", "waiting for pod/"), ("attacking", "attacking")];
 
 #[test]
@@ -54,7 +54,7 @@ fn cleanup_removes_what_a_killed_run_left() {
         running.signal("KILL");
         assert_eq!(running.end().code, None);
         assert_ne!(left_in(&space.0), Vec::<String>::new());
-        // From all namespaces, but only this run: other tests are at work.
+        // In all namespaces, but only this run: other tests run at the same time.
         let ran = sim(&["cleanup", "--run", &run]).assert(0);
         assert!(ran.stdout.contains("nothing left"), "{ran:#?}");
         assert_nothing_left(&space.0);
@@ -74,7 +74,7 @@ fn a_run_without_its_client_ends_by_itself() {
         left_in(&space.0) == [format!("namespace/{}", space.0)]
     });
     assert_eq!(kubectl(&["get", "pods", "-n", &space.0, "-o", "name"]), "");
-    // Which the next run uses and removes.
+    // The next run uses and removes the namespace.
     sim(&["webshell", "-n", &space.0]).assert(0);
     assert_nothing_left(&space.0);
 }
@@ -99,7 +99,7 @@ fn a_second_run_is_refused_in_the_same_namespace_and_works_in_another() {
             form,
         ])
     };
-    // Once while pods start, once while the attack runs.
+    // Once while pods start, once during the attack.
     for line in POINTS.map(|(_, line)| line) {
         first.await_line(line);
         let before = objects();
@@ -116,7 +116,7 @@ fn a_second_run_is_refused_in_the_same_namespace_and_works_in_another() {
     let elsewhere = sim(&[&["webshell", "-n", &other.0, "-o", "json"][..], &operator].concat()).assert(0);
     assert_eq!(elsewhere.outcomes(), [("whoami".to_owned(), "proved".to_owned())]);
     assert_eq!(elsewhere.json()["cluster"]["user"], "second-operator");
-    // Only now does the first one end, by what it waits for in its own pod.
+    // The first run ends only now, when the file that it waits for is created in its own pod.
     kubectl(&["exec", "mdc-simulation-victim", "-n", n, "--", "touch", "/tmp/go"]);
     let first = first.end().assert(0);
     let proved = ["hold", "after"].map(|step| (step.to_owned(), "proved".to_owned()));
@@ -146,13 +146,13 @@ fn steps_that_an_interrupted_run_did_not_begin_are_skipped() {
 #[test]
 #[ignore = "needs the range: make range"]
 fn of_runs_that_start_at_once_one_goes_through() {
-    // Who comes too late to make the namespace must not remove it from under who made it.
+    // A run that fails to create the namespace must not remove it from the run that created it.
     let _shared = shared();
     let space = Space::named("at-once");
     let start = |_| Running::start_bare(&["webshell", "-n", &space.0]);
     let runs: Vec<Running> = (0..8).map(start).collect();
     let ran: Vec<_> = runs.into_iter().map(Running::end).collect();
-    // One that starts late may find the first one gone.
+    // A run that starts late may start after the first one ended.
     let of = |code| ran.iter().filter(|ran| ran.code == Some(code)).count();
     assert!(of(0) >= 1 && of(0) + of(3) == 8, "{ran:#?}");
     assert_nothing_left(&space.0);
@@ -161,7 +161,7 @@ fn of_runs_that_start_at_once_one_goes_through() {
 #[test]
 #[ignore = "needs the range: make range"]
 fn cleanup_of_one_run_leaves_another_alone() {
-    // The namespace that the first run made is by then the second one's.
+    // By then, the namespace that the first run created belongs to the second one.
     let _shared = shared();
     let space = Space::named("two-runs");
     let n = &space.0;
@@ -173,7 +173,7 @@ fn cleanup_of_one_run_leaves_another_alone() {
         running.end();
         run
     };
-    // The namespace is the first one's; its objects end as by the deadline, when their owner goes.
+    // The namespace belongs to the first run; as at the deadline, its objects are removed with their owner.
     let first = killed();
     kubectl(&["delete", "job", "mdc-simulation", "-n", n]);
     await_that("only the namespace is left", Duration::from_secs(45), || {

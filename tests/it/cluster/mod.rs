@@ -17,7 +17,7 @@ fn recon_from_end_to_end() {
     let (_shared, _default) = (shared(), default_namespace());
     let mut running = Running::start(&["recon", "-o", "json"]);
     running.await_line("attacking");
-    // What somebody else sees meanwhile: the token itself, and the log to its end.
+    // What another user can read meanwhile: the token itself, and the complete log.
     let n = "mdc-simulation";
     let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
     let token = kubectl(&["exec", "mdc-simulation-victim", "-n", n, "--", "cat", token]);
@@ -81,7 +81,7 @@ fn all_scenarios_are_proved() {
     assert_nothing_left(&space.0);
 }
 
-/// A scenario that goes on until somebody makes a file in the victim, with a step after that.
+/// A scenario that waits until a file is created in the victim, with a step after that.
 const HOLD: &str = r"
 apiVersion: defender-sim/v1
 id: hold
@@ -99,7 +99,7 @@ steps:
 alerts: []
 ";
 
-/// Does something while a run of an identity attacks, and lets the run end then.
+/// Calls `act` during the attack of a run by `identity`, then lets the run finish.
 pub fn while_attacking(identity: Identity, namespace: &str, act: impl FnOnce()) -> Ran {
     let file = hold();
     let arguments = ["run", "-f", file.path().to_str().unwrap(), "-n", namespace];

@@ -61,7 +61,7 @@ fn a_namespace_of_ours_that_holds_something_else_is_kept() {
     assert_eq!(left_in(&space.0), [format!("namespace/{}", space.0)]);
 }
 
-/// A group of which one kind is served in another version than the one that the group prefers.
+/// One kind in a group is only served in a version that the group does not prefer.
 #[test]
 #[ignore = "needs the range: make range"]
 fn what_is_served_in_an_old_version_only_is_seen_too() {
@@ -94,7 +94,7 @@ fn what_is_served_in_an_old_version_only_is_seen_too() {
     );
     let object =
         value!({ "apiVersion": "sim.example.org/v1alpha1", "kind": "Old", "metadata": { "name": "mine" } });
-    // Who may not list the kind cannot name the object.
+    // Without permission to list the kind, the object cannot be named.
     let ran = while_attacking(Identity::Admin, &space.0, || apply(&space.0, &object.to_string())).assert(6);
     assert!(ran.stderr.contains("it holds old/mine"), "{}", ran.stderr);
     kubectl(&["get", "olds.sim.example.org", "mine", "-n", &space.0]);
@@ -149,7 +149,7 @@ fn the_manifests_of_a_dry_run_are_what_a_run_applies() {
     assert_nothing_left(n);
 }
 
-/// UID and version of everything of the user's in a namespace, and of the namespace.
+/// Returns the UID and resource version of the namespace and of all of the user's objects in it.
 fn identities(namespace: &str) -> String {
     let form = r#"jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.metadata.resourceVersion}{"\n"}{end}"#;
     let space = format!("metadata.name={namespace}");

@@ -48,7 +48,7 @@ fn an_image_that_cannot_be_pulled_ends_the_wait() {
     let space = Space::named("no-image");
     let begun = Instant::now();
     let image = ["--victim-image", "ghcr.io/tests/none:latest"];
-    // Events are read with a right that a run can do without.
+    // Reading events needs a permission that a run does not.
     let arguments = [&["recon", "-n", &space.0], &image[..]].concat();
     let ran = sim_as(Identity::Admin, &arguments).assert(3);
     assert!(ran.stderr.contains("ImagePullBackOff"), "{}", ran.stderr);

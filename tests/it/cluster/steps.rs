@@ -54,7 +54,7 @@ fn a_decoy_that_is_missing_skips_its_steps_and_is_no_failure() {
     assert_nothing_left(&space.0);
 }
 
-/// Evidence is cut by bytes, and a script may print whatever it likes.
+/// Evidence is truncated by bytes, and a script may print anything.
 #[test]
 #[ignore = "needs the range: make range"]
 fn a_log_that_is_no_text_is_read_to_its_end() {
@@ -92,7 +92,7 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
         let objects: Value = serde_json::from_str(&objects).unwrap();
         objects["items"].as_array().unwrap().clone()
     };
-    // Everything a third pod could know, but for the key: from ConfigMaps, which more may read, nothing at all.
+    // Everything that a third pod could know except the key; ConfigMaps, which more users may read, contain none of it.
     let maps = get("configmaps");
     let in_maps: Vec<&String> = maps
         .iter()
@@ -130,7 +130,7 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
             assert!(answer.ends_with("its attacker.\n403"), "with {key:?}: {answer}");
         }
     }
-    // With the key only this run's own steps run, each under its name.
+    // Even with the key, only this run's own steps run, each under its own name.
     let curlrc = secret("001");
     let key = curlrc.split("X-Simulation-Key: ").nth(1).unwrap();
     let key = key.split('"').next().unwrap();
@@ -152,7 +152,7 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
     let ran =
         try_kubectl(&["exec", "mdc-simulation-victim", "-n", n, "--", "ls", "/tmp/proof"]).code == Some(0);
     assert!(!ran, "something ran that is no step");
-    // The questions above were the right ones.
+    // Proves that the rejected requests above were otherwise valid.
     let answer = ask(key, step, "whoami");
     assert!(
         answer.contains(" webshell.whoami 0 ") && answer.ends_with(" www-data\n200"),

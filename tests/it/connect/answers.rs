@@ -1,4 +1,4 @@
-//! Answers that are errors, or not from an API server.
+//! Error responses, and responses that are not from an API server.
 
 use std::sync::{Arc, Mutex};
 

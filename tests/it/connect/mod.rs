@@ -1,4 +1,4 @@
-//! Connections by flags and kubeconfigs, up to requests on the wire.
+//! Connections by flags and kubeconfigs, including the requests on the wire.
 
 mod answers;
 #[cfg(unix)]
@@ -41,7 +41,7 @@ fn environment(variables: &[(&str, &str)]) -> Environment {
     environment
 }
 
-/// A kubeconfig with one context, in a directory of its own.
+/// Writes a kubeconfig with one context to a separate directory.
 fn kubeconfig(cluster: &Value, user: &Value) -> (TempDir, ConnectOptions) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config");
@@ -59,7 +59,7 @@ fn kubeconfig(cluster: &Value, user: &Value) -> (TempDir, ConnectOptions) {
     (directory, options)
 }
 
-/// A cluster entry for a server with TLS.
+/// Returns a cluster entry for a server with TLS.
 fn insecure(server: &ApiServer) -> Value {
     json!({"server": server.url(), "insecure-skip-tls-verify": true})
 }
@@ -106,7 +106,7 @@ async fn requests_carry_agent_token_and_impersonation() {
     );
 }
 
-/// An address at which nothing listens.
+/// Returns an address without a listener.
 async fn unused_address() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
@@ -288,7 +288,7 @@ fn empty_kubectl_flag_counts_as_unset() {
         let first = |text: &str| text.lines().take(2).map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(first(&stdout), first(&expected.1), "{flags:?}");
     }
-    // Only kubectl's.
+    // This applies to kubectl's flags only.
     for refused in [&["list", "--output", ""][..], &["describe", ""]] {
         assert_eq!(run(refused).0, Some(2), "{refused:?}");
     }

@@ -26,7 +26,7 @@ async fn plugin_runs_without_a_terminal() {
     let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "provideClusterInfo": true,
         "interactiveMode": "IfAvailable", "env": [{"name": "WHOSE", "value": "mine"}]});
     let (directory, options) = kubeconfig(&insecure(&server), &json!({"exec": exec}));
-    // Relative to the kubeconfig, and only content when it knows the cluster and may not ask.
+    // The path is relative to the kubeconfig. Fails unless it gets the cluster and must not prompt.
     script(
         directory.path(),
         "plugin",
@@ -63,7 +63,7 @@ async fn failed_plugin_is_explained_without_secrets() {
     );
 }
 
-/// The entry of a user with a plugin that counts its runs in the file `runs`, and the plugin, which runs `content`.
+/// Creates the entry of a user with a plugin that runs `content`, and counts its runs in the file `runs`.
 fn with_plugin(server: &ApiServer, content: &str) -> (TempDir, ConnectOptions) {
     let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "interactiveMode": "Never"});
     let (directory, options) = kubeconfig(&insecure(server), &json!({"exec": exec}));
@@ -98,20 +98,20 @@ async fn plugin_runs_once_and_again_after_refusal() {
     assert!(asked.iter().all(Result::is_ok), "{asked:?}");
     assert_eq!(runs(&directory), 1);
 
-    // Revoked: the requests that were refused are repeated with the next token.
+    // Revoked: rejected requests are retried with the next token.
     *valid.lock().unwrap() = "Bearer 2".to_owned();
     let asked = futures::future::join_all((0..20).map(|_| ask(&client))).await;
     assert!(asked.iter().all(Result::is_ok), "{asked:?}");
     assert_eq!(runs(&directory), 2);
 
-    // Every token is refused: that is the answer, after one more.
+    // Every token is rejected: the error is reported after one retry.
     *valid.lock().unwrap() = "none".to_owned();
     let error = ask(&client).await.unwrap_err();
     assert_eq!(error.cause, Cause::Unauthorized);
     assert_eq!(runs(&directory), 3);
 }
 
-/// A plugin's script that prints the number of its run as token, with more fields.
+/// Returns the script of a plugin that prints the number of its run as the token, with additional fields.
 fn numbered(fields: &str) -> String {
     format!("echo '{CREDENTIAL}{{\"token\":\"'$(($(wc -l < runs)))'\"{fields}}}}}'")
 }

@@ -1,4 +1,4 @@
-//! Checks of a fake Azure.
+//! Checks against a fake Azure.
 
 use serde_json::{Value, json as value};
 
@@ -155,7 +155,7 @@ async fn settings_of_defender_in_azure_are_reported() {
     here.ask(&named)
         .assert("azure-rules", "couldNotTell", "quiet (K8S.NODE_Invented)");
 
-    // Rights that are missing are named.
+    // Missing permissions are named.
     here.azure.with(|state| state.forbidden = true);
     let result = here.ask(&named);
     result.assert("azure-cluster", "ok", "blue");

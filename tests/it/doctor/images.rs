@@ -9,7 +9,7 @@ use serde_json::json as value;
 use super::{TOKEN, command, doctor, fake_cluster, run};
 use crate::apiserver::{ApiServer, json};
 
-/// Starts a registry, which answers by the first part of the repository's name.
+/// Starts a registry whose responses depend on the first part of the repository name.
 async fn registry() -> ApiServer {
     let own = Arc::new(OnceLock::new());
     let here = own.clone();

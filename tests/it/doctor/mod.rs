@@ -1,5 +1,7 @@
-//! Every check of `doctor` with every result: on a real cluster, and on a fake one for answers that a real cluster does not
-//! give. What depends only on the data read is tested beside the check.
+//! Every check of `doctor` with every result, on a real cluster and on a fake one.
+//!
+//! The fake cluster gives responses that a real one does not. Checks that depend only on the data read are tested next
+//! to their implementation.
 
 mod azure;
 mod fake;
@@ -41,7 +43,7 @@ const IDS: [&str; 20] = [
     "azure-rules",
 ];
 
-/// The result of `doctor` as JSON, valid by its schema.
+/// The result of `doctor` as JSON, validated against its schema.
 struct Doctor(Value);
 
 impl Doctor {
@@ -84,7 +86,7 @@ fn apply(manifest: &Value) {
     kubectl(&["apply", "-f", file.path().to_str().unwrap()]);
 }
 
-/// Starts a fake cluster with two nodes, and a sensor on one; `change` may answer instead.
+/// Starts a fake cluster with two nodes and a sensor on one; `change` may override responses.
 async fn fake_cluster(change: impl Fn(&Recorded) -> Option<Answer> + Send + Sync + 'static) -> ApiServer {
     ApiServer::start(move |request| change(request).unwrap_or_else(|| usual(request))).await
 }
@@ -144,7 +146,7 @@ fn usual(request: &Recorded) -> Answer {
                 "metadata": { "name": "mdc-simulation", "uid": "1" },
             }),
         ),
-        // Objects of a run: admitted.
+        // The objects of a run are admitted.
         _ if request.method == "POST" => json(201, &serde_json::from_slice(&request.body).unwrap()),
         path if path.contains("/mdc-simulation") && !path.ends_with('s') || path.ends_with("azure-arc") => {
             failure(404, "NotFound", "not found")
@@ -153,7 +155,7 @@ fn usual(request: &Recorded) -> Answer {
     }
 }
 
-/// Prepares `doctor` for a fake cluster. Other machines are behind a proxy that does not exist.
+/// Prepares `doctor` for a fake cluster. All other hosts are behind a proxy that does not exist.
 fn command(server: &ApiServer) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
     command.args(["doctor", "webshell", "-o", "json", "--server", &server.url()]);

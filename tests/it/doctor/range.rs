@@ -23,7 +23,7 @@ fn every_check_has_a_result_in_an_existing_namespace() {
     result.assert("admission", "ok", "all 10 objects admitted");
     result.assert("quota", "ok", "none in namespace");
     result.assert("nodes", "ok", "1 of 1 node can take the pods");
-    // The node has them; `latest` is pulled again, from a registry that cannot be reached from here.
+    // The node has the images; `latest` is pulled again, from a registry that is unreachable here.
     result.assert("images", "couldNotTell", "on 1 node, mutable tag");
     Doctor::run("recon", &space.0, &["--image-pull-policy=IfNotPresent"]).assert(
         "images",

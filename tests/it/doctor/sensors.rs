@@ -13,7 +13,7 @@ fn sensor(namespace: &str, name: &str, version: &str, image: &str) {
 }
 
 fn daemon_set(namespace: &str, name: &str, version: &str, image: &str) -> Value {
-    // As Microsoft's pages on verifying a deployment have them.
+    // As in Microsoft's documentation on verifying a deployment.
     let app = if name.contains("collectors") {
         "defender-k8s-sensor"
     } else {
@@ -82,7 +82,7 @@ fn every_install_method_is_recognized() {
     ask("recon").assert("sensor-features", "couldNotTell", "unknown: the audit log");
     kubectl(&["label", "nodes", "--all", "kubernetes.azure.com/cluster=test"]);
     ask("recon").assert("sensor-features", "ok", "the audit log");
-    // No node takes the pods.
+    // No node accepts the pods.
     let nowhere = Doctor::run("webshell", &space.0, &["--node-selector=no=where"]);
     nowhere.assert("sensor-ready", "notApplicable", "no node takes the pods");
 
@@ -124,7 +124,7 @@ fn every_install_method_is_recognized() {
     );
     result.assert("sensor-ready", "failed", "0 of 0 pods ready");
 
-    // Beside Arc's agents, with the other spelling, and recognized by its image only.
+    // Next to Arc's agents, with the other spelling, and detected by its image only.
     kubectl(&["create", "namespace", "azure-arc"]);
     let result = ask("anti-malware");
     result.assert("sensor", "ok", "Arc extension (assumed), version 0.10.2");

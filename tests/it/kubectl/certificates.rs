@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::Case;
 use super::server::{Servers, pair};
 
-/// Each line of `text` indented below a block scalar's `|`.
+/// Formats `text` as a YAML block scalar, with each line indented below the `|`.
 fn block(text: &str) -> String {
     text.lines().fold("|".to_owned(), |mut out, line| {
         write!(out, "\n        {line}").unwrap();
@@ -28,14 +28,14 @@ fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Compares the two programs for a cluster entry, and with flags over it.
+/// Compares the two programs for a cluster entry, with and without flags that override it.
 fn compare(servers: &Servers, user: &str, name: &str, cluster: &str) {
     let case = Case::new(servers);
     case.write("ca", &servers.authority);
     case.config(cluster, user);
     case.compare(name, &[]);
     if name == "not base64" {
-        // kubectl reads it also where a flag takes its place.
+        // kubectl reads the value even if a flag overrides it.
         return;
     }
     case.compare(&format!("{name}, insecure flag"), &["--insecure-skip-tls-verify"]);
@@ -120,7 +120,7 @@ async fn authorities_are_read_as_by_kubectl() {
     }
 }
 
-/// A server of OpenSSL with its own certificate.
+/// An OpenSSL server with its own certificate.
 struct OddServer {
     process: std::process::Child,
     url: String,
@@ -128,7 +128,7 @@ struct OddServer {
 }
 
 impl OddServer {
-    /// Starts a server; `curves` are those of the authority and of the server.
+    /// Starts a server; `curves` are those of the authority and the server.
     fn start(curves: [&str; 2], digest: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let openssl = |arguments: &str| {

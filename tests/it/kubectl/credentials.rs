@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::server::{Servers, pair, version_one};
 use super::{Case, EXEC, credential};
 
-/// A user's entry, what its plugin prints, and the flags.
+/// The name of a case, the entry of a user, the output of its plugin, and the flags.
 type User<'a> = (&'a str, String, &'a str, &'a [&'a str]);
 
-/// Compares the two programs for each user, with TLS and without.
+/// Compares the two programs for each user, with and without TLS.
 fn compare_users(servers: &Servers, users: &[User]) {
     for (name, user, answer, flags) in users {
         let case = Case::new(servers);
@@ -34,7 +34,7 @@ fn compare_users(servers: &Servers, users: &[User]) {
     }
 }
 
-/// The fields of a certificate with its key.
+/// Returns the fields of a certificate with its key.
 fn certificate(certificate: &str, key: &str) -> String {
     let (certificate, key) = (BASE64.encode(certificate), BASE64.encode(key));
     format!("client-certificate-data: {certificate}, client-key-data: {key}")

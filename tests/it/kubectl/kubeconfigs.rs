@@ -1,9 +1,9 @@
-//! Kubeconfigs, and flags over them.
+//! Kubeconfigs, and flags that override them.
 
 use super::Case;
 use super::server::Servers;
 
-/// A kubeconfig that ends in the list of users.
+/// Returns a kubeconfig that ends with the list of users.
 fn base(case: &Case) -> String {
     format!(
         "current-context: c\ncontexts:\n- name: c\n  context: {{cluster: c, user: u}}\nclusters:\n- name: c\n  cluster: {}\n\

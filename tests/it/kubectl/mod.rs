@@ -151,7 +151,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Returns the kubectl of the range, or that of the machine.
+/// Returns the path of the range's kubectl, or of the installed one.
 fn kubectl() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/range-cache/bin/kubectl");
     if built.is_file() {

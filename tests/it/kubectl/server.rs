@@ -39,8 +39,9 @@ pub(super) fn pair(name: &str) -> (Pair, Vec<u8>, Vec<u8>) {
     (pair, made.cert.der().to_vec(), made.signing_key.serialize_der())
 }
 
-/// The certificate as X.509 version 1: without its version and its extensions. The signature is that of version 3, which
-/// no client checks.
+/// Returns the certificate as X.509 version 1, without its version and its extensions.
+///
+/// The signature is that of version 3; no client checks it.
 pub(super) fn version_one(der: &[u8]) -> String {
     fn element(der: &[u8]) -> (u8, &[u8], &[u8]) {
         let (length, start) = match der[1] {
@@ -135,13 +136,13 @@ impl ClientCertVerifier for AnyClient {
 pub(super) struct Identity {
     pub(super) authorization: String,
     impersonated: String,
-    /// The digest.
+    /// The digest of the client certificate.
     certificate: Option<String>,
 }
 
 pub(super) type Log = Arc<Mutex<Vec<Identity>>>;
 
-/// Answers `/version`, and 401 below `/401`.
+/// Responds to `/version`, and with 401 to paths below `/401`.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, certificate: Option<String>, log: Log) {
     let service = service_fn(|request: http::Request<Incoming>| {
         let header = |name: &str| {

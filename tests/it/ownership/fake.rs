@@ -9,16 +9,16 @@ use serde_json::{Value, json as value};
 
 use crate::apiserver::{Answer, ApiServer, Recorded, failure, json};
 
-/// A namespace of run `abcdefgh` with its victim, on an API server that serves these kinds besides.
+/// The namespace of run `abcdefgh` with its victim, on an API server that also serves the given kinds.
 #[derive(Clone, Default)]
 struct World {
     /// Metadata of the objects of a kind, by group, version, plural and kind.
     kinds: Vec<(&'static str, &'static str, &'static str, &'static str, Listing)>,
     /// Whether the API server is older than aggregated discovery (1.26).
     legacy: bool,
-    /// Groups of which aggregated discovery has no current document.
+    /// Groups for which aggregated discovery has no current document.
     stale: Vec<&'static str>,
-    /// What a `ResourceQuota` counts, by key; a quota is refused if there is nothing.
+    /// What a `ResourceQuota` counts, by key; the API server rejects a quota if this is empty.
     counts: BTreeMap<&'static str, &'static str>,
 }
 
@@ -31,7 +31,7 @@ enum Listing {
 
 const POD: &str = "pod-uid";
 
-/// Metadata of an object, with a pod as its owner if one is given.
+/// Returns the metadata of an object, owned by a pod if `owner` is given.
 fn metadata(name: &str, owner: Option<&str>) -> Value {
     let owners = owner.map(
         |uid| value!([{ "apiVersion": "v1", "kind": "Pod", "name": "mdc-simulation-victim", "uid": uid }]),
@@ -214,7 +214,7 @@ impl World {
     }
 }
 
-/// `cleanup` of the namespace: its exit code, its answer, and whether the namespace was deleted.
+/// Runs `cleanup`; returns its exit code, its result, and whether the namespace was deleted.
 fn cleanup(server: &ApiServer) -> (Option<i32>, Value, bool) {
     let output = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
         .args([

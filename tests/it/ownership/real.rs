@@ -33,7 +33,7 @@ fn cleanup_leaves_objects_that_only_carry_our_label() {
             ours,
         ]);
     }
-    // With the run label too, but names that no run gives.
+    // With the run label as well, but with names that no run uses.
     kubectl(&[
         "label",
         "secret",
@@ -155,7 +155,7 @@ fn run_whose_objects_were_relabelled_is_removed_by_uid() {
     );
     assert_eq!(left(), "configmap/kube-root-ca.crt\n", "left behind");
 
-    // The same after a kill: the record in the anchor has the UIDs.
+    // The same after SIGKILL: the record in the anchor has the UIDs.
     let mut running = Running::start(&arguments);
     let run = running.run();
     running.await_line("attacking");
@@ -222,7 +222,7 @@ fn cleanup_leaves_runs_of_other_users_alone() {
     let space = Space::new("others", &[]);
     let n = &space.0;
     sim(&["webshell", "-n", n, "--keep", "--deadline=20s"]).assert(0);
-    // The deadline passes for the record, and something keeps the objects.
+    // The deadline in the record expires, but the objects are kept.
     let orphan = ["delete", "job", "mdc-simulation", "-n", n, "--cascade=orphan"];
     let job = kubectl(&["get", "job", "mdc-simulation", "-n", n, "-o", "json"]);
     let mut job: Value = serde_json::from_str(&job).unwrap();
@@ -293,7 +293,7 @@ fn run_survives_a_policy_that_rewrites_the_label_of_the_tool() {
         "name",
     ]);
     assert_eq!(left, "");
-    // The same after a kill.
+    // The same after SIGKILL.
     let mut running = Running::start(&["webshell", "-n", &space.0]);
     running.await_line("attacking");
     running.signal("KILL");

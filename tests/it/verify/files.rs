@@ -40,7 +40,7 @@ fn missing_alert_fails_the_verification() {
         said.contains("1 of 4 expected alerts raised") && said.contains("not raised"),
         "{said}"
     );
-    // The record has the last verdicts.
+    // The record contains the last verdicts.
     let page = machine.file("page.json", &json!({"value": [alert(RECON[0])], "nextLink": "x"}));
     let result = machine.json(&["verify", "--alerts", &page, "-o", "json"], 0);
     for (id, verdict) in verdicts(&result) {
@@ -330,7 +330,7 @@ fn missing_sensor_fails_the_verification_and_its_junit_test() {
         xml.contains(r#"<failure type="alerts" message="0 of 4 expected alerts were raised"#),
         "{xml}"
     );
-    // Evidence beats absence.
+    // A raised alert outweighs an absent sensor.
     let one = machine.file("one.json", &json!([alert(RECON[0])]));
     let said = machine.said(&["verify", "--alerts", &one, "--assume=sensor=no"], 5);
     let contradiction = format!("rules it out, but \"{}\" was raised", RECON[0]);

@@ -1,4 +1,4 @@
-//! Verification of the alerts of a run, read from files, from a fake Azure, and on a real cluster.
+//! Verification of alerts from files, from a fake Azure, and on a real cluster.
 
 mod azure;
 mod files;
@@ -52,7 +52,7 @@ impl Machine {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Saves a record as a run does.
+    /// Saves a record like a run does.
     pub fn record(&self, run: &RunResult) {
         let folder = self.0.path().join("defender-sim/runs");
         std::fs::create_dir_all(&folder).unwrap();
@@ -61,7 +61,7 @@ impl Machine {
     }
 }
 
-/// A recon run of 2026-05-04, 10:00 to 10:01, with every step proved.
+/// Returns a recon run of 2026-05-04, 10:00 to 10:01, with every step proved.
 pub fn recon() -> RunResult {
     let mut run = results::mixed();
     run.run = "abcdefgh".into();
@@ -89,7 +89,7 @@ pub fn alert(name: &str) -> Value {
     }})
 }
 
-/// An alert of another namespace: a list without any alert is refused.
+/// Returns an alert in another namespace: a list without any alert is rejected.
 pub fn unrelated() -> Value {
     let mut other = alert("Suspicious PHP execution detected");
     other["properties"]["entities"] = json!([{"type": "K8s-namespace", "name": "shop"}]);

@@ -45,7 +45,7 @@ fn run_waits_for_its_alerts_and_reports_them() {
     let mut running = crate::range::Running::start(&arguments);
     let run = running.run();
     running.await_line("0 expected alerts raised, waiting for 4");
-    // Raised one by one.
+    // Alerts are raised one by one.
     std::fs::write(&alerts, json!([ongoing(RECON[1])]).to_string()).unwrap();
     running.await_line("1 expected alert raised, waiting for 3");
     std::fs::write(&alerts, json!(RECON.map(ongoing)).to_string()).unwrap();
@@ -59,7 +59,7 @@ fn run_waits_for_its_alerts_and_reports_them() {
     );
     crate::range::assert_nothing_left(&space.0);
 
-    // The record is there for later, without a cluster.
+    // The record remains available without a cluster.
     let history = crate::range::sim(&["history", "-o", "name"]).assert(0).stdout;
     assert!(history.lines().any(|line| line == run), "{history}");
     let report = crate::range::sim(&["report", &run]).assert(0).stdout;
@@ -90,7 +90,7 @@ fn baseline_fails_if_an_alert_is_raised() {
     let space = crate::range::Space::named("baseline");
     let machine = Machine::new();
     let none = machine.file("none.json", &json!([unrelated()]));
-    // Saved after the end of the wait, by its time.
+    // Saved after the end of the wait, according to its modification time.
     let later = std::time::SystemTime::now() + Duration::from_secs(3600);
     let file = std::fs::File::options().write(true).open(&none).unwrap();
     file.set_modified(later).unwrap();
@@ -145,8 +145,9 @@ fn baseline_fails_if_an_alert_is_raised() {
     crate::range::assert_nothing_left(&space.0);
 }
 
-/// Runs the attack on real pods and reads every alert of the catalogue from Azure, one after the other; the waiting process
-/// is killed in between. Then with every condition.
+/// Runs the attack on real pods and reads every alert of the catalogue from Azure, one by one.
+///
+/// The waiting process is killed in between. Then repeats this with every condition.
 #[test]
 #[ignore = "needs the range: make range"]
 fn alerts_raised_one_by_one_are_reported_after_a_restart() {
