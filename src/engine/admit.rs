@@ -78,13 +78,13 @@ async fn shown(cluster: &Cluster, manifest: Manifest, namespace: &str) -> Result
     let Err(error) = cluster.admit(&manifest, namespace).await else {
         return Ok(Admission::Admitted);
     };
-    let said = error.explained.message.clone();
+    let message = error.explained.message.clone();
     match error.explained.cause {
         // A webhook with side effects cannot be asked without them.
-        _ if said.contains("does not support dry run") => Ok(Admission::NotTold(said)),
+        _ if message.contains("does not support dry run") => Ok(Admission::NotTold(message)),
         Cause::Unreachable | Cause::Unauthorized | Cause::TimedOut | Cause::Busy | Cause::Auth => {
             Err(error.into())
         }
-        _ => Ok(Admission::Refused(said)),
+        _ => Ok(Admission::Refused(message)),
     }
 }

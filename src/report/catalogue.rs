@@ -167,7 +167,7 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
     let heading = "1. create these objects; the Job owns all but itself and the namespace:";
     let _ = writeln!(text, "\n{heading}");
     for object in &result.objects {
-        let said = match &object.admission {
+        let message = match &object.admission {
             None => String::new(),
             Some(Admission::Admitted) => ": admitted by the API server".to_owned(),
             Some(Admission::Refused(reason)) => format!(": REFUSED: {reason}"),
@@ -176,7 +176,7 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
         let _ = writeln!(
             text,
             "{}",
-            fill(&format!("     {}{said}", object.name), "       ")
+            fill(&format!("     {}{message}", object.name), "       ")
         );
     }
     for line in not_asked(&result.objects) {

@@ -247,7 +247,7 @@ impl Progress {
         let (steps, ended) = &self.steps;
         let number = format!("{ended}/{}", steps.len());
         let time = milliseconds(result.duration_ms);
-        let (outcome, text) = (outcome(result.outcome), result.said());
+        let (outcome, text) = (outcome(result.outcome), result.explanation());
         if self.spinner.is_some() && self.report.output.detail == Detail::Normal {
             let width = steps.iter().map(String::len).max().unwrap_or_default();
             let gap = " ".repeat(OUTCOME.saturating_sub(result.outcome.as_str().len()));

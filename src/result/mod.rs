@@ -241,7 +241,7 @@ impl StepResult {
     }
 
     /// Reason and evidence as one text, as far as there are any.
-    pub fn said(&self) -> String {
+    pub fn explanation(&self) -> String {
         let parts: Vec<&str> = self
             .reason
             .iter()

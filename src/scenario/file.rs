@@ -102,7 +102,7 @@ alerts: []
         assert_eq!(Scenario::from_yaml(FILE).unwrap().id, "mine");
         let expected_fields = "expected one of id, title, script, visit, direct, proof, blocked, skipped, techniques, \
                                threatMatrix at line 9, column 3";
-        for (from, to, said) in [
+        for (from, to, message) in [
             (
                 "v1",
                 "v9",
@@ -206,13 +206,13 @@ alerts: []
         ] {
             let mistakes = mistakes(&FILE.replacen(from, to, 1));
             assert_eq!(mistakes.len(), 1, "{to}: {mistakes:?}");
-            assert!(mistakes[0].starts_with(said), "{to}:\n{mistakes:?}\n{said}");
+            assert!(mistakes[0].starts_with(message), "{to}:\n{mistakes:?}\n{message}");
         }
         let long = FILE.replace("'true'", &format!("'{}'", "x".repeat(6000)));
         let mistakes = mistakes(&long);
         for (i, mistake) in mistakes.iter().enumerate() {
-            let said = format!("steps[{i}].script: makes a request line of ");
-            assert!(mistake.starts_with(&said), "{mistake}");
+            let message = format!("steps[{i}].script: makes a request line of ");
+            assert!(mistake.starts_with(&message), "{mistake}");
         }
         assert_eq!(mistakes.len(), 2);
     }

@@ -82,11 +82,11 @@ fn habits_get_a_tip() {
         ),
     ] {
         let output = run(arguments, &[]);
-        let said = stderr(&output);
+        let printed = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(
-            said.contains(tip) && said.matches("tip: ").count() == 1,
-            "{arguments:?}: {said}"
+            printed.contains(tip) && printed.matches("tip: ").count() == 1,
+            "{arguments:?}: {printed}"
         );
     }
     let output = run(&["version", "--client"], &[]);
@@ -165,17 +165,17 @@ fn what_keeps_it_from_a_cluster_is_3_and_named_with_the_next_command() {
             .map(|path| ("KUBECONFIG", path.as_str()))
             .collect();
         let output = run(arguments, &variables);
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
-        assert!(said.contains(named), "{arguments:?}: {said}");
+        let printed = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {printed}");
+        assert!(printed.contains(named), "{arguments:?}: {printed}");
         assert!(
-            said.contains("hint: ") && said.contains(hint),
-            "{arguments:?}: {said}"
+            printed.contains("hint: ") && printed.contains(hint),
+            "{arguments:?}: {printed}"
         );
         assert_eq!(
-            said.lines().filter(|line| line.starts_with("error:")).count(),
+            printed.lines().filter(|line| line.starts_with("error:")).count(),
             1,
-            "{said}"
+            "{printed}"
         );
         assert!(begun.elapsed() < Duration::from_secs(10));
     }
@@ -258,7 +258,7 @@ const ESCAPE: char = '\u{1b}';
 
 #[test]
 fn no_colour_but_at_a_terminal_or_on_demand() {
-    let said = |arguments: &[&str], variables: &[(&str, &str)]| {
+    let printed = |arguments: &[&str], variables: &[(&str, &str)]| {
         let output = run(arguments, variables);
         stdout(&output) + &stderr(&output)
     };
@@ -269,10 +269,10 @@ fn no_colour_but_at_a_terminal_or_on_demand() {
         &["--help"],
         &["recon", "-x"],
     ] {
-        assert!(!said(arguments, &[]).contains(ESCAPE), "{arguments:?}");
+        assert!(!printed(arguments, &[]).contains(ESCAPE), "{arguments:?}");
     }
-    assert!(said(&["recon", "--color", "always"], &[]).contains(ESCAPE));
-    assert!(!said(&["recon", "--color", "never"], &[("CLICOLOR_FORCE", "1")]).contains(ESCAPE));
+    assert!(printed(&["recon", "--color", "always"], &[]).contains(ESCAPE));
+    assert!(!printed(&["recon", "--color", "never"], &[("CLICOLOR_FORCE", "1")]).contains(ESCAPE));
 }
 
 /// Runs the program with both streams at a terminal.
@@ -309,12 +309,12 @@ fn a_terminal_gets_colour_unless_it_is_refused() {
         ("list --color=never --nope", false),
         ("--help --color never", false),
     ] {
-        let said = at_a_terminal(arguments, no_color);
-        assert!(said.contains("error: ") || said.contains("Usage: "), "{said}");
+        let shown = at_a_terminal(arguments, no_color);
+        assert!(shown.contains("error: ") || shown.contains("Usage: "), "{shown}");
         // The cursor may move, but nothing may be coloured.
         assert!(
-            !said.contains("\u{1b}[1m") && !said.contains("\u{1b}[3") && !said.contains("\u{1b}[4m"),
-            "{said:?}"
+            !shown.contains("\u{1b}[1m") && !shown.contains("\u{1b}[3") && !shown.contains("\u{1b}[4m"),
+            "{shown:?}"
         );
     }
 }
@@ -329,8 +329,8 @@ fn quiet_leaves_out_what_is_only_reassuring() {
     )
     .unwrap();
     let lint = ["lint", file.to_str().unwrap()];
-    let said = stderr(&run(&lint, &[]));
-    assert!(said.ends_with(": ok (lateral-mov, 1 step)\n"), "{said}");
+    let printed = stderr(&run(&lint, &[]));
+    assert!(printed.ends_with(": ok (lateral-mov, 1 step)\n"), "{printed}");
     assert_eq!(stderr(&run(&[&lint[..], &["-q"]].concat(), &[])), "");
     let install = ["completion", "--install", folder.path().to_str().unwrap()];
     assert!(stderr(&run(&install, &[])).contains("wrote "));
@@ -417,8 +417,8 @@ fn what_is_described_fits_80_columns_but_for_scripts() {
             vec!["describe", &scenario.id],
             [&[scenario.id.as_str()][..], &dry].concat(),
         ] {
-            let said = stdout(&run(&arguments, &[]));
-            for line in said.lines() {
+            let printed = stdout(&run(&arguments, &[]));
+            for line in printed.lines() {
                 let script = scripts.iter().any(|script| line.trim() == script.trim());
                 assert!(script || line.chars().count() <= 80, "{arguments:?}: {line}");
             }
@@ -473,15 +473,15 @@ fn the_baseline_is_a_flag_of_every_run_and_no_command() {
     let server = ["--server", "https://127.0.0.1:1", "--dry-run", "--baseline"];
     for run in [&["crypto"][..], &["all"], &["run", "recon", "secrets"]] {
         let output = self::run(&[run, &server].concat(), &[]);
-        let said = stdout(&output);
+        let printed = stdout(&output);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         for part in [
             "baseline.visit: ask the web server for a page",
             "No alert is expected.",
         ] {
-            assert!(said.contains(part), "{part} in {said}");
+            assert!(printed.contains(part), "{part} in {printed}");
         }
-        assert!(!said.contains("crypto."), "{said}");
+        assert!(!printed.contains("crypto."), "{printed}");
     }
     assert_eq!(run(&["baseline"], &[]).status.code(), Some(2));
 }

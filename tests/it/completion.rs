@@ -324,11 +324,11 @@ fn installed() -> Home {
     let output = home.run(&["completion", "--install"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let shim = home.0.path().join(SHIM);
-    let said = format!(
+    let printed = format!(
         "wrote {}\ncheck it: kubectl __complete defender-sim \"\"\n",
         shim.display()
     );
-    assert_eq!(stderr(&output), said);
+    assert_eq!(stderr(&output), printed);
     home
 }
 
@@ -368,12 +368,12 @@ fn the_shim_goes_only_where_it_may() {
     let refused = |arguments: &[&str]| {
         let output = home.run(&[&["completion", "--install"], arguments].concat());
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        let said = stderr(&output);
+        let printed = stderr(&output);
         assert!(
-            said.contains("kubectl defender-sim completion --install DIR"),
-            "{said}"
+            printed.contains("kubectl defender-sim completion --install DIR"),
+            "{printed}"
         );
-        said
+        printed
     };
     assert!(refused(&[]).contains("kubectl-defender_sim is not on PATH"));
     for folder in ["/nonexistent/folder", "/proc"] {

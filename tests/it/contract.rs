@@ -25,7 +25,7 @@ pub fn assert_keeps_to(name: &str, value: &Value) {
     assert!(errors.is_empty(), "not {name}: {errors:#?} in {value:#}");
 }
 
-fn said(arguments: &[&str]) -> String {
+fn printed(arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
     command.args(arguments).env_clear().env("HOME", "/nonexistent");
     let output = command.output().unwrap();
@@ -38,7 +38,7 @@ fn the_published_schemas_are_those_of_the_code() {
     for name in ["scenario", "run", "plan", "cleanup", "note", "doctor"] {
         let published = std::fs::read_to_string(schema_file(name)).unwrap();
         assert!(
-            said(&["schema", name]) == published,
+            printed(&["schema", name]) == published,
             "write it anew: kubectl-defender_sim schema {name} >docs/schema/{name}.json"
         );
     }
@@ -46,13 +46,13 @@ fn the_published_schemas_are_those_of_the_code() {
 
 #[test]
 fn scenario_files_keep_to_their_schema() {
-    for id in said(&["list", "-o", "name"]).lines() {
-        let file = said(&["describe", id, "-o", "yaml"]);
+    for id in printed(&["list", "-o", "name"]).lines() {
+        let file = printed(&["describe", id, "-o", "yaml"]);
         assert_keeps_to("scenario", &serde_saphyr::from_str(&file).unwrap());
-        let json = said(&["describe", id, "-o", "json"]);
+        let json = printed(&["describe", id, "-o", "json"]);
         assert_keeps_to("scenario", &serde_json::from_str(&json).unwrap());
     }
-    let broken = said(&["describe", "recon", "-o", "json"]).replace("\"proof\"", "\"proofs\"");
+    let broken = printed(&["describe", "recon", "-o", "json"]).replace("\"proof\"", "\"proofs\"");
     let broken: Value = serde_json::from_str(&broken).unwrap();
     assert!(std::panic::catch_unwind(|| assert_keeps_to("scenario", &broken)).is_err());
 }
@@ -67,7 +67,7 @@ fn plans_keep_to_their_schema() {
         "-o",
         "json",
     ];
-    assert_keeps_to("plan", &serde_json::from_str(&said(&plan)).unwrap());
+    assert_keeps_to("plan", &serde_json::from_str(&printed(&plan)).unwrap());
 }
 
 /// Returns the scenario in the documentation.

@@ -34,12 +34,15 @@ fn junit_xml_is_what_jenkins_takes() {
     ] {
         let document = render(Kind::Junit, &result);
         let output = xmllint(schema, &document);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}\n{document}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{printed}\n{document}");
     }
     // Tests the validation itself: it rejects an element that is not part of the format.
     let other = render(Kind::Junit, &results::mixed()).replacen("<testcase ", "<testcase other=\"\" ", 1);
     let output = xmllint(schema, &other);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("'other'"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && printed.contains("'other'"),
+        "{printed}"
+    );
 }

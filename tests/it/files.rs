@@ -152,7 +152,7 @@ fn dash_is_standard_input_once_per_command_line() {
         "--record",
         "-",
     ];
-    for (arguments, stdin, code, said) in [
+    for (arguments, stdin, code, printed) in [
         (&["lint", "-"][..], GOOD, 0, "<stdin>: ok (mine, 1 step)\n"),
         (
             &["lint", "good.yaml", "-"],
@@ -187,7 +187,7 @@ fn dash_is_standard_input_once_per_command_line() {
     ] {
         let ran = folder.run_with(arguments, stdin.as_bytes()).assert(code);
         assert!(
-            (ran.stdout.clone() + &ran.stderr).contains(said),
+            (ran.stdout.clone() + &ran.stderr).contains(printed),
             "{arguments:?}: {ran:#?}"
         );
     }
@@ -215,7 +215,7 @@ fn dash_is_standard_input_once_per_command_line() {
 #[test]
 fn config_file_has_one_document_and_each_key_once() {
     let folder = Folder::new();
-    for (text, said) in [
+    for (text, printed) in [
         ("deadline: 21m\n---\n", Ok("21m")),
         ("---\ndeadline: 21m\n...\n---\n# c\n", Ok("21m")),
         (
@@ -234,15 +234,15 @@ fn config_file_has_one_document_and_each_key_once() {
     ] {
         folder.write("config.yaml", text);
         let ran = folder.run(&["config", "view", "--config", "config.yaml"]);
-        let (code, said) = match said {
-            Ok(said) => (0, said.to_owned()),
-            Err(said) => (
+        let (code, printed) = match printed {
+            Ok(printed) => (0, printed.to_owned()),
+            Err(printed) => (
                 2,
-                format!("error: the config file config.yaml cannot be used: {said}"),
+                format!("error: the config file config.yaml cannot be used: {printed}"),
             ),
         };
         let text = ran.stdout.clone() + &ran.stderr;
-        assert!(text.contains(&said) && !text.contains('\u{1b}'), "{ran:#?}");
+        assert!(text.contains(&printed) && !text.contains('\u{1b}'), "{ran:#?}");
         ran.assert(code);
     }
 }
@@ -310,13 +310,13 @@ async fn objects_that_the_api_server_was_not_asked_about_are_named() {
                   one that does";
     for format in ["table", "yaml", "name"] {
         let ran = run(format);
-        let said = if format == "table" {
+        let printed = if format == "table" {
             &ran.stdout
         } else {
             &ran.stderr
         };
-        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-        let (_, listed) = said
+        let printed = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (_, listed) = printed
             .split_once(reason)
             .unwrap_or_else(|| panic!("{format}: {ran:#?}"));
         let listed = listed.split_once('(').unwrap().1.split_once(')').unwrap().0;

@@ -92,7 +92,7 @@ fn at_a_terminal_it_asks_once() {
     let _shared = shared();
     let space = Space::named("asked");
     let command = format!("webshell -n {}", space.0);
-    for (typed, said) in [
+    for (typed, printed) in [
         ("n\n", "aborted: not confirmed"),
         ("\n", "aborted: not confirmed"),
     ] {
@@ -101,7 +101,7 @@ fn at_a_terminal_it_asks_once() {
         for part in [
             &format!("webshell in namespace {}", space.0),
             "Continue? [y/N]",
-            said,
+            printed,
         ] {
             assert!(screen.contains(part), "{part:?} in {screen}");
         }
@@ -210,9 +210,9 @@ fn the_api_server_admits_every_object_and_nothing_is_made() {
     let plan = sim(&["webshell", "-n", &absent.0, "--dry-run=server", "-o", "json"])
         .assert(0)
         .json();
-    let told: Vec<String> = verdicts(&plan).into_iter().map(|(_, verdict)| verdict).collect();
+    let reported: Vec<String> = verdicts(&plan).into_iter().map(|(_, verdict)| verdict).collect();
     assert_eq!(
-        (told[0].as_str(), &told[1..]),
+        (reported[0].as_str(), &reported[1..]),
         ("admitted", &vec!["notTold".to_owned(); 10][..])
     );
     assert_absent(&absent);

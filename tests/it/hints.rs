@@ -199,10 +199,10 @@ async fn hints_repeat_connection_flags_quoted() {
             "jobs.batch is forbidden",
             "kubectl auth can-i create jobs.batch -n work",
             |request| {
-                let said = "jobs.batch is forbidden: User \"x\" cannot create resource \"jobs\" in API group \
+                let printed = "jobs.batch is forbidden: User \"x\" cannot create resource \"jobs\" in API group \
                             \"batch\" in the namespace \"work\"";
                 (request.method == "POST" && path(request).ends_with("/jobs"))
-                    .then(|| failure(403, "Forbidden", said))
+                    .then(|| failure(403, "Forbidden", printed))
             },
             1,
         ),
@@ -227,10 +227,10 @@ async fn hints_repeat_connection_flags_quoted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn right_that_only_the_call_shows_missing_is_named() {
-    let said = "User \"x\" cannot create resource \"namespaces\" in API group \"\" at the cluster scope";
+    let printed = "User \"x\" cannot create resource \"namespaces\" in API group \"\" at the cluster scope";
     let server = standing_in(move |request| {
         (request.method == "POST" && path(request) == "/api/v1/namespaces")
-            .then(|| failure(403, "Forbidden", said))
+            .then(|| failure(403, "Forbidden", printed))
     })
     .await;
     let url = server.url();
@@ -239,7 +239,10 @@ async fn right_that_only_the_call_shows_missing_is_named() {
     assert_eq!(output.status.code(), Some(3));
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_keeps_to("run", &result);
-    assert!(text(&result["problem"]["message"]).contains(said), "{result:#}");
+    assert!(
+        text(&result["problem"]["message"]).contains(printed),
+        "{result:#}"
+    );
     assert!(
         text(&result["problem"]["hint"]).ends_with(&format!(
             "kubectl auth can-i create namespaces --server {url} --as x"
@@ -282,7 +285,7 @@ fn namespace_and_context_of_a_record_are_quoted() {
     run.cluster.context = Some(HOSTILE.to_owned());
     run.kept_until = Some(run.ended);
     machine.record(&run);
-    let stderr = machine.said(&["report", &run.run, "--as", "b o b"], 0);
+    let stderr = machine.printed(&["report", &run.run, "--as", "b o b"], 0);
     let commands = commands(&stderr);
     let cleanup = [
         "defender-sim",

@@ -82,7 +82,7 @@ steps:
 - id: says
   title: say who runs what
   script: echo "$(id -un), $(stat -c '%U:%G %a' .), $(readlink /bin/sh)" >&2
-  proof: it was said
+  proof: it was printed
 alerts: []
 "#;
 

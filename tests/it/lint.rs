@@ -21,11 +21,11 @@ fn assert_lint(text: &str, expected: &[&str]) {
     if !is_bad {
         lines.push("mine.yaml: ok (mine, 1 step)".to_owned());
     }
-    let said: Vec<&str> = ran.stderr.lines().collect();
-    let is_said = |(said, line): (&&str, &String)| said.starts_with(line.as_str());
+    let printed: Vec<&str> = ran.stderr.lines().collect();
+    let is_said = |(printed, line): (&&str, &String)| printed.starts_with(line.as_str());
     assert!(
-        said.len() == lines.len() && said.iter().zip(&lines).all(is_said),
-        "{text}\n{said:#?}\n{lines:#?}"
+        printed.len() == lines.len() && printed.iter().zip(&lines).all(is_said),
+        "{text}\n{printed:#?}\n{lines:#?}"
     );
     let unseen = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
     assert!(!ran.stderr.contains(unseen) && ran.stdout.is_empty(), "{ran:#?}");
@@ -36,7 +36,7 @@ fn assert_lint(text: &str, expected: &[&str]) {
     for line in lines.iter().filter(|line| line.contains(" error: ")) {
         let line = format!("  {}", line.replacen(" error: ", " ", 1));
         assert!(
-            run.stderr.lines().any(|said| said.starts_with(&line)),
+            run.stderr.lines().any(|printed| printed.starts_with(&line)),
             "{line}\n{run:#?}"
         );
     }
@@ -102,8 +102,8 @@ fn file_has_one_document_and_each_key_once() {
 fn exit_statuses_are_numbers_from_1_to_255() {
     for status in ["256", "-1", "one", "1.5", "''", "~"] {
         for field in ["blocked", "skipped"] {
-            let said = format!("12:13: error: steps[0].{field}: expected an exit status from 1 to 255");
-            assert_lint(&with_fields(&format!("  {field}: {{{status}: x}}")), &[&said]);
+            let printed = format!("12:13: error: steps[0].{field}: expected an exit status from 1 to 255");
+            assert_lint(&with_fields(&format!("  {field}: {{{status}: x}}")), &[&printed]);
         }
     }
     assert_lint(&with_fields("  blocked: {1: x}\n  skipped: {255: x}"), &[]);
@@ -219,8 +219,8 @@ fn characters_that_do_not_show_are_named() {
         ('\0', "3:9: error: "),
     ] {
         let code = format!("U+{:04X}", u32::from(c));
-        let said = error(&format!("{field}found "), &code);
-        assert_lint(&with_title(&format!("a{c}b")), &[&said]);
+        let printed = error(&format!("{field}found "), &code);
+        assert_lint(&with_title(&format!("a{c}b")), &[&printed]);
         let comment = GOOD.replace("description: d", &format!("description: d # {c}"));
         assert_lint(&comment, &[&error("4:18: error: found ", &code)]);
     }
@@ -233,7 +233,7 @@ fn characters_that_do_not_show_are_named() {
 
 #[test]
 fn scripts_that_bash_cannot_parse_are_refused() {
-    for (text, place, said) in [
+    for (text, place, printed) in [
         (
             with_script("if [ ; then"),
             "9:5: error: steps[0].script",
@@ -268,7 +268,7 @@ fn scripts_that_bash_cannot_parse_are_refused() {
             "syntax error near unexpected token `newline'",
         ),
     ] {
-        assert_lint(&text, &[&format!("{place}: bash cannot parse it: {said}")]);
+        assert_lint(&text, &[&format!("{place}: bash cannot parse it: {printed}")]);
     }
     for script in [
         "shopt -s extglob\n    ls !(a)",
@@ -342,9 +342,9 @@ fn scripts_are_not_checked_without_a_usable_bash() {
             command.env("PATH", &bin);
             finish(command, b"").assert(0)
         };
-        let said =
+        let printed =
             format!("mine.yaml: warning: scripts not checked: {reason}\nmine.yaml: ok (mine, 1 step)\n");
-        assert_eq!(path(&["lint", "mine.yaml"]).stderr, said);
+        assert_eq!(path(&["lint", "mine.yaml"]).stderr, printed);
         assert_eq!(path(&["run", "-f", "mine.yaml", "--dry-run"]).stderr, "");
     }
 }
@@ -460,7 +460,7 @@ fn scenarios_that_cannot_share_a_run_are_refused_at_planning() {
     );
     let whoami = serde_saphyr::to_string(catalogue::find("webshell").unwrap()).unwrap();
     folder.write("whoami.yaml", whoami.replace("id: webshell", "id: mine"));
-    for (arguments, said) in [
+    for (arguments, printed) in [
         (
             &["run", "crypto", "-f", "crypto.yaml"][..],
             &["scenarios crypto and mine both start a server on port 80 of the attacker"][..],
@@ -482,16 +482,16 @@ fn scenarios_that_cannot_share_a_run_are_refused_at_planning() {
         (&["all"], &[]),
     ] {
         let ran = folder.run(&[arguments, &["--dry-run"]].concat());
-        let expected = if said.is_empty() {
+        let expected = if printed.is_empty() {
             String::new()
         } else {
-            let said = said.join("\n  ");
+            let printed = printed.join("\n  ");
             format!(
-                "error: these scenarios cannot share a run\n  {said}\nhint: run them one after the other\n"
+                "error: these scenarios cannot share a run\n  {printed}\nhint: run them one after the other\n"
             )
         };
         assert_eq!(ran.stderr, expected, "{arguments:?}");
-        ran.assert(if said.is_empty() { 0 } else { 2 });
+        ran.assert(if printed.is_empty() { 0 } else { 2 });
     }
 }
 

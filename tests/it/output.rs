@@ -62,29 +62,29 @@ fn each_printing_into<T: Into<Stdio>>(stdout: impl Fn() -> T, check: impl Fn(&st
             })
             .collect();
         let output = machine.command(&arguments).stdout(stdout()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        check(line, code, &output, &said);
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        check(line, code, &output, &printed);
     }
 }
 
 #[test]
 fn full_disk_is_7_unless_another_code_applies() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
-    each_printing_into(full, |line, code, output, said| {
+    each_printing_into(full, |line, code, output, printed| {
         let expected = if code == 0 { 7 } else { code };
-        assert_eq!(output.status.code(), Some(expected), "{line}: {said}");
+        assert_eq!(output.status.code(), Some(expected), "{line}: {printed}");
         let message = "error: failed to write standard output: no space left on device\n";
-        assert!(said.ends_with(message), "{line}: {said}");
-        assert_eq!(said.matches("failed to write").count(), 1, "{line}: {said}");
+        assert!(printed.ends_with(message), "{line}: {printed}");
+        assert_eq!(printed.matches("failed to write").count(), 1, "{line}: {printed}");
     });
 }
 
 #[test]
 fn reader_that_has_enough_is_no_error() {
     let closed = || std::io::pipe().unwrap().1;
-    each_printing_into(closed, |line, code, output, said| {
-        assert_eq!(output.status.code(), Some(code), "{line}: {said}");
-        assert!(!said.contains("failed to write"), "{line}: {said}");
+    each_printing_into(closed, |line, code, output, printed| {
+        assert_eq!(output.status.code(), Some(code), "{line}: {printed}");
+        assert!(!printed.contains("failed to write"), "{line}: {printed}");
     });
 }
 

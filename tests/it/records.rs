@@ -26,7 +26,7 @@ fn last_run_is_selected_by_namespace() {
     assert_eq!(run(&["here", "-n", "other"]), "here");
     assert!(
         machine
-            .said(&["verify", "-n", "third"], 2)
+            .printed(&["verify", "-n", "third"], 2)
             .contains("no record of a run in namespace third")
     );
 }
@@ -37,7 +37,7 @@ fn record_file_is_validated_and_not_saved() {
     let all = machine.file("all.json", &json!(RECON.map(alert)));
     let record = serde_json::to_value(recon()).unwrap();
     let path = machine.file("run.json", &record);
-    machine.said(&["verify", "--record", &path, "--alerts", &all], 0);
+    machine.printed(&["verify", "--record", &path, "--alerts", &all], 0);
     assert_eq!(machine.json(&["history", "-o", "json"], 0), json!([]));
     for (field, value, part) in [
         ("schema", "defender-sim/run/v9", "its schema is"),
@@ -46,8 +46,8 @@ fn record_file_is_validated_and_not_saved() {
         let mut record = record.clone();
         record[field] = value.into();
         let path = machine.file("other.json", &record);
-        let said = machine.said(&["verify", "--record", &path, "--alerts", &all], 2);
-        assert!(said.contains(part), "{said}");
+        let printed = machine.printed(&["verify", "--record", &path, "--alerts", &all], 2);
+        assert!(printed.contains(part), "{printed}");
     }
 }
 
@@ -61,9 +61,9 @@ fn time_window_needs_no_cluster_if_the_source_is_given() {
         "--until=2026-05-04T10:01:00Z",
     ];
     let window = [&window[..], &["--scenario=recon", "-n", "mdc-simulation"]].concat();
-    let said = machine.said(&[&window[..], &["--alerts", &all]].concat(), 0);
-    assert!(said.contains("4 of 4"), "{said}");
-    assert!(machine.said(&window, 3).contains("no cluster is configured"));
+    let printed = machine.printed(&[&window[..], &["--alerts", &all]].concat(), 0);
+    assert!(printed.contains("4 of 4"), "{printed}");
+    assert!(machine.printed(&window, 3).contains("no cluster is configured"));
 }
 
 #[test]
@@ -129,24 +129,27 @@ fn unreadable_record_is_reported_and_never_skipped_as_the_last() {
             &["verify", "--alerts", &all],
             &["report", "-n", "mdc-simulation"],
         ] {
-            let said = machine.said(arguments, 2);
-            assert!(said.contains(part) && said.contains(hint), "{make}: {said}");
-            assert!(!said.contains("Run abcdefgh"), "{make}: {said}");
+            let printed = machine.printed(arguments, 2);
+            assert!(
+                printed.contains(part) && printed.contains(hint),
+                "{make}: {printed}"
+            );
+            assert!(!printed.contains("Run abcdefgh"), "{make}: {printed}");
         }
-        assert!(machine.said(&["report", "newer"], 2).contains(part), "{make}");
+        assert!(machine.printed(&["report", "newer"], 2).contains(part), "{make}");
         for arguments in [
             &["report", "abcdefgh"][..],
             &["verify", "abcdefgh", "--alerts", &all],
         ] {
-            assert!(machine.said(arguments, 0).contains("Run abcdefgh"), "{make}");
+            assert!(machine.printed(arguments, 0).contains("Run abcdefgh"), "{make}");
         }
         let history = machine.run(&["history", "-o", "name"]);
         assert_eq!(history.status.code(), Some(0), "{make}");
         assert_eq!(history.stdout, b"abcdefgh\n", "{make}");
-        let said = String::from_utf8(history.stderr).unwrap();
+        let printed = String::from_utf8(history.stderr).unwrap();
         assert!(
-            said.starts_with("warning: ") && said.contains(part),
-            "{make}: {said}"
+            printed.starts_with("warning: ") && printed.contains(part),
+            "{make}: {printed}"
         );
     }
 }
@@ -167,7 +170,7 @@ fn run_is_found_by_printed_name_or_prefix() {
     ] {
         for arguments in [&["report", wanted][..], &["verify", wanted, "--alerts", &all]] {
             assert!(
-                machine.said(arguments, 0).contains(&format!("Run {found} ")),
+                machine.printed(arguments, 0).contains(&format!("Run {found} ")),
                 "{arguments:?}"
             );
         }
@@ -178,10 +181,10 @@ fn run_is_found_by_printed_name_or_prefix() {
         ("abq", "no record of run abq"),
     ] {
         for arguments in [&["report", wanted][..], &["verify", wanted, "--alerts", &all]] {
-            let said = machine.said(arguments, 2);
+            let printed = machine.printed(arguments, 2);
             assert!(
-                said.contains(part) && said.contains("kubectl defender-sim history"),
-                "{said}"
+                printed.contains(part) && printed.contains("kubectl defender-sim history"),
+                "{printed}"
             );
         }
     }

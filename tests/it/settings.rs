@@ -32,7 +32,7 @@ impl Home {
     }
 
     /// Returns standard output. Panics if the command fails.
-    fn said(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    fn printed(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
         let output = self.run(arguments, variables);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
@@ -88,7 +88,7 @@ fn variable(name: &str) -> String {
 fn seen(home: &Home, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (String, String) {
     // The output format is a setting as well.
     let form: &[&str] = if name == "output" { &[] } else { &["-o", "json"] };
-    let text = home.said(&[&["config", "view"], form, arguments].concat(), variables);
+    let text = home.printed(&[&["config", "view"], form, arguments].concat(), variables);
     let settings: Value = match serde_json::from_str(&text) {
         Ok(settings) => settings,
         Err(_) => serde_saphyr::from_str(&text).unwrap(),
@@ -103,7 +103,7 @@ fn seen(home: &Home, name: &str, arguments: &[&str], variables: &[(&str, &str)])
 
 #[test]
 fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
-    let shown = Home::with(None).said(&["config", "view", "-o", "name"], &[]);
+    let shown = Home::with(None).printed(&["config", "view", "-o", "name"], &[]);
     let names: Vec<&str> = shown.lines().collect();
     assert_eq!(names, VALUES.map(|(name, _)| name), "every setting is tried here");
 
@@ -132,7 +132,7 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
 fn every_setting_is_shown_within_80_columns_and_no_name_is_torn() {
     let home = Home::with(None);
     // Without -o wide, only settings with a value are printed.
-    let shown = home.said(&["config", "view"], &[]);
+    let shown = home.printed(&["config", "view"], &[]);
     let names = |text: &str| -> Vec<String> {
         let words = text.lines().filter_map(|line| line.split(' ').next());
         words.map(str::to_owned).collect()
@@ -153,7 +153,7 @@ fn every_setting_is_shown_within_80_columns_and_no_name_is_torn() {
     );
     assert!(!names(&shown).contains(&"victim-image".to_owned()), "{shown}");
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
-    let wide = home.said(&["config", "view", "-o", "wide"], &[]);
+    let wide = home.printed(&["config", "view", "-o", "wide"], &[]);
     assert!(
         VALUES.iter().all(|(name, _)| wide.contains(&variable(name))),
         "{wide}"
@@ -176,7 +176,7 @@ fn empty_value_in_the_config_file_counts_as_not_set() {
 
 #[test]
 fn a_config_file_that_cannot_be_used_is_named_with_the_reason() {
-    for (config, said) in [
+    for (config, printed) in [
         (
             "deadlines: 5m",
             "deadlines: no such setting; expected one of alert-names, ",
@@ -219,7 +219,7 @@ fn a_config_file_that_cannot_be_used_is_named_with_the_reason() {
             said_here.starts_with(head) && said_here.contains("/defender-sim/config.yaml cannot be used: "),
             "{said_here}"
         );
-        assert!(said_here.contains(said), "{config}: {said_here}");
+        assert!(said_here.contains(printed), "{config}: {said_here}");
     }
     let home = Home::with(None);
     let missing = ["list", "--config", "/nonexistent/x.yaml"];
@@ -247,19 +247,22 @@ fn a_variable_that_cannot_be_used_is_named_and_no_flag() {
         ("LABEL", "team=a,b", "invalid value 'b' for '--label <KEY=VALUE>'"),
     ] {
         let variable = format!("DEFENDER_SIM_{name}");
-        let said = home.refused(&["recon"], &[(&variable, value)]);
+        let printed = home.refused(&["recon"], &[(&variable, value)]);
         let head = format!("error: the variable {variable} cannot be used: {cause}");
-        assert!(said.starts_with(&head), "{said}");
+        assert!(printed.starts_with(&head), "{printed}");
     }
     // The flag takes precedence, and the error names the flag.
     let bad = [("DEFENDER_SIM_DEADLINE", "5s")];
-    let said = home.refused(&["recon", "--deadline=6s"], &bad);
+    let printed = home.refused(&["recon", "--deadline=6s"], &bad);
     assert!(
-        said.starts_with("error: invalid value '6s' for '--deadline"),
-        "{said}"
+        printed.starts_with("error: invalid value '6s' for '--deadline"),
+        "{printed}"
     );
-    let said = home.refused(&["recon", "--nope"], &[("DEFENDER_SIM_DEADLINE", "20m")]);
-    assert!(said.starts_with("error: unexpected argument '--nope'"), "{said}");
+    let printed = home.refused(&["recon", "--nope"], &[("DEFENDER_SIM_DEADLINE", "20m")]);
+    assert!(
+        printed.starts_with("error: unexpected argument '--nope'"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -279,10 +282,10 @@ fn an_empty_variable_counts_as_not_set_and_an_empty_flag_is_refused() {
         "victim-image",
     ] {
         let flag = format!("--{name}=");
-        let said = home.refused(&["recon", &flag], &[]);
+        let printed = home.refused(&["recon", &flag], &[]);
         assert!(
-            said.contains(&format!("a value is required for '--{name} ")),
-            "{said}"
+            printed.contains(&format!("a value is required for '--{name} ")),
+            "{printed}"
         );
     }
 }
@@ -293,14 +296,15 @@ fn a_flag_without_effect_is_refused() {
     let home = Home::with(None);
     let server = ["recon", "--server=https://127.0.0.1:1"];
     let dry = [&server[..], &["--dry-run"]].concat();
-    for (flag, said) in [
+    for (flag, printed) in [
         ("--report=junit=x", "error: --report has no effect in a dry run"),
         ("--soc-note=x", "error: --soc-note has no effect in a dry run"),
         ("--verify", "error: --verify has no effect in a dry run"),
         ("--wait=5s", "error: --wait has no effect without --verify"),
     ] {
         assert!(
-            home.refused(&[&dry[..], &[flag]].concat(), &[]).starts_with(said),
+            home.refused(&[&dry[..], &[flag]].concat(), &[])
+                .starts_with(printed),
             "{flag}"
         );
     }
@@ -310,23 +314,23 @@ fn a_flag_without_effect_is_refused() {
         "--resource-id=x",
         "--azure-login=cli",
     ] {
-        let said = home.refused(&[&server[..], &[flag]].concat(), &[]);
+        let printed = home.refused(&[&server[..], &[flag]].concat(), &[]);
         let name = flag.split('=').next().unwrap();
         assert!(
-            said.starts_with(&format!("error: {name} has no effect without --verify")),
-            "{said}"
+            printed.starts_with(&format!("error: {name} has no effect without --verify")),
+            "{printed}"
         );
     }
     let variables = [("DEFENDER_SIM_WAIT", "5s"), ("DEFENDER_SIM_ALERT_NAMES", "x")];
-    home.said(&dry, &variables);
-    Home::with(Some("wait: 5s\nresource-id: x\n")).said(&dry, &[]);
+    home.printed(&dry, &variables);
+    Home::with(Some("wait: 5s\nresource-id: x\n")).printed(&dry, &[]);
     let file = ["run", "-f", "x", "--baseline", "--dry-run"];
     assert!(
         home.refused(&file, &[])
             .contains("'--file <FILE>' cannot be used with '--baseline'")
     );
     let alone = ["run", "--baseline", "--dry-run", "--server=https://127.0.0.1:1"];
-    assert!(home.said(&alone, &[]).contains("baseline.visit"));
+    assert!(home.printed(&alone, &[]).contains("baseline.visit"));
 }
 
 #[test]
@@ -337,7 +341,7 @@ fn a_named_config_file_replaces_that_of_the_user() {
     let other = ["--config", other.to_str().unwrap()];
     assert_eq!(seen(&home, "deadline", &other, &[]).1, "default");
     assert_eq!(seen(&home, "label", &other, &[]).0, "team=a,cost=b");
-    let plan = home.said(
+    let plan = home.printed(
         &[
             &["recon", "--server", "https://127.0.0.1:1", "--dry-run"],
             &other[..],
@@ -358,7 +362,7 @@ fn manifests(arguments: &[&str]) -> Vec<Value> {
         "-o",
         "yaml",
     ];
-    let text = Home::with(None).said(&[&common, arguments].concat(), &[]);
+    let text = Home::with(None).printed(&[&common, arguments].concat(), &[]);
     text.split("---\n")
         .skip(1)
         .map(|object| serde_saphyr::from_str(object).unwrap())
@@ -434,7 +438,7 @@ fn what_a_cluster_asks_of_objects_is_in_the_manifests() {
 #[test]
 fn what_does_not_fit_is_refused_before_anything_is_reached() {
     let home = Home::with(None);
-    for (flag, said) in [
+    for (flag, printed) in [
         ("--label=app.kubernetes.io/managed-by=me", "is set by this tool"),
         (
             "--label=pod-security.kubernetes.io/enforce=privileged",
@@ -451,7 +455,7 @@ fn what_does_not_fit_is_refused_before_anything_is_reached() {
         ("--deadline=48h", "expected between 10s and 24h"),
     ] {
         let refused = home.refused(&["recon", flag], &[]);
-        assert!(refused.contains(said), "{flag}: {refused}");
+        assert!(refused.contains(printed), "{flag}: {refused}");
     }
     assert!(
         home.refused(&["recon", "-q", "-v"], &[])
@@ -462,20 +466,20 @@ fn what_does_not_fit_is_refused_before_anything_is_reached() {
 #[test]
 fn the_images_that_a_mirror_needs() {
     let home = Home::with(None);
-    let names = home.said(&["images", "list", "-o", "name"], &[]);
+    let names = home.printed(&["images", "list", "-o", "name"], &[]);
     let folder = "ghcr.io/microsoft/defender-for-cloud/attacksimulation";
     assert_eq!(
         names,
         format!("{folder}/attacker:latest\n{folder}/victim:latest\n")
     );
-    let mirrored = home.said(
+    let mirrored = home.printed(
         &["images", "list", "-o", "json", "--image-registry", "r.example/m"],
         &[],
     );
     let images: Value = serde_json::from_str(&mirrored).unwrap();
     assert_eq!(images[0]["image"], "r.example/m/attacker:latest");
     assert_eq!(images[1]["pod"], "victim");
-    assert!(home.said(&["images", "list"], &[]).starts_with("IMAGE "));
+    assert!(home.printed(&["images", "list"], &[]).starts_with("IMAGE "));
 }
 
 #[test]

@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_the_alerts_need_is_compared_with_what_there_is() {
-        for (version, scenarios, status, said) in [
+        for (version, scenarios, status, message) in [
             (
                 "0.10.0",
                 &["ti-domain", "anti-malware"][..],
@@ -132,7 +132,7 @@ mod tests {
                 .collect();
             let finding = judge(&scenarios, &facts);
             assert_eq!(finding.status, status, "{finding:?}");
-            assert!(finding.message.contains(said), "{said:?} in {finding:?}");
+            assert!(finding.message.contains(message), "{message:?} in {finding:?}");
         }
     }
 }

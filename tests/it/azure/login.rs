@@ -141,7 +141,7 @@ async fn missing_login_has_a_hint() {
 async fn errors_do_not_show_tokens() {
     let (azure, cli, arm) = ready().await;
     azure.with(|state| (state.alerts, state.page) = (alerts(2), 1));
-    let mut told = vec![format!("{:?}", arm.log_in().await)];
+    let mut reported = vec![format!("{:?}", arm.log_in().await)];
     names(&Source::Alerts(arm.clone(), scope())).await.unwrap();
     for fault in [
         Fault::Status(400, vec![]),
@@ -152,10 +152,10 @@ async fn errors_do_not_show_tokens() {
     ] {
         azure.fault(fault);
         let error = refused(&arm).await;
-        told.push(format!("{error} {error:?}"));
+        reported.push(format!("{error} {error:?}"));
     }
     azure.accept("another");
-    told.push(format!("{:?}", refused(&arm).await));
+    reported.push(format!("{:?}", refused(&arm).await));
     // Any output of a CLI, in any format. A value that does not resemble a token would pass as a word.
     let word = "planted-word";
     let ends = 9_999_999_999_i64;
@@ -177,11 +177,14 @@ async fn errors_do_not_show_tokens() {
         cli.answers(&out.to_string(), complaint, code);
         let arm = Arm::new(azure.options(&cli.environment())).unwrap();
         let error = refused(&arm).await;
-        told.push(format!("{error} {error:?}"));
+        reported.push(format!("{error} {error:?}"));
     }
-    assert_eq!(told.len(), 12);
-    for told in told {
-        assert!(!told.contains("planted") && !told.contains("eyJ"), "{told}");
+    assert_eq!(reported.len(), 12);
+    for reported in reported {
+        assert!(
+            !reported.contains("planted") && !reported.contains("eyJ"),
+            "{reported}"
+        );
     }
     // The token was sent, so it could have been leaked.
     let sent = azure.server.requests()[0].header("authorization");

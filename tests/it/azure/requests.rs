@@ -114,7 +114,7 @@ async fn throttled_request_waits_up_to_the_time_limit() {
             4000,
         ),
     ] {
-        let told = headers.clone();
+        let reported = headers.clone();
         azure.fault(Fault::Status(429, headers));
         let begun = Instant::now();
         assert_eq!(
@@ -122,7 +122,7 @@ async fn throttled_request_waits_up_to_the_time_limit() {
             expected(1)
         );
         let took = begun.elapsed().as_millis();
-        assert!((least..most).contains(&took), "{took} ms after {told:?}");
+        assert!((least..most).contains(&took), "{took} ms after {reported:?}");
     }
     azure.fault(throttled(&[("retry-after", "150")]));
     let begun = Instant::now();
@@ -172,14 +172,14 @@ async fn refusal_names_permission_role_and_scope() {
     ] {
         let error = names(&source).await.unwrap_err();
         assert_eq!(error.explained.cause, Cause::Forbidden);
-        let told = error.to_string();
+        let reported = error.to_string();
         for part in [
             "Microsoft.Security/alerts/read",
             "Security Reader",
             &format!("on /subscriptions/{SUBSCRIPTION},"),
             "AuthorizationFailed",
         ] {
-            assert!(told.contains(part), "{part} in {told}");
+            assert!(reported.contains(part), "{part} in {reported}");
         }
         assert!(
             error
@@ -240,14 +240,14 @@ async fn truncated_answer_is_an_error_without_the_query() {
     azure.fault(Fault::Broken);
     let error = refused(&arm).await;
     assert_eq!(error.explained.cause, Cause::Unreadable);
-    let told = error.to_string();
+    let reported = error.to_string();
     assert!(
-        told.contains("/providers/Microsoft.Security/alerts cannot be parsed: it ends too early"),
-        "{told}"
+        reported.contains("/providers/Microsoft.Security/alerts cannot be parsed: it ends too early"),
+        "{reported}"
     );
     assert!(
-        !told.contains("skiptoken") && !told.contains("api-version"),
-        "{told}"
+        !reported.contains("skiptoken") && !reported.contains("api-version"),
+        "{reported}"
     );
     // Any other JSON response is not treated as an empty list.
     let path = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/alertsSuppressionRules");

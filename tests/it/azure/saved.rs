@@ -136,12 +136,12 @@ async fn malformed_files_are_refused() {
         (format!("{lines}{}", json!({"error": {}})), "a failed request"),
     ] {
         let error = read(&write(folder.path(), &content)).await.unwrap_err();
-        let told = format!("{error} {error:?}");
+        let reported = format!("{error} {error:?}");
         assert!(
-            told.contains(part) && told.contains("alerts.json"),
-            "{part} in {told}"
+            reported.contains(part) && reported.contains("alerts.json"),
+            "{part} in {reported}"
         );
-        assert!(!told.contains("secret"), "{told}");
+        assert!(!reported.contains("secret"), "{reported}");
     }
     let path = folder.path().join("torn");
     for torn in [&b"\xff\xfe["[..], b"\xff\xfe\x00\xd8", b"\xfe\xff\xdc\x00"] {

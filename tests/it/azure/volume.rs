@@ -79,10 +79,10 @@ async fn ten_thousand_alerts_take_little_time_and_memory() {
             .output()
             .await
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        let measured = said.lines().find_map(|line| line.strip_prefix("measured "));
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let measured = printed.lines().find_map(|line| line.strip_prefix("measured "));
         let measured =
-            measured.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)));
+            measured.unwrap_or_else(|| panic!("{printed}{}", String::from_utf8_lossy(&output.stderr)));
         println!("{form}: {measured}");
         let numbers: Vec<u64> = measured
             .split(' ')

@@ -45,13 +45,13 @@ fn recon_from_end_to_end() {
         "not the whole log: {log}"
     );
     assert_eq!(token.matches('.').count(), 2, "not a token");
-    for (place, said) in [("log", &log), ("stdout", &ran.stdout), ("stderr", &ran.stderr)] {
-        assert!(!said.contains("eyJ"), "a token in the {place}: {said}");
+    for (place, printed) in [("log", &log), ("stdout", &ran.stdout), ("stderr", &ran.stderr)] {
+        assert!(!printed.contains("eyJ"), "a token in the {place}: {printed}");
         for piece in token.as_bytes().windows(12) {
             let piece = std::str::from_utf8(piece).unwrap();
             assert!(
-                !said.contains(piece),
-                "a piece of the token in the {place}: {said}"
+                !printed.contains(piece),
+                "a piece of the token in the {place}: {printed}"
             );
         }
     }
@@ -86,12 +86,12 @@ const HOLD: &str = r"
 apiVersion: defender-sim/v1
 id: hold
 title: Hold
-description: Goes on until it is told to end.
+description: Goes on until it is reported to end.
 steps:
 - id: hold
   title: wait
   script: until [ -e /tmp/go ]; do sleep 0.1; done
-  proof: it was told to end
+  proof: it was reported to end
 - id: after
   title: go on
   script: 'true'

@@ -243,8 +243,8 @@ fn the_cloud_that_is_there_is_found_and_none_is_no_failure() {
         std::fs::write(&flavour, cloud).unwrap();
         let ran = sim(&["lateral-mov", "-n", &space.0, "-o", "json"]);
         let step = ran.json()["scenarios"][0]["steps"][0].clone();
-        let said = ["outcome", "evidence", "reason"].map(|key| text(&step[key]));
-        seen.push((cloud, ran.code, said));
+        let printed = ["outcome", "evidence", "reason"].map(|key| text(&step[key]));
+        seen.push((cloud, ran.code, printed));
     }
     let expected = [
         ("aws", ["proved", "AWS: credentials of the node's role", ""]),
@@ -270,7 +270,7 @@ fn the_cloud_that_is_there_is_found_and_none_is_no_failure() {
         ),
     ];
     let expected: Vec<_> = expected
-        .map(|(cloud, said)| (cloud, Some(0), said.map(str::to_owned)))
+        .map(|(cloud, printed)| (cloud, Some(0), printed.map(str::to_owned)))
         .into();
     assert_eq!(seen, expected);
 }

@@ -135,8 +135,8 @@ async fn repeated_warning_is_passed_once() {
         response
     })
     .await;
-    let told: Arc<Mutex<Vec<String>>> = Arc::default();
-    let sink = told.clone();
+    let reported: Arc<Mutex<Vec<String>>> = Arc::default();
+    let sink = reported.clone();
     let (config, _) = resolve(&to(&server.url()), &environment(&[])).unwrap();
     let client = client(config, AGENT, move |text: &str| {
         sink.lock().unwrap().push(text.to_owned());
@@ -145,7 +145,7 @@ async fn repeated_warning_is_passed_once() {
     ask(&client).await.unwrap();
     ask(&client).await.unwrap();
     assert_eq!(
-        *told.lock().unwrap(),
+        *reported.lock().unwrap(),
         ["would violate \"restricted\"", "deprecated"]
     );
 }

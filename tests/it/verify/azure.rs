@@ -38,11 +38,11 @@ async fn permission_lost_during_the_wait_fails() {
     // The last verdicts are reported.
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(verdicts(&result).iter().all(|(_, verdict)| verdict == "waiting"));
-    let mut said = String::new();
+    let mut printed = String::new();
     while let Some(line) = lines.next_line().await.unwrap() {
-        said.push_str(&line);
+        printed.push_str(&line);
     }
-    assert!(said.contains("Microsoft.Security/alerts/read"), "{said}");
+    assert!(printed.contains("Microsoft.Security/alerts/read"), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,10 +35,10 @@ fn missing_alert_fails_the_verification() {
         .find(|(id, _)| id == "network-scan")
         .unwrap();
     assert_eq!(network.1, "notRaised");
-    let said = machine.said(&["verify", "--alerts", &some], 5);
+    let printed = machine.printed(&["verify", "--alerts", &some], 5);
     assert!(
-        said.contains("1 of 4 expected alerts raised") && said.contains("not raised"),
-        "{said}"
+        printed.contains("1 of 4 expected alerts raised") && printed.contains("not raised"),
+        "{printed}"
     );
     // The record contains the last verdicts.
     let page = machine.file("page.json", &json!({"value": [alert(RECON[0])], "nextLink": "x"}));
@@ -52,7 +52,7 @@ fn missing_alert_fails_the_verification() {
         assert_eq!(verdict, of_page, "{id}");
     }
     let result = machine.json(&["verify", "--alerts", &some, "-o", "json"], 5);
-    let history = machine.said(&["history"], 0);
+    let history = machine.printed(&["history"], 0);
     assert!(
         history.contains("abcdefgh  2026-05-04T10:00Z  prod     recon") && history.contains("1 of 4"),
         "{history}"
@@ -77,10 +77,10 @@ fn missing_alert_fails_the_verification() {
 #[test]
 fn run_is_verified_by_a_file_or_a_time_window() {
     let machine = Machine::new();
-    let said = machine.said(&["verify"], 2);
+    let printed = machine.printed(&["verify"], 2);
     assert!(
-        said.contains("no record of a run on this machine") && said.contains("--record"),
-        "{said}"
+        printed.contains("no record of a run on this machine") && printed.contains("--record"),
+        "{printed}"
     );
     let of_account = |name: &str| {
         let mut alert = alert(name);
@@ -93,7 +93,7 @@ fn run_is_verified_by_a_file_or_a_time_window() {
     };
     let all = machine.file("all.json", &json!({ "data": RECON.map(of_account) }));
     let record = machine.file("run.json", &serde_json::to_value(recon()).unwrap());
-    machine.said(&["verify", "--record", &record, "--alerts", &all], 0);
+    machine.printed(&["verify", "--record", &record, "--alerts", &all], 0);
     let window = [
         "verify",
         "--since",
@@ -118,14 +118,14 @@ fn run_is_verified_by_a_file_or_a_time_window() {
         verdicts(&result).iter().all(|(_, verdict)| verdict == "raised"),
         "{result:#}"
     );
-    let without = machine.said(&["verify", "--since", "2026-05-04T10:00:00Z"], 2);
+    let without = machine.printed(&["verify", "--since", "2026-05-04T10:00:00Z"], 2);
     assert!(without.contains("--scenario"), "{without}");
     let elsewhere = [
         &window[..],
         &["--alerts", &all, "--server", "https://127.0.0.1:1", "-n", "other"],
     ]
     .concat();
-    assert!(machine.said(&elsewhere, 5).contains("0 of 4"));
+    assert!(machine.printed(&elsewhere, 5).contains("0 of 4"));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn assumptions_and_further_names_are_applied() {
     let machine = Machine::new();
     machine.record(&recon());
     let none = machine.file("none.json", &json!([unrelated()]));
-    let said = |assume: &str, code| {
+    let printed = |assume: &str, code| {
         let result = machine.json(
             &["verify", "--alerts", &none, "--assume", assume, "-o", "json"],
             code,
@@ -144,12 +144,12 @@ fn assumptions_and_further_names_are_applied() {
             .unwrap()
             .1
     };
-    assert_eq!(said("audit-log=no", 5), "notExpected");
-    assert_eq!(said("audit-log=yes", 5), "notRaised");
-    assert_eq!(said("drift-policy=no", 5), "couldNotTell");
+    assert_eq!(printed("audit-log=no", 5), "notExpected");
+    assert_eq!(printed("audit-log=yes", 5), "notRaised");
+    assert_eq!(printed("drift-policy=no", 5), "couldNotTell");
     assert!(
         machine
-            .said(&["verify", "--assume", "magic=yes"], 2)
+            .printed(&["verify", "--assume", "magic=yes"], 2)
             .contains("expected plan, sensor, dns-detection")
     );
 
@@ -182,11 +182,11 @@ fn assumptions_and_further_names_are_applied() {
 
     let broken = machine.file("broken.json", &json!("x"));
     std::fs::write(&broken, "{\"value\": [").unwrap();
-    let said = machine.said(&["verify", "--alerts", &broken], 5);
-    assert!(said.contains("broken.json"), "{said}");
+    let printed = machine.printed(&["verify", "--alerts", &broken], 5);
+    assert!(printed.contains("broken.json"), "{printed}");
     assert!(
         machine
-            .said(&["verify", "zzzzzzzz", "--alerts", &none], 2)
+            .printed(&["verify", "zzzzzzzz", "--alerts", &none], 2)
             .contains("no record of run zzzzzzzz")
     );
 }
@@ -212,8 +212,8 @@ fn invalid_options_are_refused() {
         (vec!["--interval", "0"], "expected 1s or more"),
         ([&window[..], &server].concat(), "is after --until"),
     ] {
-        let said = machine.said(&[&["verify"][..], &flags].concat(), 2);
-        assert!(said.contains(part), "{part} in {said}");
+        let printed = machine.printed(&[&["verify"][..], &flags].concat(), 2);
+        assert!(printed.contains(part), "{part} in {printed}");
     }
     // A run does not start if alerts cannot be read.
     let id = "/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/c";
@@ -226,8 +226,8 @@ fn invalid_options_are_refused() {
         "--resource-id",
         id,
     ];
-    let said = machine.said(&run, 3);
-    assert!(said.contains("az login"), "{said}");
+    let printed = machine.printed(&run, 3);
+    assert!(printed.contains("az login"), "{printed}");
     // A file saved before the end of the wait may be incomplete.
     let mut run = recon();
     run.run = "fresh".to_owned();
@@ -247,8 +247,11 @@ fn invalid_options_are_refused() {
     // Also for a baseline.
     run.scenarios[0].alerts.clear();
     machine.record(&run);
-    let said = machine.said(&["verify", "fresh", "--alerts", &none, "--wait=1s"], 5);
-    assert!(said.contains("whether an alert was raised is unknown"), "{said}");
+    let printed = machine.printed(&["verify", "fresh", "--alerts", &none, "--wait=1s"], 5);
+    assert!(
+        printed.contains("whether an alert was raised is unknown"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -284,8 +287,8 @@ fn inconclusive_file_fails_the_verification() {
         for run in ["abcdefgh", "baseline"] {
             let assume = "--assume=plan=yes,sensor=yes";
             let arguments = ["verify", run, "--alerts", &file, assume];
-            let said = machine.said(&[&arguments[..], &["-o", "wide"]].concat(), 5);
-            assert!(said.contains(part), "{name}: {run}: {part} in {said}");
+            let printed = machine.printed(&[&arguments[..], &["-o", "wide"]].concat(), 5);
+            assert!(printed.contains(part), "{name}: {run}: {part} in {printed}");
             let result = machine.json(&[&arguments[..], &["-o", "json"]].concat(), 5);
             let first = &result["verification"]["alerts"][0]["verdict"];
             assert!(
@@ -302,12 +305,12 @@ fn required_number_of_alerts_decides() {
     machine.record(&recon());
     let two = machine.file("two.json", &json!([alert(RECON[0]), alert(RECON[2])]));
     for (required, code) in [("none", 0), ("1", 0), ("2", 0), ("3", 5), ("all", 5)] {
-        let said = machine.said(&["verify", "--alerts", &two, "--require-alerts", required], code);
+        let printed = machine.printed(&["verify", "--alerts", &two, "--require-alerts", required], code);
         let failure = "error: 2 of 4 expected alerts were raised";
-        assert_eq!(said.contains(failure), code == 5, "{required}: {said}");
+        assert_eq!(printed.contains(failure), code == 5, "{required}: {printed}");
     }
-    let said = machine.said(&["verify", "--alerts", &two, "--require-alerts", "most"], 2);
-    assert!(said.contains("expected all, none or a number"), "{said}");
+    let printed = machine.printed(&["verify", "--alerts", &two, "--require-alerts", "most"], 2);
+    assert!(printed.contains("expected all, none or a number"), "{printed}");
 }
 
 #[test]
@@ -318,12 +321,12 @@ fn missing_sensor_fails_the_verification_and_its_junit_test() {
     let path = machine.0.path().join("junit.xml");
     let junit = format!("--report=junit={}", path.display());
     let assume = "--assume=sensor=no,audit-log=no";
-    let said = machine.said(&["verify", "--alerts", &none, assume, &junit], 5);
+    let printed = machine.printed(&["verify", "--alerts", &none, assume, &junit], 5);
     for part in [
         "error: 0 of 4 expected alerts were raised: --assume",
         "kubectl defender-sim doctor",
     ] {
-        assert!(said.contains(part), "{part} in {said}");
+        assert!(printed.contains(part), "{part} in {printed}");
     }
     let xml = std::fs::read_to_string(path).unwrap();
     assert!(
@@ -332,9 +335,9 @@ fn missing_sensor_fails_the_verification_and_its_junit_test() {
     );
     // A raised alert outweighs an absent sensor.
     let one = machine.file("one.json", &json!([alert(RECON[0])]));
-    let said = machine.said(&["verify", "--alerts", &one, "--assume=sensor=no"], 5);
+    let printed = machine.printed(&["verify", "--alerts", &one, "--assume=sensor=no"], 5);
     let contradiction = format!("rules it out, but \"{}\" was raised", RECON[0]);
-    assert!(said.contains(&contradiction), "{said}");
+    assert!(printed.contains(&contradiction), "{printed}");
 }
 
 #[test]
@@ -398,12 +401,12 @@ fn window_without_a_record_invents_no_run() {
         "-n",
         "mdc-simulation",
     ];
-    let said = machine.said(&[&window[..], &["--server=https://127.0.0.1:1"]].concat(), 0);
-    assert!(said.contains("4 of 4 expected alerts raised"), "{said}");
+    let printed = machine.printed(&[&window[..], &["--server=https://127.0.0.1:1"]].concat(), 0);
+    assert!(printed.contains("4 of 4 expected alerts raised"), "{printed}");
     for part in ["Run unknown", "STEP", "steps proved"] {
-        assert!(!said.contains(part), "{part} in {said}");
+        assert!(!printed.contains(part), "{part} in {printed}");
     }
-    let named = machine.said(
+    let named = machine.printed(
         &[&window[..], &["--server=https://127.0.0.1:1", "-o=name"]].concat(),
         0,
     );

@@ -37,7 +37,7 @@ impl Machine {
     }
 
     #[track_caller]
-    pub fn said(&self, arguments: &[&str], code: i32) -> String {
+    pub fn printed(&self, arguments: &[&str], code: i32) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");

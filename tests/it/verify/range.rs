@@ -250,9 +250,9 @@ async fn through_azure() {
         (&["--wait=1s"][..], 5, "couldNotTell"),
         (&["--wait=1s", "--assume=audit-log=yes"], 5, "notRaised"),
     ] {
-        for (id, told) in watched.verdicts(flags, code).await {
+        for (id, reported) in watched.verdicts(flags, code).await {
             let expected = if id == audited { verdict } else { "notExpected" };
-            assert_eq!(told, expected, "{id}");
+            assert_eq!(reported, expected, "{id}");
         }
     }
     watched.plan("Standard");
