@@ -1,4 +1,4 @@
-//! What happens while a command works. Those who act send events; `report` alone shows them.
+//! Events that occur while a command runs. Other modules send them; only `report` shows them.
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -7,18 +7,18 @@ use tokio::sync::oneshot;
 use crate::guard::Label;
 use crate::result::{ClusterInfo, StepResult};
 
-/// Something that happened. Steps are named `<scenario>.<step>`, objects `kind/name`.
+/// An event of a running command. Steps are named `<scenario>.<step>`, objects `kind/name`.
 #[derive(Debug)]
 pub enum Event {
     /// The user has to decide whether to continue.
     Ask(Question),
-    /// A run starts: nothing stands against it.
+    /// A run starts: all checks passed and consent was given.
     Started(Started),
     /// An object was created.
     Created(String),
     /// A command without a run reads the cluster.
     Checking,
-    /// The run waits for this.
+    /// The run is waiting for this.
     Waiting(String),
     /// Both pods are ready; the attack starts.
     Ready,
@@ -28,7 +28,7 @@ pub enum Event {
     StepEnded(String, StepResult),
     /// A signal asked the command to stop.
     Stopping,
-    /// Cleanup of so many objects started.
+    /// Cleanup of this number of objects started.
     Removing(usize),
     /// Deletion of an object was requested.
     Removed(String),
@@ -50,7 +50,7 @@ pub enum Event {
 /// A question that is answered yes or no.
 #[derive(Debug)]
 pub struct Question {
-    /// The text, a paragraph a line; the answer is typed after it.
+    /// The text, with one paragraph per line; the answer is typed after it.
     pub text: String,
     /// Receives the answer.
     pub answer: oneshot::Sender<Answer>,
@@ -63,28 +63,28 @@ pub enum Answer {
     Yes,
     /// Abort.
     No,
-    /// There is no terminal to ask at.
+    /// There is no terminal for a prompt.
     Nobody,
 }
 
-/// What is about to run, and where.
+/// A run that is about to start, and its target.
 #[derive(Clone, Debug)]
 pub struct Started {
     /// Run ID.
     pub run: String,
-    /// Ids of the scenarios, in order.
+    /// IDs of the scenarios, in order.
     pub scenarios: Vec<String>,
     /// Names of the steps, in order.
     pub steps: Vec<String>,
-    /// The cluster, with the user.
+    /// The cluster and the user.
     pub cluster: ClusterInfo,
     /// The namespace.
     pub namespace: String,
-    /// Labels that may say what the cluster is for: of the namespace and of nodes, as far as they can be read.
+    /// Labels of the namespace and of nodes that may indicate the purpose of the cluster, as far as they can be read.
     pub labels: Vec<Label>,
 }
 
-/// The sending end. A receiver that is gone is no reason to stop a cleanup.
+/// The sending end of the events. Errors are ignored: a missing receiver is no reason to stop a cleanup.
 #[derive(Clone, Debug)]
 pub struct Events(UnboundedSender<Event>);
 

@@ -1,16 +1,16 @@
-//! Whether a cluster looks like one that people's work depends on. Only names and labels are known, so this
-//! is a guess on the safe side: it can stop a run, never start one.
+//! Detects clusters that look like production. Only names and labels are known, so this is a guess on the safe side: it
+//! can stop a run, but never start one.
 
-/// Words that mean production unless the user says otherwise.
+/// Words that indicate production, unless the user configures others.
 pub const WORDS: [&str; 4] = ["prod", "production", "prd", "live"];
 
-/// Last parts of label keys that say what a cluster is for.
+/// Last parts of label keys that indicate the purpose of a cluster.
 const KEYS: [&str; 5] = ["env", "environment", "stage", "tier", "lifecycle"];
-/// Before such a word, each of these turns it into its opposite.
+/// Words that negate the word after them.
 const NEGATIONS: [&str; 3] = ["non", "not", "pre"];
 
-/// Whether a namespace belongs to the cluster itself or to a platform component: most policies leave it out, and
-/// no run belongs there.
+/// Returns `true` if a namespace belongs to the cluster itself or to a platform component. Most policies exclude such
+/// namespaces, and no run belongs there.
 ///
 /// ```
 /// use defender_sim::guard::is_system_namespace;
@@ -34,19 +34,19 @@ pub fn is_system_namespace(name: &str) -> bool {
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// A label that was seen on an object of the cluster.
+/// A label of an object in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     /// Kind and name of the object.
     pub object: String,
-    /// The label's key.
+    /// Key of the label.
     pub key: String,
-    /// Its value.
+    /// Value of the label.
     pub value: String,
 }
 
-/// What makes a cluster look like production, as a sentence; `None` where nothing does. `names` are pairs of
-/// what is named and its name.
+/// Returns a sentence on why a cluster looks like production, or `None` if nothing indicates it. `names` are pairs of a
+/// kind of name and the name.
 ///
 /// ```
 /// use defender_sim::guard::{WORDS, production_sign};
@@ -74,7 +74,7 @@ pub fn production_sign(words: &[String], names: &[(&str, &str)], labels: &[Label
     })
 }
 
-/// Parts of `text` have to be those of the word, one after the other; a number may follow a part.
+/// Returns the first of `words` whose parts are consecutive parts of `text`. A number may follow each part.
 fn word_in<'a>(words: &'a [String], text: &str) -> Option<&'a str> {
     let parts = parts(text);
     let is = |part: &String, of_word: &String| {

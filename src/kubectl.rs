@@ -99,7 +99,7 @@ impl Kubectl {
 /// Quotes a word for a shell, without control characters.
 fn quote(word: &str) -> String {
     let word = untrusted::name(word);
-    // shlex also quotes words with "=", which is common in flags and plain to every shell.
+    // shlex also quotes words with "=", which is common in flags and special in no shell.
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,%".contains(c);
     if !word.is_empty() && !word.starts_with('=') && word.chars().all(is_plain) {
         return word;

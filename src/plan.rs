@@ -1,7 +1,7 @@
-//! What a run is going to do, decided before anything happens.
+//! Describes a run, decided before anything happens.
 //!
-//! A [`Plan`] is made once, from arguments and chance, and never changes: manifests are rendered from it,
-//! the engine acts on it, the report refers to it.
+//! A [`Plan`] is created once, from arguments and randomness, and never changes: manifests are rendered from it, the
+//! engine executes it, and the report refers to it.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -14,12 +14,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::scenario::{Scenario, Step};
 
-/// Namespace used unless one is given: the one Microsoft's tool uses.
+/// Default namespace, which Microsoft's tool uses too.
 pub const DEFAULT_NAMESPACE: &str = "mdc-simulation";
-/// Where the default images are.
+/// Registry and path of the default images.
 pub const DEFAULT_REGISTRY: &str = "ghcr.io/microsoft/defender-for-cloud/attacksimulation";
 
-/// Names one run: eight lower-case letters and digits, on every object of it.
+/// The ID of a run: eight lower-case letters and digits. Every object of the run has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunId(String);
 
@@ -28,7 +28,7 @@ impl RunId {
     const LENGTH: usize = 8;
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-    /// Whether `text` has the form of a run id.
+    /// Returns `true` if `text` has the form of a run ID.
     ///
     /// ```
     /// use defender_sim::plan::RunId;
@@ -46,59 +46,59 @@ impl fmt::Display for RunId {
     }
 }
 
-/// The namespace a run works in.
+/// The namespace of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
-    /// Its name.
+    /// Name of the namespace.
     pub name: String,
-    /// Whether the user named it. Only then may it be one that this tool did not make.
+    /// Whether the user named it. Only then may it be a namespace that this tool did not create.
     pub given: bool,
 }
 
-/// What comes from the command line, the environment and the config file.
+/// Settings from the command line, the environment and the config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Image of the attacker pod.
     pub attacker_image: String,
     /// Image of the victim pod.
     pub victim_image: String,
-    /// After this time the cluster ends the run by itself.
+    /// Time after which the cluster ends the run by itself.
     pub deadline: Duration,
-    /// How long pods may take to become ready.
+    /// Timeout for the pods to become ready.
     pub timeout: Duration,
-    /// Whether the pods stay for a look, until the deadline.
+    /// Whether to keep the pods for inspection until the deadline.
     pub keep: bool,
-    /// What the cluster at hand asks of pods.
+    /// Settings that adapt the pods to the cluster.
     pub fit: Fit,
 }
 
-/// What makes the objects of a run fit a cluster's rules.
+/// Settings that adapt the objects of a run to the rules of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fit {
-    /// `Always`, `IfNotPresent` or `Never`; the cluster's default where none is given.
+    /// `Always`, `IfNotPresent` or `Never`; `None` for the cluster's default.
     pub image_pull_policy: Option<String>,
-    /// Names of secrets in the namespace that images are pulled with.
+    /// Names of the secrets in the namespace with which images are pulled.
     pub image_pull_secrets: Vec<String>,
     /// Labels that a node must have.
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that the pods put up with.
+    /// Taints that the pods tolerate.
     pub tolerations: Vec<Toleration>,
-    /// Further labels of every object.
+    /// Additional labels of every object.
     pub labels: BTreeMap<String, String>,
-    /// Further annotations of every object.
+    /// Additional annotations of every object.
     pub annotations: BTreeMap<String, String>,
     /// Annotations of the pods' service account.
     pub service_account_annotations: BTreeMap<String, String>,
 }
 
-/// A taint that pods put up with, in the form of `kubectl taint`: `KEY[=VALUE][:EFFECT]`.
+/// A toleration of a taint, in the form of `kubectl taint`: `KEY[=VALUE][:EFFECT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toleration {
     /// Key of the taint.
     pub key: String,
-    /// Its value; any, where there is none.
+    /// Value of the taint; `None` matches every value.
     pub value: Option<String>,
-    /// Its effect; any, where there is none.
+    /// Effect of the taint; `None` matches every effect.
     pub effect: Option<String>,
 }
 
@@ -128,28 +128,28 @@ impl FromStr for Toleration {
     }
 }
 
-/// A run, decided.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Names the run.
+    /// ID of the run.
     pub run: RunId,
-    /// Origin of the secrets that prove reports. Never leaves this process.
+    /// Seed of the secrets that prove reports. It never leaves this process.
     pub seed: SecretString,
-    /// Opens the web shell. Only the attacker has it.
+    /// Key of the web shell. Only the attacker has it.
     pub key: SecretString,
-    /// When the plan was made.
+    /// Time at which the plan was created.
     pub created: Timestamp,
-    /// Where it runs.
+    /// Namespace of the run.
     pub namespace: Namespace,
-    /// What runs, in order.
+    /// Scenarios, in the order in which they run.
     pub scenarios: Vec<Scenario>,
-    /// How it runs.
+    /// Settings of the run.
     pub options: Options,
 }
 
 impl Plan {
-    /// Decides a run of `scenarios`, in `namespace` or the default one. `random` is fresh randomness and
-    /// `now` the time; both are arguments so that a plan can be made again in a test.
+    /// Creates the plan of a run of `scenarios`, in `namespace` or in the default one. `random` is fresh randomness and
+    /// `now` is the time; both are arguments so that a test can create the same plan again.
     pub fn new(
         options: Options,
         namespace: Option<String>,
@@ -176,18 +176,18 @@ impl Plan {
         }
     }
 
-    /// What only the victim has: the key of its proofs.
+    /// Returns the key of the proofs, which only the victim has.
     pub fn victim_secret(&self) -> SecretString {
         SecretString::from(hmac_sha256(&self.seed, "victim"))
     }
 
-    /// What only the attacker has, and sends with the request for that step.
+    /// Returns the token of a step. Only the attacker has it, and sends it with the request for that step.
     pub fn token(&self, step: &str) -> SecretString {
         SecretString::from(hmac_sha256(&self.seed, &format!("step {step}")))
     }
 
-    /// Proof of the victim's report on a step. It takes both the victim's secret and the step's token, and covers
-    /// the report itself.
+    /// Returns the proof of the victim's report on a step. It takes both the victim's secret and the step's token, and
+    /// covers the report itself.
     pub fn proof(&self, step: &str, report: &str) -> String {
         let text = format!("{step} {} {report}", self.token(step).expose_secret());
         let mut proof = hmac_sha256(&self.victim_secret(), &text);
@@ -195,7 +195,7 @@ impl Plan {
         proof
     }
 
-    /// Every address that the victim contacts, each once.
+    /// Returns every address that the victim contacts, without duplicates.
     pub fn addresses(&self) -> Vec<String> {
         let mut addresses = vec![];
         for address in self.scenarios.iter().flat_map(|scenario| &scenario.needs.egress) {
@@ -206,13 +206,13 @@ impl Plan {
         addresses
     }
 
-    /// When the cluster ends the run by itself, counted from the plan.
+    /// Returns when the cluster ends the run by itself, counted from the creation of the plan.
     pub fn ends(&self) -> Timestamp {
         self.created
             + jiff::SignedDuration::try_from(self.options.deadline).unwrap_or(jiff::SignedDuration::MAX)
     }
 
-    /// Every step in the order of the run, with its full id `<scenario>.<step>`.
+    /// Returns every step in the order of the run, with its full ID `<scenario>.<step>`.
     pub fn steps(&self) -> impl Iterator<Item = (String, &Step)> {
         self.scenarios.iter().flat_map(|scenario| {
             scenario
@@ -228,7 +228,7 @@ fn hmac_sha256(key: &SecretString, text: &str) -> String {
     hex(hmac::sign(&key, text.as_bytes()).as_ref())
 }
 
-/// Lower-case hexadecimal.
+/// Formats bytes as lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -1,4 +1,4 @@
-//! Signals: the first one asks a run to stop and clean up; a second SIGINT ends the process at once.
+//! Handles signals: the first one stops a run, which then cleans up; a second SIGINT ends the process immediately.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,8 @@ use tokio::sync::watch;
 
 use crate::exit::Exit;
 
-/// A second SIGINT within this time of the first is the same key press: wrappers forward what the terminal already
-/// sent to every process.
+/// Time within which a second SIGINT counts as the same key press. Wrappers forward what the terminal already sent to
+/// every process.
 const SAME_PRESS: Duration = Duration::from_millis(200);
 
 /// A signal that asks a run to stop.
@@ -18,17 +18,17 @@ enum Signal {
     HangUp,
 }
 
-/// Tells whether a stop was requested, and by what.
+/// The state of stop requests: whether a stop was requested, and by which signal.
 #[derive(Clone, Debug)]
 pub struct Stop(watch::Receiver<Option<Signal>>);
 
 impl Stop {
     /// Listens for SIGINT, SIGTERM and SIGHUP from now on; for SIGHUP only if it is not ignored, as under `nohup`.
-    /// `second` runs at the second SIGINT; it is expected to end the process. Other signals do not hurry: a closing
-    /// terminal sends several, and a CI system follows SIGINT with SIGTERM.
+    /// `second` is called at the second SIGINT and is expected to end the process. Other signals do not call it: a
+    /// closing terminal sends several, and a CI system follows SIGINT with SIGTERM.
     ///
     /// # Errors
-    /// If the operating system refuses a signal handler.
+    /// Fails if the operating system refuses a signal handler.
     pub fn on_signals(second: impl Fn() + Send + 'static) -> std::io::Result<Self> {
         let (sender, receiver) = watch::channel(None);
         let mut signals = Signals::new()?;
@@ -54,12 +54,12 @@ impl Stop {
         Ok(Self(receiver))
     }
 
-    /// Whether a stop was requested.
+    /// Returns `true` if a stop was requested.
     pub fn requested(&self) -> bool {
         self.0.borrow().is_some()
     }
 
-    /// The exit code of a process that stopped when it was asked to: 128 and the number of the first signal.
+    /// Returns the exit code of a process that stopped on request: 128 plus the number of the first signal.
     pub fn exit(&self) -> Exit {
         match *self.0.borrow() {
             Some(Signal::Terminate) => Exit::Terminated,
@@ -68,7 +68,7 @@ impl Stop {
         }
     }
 
-    /// Ends when a stop is requested.
+    /// Waits until a stop is requested.
     pub async fn wait(&self) {
         let mut receiver = self.0.clone();
         if receiver.wait_for(Option::is_some).await.is_err() {
@@ -111,8 +111,8 @@ impl Signals {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored. Linux tells in `/proc/self/status` (proc(5), `SigIgn`); on
-/// other systems the answer is no.
+/// Returns `true` if this process was started with SIGHUP ignored. Linux reports it in `/proc/self/status` (proc(5),
+/// `SigIgn`); on other systems the result is `false`.
 #[cfg(unix)]
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

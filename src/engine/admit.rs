@@ -1,4 +1,4 @@
-//! Has the API server admit every object of a run, with all its policies, and keep none.
+//! Submits every object of a run to the API server as a dry run: all policies apply, and nothing is persisted.
 
 use futures::{StreamExt, stream};
 
@@ -10,13 +10,13 @@ use crate::net::Cause;
 use crate::plan::Plan;
 use crate::result::{Admission, ClusterInfo, PlannedObject, Problem};
 
-/// Objects shown at once.
+/// Maximum number of concurrent requests.
 const PARALLEL: usize = 8;
 
-/// Each object of `plan` with what the API server says to it, in the order of [`manifest::Manifests::all`].
+/// Returns each object of `plan` with the API server's verdict, in the order of [`manifest::Manifests::all`].
 ///
 /// # Errors
-/// What keeps a run from starting, such as missing rights, or a cluster that does not answer.
+/// Fails if something prevents the run from starting, such as missing rights, or if the cluster does not respond.
 pub async fn admit(
     cluster: &Cluster,
     plan: &Plan,
@@ -31,10 +31,10 @@ pub async fn admit(
     admit_all(cluster, plan, info.user.as_deref(), prepared.make_namespace).await
 }
 
-/// The same without a look before, for who knows whether the namespace has to be made.
+/// Like [`admit`], but without the checks before it: the caller knows whether the namespace must be created.
 ///
 /// # Errors
-/// A cluster that does not answer.
+/// Fails if the cluster does not respond.
 pub async fn admit_all(
     cluster: &Cluster,
     plan: &Plan,
@@ -65,8 +65,8 @@ pub async fn admit_all(
     verdicts.into_iter().collect()
 }
 
-/// Pods name a service account that must exist when they come, and in a dry run it does not: they are shown
-/// with the one that every namespace has, which changes nothing else about them.
+/// Replaces the service account of a pod with `default`, which every namespace has. The API server admits a pod only if
+/// its service account exists, and in a dry run it does not. Nothing else about the pod changes.
 fn stand_in(mut manifest: Manifest) -> Manifest {
     if manifest.kind == Kind::Pod {
         manifest.object["spec"]["serviceAccountName"] = "default".into();
@@ -80,7 +80,7 @@ async fn shown(cluster: &Cluster, manifest: Manifest, namespace: &str) -> Result
     };
     let message = error.explained.message.clone();
     match error.explained.cause {
-        // A webhook with side effects cannot be asked without them.
+        // A webhook with side effects cannot be called in a dry run.
         _ if message.contains("does not support dry run") => Ok(Admission::NotTold(message)),
         Cause::Unreachable | Cause::Unauthorized | Cause::TimedOut | Cause::Busy | Cause::Auth => {
             Err(error.into())

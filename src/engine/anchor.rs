@@ -1,4 +1,4 @@
-//! The anchor during a run: whether it still exists, and whether it still ends the run in time.
+//! Checks during a run that the anchor still exists and still ends the run in time.
 
 use serde_json::Value;
 
@@ -7,17 +7,17 @@ use crate::event::Event;
 use crate::manifest::{ANCHOR, Kind, REMOVED};
 use crate::untrusted;
 
-/// Whether the anchor exists.
+/// The state of the anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Anchor {
     Present,
-    /// It was deleted or replaced, is being deleted, or its namespace is; or `cleanup` removes the run.
+    /// It was deleted or replaced, it or its namespace is being deleted, or `cleanup` removes the run.
     Gone,
     /// It could not be read.
     Unknown,
 }
 
-/// Reads the anchor, and notes what was changed in it.
+/// Reads the anchor and reports its changed fields as notices.
 pub(super) async fn check(run: &Run<'_>) -> Anchor {
     let namespace = &run.plan.namespace.name;
     let (anchor, space) = tokio::join!(
@@ -49,7 +49,7 @@ pub(super) async fn check(run: &Run<'_>) -> Anchor {
     }
 }
 
-/// The fields by which the anchor ends a run, as far as they differ from what was created, and what that means.
+/// Describes the changed fields among those by which the anchor ends a run, each with the effect of the change.
 fn changes(created: &Value, found: &Value) -> Vec<String> {
     let fields = [
         ("activeDeadlineSeconds", LATE),
@@ -58,7 +58,7 @@ fn changes(created: &Value, found: &Value) -> Vec<String> {
         ("parallelism", "the cluster may end the run early"),
     ];
     let value = |spec: &Value, field: &str| match &spec[field] {
-        // The API server fills it in.
+        // The API server sets this default.
         Value::Null if field == "suspend" => Value::Bool(false),
         value => value.clone(),
     };

@@ -1,5 +1,6 @@
-//! Creates the objects of a run: the namespace if it does not exist, the anchor, which is lock, record and clock,
-//! and then what it owns. Each object is checked as the API server returned it.
+//! Creates the objects of a run: the namespace if it does not exist, the anchor, and the objects that the anchor owns.
+//! The anchor is the lock, the record and the deadline of the run. Each object is checked as the API server returned
+//! it.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -17,7 +18,8 @@ use crate::result::Problem;
 use crate::signal::Stop;
 use crate::untrusted;
 
-/// Not interrupted in the middle of a call, so that every created object is in the ledger; every call is bounded.
+/// Creates all objects of a run. A call is never interrupted, so that every created object is in the ledger; every call
+/// has a time limit.
 pub(super) async fn apply(
     cluster: &Cluster,
     plan: &Plan,
@@ -37,7 +39,7 @@ pub(super) async fn apply(
     let (anchor, answer) = match cluster.create(&manifests.anchor, namespace).await {
         Ok(created) => created,
         Err(error) if error.explained.cause == Cause::AlreadyExists => {
-            // Another run was faster.
+            // Another run created its anchor first.
             let mut problem = Problem::from(error);
             if let Some(other) = cluster.get(Kind::Job, namespace, ANCHOR).await? {
                 problem.message = active(&other, namespace);
@@ -60,7 +62,7 @@ pub(super) async fn apply(
             let object = cluster.apply(&manifest, namespace).await?;
             created(&manifest, &object, Some(&anchor.uid), ledger, events).map_err(complete)
         });
-        // To the end also after an error: an object whose creation is not waited for could not be deleted.
+        // Wait for all calls even after an error: an object whose creation is not awaited could not be deleted.
         let results = futures::future::join_all(applied).await;
         results.into_iter().collect::<Result<Vec<()>, Halt>>()?;
     }
@@ -68,14 +70,14 @@ pub(super) async fn apply(
     Ok(Anchored { clock_offset })
 }
 
-/// What is known once the objects of a run exist.
+/// The result of creating the objects of a run.
 pub(super) struct Anchored {
-    /// How far the cluster's clock is ahead of this machine's, if they differ.
+    /// How far the cluster's clock is ahead of this machine's; `None` if they agree.
     pub clock_offset: Option<SignedDuration>,
 }
 
-/// Records an object, and checks that nothing took the labels and the owner by which the cluster ends the run and
-/// the run finds its objects.
+/// Records a created object and checks that its labels and its owner are intact. The cluster relies on them to end the
+/// run, and the run relies on them to find its objects.
 fn created(
     manifest: &Manifest,
     object: &Found,
@@ -121,8 +123,8 @@ fn tampered(change: &str) -> Halt {
     })
 }
 
-/// The UIDs of all objects go into the record of the anchor, so that `cleanup` finds them by UID. Without them it
-/// finds them by name and label, so a failure ends nothing.
+/// Writes the UIDs of all objects to the record of the anchor, so that `cleanup` finds the objects by UID. Without them
+/// it finds objects by name and label, so a failure does not end the run.
 async fn complete_record(
     cluster: &Cluster,
     namespace: &str,
@@ -144,11 +146,11 @@ async fn complete_record(
     }
 }
 
-/// Clocks that differ by less are taken for equal: the API server's time has no fractions of a second.
+/// Clocks that differ by less count as equal: the API server's timestamps have no fractions of a second.
 const SAME_TIME: SignedDuration = SignedDuration::from_secs(5);
 
-/// How far the cluster's clock is ahead of this machine's, by the time at which the API server created an object
-/// between `sent` and `received`; `None` if they agree.
+/// Returns how far the cluster's clock is ahead of this machine's, or `None` if they agree. It compares the time at
+/// which the API server created an object with the times of the request (`sent`) and of the response (`received`).
 fn clock_offset(sent: Timestamp, received: Timestamp, created: Option<Timestamp>) -> Option<SignedDuration> {
     let created = created?;
     let offset = if created < sent {
@@ -161,8 +163,8 @@ fn clock_offset(sent: Timestamp, received: Timestamp, created: Option<Timestamp>
     (offset.abs() > SAME_TIME).then_some(offset)
 }
 
-/// Whether the anchor is the clock that it is meant to be: a webhook may have changed it, and then nothing would
-/// end a run whose client died.
+/// Fails if a field by which the anchor ends the run differs from the manifest. A webhook may have changed it, and then
+/// nothing would end a run whose client died.
 fn clock(anchor: &Manifest, made: &Value) -> Result<(), Halt> {
     let (wanted, made) = (&anchor.object["spec"], &made["spec"]);
     let other = ["activeDeadlineSeconds", "ttlSecondsAfterFinished", "parallelism"]

@@ -1,4 +1,4 @@
-//! Follows the attacker's log while the attack runs in the cluster, and reads it again when it breaks off. Ends as
+//! Follows the attacker's log while the attack runs in the cluster, and reads it again if the stream breaks. Ends as
 //! soon as one of the pods stops.
 
 use std::cell::Cell;
@@ -20,29 +20,29 @@ use crate::result::Problem;
 use crate::signal::Stop;
 use crate::untrusted;
 
-/// Pauses before a log that broke off is asked for again.
+/// First pause before a log whose stream broke is requested again.
 const AGAIN: Duration = Duration::from_millis(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The attacker says something more often: each of its requests ends within 90 s.
+/// Time without output after which a log stream counts as broken: each request of the attacker ends within 90 s.
 const SILENCE: Duration = Duration::from_secs(120);
-/// More than a line of the attacker's has.
+/// Maximum number of bytes kept of a line; the attacker's lines are shorter.
 const MAX_LINE: usize = 64 << 10;
-/// Time after which the attack is let begin once more, if it has not.
+/// Interval at which the go annotation is set again until the attack starts.
 const GO_AGAIN: Duration = Duration::from_secs(3);
-/// A log without a new line for this long may be that of a node that is gone.
+/// Time without a new log line after which the nodes are read: the pod's node may no longer exist.
 const QUIET: Duration = Duration::from_secs(5);
-/// Pause between two reads of the nodes meanwhile.
+/// Interval at which the nodes are read while the log is quiet.
 const READ_NODES: Duration = Duration::from_secs(3);
-/// Time to read the rest of the attacker's log once a pod stopped.
+/// Timeout for reading the rest of the attacker's log after a pod stopped.
 const DRAIN: Duration = Duration::from_secs(2);
-/// The same if the attacker exited, as it does after its last step: its log is complete, and decides.
+/// The same timeout if the attacker exited, as it does after its last step: its log is complete and decides the result.
 const DRAIN_EXITED: Duration = Duration::from_secs(30);
 
-/// What the parts of an attack know of its log.
+/// The progress of the attacker's log, shared by the parts of an attack.
 struct Progress {
-    /// Whether a step was sent.
+    /// Whether the attack has started.
     started: Cell<bool>,
-    /// When the last line was read.
+    /// Time at which the last line was read.
     last_line: Cell<Instant>,
 }
 
@@ -86,8 +86,8 @@ pub(super) async fn attack(
     Err(Halt::Problem(problem))
 }
 
-/// A node that looked at the go annotation just before it was set may look again only a minute later, unless
-/// it changes once more.
+/// Sets the go annotation to a new value until the attack starts. A node that read the annotation just before it was
+/// set may read it again only a minute later, unless it changes once more.
 async fn say_again(run: &Run<'_>, progress: &Progress) -> Infallible {
     let attacker = run.ledger.uid(Kind::Pod, ATTACKER).unwrap_or_default();
     for attempt in 2.. {
@@ -107,7 +107,7 @@ async fn say_again(run: &Run<'_>, progress: &Progress) -> Infallible {
     std::future::pending().await
 }
 
-/// Reads the nodes of the pods while the log is quiet; ends once one of them no longer exists.
+/// Returns the first pod whose node no longer exists. Reads the nodes while the log is quiet.
 async fn node_missing(
     run: &Run<'_>,
     nodes: &[(&'static str, Option<String>); 2],
@@ -142,21 +142,21 @@ fn unproved(message: String) -> Halt {
     })
 }
 
-/// How the reading of a log ended.
+/// Why reading a log ended.
 enum Read {
-    /// The attacker said its last word.
+    /// The attacker reported that it is done.
     Done,
-    /// With the log.
+    /// The log ended.
     Ended,
-    /// Somewhere in it.
+    /// The log could not be read to its end.
     Broken,
 }
 
-/// How following the attacker's log ended.
+/// Why following the attacker's log ended.
 enum Followed {
-    /// With its last word.
+    /// The attacker reported that it is done.
     Done,
-    /// With the attacker.
+    /// The attacker's pod stopped.
     Ended(Ending),
 }
 
@@ -194,7 +194,7 @@ async fn follow(
         if matches!(read, Read::Done) {
             return Ok(Followed::Done);
         }
-        // The log is found by name: it has to be that of the same pod.
+        // The log is read by pod name, so check that it is still the same pod.
         match cluster.pod(namespace, ATTACKER).await {
             Ok(None) => return Ok(Followed::Ended(Ending::Deleted)),
             Ok(Some(pod)) if pod.metadata.uid != run.ledger.uid(Kind::Pod, ATTACKER) => {
@@ -214,7 +214,7 @@ async fn follow(
     }
 }
 
-/// Reads what the attacker's log has when a pod has stopped: steps that reported until then are proved.
+/// Reads the rest of the attacker's log after a pod stopped: steps that were reported until then are proved.
 async fn drain(run: &Run<'_>, name: &str, ending: &Ending, tracker: &mut Tracker, progress: &Progress) {
     let exited = name == ATTACKER && matches!(ending, Ending::Exited(_));
     let bound = if exited { DRAIN_EXITED } else { DRAIN };
@@ -246,7 +246,7 @@ async fn read(log: impl AsyncBufRead, tracker: &mut Tracker, progress: &Progress
         match timeout(SILENCE, next_line(&mut log, &mut line)).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => return Read::Ended,
-            // A connection that is silent for so long is none.
+            // A connection without data for this long counts as broken.
             Ok(Err(_)) | Err(_) => return Read::Broken,
         }
         tracker.line(&String::from_utf8_lossy(&line), events);
@@ -258,8 +258,9 @@ async fn read(log: impl AsyncBufRead, tracker: &mut Tracker, progress: &Progress
     }
 }
 
-/// Reads the next line into `line`, without its end, whatever its bytes; what is beyond `MAX_LINE` of it is left
-/// out. False at the end of the log: what stands there without a line's end may be torn.
+/// Reads the next line into `line`, without its line feed. The line may contain any bytes and is truncated to
+/// `MAX_LINE`. Returns `false` at the end of the log. Text without a line feed at the end is skipped, since it may be
+/// incomplete.
 async fn next_line(log: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     loop {

@@ -1,4 +1,4 @@
-//! Which objects in a namespace belong to one run.
+//! Determines which objects in a namespace belong to a run.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -7,21 +7,21 @@ use futures::future::try_join_all;
 use crate::cluster::{Cluster, ClusterError, Found};
 use crate::manifest::{ANCHOR, Kind, Manifests, Record, is_run_name};
 
-/// What a run says of its objects: their names from the start, their UIDs once they exist.
+/// The objects that a run claims: by name from the start, by UID once they exist.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claim {
-    /// The run.
+    /// ID of the run.
     pub run: String,
     /// Names that the run gives to its objects in the namespace.
     names: BTreeSet<(Kind, String)>,
-    /// UIDs of objects that it created, the namespace included if it did.
+    /// UIDs of the objects that the run created, including the namespace if the run created it.
     pub uids: HashSet<String>,
     /// UID of the anchor, which owns the other objects.
     pub anchor: Option<String>,
 }
 
 impl Claim {
-    /// The claim of a run whose record, if there is one, is in `anchor`.
+    /// Creates the claim of a run from its anchor and the anchor's record, as far as these exist.
     pub(super) fn of_anchor(run: &str, anchor: Option<&Found>) -> Self {
         let mut claim = Self {
             run: run.to_owned(),
@@ -37,7 +37,7 @@ impl Claim {
         claim
     }
 
-    /// The claim of a run that rendered these manifests and created objects with these UIDs.
+    /// Creates the claim of a run that rendered these manifests and created objects with these UIDs.
     pub(super) fn of_run(
         run: &str,
         manifests: &Manifests,
@@ -57,7 +57,8 @@ impl Claim {
         }
     }
 
-    /// Any user who may create Jobs can write a record, so it counts only for names that a run gives.
+    /// Adds the objects of a record that have names which this run gives. Others are skipped: any user who can create
+    /// Jobs can write a record.
     fn add_record(&mut self, record: &Record) {
         for reference in &record.objects {
             let named = Kind::of_reference(reference);
@@ -69,7 +70,7 @@ impl Claim {
         }
     }
 
-    /// Whether an object is of this run: by its UID, by its labels, or by its name and owner.
+    /// Returns `true` if an object belongs to this run: by its UID, by its labels, or by its name and owner.
     pub(super) fn covers(&self, object: &Found) -> bool {
         let has_name = object.kind == Kind::Namespace || is_run_name(object.kind, &object.name, &self.run);
         let by_label = object.is_ours() && object.run() == Some(&self.run);
@@ -80,7 +81,7 @@ impl Claim {
         by_label || (has_name && (by_owner || self.uids.contains(&object.uid)))
     }
 
-    /// Every object of this run that exists in the namespace, whatever became of its labels.
+    /// Returns every object of this run that exists in the namespace, even if its labels were changed.
     pub(super) async fn find(&self, cluster: &Cluster, namespace: &str) -> Result<Vec<Found>, ClusterError> {
         let mut found = match cluster.list_ours(Some(namespace), Some(&self.run)).await {
             Err(error) if error.is_not_found() => vec![],
@@ -98,7 +99,7 @@ impl Claim {
     }
 }
 
-/// The run that an anchor holds a namespace for: by its label, or by its record if the label is gone.
+/// Returns the run for which an anchor holds a namespace: by its label, or by its record if the label is missing.
 pub(super) fn holder(anchor: &Found) -> Option<String> {
     let recorded = || Record::of_annotations(&anchor.annotations).map(|record| record.run);
     anchor.run().map(str::to_owned).or_else(recorded)

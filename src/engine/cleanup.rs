@@ -1,4 +1,4 @@
-//! Finds what runs left in a cluster, from any machine, and removes it.
+//! Finds and removes, from any machine, the objects that runs left in a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,38 +14,38 @@ use crate::net::Cause;
 use crate::result::Cleanup;
 use crate::untrusted;
 
-/// A run without an anchor that created something this recently may be about to create its anchor.
+/// A run without an anchor that created an object this recently may be about to create its anchor.
 const STARTING: SignedDuration = SignedDuration::from_secs(15);
 
-/// A run of which objects exist.
+/// A run that has objects in the cluster.
 #[derive(Clone, Debug)]
 pub struct LeftRun {
-    /// The run.
+    /// ID of the run.
     pub run: String,
-    /// The namespace of its objects.
+    /// Namespace of its objects.
     pub namespace: String,
     /// The user who started it, according to its record.
     pub user: Option<String>,
-    /// When the cluster ends it, according to its record.
+    /// Time at which the cluster ends it, according to its record.
     pub deadline: Option<Timestamp>,
-    /// Its objects as `kind/name`; the namespace is one of them if the run created it.
+    /// Its objects as `kind/name`, including the namespace if the run created it.
     pub objects: Vec<String>,
-    /// When the last of them was created.
+    /// Time at which the last of them was created.
     created: Option<Timestamp>,
     claim: Claim,
 }
 
-/// How a run stands at the moment.
+/// Whether a run is in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is over, or its client cannot end it any more.
+    /// It has ended, or its client can no longer end it.
     Ended,
     /// It may be in progress.
     InProgress,
 }
 
 impl LeftRun {
-    /// How the run stands at a time.
+    /// Returns whether the run is in progress at a time.
     pub fn standing(&self, now: Timestamp) -> Standing {
         let in_progress = match self.deadline {
             Some(deadline) => now < deadline,
@@ -61,10 +61,10 @@ impl LeftRun {
     }
 }
 
-/// Every run that left objects, in a namespace or in all, or only `run`.
+/// Returns every run that has objects, in one namespace or in all; only `run` if it is given.
 ///
 /// # Errors
-/// If the cluster cannot be searched.
+/// Fails if the cluster cannot be searched.
 pub async fn find_runs(
     cluster: &Cluster,
     namespace: Option<&str>,
@@ -89,7 +89,7 @@ pub async fn find_runs(
     let anchors = async {
         match namespace {
             Some(name) => Ok(Vec::from_iter(cluster.get(Kind::Job, name, ANCHOR).await?)),
-            // By name, since labels may have been changed.
+            // Search by name, since labels may have been changed.
             None => cluster.list(Kind::Job, None, by_name).await,
         }
     };
@@ -110,7 +110,7 @@ pub async fn find_runs(
         .filter_map(|object| Some((object.namespace.clone()?, object.run()?.to_owned())));
     runs.extend(of_objects);
     for space in spaces.iter().filter(|space| space.is_ours()) {
-        // A namespace goes with the run that holds it, which may be another one than the run that created it.
+        // A namespace is removed with the run that holds it, which may differ from the run that created it.
         if !anchors.contains_key(&space.name) {
             runs.extend(space.run().map(|run| (space.name.clone(), run.to_owned())));
         }
@@ -145,7 +145,8 @@ pub async fn find_runs(
     .await
 }
 
-/// A namespace; `None` also if it may not be read, since its objects can be removed all the same.
+/// Returns a namespace, or `None` if it does not exist or cannot be read for lack of rights. In the latter case its
+/// objects can still be removed.
 async fn read_namespace(cluster: &Cluster, name: &str) -> Result<Option<Found>, ClusterError> {
     match cluster.get(Kind::Namespace, name, name).await {
         Err(error) if error.explained.cause == Cause::Forbidden => Ok(None),
@@ -153,10 +154,10 @@ async fn read_namespace(cluster: &Cluster, name: &str) -> Result<Option<Found>, 
     }
 }
 
-/// Removes a run; objects are named with their namespace.
+/// Removes a run. The result names objects with their namespace.
 pub async fn remove_run(cluster: &Cluster, run: &LeftRun, events: &Events) -> Cleanup {
     if let Some(anchor) = &run.claim.anchor {
-        // Tells the process that runs it why its pods go. The anchor itself goes last.
+        // Inform the process of the run why its pods are deleted. The anchor itself is deleted last.
         let patch = removed_patch(anchor);
         let _ = cluster.patch(Kind::Job, &run.namespace, ANCHOR, &patch).await;
     }

@@ -1,5 +1,5 @@
-//! Every object that a run created, with its UID: what is deleted and looked for at the end, whatever became of
-//! its labels.
+//! Records every object that a run creates, with its UID. At the end these objects are deleted and searched for, even
+//! if their labels were changed.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use crate::cluster::Found;
 use crate::manifest::Kind;
 
-/// The objects that a run created so far.
+/// The objects that a run has created so far.
 #[derive(Debug, Default)]
 pub(super) struct Ledger(RefCell<Vec<Found>>);
 
@@ -17,12 +17,12 @@ impl Ledger {
         self.0.borrow_mut().push(object);
     }
 
-    /// All of them, in the order in which they were created.
+    /// Returns all objects in order of creation.
     pub(super) fn objects(&self) -> Vec<Found> {
         self.0.borrow().clone()
     }
 
-    /// The UID of one of them.
+    /// Returns the UID of an object, or `None` if the run did not create it.
     pub(super) fn uid(&self, kind: Kind, name: &str) -> Option<String> {
         let objects = self.0.borrow();
         let object = objects
@@ -31,7 +31,7 @@ impl Ledger {
         object.map(|object| object.uid.clone())
     }
 
-    /// The UIDs of all.
+    /// Returns the UIDs of all objects.
     pub(super) fn uids(&self) -> HashSet<String> {
         self.0.borrow().iter().map(|object| object.uid.clone()).collect()
     }

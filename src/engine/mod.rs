@@ -1,7 +1,7 @@
-//! Acts on a plan: prepare, apply, wait, attack, remove. Emits events and returns what was observed.
+//! Executes a plan: prepare, apply, wait, attack, remove. Sends events and returns the observations.
 //!
 //! ```text
-//! prepare (reads only) -> consent -> apply (anchor first) -> ready (watch) -> attack (followed log) -> remove (and look)
+//! prepare (reads only) -> consent -> apply (anchor first) -> ready (watch) -> attack (followed log) -> remove (verify)
 //!          |                 |            |                    |                  |                      ^
 //!          +-- problem: end -+            +--------------------+------------------+-- problem or stop ---+
 //! ```
@@ -38,14 +38,14 @@ pub use admit::{admit, admit_all};
 pub use cleanup::{LeftRun, Standing, find_runs, remove_run};
 pub(crate) use prepare::{active, hint_grant, namespace_use, needed, taken};
 
-/// How a phase ends early.
+/// The reason why a phase ended early.
 enum Halt {
     Problem(Problem),
     Stopped,
 }
 
 impl Halt {
-    /// With the connection flags added to the command that ends the hint.
+    /// Adds the connection flags to the command at the end of the hint.
     fn complete(self, kubectl: &Kubectl) -> Self {
         match self {
             Halt::Problem(problem) => Halt::Problem(Problem {
@@ -75,8 +75,8 @@ impl From<ClusterError> for Problem {
     }
 }
 
-/// Runs a plan to its verified end. Never returns early: whatever happens, what was created is deleted, unless the plan
-/// says to keep it. `consent` is requested after all checks and before the first change.
+/// Runs a plan and verifies its cleanup. It never returns early: created objects are deleted in every case unless the
+/// plan keeps them. `consent` is called after all checks and before the first change.
 pub async fn run(
     cluster: &Cluster,
     plan: &Plan,
@@ -88,7 +88,7 @@ pub async fn run(
     let mut info = target;
     let mut observed = Observed::new(plan);
     let prepared = begin(cluster, plan, &mut info, consent, stop, events).await;
-    // The question may have been open for long; the record and the deadline count from the answer.
+    // The confirmation prompt may have been open for long, so the record and the deadline count from the answer.
     let plan = &Plan {
         created: Timestamp::now(),
         ..plan.clone()
@@ -149,7 +149,7 @@ fn describe_offset(offset: SignedDuration) -> String {
     )
 }
 
-/// What is observed of a run that changes the cluster.
+/// The observations of a run that changes the cluster.
 struct Observed {
     tracker: tracker::Tracker,
     node: Option<String>,
@@ -170,7 +170,7 @@ impl Observed {
     }
 }
 
-/// Creates the objects, attacks, and deletes the objects. Returns how it ended early.
+/// Creates the objects, attacks, and deletes the objects. Returns the reason if a phase ended early.
 async fn change(
     cluster: &Cluster,
     plan: &Plan,
@@ -213,7 +213,7 @@ async fn change(
     halt
 }
 
-/// The result of a run that is about to create objects and whose end is never seen.
+/// Returns the result of a run that is about to create objects, for the case that its end is never observed.
 pub fn unfinished(plan: &Plan, started: &Started) -> RunResult {
     let why = "the process that ran it ended before the run did";
     let plan = Plan {
@@ -225,7 +225,7 @@ pub fn unfinished(plan: &Plan, started: &Started) -> RunResult {
     let (run, namespace) = (plan.run.to_string(), plan.namespace.name.clone());
     RunResult {
         started: plan.created,
-        // The cluster ends it then at the latest.
+        // The cluster ends the run at this time at the latest.
         ended: plan.ends(),
         problem: Some(Problem::new(Exit::Interrupted, message)),
         exit: Exit::Interrupted,
@@ -234,7 +234,7 @@ pub fn unfinished(plan: &Plan, started: &Started) -> RunResult {
     }
 }
 
-/// Looks, and asks whether to go on.
+/// Checks whether the run can start, and asks for confirmation.
 async fn begin(
     cluster: &Cluster,
     plan: &Plan,
@@ -283,7 +283,7 @@ impl Run<'_> {
         )
     }
 
-    /// Why its anchor or its namespace no longer exists.
+    /// Returns why the anchor or the namespace of the run no longer exists.
     fn ended_externally(&self) -> String {
         if is_past_deadline(self.plan) {
             return self.deadline_passed();
@@ -312,9 +312,9 @@ async fn act(
     tracker.check_gate().map_err(Halt::Problem)
 }
 
-/// Whether a run whose objects no longer exist was ended by its deadline.
+/// Returns `true` if the deadline has passed, and so ended a run whose objects no longer exist.
 fn is_past_deadline(plan: &Plan) -> bool {
-    // The cluster's clock may be ahead of this one.
+    // The cluster's clock may be ahead of this machine's.
     Timestamp::now() + jiff::SignedDuration::from_secs(5) >= plan.ends()
 }
 

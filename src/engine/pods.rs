@@ -1,4 +1,4 @@
-//! The two pods of a run, followed by UID: their state, and why one of them stopped.
+//! Watches the two pods of a run by UID: their state, and why one of them stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,30 +18,30 @@ use crate::result::Problem;
 use crate::scenario::payload::MARK;
 use crate::untrusted;
 
-/// Time in which a `cleanup` that deletes a pod gets to the anchor or the namespace.
+/// Time within which a `cleanup` that deletes a pod reaches the anchor or the namespace.
 const CLEANUP: Duration = Duration::from_secs(2);
-/// Bound of each read that only adds details to a problem.
+/// Timeout of each read that only adds details to a problem.
 const DETAIL: Duration = Duration::from_secs(3);
-/// Events and log lines that are shown of a pod that stopped.
+/// Maximum numbers of events and of log lines shown for a stopped pod.
 const WARNINGS: usize = 3;
 const LOG_LINES: usize = 5;
-/// Log lines that are read to find these, and their bytes: a line of an access log holds a whole payload.
+/// Number of log lines read to find these, and of bytes: a line of an access log contains a whole payload.
 const READ_LINES: i64 = 60;
 const READ_BYTES: u64 = 1 << 20;
-/// Characters that are shown of a log line.
+/// Maximum number of characters shown of a log line.
 const LINE: usize = 300;
-/// Time between two reads of a node: a kubelet that restarts may register it anew.
+/// Pause before a missing node is read again: a kubelet that restarts may register it anew.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
-/// What a watched pod did.
+/// A change of a watched pod.
 pub(super) enum Update {
-    /// It changed, and still waits or runs.
+    /// The pod changed, and is still waiting or running.
     Changed(&'static str),
-    /// It stopped.
+    /// The pod stopped.
     Ended(&'static str, Ending),
 }
 
-/// The watch of both pods, from their creation to the end of the attack.
+/// A watch of both pods, from their creation to the end of the attack.
 pub(super) struct Pods {
     changes: BoxStream<'static, PodChange>,
     latest: BTreeMap<&'static str, Pod>,
@@ -59,12 +59,12 @@ impl Pods {
         }
     }
 
-    /// The pod as it was seen last.
+    /// Returns the last known state of a pod.
     pub(super) fn get(&self, name: &str) -> Option<&Pod> {
         self.latest.get(name)
     }
 
-    /// The node that the pod is assigned to.
+    /// Returns the node to which a pod is assigned.
     pub(super) fn node(&self, name: &str) -> Option<&str> {
         self.get(name)?.spec.as_ref()?.node_name.as_deref()
     }
@@ -107,7 +107,7 @@ impl Pods {
         }
     }
 
-    /// Whether the pod stops within a short time.
+    /// Returns `true` if the pod stops within a short time.
     pub(super) async fn stops(&mut self, run: &Run<'_>, name: &str) -> bool {
         let stops = async {
             while !self.ended.contains(name) {
@@ -118,19 +118,19 @@ impl Pods {
     }
 }
 
-/// Why a pod does not run any more.
+/// The reason why a pod stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Ending {
     /// Its container exited.
     Exited(Exited),
-    /// Kubernetes removed it: its condition `DisruptionTarget`.
+    /// Kubernetes removed it: it has the condition `DisruptionTarget`.
     Disrupted {
-        /// Such as `EvictionByEvictionAPI`.
+        /// Reason of the condition, such as `EvictionByEvictionAPI`.
         reason: String,
-        /// In words.
+        /// Message of the condition.
         message: String,
     },
-    /// Its status has a reason of its own, such as `Evicted`.
+    /// Its status has a reason, such as `Evicted`.
     Failed(String),
     /// Its `activeDeadlineSeconds` passed.
     Deadline,
@@ -142,7 +142,7 @@ pub(super) enum Ending {
     NodeMissing(String),
 }
 
-/// How a container exited.
+/// The exit of a container.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Exited {
     container: String,
@@ -155,7 +155,7 @@ pub(super) struct Exited {
 }
 
 impl Ending {
-    /// The reason in a pod's status and metadata; `None` for a pod that waits or runs.
+    /// Returns the reason in a pod's status and metadata, or `None` if the pod is waiting or running.
     pub(super) fn of(pod: &Pod) -> Option<Self> {
         let status = pod.status.clone().unwrap_or_default();
         let (reason, message) = (
@@ -191,7 +191,7 @@ impl Ending {
     }
 }
 
-/// As a clause: `pod/x stopped: ...`.
+/// Formats the reason as a clause for `pod/x stopped: ...`.
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -234,7 +234,7 @@ impl Exited {
         Some(Self {
             container: untrusted::line(&status.name),
             status: ended.exit_code,
-            // By convention, the exit status of a process that a signal ended.
+            // By convention, this is the exit status of a process that a signal terminated.
             signal: ended
                 .signal
                 .or_else(|| Some(ended.exit_code - 128).filter(|signal| (1..32).contains(signal))),
@@ -268,7 +268,7 @@ impl fmt::Display for Exited {
     }
 }
 
-/// The status of the run's own container: others may have been put beside it.
+/// Returns the status of the run's own container: others may have been injected into the pod.
 pub(super) fn container(pod: &Pod) -> Option<&ContainerStatus> {
     let mut containers = pod.status.as_ref()?.container_statuses.iter().flatten();
     containers.find(|status| [VICTIM_CONTAINER, ATTACKER_CONTAINER].contains(&status.name.as_str()))
@@ -278,16 +278,16 @@ pub(super) fn container(pod: &Pod) -> Option<&ContainerStatus> {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum NodeState {
     Ready,
-    /// It is not ready, in words.
+    /// It is not ready, with a description.
     NotReady(String),
     /// No such node exists.
     Missing,
-    /// It could not be read, which takes a right that a run does not need.
+    /// It could not be read: that takes a right which a run does not need.
     Unknown,
 }
 
 impl NodeState {
-    /// Reads it.
+    /// Reads the state of a node.
     pub(super) async fn of(cluster: &Cluster, name: &str) -> Self {
         let node = match timeout(DETAIL, cluster.node(name)).await {
             Ok(Ok(Some(node))) => node,
@@ -309,7 +309,7 @@ impl NodeState {
         }
     }
 
-    /// Reads it, and once more before the node counts as missing.
+    /// Reads the state of a node, and reads it once more before the node counts as missing.
     pub(super) async fn confirmed(cluster: &Cluster, name: &str) -> Self {
         match Self::of(cluster, name).await {
             NodeState::Missing => {
@@ -321,7 +321,7 @@ impl NodeState {
     }
 }
 
-/// The problem that a pod of the run stopped, with its events and the end of its log. `what` completes `pod/x`.
+/// Returns the problem of a stopped pod, with its events and the end of its log. `what` is the verb after `pod/x`.
 pub(super) async fn explain(
     run: &Run<'_>,
     pods: &Pods,
@@ -372,7 +372,8 @@ pub(super) async fn explain(
     problem(format!("pod/{name} {what}{node}: {cause}"), details)
 }
 
-/// Whether the run still exists. A `cleanup` may delete the pods a moment before the rest.
+/// Returns the state of the anchor after a pod stopped. If the pod was deleted, waits for a short time, since a
+/// `cleanup` may delete the pods a moment before the rest.
 async fn find_anchor(run: &Run<'_>, ending: &Ending) -> Anchor {
     let give_up = Instant::now() + CLEANUP;
     loop {
@@ -385,7 +386,7 @@ async fn find_anchor(run: &Run<'_>, ending: &Ending) -> Anchor {
     }
 }
 
-/// The last warnings about a pod, each once, fit to be shown.
+/// Returns the last warnings about a pod, without duplicates and sanitized for output.
 pub(super) async fn warnings(cluster: &Cluster, namespace: &str, uid: &str) -> Vec<String> {
     let events = timeout(DETAIL, cluster.events(namespace, uid))
         .await
@@ -405,7 +406,7 @@ pub(super) async fn warnings(cluster: &Cluster, namespace: &str, uid: &str) -> V
     warnings.split_off(warnings.len().saturating_sub(WARNINGS))
 }
 
-/// The last lines of the log of a pod's own container, if it stopped by itself.
+/// Returns the last lines of the log of a pod's own container, if the pod stopped by itself.
 async fn log_end(run: &Run<'_>, pods: &Pods, name: &str, ending: &Ending) -> Vec<String> {
     if matches!(
         ending,
@@ -428,9 +429,9 @@ async fn log_end(run: &Run<'_>, pods: &Pods, name: &str, ending: &Ending) -> Vec
     }
 }
 
-/// The last lines of a log without requests, which hold payloads, and without this tool's own protocol.
+/// Returns the last lines of a log without requests, which contain payloads, and without this tool's own protocol.
 fn lines_of_interest(log: &str) -> impl Iterator<Item = String> + use<> {
-    // The error log of nginx ends with the request; a line of its access log is one.
+    // A line of nginx's error log ends with the request; a line of its access log is a request.
     let before_request = |line: &str| line.split(", request: ").next().unwrap_or_default().to_owned();
     let lines = log.lines().map(before_request);
     let lines =

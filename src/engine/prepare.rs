@@ -1,4 +1,5 @@
-//! Before anything is made: is the cluster there, may we, is the place free? Reads only.
+//! Checks a run before anything is created: whether the cluster responds, the user has the rights and the names are
+//! free. It only reads.
 
 use std::time::Duration;
 
@@ -15,14 +16,14 @@ use crate::result::{ClusterInfo, Problem};
 use crate::signal::Stop;
 use crate::untrusted;
 
-/// A namespace that is being removed is given this long to be gone.
+/// Time to wait until a namespace that is being deleted is gone.
 const NAMESPACE_GOING: Duration = Duration::from_secs(60);
 
-/// What the look before the run found.
+/// The result of the checks before a run.
 pub(super) struct Prepared {
-    /// Whether the namespace has to be made.
+    /// Whether the namespace must be created.
     pub make_namespace: bool,
-    /// Labels that may say what the cluster is for.
+    /// Labels that may indicate the purpose of the cluster.
     pub labels: Vec<Label>,
 }
 
@@ -39,7 +40,7 @@ pub(super) async fn prepare(
     }
 }
 
-/// The same without an end by a signal, for who makes nothing.
+/// Like `prepare`, but signals do not stop it; for callers that create nothing.
 pub(super) async fn look(
     cluster: &Cluster,
     plan: &Plan,
@@ -123,20 +124,19 @@ fn refuse<T>(message: String, hint: String) -> Result<T, Halt> {
     }))
 }
 
-/// What a run does with its namespace, by what was found of it. One that cannot be read is taken to exist if the user
-/// named it.
+/// Returns how a run uses its namespace. A namespace that cannot be read counts as existing if the user named it.
 pub(crate) fn namespace_use<E>(found: &Result<Option<&Found>, E>, given: bool) -> NamespaceUse {
     match found {
         Err(_) if given => NamespaceUse::Keep,
         Err(_) | Ok(None) => NamespaceUse::Create,
-        // By the time of the run it is gone.
+        // It no longer exists when the run starts.
         Ok(Some(found)) if found.is_ours() && found.terminating => NamespaceUse::Create,
         Ok(Some(found)) if found.is_ours() => NamespaceUse::Delete,
         Ok(Some(_)) => NamespaceUse::Keep,
     }
 }
 
-/// Refuses with every right that is missing: a pipeline wants all of them at once.
+/// Fails with every missing right: a pipeline needs all of them at once.
 fn check_rights(
     missing: &[Right],
     namespace_use: NamespaceUse,
@@ -157,13 +157,13 @@ fn check_rights(
     )
 }
 
-/// Of `missing`, the rights that a run needs.
+/// Returns the rights in `missing` that a run needs.
 pub(crate) fn needed(missing: &[Right], namespace_use: NamespaceUse) -> Vec<Right> {
     let rights = rights::of_run(namespace_use).into_iter();
     rights.filter(|right| missing.contains(right)).collect()
 }
 
-/// How the rights of a run are granted, and how one of them is checked.
+/// Returns a hint with the commands that grant the rights of a run and check one of them.
 pub(crate) fn hint_grant(
     missing: &Right,
     namespace_use: NamespaceUse,
@@ -192,7 +192,7 @@ pub(crate) fn hint_grant(
     )
 }
 
-/// Whether the names this run needs are free.
+/// Fails if a name that this run needs is not free.
 async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
     let cleanup = || {
         let words = ["defender-sim", "cleanup", "-n", namespace];
@@ -221,7 +221,7 @@ async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
     }
 }
 
-/// An object that has a name which a run needs.
+/// Returns an object that has a name which a run needs, if one exists.
 pub(crate) async fn taken(cluster: &Cluster, namespace: &str) -> Result<Option<Found>, ClusterError> {
     let names = [Kind::Pod, Kind::Service]
         .into_iter()
@@ -231,9 +231,9 @@ pub(crate) async fn taken(cluster: &Cluster, namespace: &str) -> Result<Option<F
     Ok(found.into_iter().flatten().next())
 }
 
-/// Says whose run holds the namespace.
+/// Returns a message that names the run which holds the namespace, and its user.
 pub(crate) fn active(anchor: &Found, namespace: &str) -> String {
-    // Whoever may make Jobs there may have written it.
+    // Any user who can create Jobs in the namespace may have written the record.
     match Record::of_annotations(&anchor.annotations) {
         Some(record) => format!(
             "run {} of {} holds namespace {namespace} until {:.0} at the latest",

@@ -1,4 +1,4 @@
-//! Waits, by watch, until both pods are ready, and gives up as soon as waiting is hopeless.
+//! Waits, by watch, until both pods are ready, and fails as soon as one can no longer become ready.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,29 +16,29 @@ use crate::result::Problem;
 use crate::signal::Stop;
 use crate::untrusted;
 
-/// A pod that fits on no node is given this long: the scheduler may be behind, and an autoscaler looks every
-/// 10 s and may take 30 to say that it adds a node (FAQ of the Cluster Autoscaler).
+/// Time to wait for an unschedulable pod. The scheduler may be behind, and the Cluster Autoscaler scans every 10 s and
+/// may take 30 s to report that it adds a node (FAQ of the Cluster Autoscaler).
 const UNSCHEDULABLE: Duration = Duration::from_secs(40);
-/// By these events autoscalers say that a node comes: Cluster Autoscaler, Karpenter.
+/// Reasons of the events by which autoscalers announce a node: Cluster Autoscaler, Karpenter.
 const NODE_COMES: [&str; 2] = ["TriggeredScaleUp", "Nominated"];
-/// By this one the Cluster Autoscaler says that none comes.
+/// Reason of the event by which the Cluster Autoscaler reports that it adds no node.
 const NO_NODE_COMES: &str = "NotTriggerScaleUp";
 
-/// Pause between looks at what is said of a pod that fits on no node.
+/// Interval at which the events of an unschedulable pod are read.
 const LOOK: Duration = Duration::from_secs(10);
-/// Pause between reads of the nodes of pods that do not start.
+/// Interval at which the nodes of pods that do not start are read.
 const READ_NODES: Duration = Duration::from_secs(5);
 
-/// A pod that fits on no node.
+/// An unschedulable pod.
 #[derive(Clone, Copy)]
 struct Stuck {
     pod: &'static str,
     until: Instant,
-    /// When to look again at what is said of it.
+    /// When to read its events again.
     look: Instant,
 }
 
-/// Waits for the pods, then lets the attack begin.
+/// Waits for the pods, then starts the attack.
 pub(super) async fn ready(run: &Run<'_>, pods: &mut Pods, stop: &Stop) -> Result<(), Halt> {
     tokio::select! {
         ready = wait(run, pods) => ready?,
@@ -87,7 +87,7 @@ async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Halt> {
     }
 }
 
-/// What is known while the pods are not ready.
+/// The state of a wait for the pods.
 struct Wait<'a> {
     run: &'a Run<'a>,
     give_up: Instant,
@@ -96,7 +96,7 @@ struct Wait<'a> {
     read_nodes: Instant,
     /// The state of a node that is not ready.
     silent: Option<String>,
-    /// What was reported last.
+    /// The text that was reported last.
     shown: String,
 }
 
@@ -113,7 +113,7 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// When something has to be read again though no pod changed.
+    /// Returns when to read again even if no pod changes.
     fn next_look(&self) -> Instant {
         let look = self
             .unschedulable
@@ -126,7 +126,7 @@ impl<'a> Wait<'a> {
         self.states.get(name) == Some(&State::Ready)
     }
 
-    /// Warnings of the events of a pod.
+    /// Returns the warnings in the events of a pod.
     async fn warnings(&self, name: &str) -> Vec<String> {
         let uid = self.run.ledger.uid(Kind::Pod, name).unwrap_or_default();
         warnings(self.run.cluster, &self.run.plan.namespace.name, &uid).await
@@ -136,7 +136,7 @@ impl<'a> Wait<'a> {
         problem(message, details, Exit::NotStarted).complete(self.run.cluster.kubectl())
     }
 
-    /// Finds out whether the nodes of pods that are not ready have gone or are not ready themselves.
+    /// Fails if the node of a pod that is not ready no longer exists, and records if it is not ready itself.
     async fn read_nodes(&mut self, pods: &Pods) -> Result<(), Halt> {
         if Instant::now() < self.read_nodes {
             return Ok(());
@@ -159,7 +159,7 @@ impl<'a> Wait<'a> {
         Ok(())
     }
 
-    /// Reports what is waited for, if that changed.
+    /// Reports the reason for waiting, if it changed.
     fn report(&mut self) {
         let waiting = BOTH.iter().find_map(|name| match self.states.get(name) {
             Some(State::Waiting(reason) | State::Unschedulable(reason)) => {
@@ -186,9 +186,9 @@ impl<'a> Wait<'a> {
         Ok(())
     }
 
-    /// Fails if a pod cannot be scheduled for so long that no node can be expected.
+    /// Fails if a pod is unschedulable for so long that no node can be expected.
     async fn check_scheduling(&mut self) -> Result<(), Halt> {
-        // The attacker goes where the victim is, so at first only the victim's state tells anything.
+        // The attacker's scheduling depends on the victim's, so at first only the victim's state is meaningful.
         let stuck = BOTH.into_iter().find_map(|name| match self.states.get(name) {
             Some(State::Unschedulable(reason)) => Some((name, reason.clone())),
             _ => None,
@@ -223,7 +223,7 @@ impl<'a> Wait<'a> {
         Ok(())
     }
 
-    /// Fails if the time for the pods is over.
+    /// Fails if the timeout for the pods has passed.
     async fn check_timeout(&self) -> Result<(), Halt> {
         if Instant::now() < self.give_up {
             return Ok(());
@@ -270,7 +270,7 @@ fn problem(message: String, mut details: Vec<String>, exit: Exit) -> Halt {
     })
 }
 
-/// Whether an event of the scheduler adds nothing to `message`.
+/// Returns `true` if an event of the scheduler adds nothing to `message`.
 fn repeats(message: &str, detail: &str) -> bool {
     let nodes = |text: &str| {
         text.split(" preemption: ")
@@ -283,7 +283,7 @@ fn repeats(message: &str, detail: &str) -> bool {
     event.is_some_and(|event| message.contains(&nodes(event)))
 }
 
-/// The next command, by the words of the scheduler or of [`State::of`].
+/// Returns the hint that matches the wording of the scheduler or of [`State::of`].
 fn hint(message: &str) -> String {
     let taint = message.contains("taint");
     let selector = message.contains("affinity/selector");
@@ -305,13 +305,13 @@ fn hint(message: &str) -> String {
         .to_owned()
 }
 
-/// What a pod's status says about waiting for it.
+/// The readiness of a pod according to its status.
 #[derive(Clone, Debug, PartialEq)]
 enum State {
     Ready,
     Waiting(String),
     Unschedulable(String),
-    /// It will never start.
+    /// It can never start.
     Hopeless(String),
 }
 
@@ -331,7 +331,8 @@ impl State {
                 Some(message) => format!("{reason}: {}", untrusted::line(message)),
                 None => reason.to_owned(),
             };
-            // ErrImagePull is left out: it is one attempt. When it fails again it becomes ImagePullBackOff.
+            // ErrImagePull is not in this list: it is one attempt. If it fails again, the reason becomes
+            // ImagePullBackOff.
             return match reason {
                 "ImagePullBackOff"
                 | "InvalidImageName"

@@ -1,4 +1,4 @@
-//! Deletes the objects of a run and then looks for them again: what that look finds is what is reported.
+//! Deletes the objects of a run, then searches for them again and reports what the search finds.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -17,14 +17,13 @@ use crate::manifest::{ANCHOR, Kind};
 use crate::result::Cleanup;
 use crate::untrusted;
 
-/// Everything has to be gone within this time: grace periods are one second, and the namespace controller
-/// takes five.
+/// Time within which everything must be gone: grace periods are one second, and the namespace controller takes five.
 const GONE: Duration = Duration::from_secs(90);
-/// How long foreign objects that are about to go are waited for: reports on our pods, mirrors of our policies.
+/// Time to wait for foreign objects that are about to be deleted: reports on our pods, mirrors of our policies.
 const SETTLING: Duration = Duration::from_secs(10);
 
-/// Removes a run from one namespace, and the namespace if this tool created it and no other run is in it. Errors that
-/// pass by themselves are waited out: to delete an object that is gone does nothing.
+/// Removes a run from a namespace, and the namespace too if this tool created it and no other run is in it. Transient
+/// errors are retried: deleting an object that no longer exists has no effect.
 pub(super) async fn remove(cluster: &Cluster, namespace: &str, claim: &Claim, events: &Events) -> Cleanup {
     let mut cleanup = Cleanup::default();
     let seen = Seen::default();
@@ -44,7 +43,7 @@ pub(super) async fn remove(cluster: &Cluster, namespace: &str, claim: &Claim, ev
             .problems
             .push(format!("not everything was gone within {} s", GONE.as_secs())),
     }
-    // Whether the namespace was to go has to be known to miss it.
+    // A namespace that was left is only detected if an attempt determined whether to delete it.
     cleanup.verified = seen.any.get();
     match look(cluster, namespace, claim, seen.space.into_inner().as_ref()).await {
         Ok(left) => {
@@ -63,7 +62,7 @@ pub(super) async fn remove(cluster: &Cluster, namespace: &str, claim: &Claim, ev
     cleanup
 }
 
-/// Why an object whose deletion has started still exists, if that is known.
+/// Returns why an object whose deletion has started still exists, if that is known.
 async fn holder(cluster: &Cluster, object: &Found) -> Option<String> {
     if !object.terminating {
         return None;
@@ -93,19 +92,19 @@ async fn holder(cluster: &Cluster, object: &Found) -> Option<String> {
     None
 }
 
-/// What the attempts to remove something saw.
+/// The observations of the attempts to remove a run.
 #[derive(Default)]
 struct Seen {
-    /// Whether one of them got so far as to know what has to go.
+    /// Whether an attempt determined what to delete.
     any: Cell<bool>,
-    /// The namespace, if it goes too.
+    /// The namespace, if it is deleted too.
     space: RefCell<Option<Found>>,
-    /// The objects that went.
+    /// The deleted objects.
     removed: RefCell<Vec<String>>,
 }
 
 impl Seen {
-    /// Deletes exactly this object, and waits until it is gone.
+    /// Deletes exactly this object and waits until it is gone.
     async fn remove(&self, cluster: &Cluster, object: &Found, events: &Events) -> Result<(), ClusterError> {
         cluster.delete(object).await?;
         events.send(Event::Removed(object.reference()));
@@ -125,8 +124,8 @@ impl Seen {
     }
 }
 
-/// The namespace, if it goes with the run: this tool created it, and either for this run, or this run holds it. One
-/// that another run holds stays.
+/// Returns the namespace if it is deleted with the run. That is the case if this tool created it, and either for this
+/// run, or this run holds it. A namespace that another run holds is kept.
 async fn removable(cluster: &Cluster, namespace: &str, claim: &Claim) -> Result<Option<Found>, ClusterError> {
     let (space, anchor) = futures::try_join!(
         cluster.get(Kind::Namespace, namespace, namespace),
@@ -140,7 +139,7 @@ async fn removable(cluster: &Cluster, namespace: &str, claim: &Claim) -> Result<
     Ok(space.filter(goes))
 }
 
-/// The objects of a run that still exist, and the namespace if it should not.
+/// Returns the objects of a run that still exist, and the namespace if it should not exist.
 async fn look(
     cluster: &Cluster,
     namespace: &str,
@@ -155,7 +154,7 @@ async fn look(
     Ok(found)
 }
 
-/// Returns the reason why the namespace was kept, if it was.
+/// Tries once to remove a run. Returns the reason why the namespace was kept, if it was.
 async fn try_remove(
     cluster: &Cluster,
     namespace: &str,
@@ -169,12 +168,12 @@ async fn try_remove(
     let objects = claim.find(cluster, namespace).await?;
     events.send(Event::Removing(objects.len() + usize::from(space.is_some())));
     let Some(space) = space else {
-        // All at once: what a call that is still under way creates then has no owner, and the garbage collector
-        // removes it.
+        // Delete all at once: an object that a pending call creates afterwards has no owner, and the garbage collector
+        // deletes it.
         seen.remove_all(cluster, &objects, events).await?;
         return Ok(None);
     };
-    // The anchor is the lock of the namespace: it is held until no other run can start there any more.
+    // The anchor is the lock of the namespace: keep it until no other run can start there.
     let (anchor, rest): (Vec<Found>, Vec<Found>) = objects.into_iter().partition(|o| o.kind == Kind::Job);
     let mut ours = claim.uids.clone();
     ours.extend(anchor.iter().chain(&rest).map(|object| object.uid.clone()));
@@ -202,14 +201,14 @@ async fn try_remove(
     Ok(why.map(|why| format!("{} was kept: {why}", space.reference())))
 }
 
-/// Whether the deletion of a namespace has started.
+/// Returns `true` if the deletion of a namespace has started.
 async fn is_going(cluster: &Cluster, space: &Found) -> Result<bool, ClusterError> {
     let now = cluster.get(Kind::Namespace, &space.name, &space.name).await?;
     Ok(now.is_none_or(|now| now.terminating || now.uid != space.uid))
 }
 
-/// Why a namespace of ours may not be deleted: what it holds besides the run, or that this could not be determined.
-/// `rest_is_gone` ends when the objects of the run are gone.
+/// Returns why a namespace of ours must not be deleted: it holds other objects, or this could not be determined.
+/// `rest_is_gone` resolves when the objects of the run are gone.
 async fn what_else(
     cluster: &Cluster,
     namespace: &str,
@@ -243,7 +242,7 @@ async fn what_else(
     if survey.forbidden.is_empty() {
         return Ok(None);
     }
-    // Kinds that may not be listed are counted instead, once what our own objects own can go too.
+    // Objects of kinds that the user may not list are counted, once those that our own objects own can be gone too.
     let _ = rest_is_gone.await;
     let counts = match cluster.count(namespace, &claim.run, &survey.forbidden).await {
         Ok(counts) => counts,

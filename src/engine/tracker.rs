@@ -1,8 +1,8 @@
-//! Keeps what is known of each step while the attacker's log comes in. Reading the same line twice changes
-//! nothing, so that a log that broke off can simply be read again from its beginning.
+//! Tracks the state of each step while the attacker's log arrives. Reading the same line twice changes nothing, so a
+//! log whose stream broke can be read again from its beginning.
 //!
-//! A report counts for the step in progress, with the proof of that step, and once. No step begins before the attacker
-//! saw the gate refuse a request without the key.
+//! A report counts once, for the step in progress, and with the proof of that step. No step begins before the gate has
+//! refused the attacker's request without the key.
 
 use jiff::Timestamp;
 
@@ -18,9 +18,9 @@ pub(super) struct Tracker {
     steps: Vec<Tracked>,
     gate_before: Option<Answer>,
     gate_after: Option<Answer>,
-    /// Id of the step whose request is under way.
+    /// ID of the step whose request is in progress.
     current: Option<String>,
-    /// Of the request under way.
+    /// HTTP status of the request in progress.
     http: Option<u16>,
     done: bool,
 }
@@ -55,18 +55,17 @@ impl Tracker {
         }
     }
 
-    /// Whether the attacker said that it went through all steps.
+    /// Returns `true` if the attacker reported that it is done with all steps.
     pub(super) fn done(&self) -> bool {
         self.done
     }
 
-    /// Whether the attacker began its work.
+    /// Returns `true` if the attacker has begun its work.
     pub(super) fn begun(&self) -> bool {
         self.gate_before.is_some()
     }
 
-    /// Checks that the gate refused the requests without the key: the one before the first step, and the one after
-    /// the last.
+    /// Checks that the gate refused the requests without the key: one before the first step, and one after the last.
     pub(super) fn check_gate(&self) -> Result<(), Problem> {
         let opened = |answer: Answer| answer.curl == 0 && (200..300).contains(&answer.code);
         let failure = |answer: Answer| match answer.curl {
@@ -118,7 +117,8 @@ impl Tracker {
         })
     }
 
-    /// The step that was sent after an earlier one lost its connection: it did not run if the victim has stopped.
+    /// Returns the step that was sent after an earlier one lost its connection. It did not run if the victim has
+    /// stopped.
     fn sent_in_vain(&mut self) -> Option<&mut Tracked> {
         let running = self
             .steps
@@ -128,19 +128,19 @@ impl Tracker {
         self.steps[before].disconnected.then(|| &mut self.steps[running])
     }
 
-    /// Whether it matters to the result that the victim has stopped.
+    /// Returns `true` if the result depends on whether the victim has stopped.
     pub(super) fn depends_on_victim(&mut self) -> bool {
         self.sent_in_vain().is_some()
     }
 
-    /// The victim has stopped.
+    /// Records that the victim has stopped.
     pub(super) fn victim_stopped(&mut self) {
         if let Some(step) = self.sent_in_vain() {
             step.begun = None;
         }
     }
 
-    /// Takes one line of the attacker's log.
+    /// Processes one line of the attacker's log.
     pub(super) fn line(&mut self, line: &str, events: &Events) {
         match parse(line) {
             Some(Line::Gate { after: false, answer }) => {
@@ -198,7 +198,7 @@ impl Tracker {
             .map(|(_, step)| step.clone())
     }
 
-    /// The first thing known about a step stays: a report comes before the end of its request.
+    /// Records the result of a step unless it already has one: a report arrives before the end of its request.
     fn end(&mut self, id: &str, result: StepResult, events: &Events) {
         if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == id && t.result.is_none()) {
             let result = StepResult {
@@ -210,7 +210,7 @@ impl Tracker {
         }
     }
 
-    /// What became of every step; `why` is what ended the run early, if anything did.
+    /// Returns the results of all steps. `why` is the reason if the run ended early.
     pub(super) fn finish(self, why: Option<&str>) -> Vec<ScenarioResult> {
         let mut tracked = self.steps.into_iter();
         let scenario = |scenario: &crate::scenario::Scenario| ScenarioResult {
@@ -291,7 +291,7 @@ mod tests {
     const END: &str = "defender-sim/1 end recon.read-token 0";
     const NEXT: &str = "defender-sim/1 begin recon.access-review";
 
-    /// `SIGNED STEP TEXT` in a line is replaced by a report of the victim.
+    /// Tracks lines of a log. `SIGNED STEP TEXT` in a line is replaced by a report of the victim.
     fn track(lines: &[&str], why: Option<&str>) -> (Vec<StepResult>, Vec<Event>) {
         let plan = crate::plan::tests::plan(None);
         let (events, mut receiver) = Events::channel();

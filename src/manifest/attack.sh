@@ -1,9 +1,8 @@
-# Runs in the attacker. Waits until the client says that the victim is ready, then sends one request a
-# step to the victim's web shell. What the victim reports goes through curl into this pod's log.
-# The key of the web shell, the token of the step and the line "http <status>" come from $CURL_HOME/.curlrc,
-# which is another one for each step.
+# Runs in the attacker. Waits until the client reports that the victim is ready, then sends one request per step to the
+# victim's web shell. curl prints the victim's reports to this pod's log. The key of the web shell, the token of the
+# step and the line "http <status>" are from $CURL_HOME/.curlrc, which differs for each step.
 say() { printf 'defender-sim/1 %s\n' "$*"; }
-# Requests a page without the key; any answer but 403 means that the gate does not hold.
+# Requests a page without the key; any response but 403 means that the gate does not protect the web shell.
 gate() {
   local code status
   for _ in 1 2 3 4 5; do
@@ -30,7 +29,7 @@ if gate before; then
     for _ in 1 2 3 4 5; do
       CURL_HOME=/simulation/key/$number curl -Gs --data-urlencode "$query" http://mdc-simulation-victim/ws.php
       status=$?
-      # Only where no connection was made: a request that may have run is never sent twice.
+      # Retry only if no connection was made: a request that may have run is never sent twice.
       [ $status = 6 ] || [ $status = 7 ] || break
       sleep 1
     done

@@ -1,7 +1,7 @@
 <?php
-// Runs before every PHP file of the victim (auto_prepend_file), and none of them runs: with this run's key it answers
-// requests for this run's steps, as the web shell would, and refuses everything else. A file that a step changed
-// cannot answer in its place.
+// PHP runs this file before every PHP file of the victim (auto_prepend_file), and it always exits, so none of them
+// runs. It answers requests for this run's steps with this run's key, as the web shell would, and refuses everything
+// else. A file that a step changed cannot answer in its place.
 $run = json_decode(file_get_contents('/gate/run.json'), true);
 [$id, $token] = explode(' ', $_SERVER['HTTP_X_SIMULATION_STEP'] ?? '') + ['', ''];
 $step = $run['steps'][$id] ?? null;
@@ -16,8 +16,8 @@ if (isset($_GET['cmd'])) {
     foreach ($run['environment'] as $name => $value) {
         putenv("$name=$value");
     }
-    // A script is judged by its exit status and reports on standard error; of a command that the web shell runs as it
-    // is, the output is the observation. The other stream goes nowhere, and of this one only the end is kept.
+    // A script is judged by its exit status and reports on standard error. A command that the web shell runs unchanged
+    // is judged by its standard output. The other stream is discarded, and only the end of this one is kept.
     [$kept, $dropped] = $step['expect'] === null ? [2, 1] : [1, 2];
     $streams = [0 => ['file', '/dev/null', 'r'], $kept => ['pipe', 'w'], $dropped => ['file', '/dev/null', 'w']];
     $start = hrtime(true);
@@ -33,7 +33,8 @@ if (isset($_GET['cmd'])) {
         $status = preg_match("\x01{$step['expect']}\x01", $evidence) === 1 ? 0 : 1;
     }
 }
-// The client knows the secret and the token too. Valid UTF-8, so that every log keeps the report byte for byte.
+// The client knows the secret and the token too. Convert to valid UTF-8, so that every log keeps the report byte for
+// byte.
 $evidence = json_decode(json_encode($evidence, JSON_INVALID_UTF8_SUBSTITUTE));
 $report = rtrim("$status $micros $evidence");
 $proof = substr(hash_hmac('sha256', "$id $token $report", $run['secret']), 0, 32);

@@ -1,12 +1,12 @@
-//! The kinds of object a run consists of, with what the API calls them.
+//! The kinds of objects in a run, with their names in the API.
 
 use k8s_openapi::api::{batch::v1 as batch, core::v1 as core, networking::v1 as networking};
 use k8s_openapi::{Metadata, Resource};
 
-/// A kind of object that this tool makes, and so may remove.
+/// A kind of object that this tool creates and may delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// `v1/Namespace`, the only one that is not in a namespace.
+    /// `v1/Namespace`, the only cluster-scoped kind.
     Namespace,
     /// `batch/v1/Job`
     Job,
@@ -25,7 +25,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind that lives in a namespace.
+    /// Every namespaced kind.
     pub const NAMESPACED: [Kind; 7] = [
         Kind::Pod,
         Kind::Job,
@@ -36,7 +36,8 @@ impl Kind {
         Kind::ServiceAccount,
     ];
 
-    /// Kind and name of a reference such as `pod/mdc-simulation-victim`; `None` if no run creates such a kind.
+    /// Returns kind and name of a reference such as `pod/mdc-simulation-victim`.
+    /// Returns `None` if no run creates objects of that kind.
     pub fn of_reference(reference: &str) -> Option<(Self, &str)> {
         let (singular, name) = reference.split_once('/')?;
         let kind = Self::NAMESPACED
@@ -45,7 +46,7 @@ impl Kind {
         Some((kind, name))
     }
 
-    /// Group, version, kind and plural, from the generated types.
+    /// Returns group, version, kind and plural from the generated types.
     fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
         fn of<K: Resource + Metadata>() -> (&'static str, &'static str, &'static str, &'static str) {
             (K::GROUP, K::VERSION, K::KIND, K::URL_PATH_SEGMENT)
@@ -62,17 +63,17 @@ impl Kind {
         }
     }
 
-    /// The API group; empty for the core group.
+    /// Returns the API group, which is empty for the core group.
     pub fn group(self) -> &'static str {
         self.names().0
     }
 
-    /// The API version within the group.
+    /// Returns the API version within the group.
     pub fn version(self) -> &'static str {
         self.names().1
     }
 
-    /// Group and version as manifests have them.
+    /// Returns group and version as in manifests.
     pub fn api_version(self) -> String {
         match self.names() {
             ("", version, ..) => version.to_owned(),
@@ -80,17 +81,17 @@ impl Kind {
         }
     }
 
-    /// The kind as manifests have it.
+    /// Returns the kind as in manifests.
     pub fn kind(self) -> &'static str {
         self.names().2
     }
 
-    /// The plural that stands in URLs.
+    /// Returns the plural as in URLs.
     pub fn plural(self) -> &'static str {
         self.names().3
     }
 
-    /// Lower-case singular with the group, as kubectl prints it: `networkpolicy.networking.k8s.io`.
+    /// Returns the lower-case singular with the group, as kubectl prints it: `networkpolicy.networking.k8s.io`.
     pub fn singular(self) -> String {
         let kind = self.kind().to_lowercase();
         match self.group() {

@@ -1,12 +1,12 @@
-//! From a plan to the Kubernetes objects of a run. Pure: typed objects in, manifests out.
+//! Renders a plan as the Kubernetes objects of a run. Pure: typed objects in, manifests out.
 //!
-//! One object, the Job [`ANCHOR`], owns all others. It runs no pod (`parallelism: 0`): it is the lock that
-//! keeps a second run out of the namespace, the record of the run, and the clock that ends it. When its
-//! `activeDeadlineSeconds` are over the Job controller fails it, `ttlSecondsAfterFinished` removes it, and
-//! the garbage collector removes what it owns, whether or not a client is still there.
+//! One object, the Job [`ANCHOR`], owns all others. It runs no pod (`parallelism: 0`): it is the lock that keeps a
+//! second run out of the namespace, the record of the run, and the deadline that ends it. After its
+//! `activeDeadlineSeconds` the Job controller fails it, `ttlSecondsAfterFinished` deletes it, and the garbage collector
+//! deletes what it owns, whether or not the client still runs.
 //!
-//! Names are those of Microsoft's tool where its alerts or its images may depend on them (pods, services);
-//! everything else carries the run id in its name, so that no apply can meet an object of somebody else.
+//! Pods and services have the names that Microsoft's tool uses, since its alerts or its images may depend on them. The
+//! names of the other objects that the anchor owns contain the run ID, so that no apply can change a foreign object.
 
 mod kind;
 mod ownership;
@@ -37,17 +37,17 @@ pub use rights::Right;
 
 /// Label that names this tool. Platform policies rewrite it, so nothing is selected by it: see [`is_ours`].
 pub const OWNER_LABEL: &str = "app.kubernetes.io/managed-by";
-/// Its value, also the field manager of every write.
+/// Value of [`OWNER_LABEL`], and the field manager of every write.
 pub const OWNER: &str = "kubectl-defender-sim";
-/// Label that names the run an object belongs to. Objects are selected by it.
+/// Label with the run of an object. Objects are selected by it.
 pub const RUN_LABEL: &str = "defender-sim/run";
 /// Annotation of the anchor that holds the record of the run.
 pub const RECORD: &str = "defender-sim/record";
-/// Annotation that `cleanup` gives to the anchor of a run before it deletes the run's objects.
+/// Annotation that `cleanup` sets on the anchor of a run before it deletes the run's objects.
 pub const REMOVED: &str = "defender-sim/removed";
-/// Annotation of the attacker that lets the attack begin.
+/// Annotation of the attacker's pod that starts the attack.
 pub const GO: &str = "defender-sim/go";
-/// Name of the Job that owns a run. One name, so that a namespace holds one run at a time.
+/// Name of the Job that owns a run. All runs use the same name, so that a namespace holds one run at a time.
 pub const ANCHOR: &str = "mdc-simulation";
 /// Name of the attacker's pod and service.
 pub const ATTACKER: &str = scenario::ATTACKER;
@@ -60,35 +60,35 @@ pub const VICTIM: &str = "mdc-simulation-victim";
 
 const COMPONENT: &str = "app.kubernetes.io/component";
 
-/// Everything a run puts into the cluster, in the order in which it goes there.
+/// All objects of a run, in order of creation.
 #[derive(Clone, Debug)]
 pub struct Manifests {
-    /// The namespace, for the case that it is to be made.
+    /// The namespace, for runs that create it.
     pub namespace: Manifest,
-    /// The Job that owns the rest.
+    /// The Job that owns the other objects.
     pub anchor: Manifest,
-    /// What the pods need.
+    /// The objects that the pods need.
     pub supporting: Vec<Manifest>,
-    /// Victim and attacker.
+    /// The pods of the victim and of the attacker.
     pub pods: Vec<Manifest>,
 }
 
 impl Manifests {
-    /// Every object, in that order.
+    /// Returns all objects in order of creation.
     pub fn all(&self) -> impl Iterator<Item = &Manifest> {
         let first = [&self.namespace, &self.anchor].into_iter();
         first.chain(&self.supporting).chain(&self.pods)
     }
 }
 
-/// One object, ready to be sent.
+/// An object, ready to be sent to the API server.
 #[derive(Clone, Debug)]
 pub struct Manifest {
-    /// What it is.
+    /// Kind of the object.
     pub kind: Kind,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// The object as the API takes it.
+    /// The object in the form that the API accepts.
     pub object: Value,
 }
 
@@ -102,8 +102,8 @@ impl Manifest {
         }
     }
 
-    /// The same object, owned by the anchor with that UID. `blockOwnerDeletion` stays unset: setting it takes
-    /// a right on the owner's finalizers where the API server enforces that.
+    /// Sets the anchor with this UID as the owner of the object. `blockOwnerDeletion` stays unset: if the API server
+    /// enforces it, setting it needs a right on the owner's finalizers.
     #[must_use]
     pub fn owned_by_anchor(mut self, uid: &str) -> Self {
         let owner = OwnerReference {
@@ -117,13 +117,13 @@ impl Manifest {
         self
     }
 
-    /// Kind and name as kubectl prints them, such as `pod/mdc-simulation-victim`.
+    /// Returns kind and name as kubectl prints them, such as `pod/mdc-simulation-victim`.
     pub fn reference(&self) -> String {
         format!("{}/{}", self.kind.singular(), self.name)
     }
 }
 
-/// Renders every object of a run. `user` is who starts it, as the API server sees them.
+/// Renders every object of a run. `user` is the name under which the API server authenticated the user.
 pub fn render(plan: &Plan, user: &str) -> Manifests {
     let supporting = vec![
         service_account(plan),
@@ -155,8 +155,7 @@ fn labels(plan: &Plan) -> BTreeMap<String, String> {
     labels
 }
 
-/// Whether a label or an annotation means something to this tool or to its clean-up, and so is not the
-/// user's to set.
+/// Returns `true` if this tool or its cleanup uses a label or an annotation, so that users must not set it.
 pub fn is_reserved(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').unwrap_or(("", key));
     match prefix {
@@ -166,12 +165,12 @@ pub fn is_reserved(key: &str) -> bool {
     }
 }
 
-/// Whether objects are selected by this label: by services, policies, affinities, and to delete them.
+/// Returns `true` if objects are selected by this label: by services, policies and affinities, and for deletion.
 pub fn selects(key: &str) -> bool {
     key == RUN_LABEL || key == COMPONENT
 }
 
-/// Labels that single out one pod of this run.
+/// Returns the labels that select one pod of this run.
 fn component(plan: &Plan, name: &str) -> BTreeMap<String, String> {
     [
         (COMPONENT.to_owned(), name.to_owned()),
@@ -194,7 +193,7 @@ fn present(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
     (!map.is_empty()).then(|| map.clone())
 }
 
-/// The name of the service account of both pods.
+/// Returns the name of the service account of both pods.
 pub fn service_account_name(plan: &Plan) -> String {
     suffixed(plan, "pods")
 }
@@ -205,7 +204,7 @@ fn suffixed(plan: &Plan, what: &str) -> String {
 
 fn namespace(plan: &Plan) -> Manifest {
     let mut labels = labels(plan);
-    // The run needs no more than this, so nothing else in the namespace may have more.
+    // The run needs no more privileges than these, so nothing else in the namespace may have more.
     labels.insert("pod-security.kubernetes.io/enforce".into(), "baseline".into());
     let metadata = ObjectMeta {
         labels: Some(labels),
@@ -222,21 +221,21 @@ fn namespace(plan: &Plan) -> Manifest {
     )
 }
 
-/// The record that is in the cluster before anything else of a run; no secrets.
+/// The record of a run, which is in the cluster before any other object of the run. It contains no secrets.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
-    /// Names the run.
+    /// ID of the run.
     pub run: String,
-    /// Who started it, as the API server sees them.
+    /// User who started it, as authenticated by the API server.
     pub user: String,
-    /// When it was started.
+    /// Time at which it was started.
     pub created: jiff::Timestamp,
-    /// When the cluster ends it at the latest.
+    /// Time at which the cluster ends it at the latest.
     pub deadline: jiff::Timestamp,
     /// Version of this tool.
     pub version: String,
-    /// Ids of the scenarios.
+    /// IDs of the scenarios.
     pub scenarios: Vec<String>,
     /// Every object of the run, as `kind/name`.
     pub objects: Vec<String>,
@@ -246,13 +245,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads the record of an anchor; `None` if the annotation is absent or not a record.
+    /// Returns the record in the annotations of an anchor, or `None` if the annotation is missing or not a record.
     pub fn of_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let record: Self = serde_json::from_str(annotations.get(RECORD)?).ok()?;
         plan::RunId::matches(&record.run).then_some(record)
     }
 
-    /// The record as the value of the annotation.
+    /// Returns the record as the value of the annotation.
     pub fn to_annotation(&self) -> String {
         serde_json::to_string(self).expect("a record is always JSON")
     }
@@ -310,8 +309,8 @@ fn seconds(plan: &Plan) -> i64 {
     plan.options.deadline.as_secs().try_into().unwrap_or(i64::MAX)
 }
 
-/// Both pods run under it, so that no pod has to wait for the namespace's `default` account. Nothing is bound
-/// to it: the victim's token can do what every authenticated caller can.
+/// Returns the service account of both pods, so that no pod waits for the namespace's `default` account. No role is
+/// bound to it: the victim's token has the rights of every authenticated user.
 fn service_account(plan: &Plan) -> Manifest {
     let name = service_account_name(plan);
     let mut metadata = metadata(plan, &name);
@@ -330,8 +329,8 @@ fn service_account(plan: &Plan) -> Manifest {
     Manifest::new(Kind::ServiceAccount, &name, &account)
 }
 
-/// What the victim has and the attacker has not: the gate, the hash of the key, the requests that it answers, and the
-/// secret that its reports are proved with.
+/// Returns the secret for the victim, which the attacker cannot read. It has the gate, the hash of the key, the
+/// requests that the gate answers, and the secret that proves reports.
 fn gate(plan: &Plan) -> Manifest {
     let steps: serde_json::Map<String, Value> = plan
         .steps()
@@ -361,7 +360,7 @@ fn gate(plan: &Plan) -> Manifest {
     secret(plan, &suffixed(plan, "gate"), data.into())
 }
 
-/// What runs in the victim, readable by whoever wants to know, one key a step in the order of the run.
+/// Returns what runs in the victim, readable for everyone: one key per step, in the order of the run.
 fn steps(plan: &Plan) -> Manifest {
     let data = plan
         .steps()
@@ -385,8 +384,8 @@ fn steps(plan: &Plan) -> Manifest {
     Manifest::new(Kind::ConfigMap, &name, &map)
 }
 
-/// The key and the token of each step, where only the attacker reads them: as curl's own configuration, one for each
-/// step, so that they are on no command line.
+/// Returns the secret with the key and the token of each step, which only the attacker can read. They are in curl's own
+/// configuration, one file per step, so that they are on no command line.
 fn key(plan: &Plan) -> Manifest {
     let curlrc = |(i, (id, _)): (usize, (String, _))| {
         let curlrc = format!(
@@ -412,12 +411,13 @@ fn secret(plan: &Plan, name: &str, data: BTreeMap<String, String>) -> Manifest {
     Manifest::new(Kind::Secret, name, &secret)
 }
 
-/// Begins the name of what the attacker has for a step; `index` counts from 0.
+/// Returns the number with which the names of the attacker's files for a step begin. `index` counts from 0.
 fn step_number(index: usize) -> String {
     format!("{:03}", index + 1)
 }
 
-/// A second wall beside the gate, where the cluster enforces it: only the attacker reaches the victim.
+/// Returns a policy by which only the attacker can connect to the victim. If the cluster enforces it, it is a second
+/// barrier beside the gate.
 fn network_policy(plan: &Plan) -> Manifest {
     let name = suffixed(plan, "victim");
     let select = |name| LabelSelector {
@@ -456,8 +456,8 @@ fn service(plan: &Plan, name: &str) -> Manifest {
             port: 80,
             ..ServicePort::default()
         }]),
-        // The name must resolve as soon as the pod is ready; a resolver that looked too early would remember
-        // for up to half a minute that it does not exist.
+        // The name must resolve as soon as the pod is ready; a resolver that queried it too early would cache for up to
+        // half a minute that it does not exist.
         publish_not_ready_addresses: Some(true),
         ..ServiceSpec::default()
     };
@@ -469,20 +469,20 @@ fn service(plan: &Plan, name: &str) -> Manifest {
     Manifest::new(Kind::Service, name, &service)
 }
 
-/// Lets the attack begin, and says so again: anything but empty would do as a value, but a node takes notice
-/// of an annotation only when it changes. `uid` is that of the attacker's pod.
+/// Returns the patch that starts the attack. Every value but the empty one would do, but a node notices an annotation
+/// only when it changes, so each `attempt` has its own value. `uid` is that of the attacker's pod.
 pub fn go_patch(plan: &Plan, uid: &str, attempt: u32) -> Value {
     let annotations = serde_json::json!({ GO: format!("{}-{attempt}", plan.run) });
     serde_json::json!({ "metadata": { "uid": uid, "annotations": annotations } })
 }
 
-/// Notes in an anchor with this UID that `cleanup` removes the run.
+/// Returns the patch that records in an anchor with this UID that `cleanup` removes the run.
 pub fn removed_patch(uid: &str) -> Value {
     let annotations = serde_json::json!({ REMOVED: "true" });
     serde_json::json!({ "metadata": { "uid": uid, "annotations": annotations } })
 }
 
-/// Writes the UIDs of the objects of a run into the record of its anchor. `uid` is that of the anchor.
+/// Returns the patch that writes the UIDs of a run's objects to the record of its anchor. `uid` is that of the anchor.
 pub fn record_patch(record: &Record, uid: &str) -> Value {
     let annotations = serde_json::json!({ RECORD: record.to_annotation() });
     serde_json::json!({ "metadata": { "uid": uid, "annotations": annotations } })

@@ -1,25 +1,25 @@
-//! Which objects in a cluster belong to this tool, and so may be deleted.
+//! Determines which objects in a cluster belong to this tool and so may be deleted.
 //!
-//! An object is ours if it is of a kind that a run creates, has a name that a run gives it, and carries the run
-//! label with a value in the form of a run id. A label alone is no proof: others copy labels.
+//! An object is ours if it is of a kind that a run creates, has a name that a run gives it, and has the run label with
+//! a value in the form of a run ID. A label alone is no proof: others copy labels.
 
 use std::collections::BTreeMap;
 
 use super::{ANCHOR, ATTACKER, Kind, RUN_LABEL, VICTIM};
 use crate::plan::RunId;
 
-/// The run that an object's labels name; `None` if the label is absent or not in the form of a run id.
+/// Returns the run in an object's labels, or `None` if the label is missing or not in the form of a run ID.
 pub fn run_of(labels: &BTreeMap<String, String>) -> Option<&str> {
     let run = labels.get(RUN_LABEL)?;
     RunId::matches(run).then_some(run)
 }
 
-/// Whether an object with this kind, name and labels was created by a run.
+/// Returns `true` if a run created an object with this kind, name and labels.
 pub fn is_ours(kind: Kind, name: &str, labels: &BTreeMap<String, String>) -> bool {
     run_of(labels).is_some_and(|run| is_run_name(kind, name, run))
 }
 
-/// Whether `run` gives this name to an object of this kind. A namespace may have any name.
+/// Returns `true` if `run` gives this name to objects of this kind. A namespace may have any name.
 pub fn is_run_name(kind: Kind, name: &str, run: &str) -> bool {
     let purposes: &[&str] = match kind {
         Kind::Namespace => return true,
@@ -34,7 +34,7 @@ pub fn is_run_name(kind: Kind, name: &str, run: &str) -> bool {
     purposes.iter().any(|purpose| name == run_name(purpose, run))
 }
 
-/// The name of an object that carries the run id.
+/// Returns the name of an object that contains the run ID.
 pub(super) fn run_name(purpose: &str, run: &str) -> String {
     format!("mdc-simulation-{purpose}-{run}")
 }

@@ -1,4 +1,4 @@
-//! The pods of a run, without rights in their nodes: the victim with its web shell, and the attacker.
+//! Renders the pods of a run: the victim with its web shell, and the attacker. Neither has rights on its node.
 
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, DownwardAPIVolumeFile,
@@ -22,7 +22,7 @@ pub(super) fn victim(plan: &Plan) -> Manifest {
     let container = Container {
         command: Some(vec!["sh".into(), "-c".into()]),
         args: Some(vec![
-            // Without the second setting, a `.user.ini` in the web root could take the gate away.
+            // Without the second setting, a `.user.ini` in the web root could disable the gate.
             "php-fpm -d auto_prepend_file=/gate/gate.php -d user_ini.filename= && exec nginx -g 'daemon off;'"
                 .into(),
         ]),
@@ -67,9 +67,9 @@ pub(super) fn victim(plan: &Plan) -> Manifest {
     pod(plan, VICTIM, spec)
 }
 
-/// The attacker's start command, with what the scenarios need there.
+/// Returns the attacker's start command, with the text that the scenarios run in the attacker.
 fn attack_script(plan: &Plan) -> String {
-    // Each in a shell of its own, so that none can change this script or the next one.
+    // Run each text in its own shell, so that none can change this script or the next text.
     let setup: Vec<String> = plan
         .scenarios
         .iter()
@@ -106,8 +106,8 @@ pub(super) fn attacker(plan: &Plan) -> Manifest {
             mode: None,
         });
     let curlrcs = curlrcs.collect();
-    // Wherever the victim went, the attacker goes to a node of the same architecture: the victim runs a
-    // program that it fetches from the attacker.
+    // Schedule the attacker on a node of the same architecture as the victim's: the victim runs a program that it
+    // fetches from the attacker.
     let near = PodAffinityTerm {
         label_selector: Some(LabelSelector {
             match_labels: Some(component(plan, VICTIM)),
@@ -159,7 +159,7 @@ fn pod(plan: &Plan, name: &str, spec: PodSpec) -> Manifest {
     )
 }
 
-/// What both pods share.
+/// Returns the specification that both pods share.
 fn pod_spec(plan: &Plan, name: &str, hostname: &str, container: Container) -> PodSpec {
     let fit = &plan.options.fit;
     let mut node_selector = fit.node_selector.clone();
@@ -205,7 +205,7 @@ fn toleration(toleration: &plan::Toleration) -> Toleration {
     }
 }
 
-/// What all containers share.
+/// Returns the specification that all containers share.
 pub(super) fn container(name: &str, image: &str) -> Container {
     let quantities =
         |pairs: [(&str, &str); 2]| Some(pairs.map(|(k, v)| (k.to_owned(), Quantity(v.to_owned()))).into());
@@ -253,7 +253,7 @@ fn config_volume(name: &str, map: String) -> Volume {
     }
 }
 
-/// The files of a secret: all, or `items`.
+/// Returns a volume with the files of a secret: all of them, or `items`.
 fn secret_volume(name: &str, secret: String, items: Option<Vec<KeyToPath>>) -> Volume {
     Volume {
         name: name.to_owned(),

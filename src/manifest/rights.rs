@@ -1,5 +1,5 @@
-//! The rights that a run needs, derived from the kinds that it creates and the calls made for each. A run checks
-//! them before it creates anything, `doctor` reports them, and `kubectl defender-sim rights` prints them as a role.
+//! Derives the rights that a run needs from the kinds that it creates and the calls for each. A run checks them before
+//! it creates anything, `doctor` reports them, and `kubectl defender-sim rights` prints them as a role.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::plan::DEFAULT_NAMESPACE;
 
 /// Name of the printed role and of its binding.
 pub const ROLE: &str = "kubectl-defender-sim-run";
-/// Name of the subject in a printed binding for which none was given.
+/// Name of the subject in a printed binding if none was given.
 pub const PLACEHOLDER: &str = "REPLACE-ME";
 
 const NAMESPACES: &str = <core::Namespace as Resource>::URL_PATH_SEGMENT;
@@ -25,14 +25,14 @@ const QUOTAS: &str = <core::ResourceQuota as Resource>::URL_PATH_SEGMENT;
 const EVENTS: &str = <core::Event as Resource>::URL_PATH_SEGMENT;
 const NODES: &str = <core::Node as Resource>::URL_PATH_SEGMENT;
 
-/// One verb on one resource.
+/// A verb on a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Right {
-    /// As RBAC has it: `create`, `patch`, ...
+    /// Verb as in RBAC: `create`, `patch`, ...
     pub verb: &'static str,
     /// The API group; empty for the core group.
     pub group: &'static str,
-    /// The plural that stands in URLs.
+    /// The plural as in URLs.
     pub resource: &'static str,
     /// `log`, or empty for the object itself.
     pub subresource: &'static str,
@@ -55,12 +55,12 @@ impl Right {
         }
     }
 
-    /// Whether the right is on namespaces, which are in no namespace.
+    /// Returns `true` if the right is on namespaces, which are cluster-scoped.
     pub fn is_on_namespaces(&self) -> bool {
         self.group.is_empty() && self.resource == NAMESPACES
     }
 
-    /// The resource as rules of RBAC have it: `pods`, `pods/log`.
+    /// Returns the resource as in RBAC rules: `pods`, `pods/log`.
     fn in_rule(&self) -> String {
         match self.subresource {
             "" => self.resource.to_owned(),
@@ -68,7 +68,7 @@ impl Right {
         }
     }
 
-    /// The resource as `kubectl auth can-i` takes it, with its group: `pods/log`, `jobs.batch`.
+    /// Returns the resource with its group, as `kubectl auth can-i` accepts it: `pods/log`, `jobs.batch`.
     pub fn qualified(&self) -> String {
         match self.group {
             "" => self.in_rule(),
@@ -77,7 +77,7 @@ impl Right {
     }
 }
 
-/// What a run does with its namespace, which decides what rights it needs.
+/// How a run uses its namespace, which determines the rights that it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamespaceUse {
     /// Creates it and deletes it.
@@ -88,10 +88,10 @@ pub enum NamespaceUse {
     Keep,
 }
 
-/// The right to look at the namespace, without which nothing else can be decided.
+/// The right to read the namespace, without which nothing else can be decided.
 pub const GET_NAMESPACE: Right = Right::core("get", NAMESPACES);
 
-/// Rights that a run can do without. What is missing then, in words, is beside each.
+/// Rights that a run does not require, each with a description of what is missing without it.
 pub const OPTIONAL: [(Right, &str); 3] = [
     (Right::core("list", EVENTS), "why a pod does not become ready"),
     (
@@ -101,17 +101,17 @@ pub const OPTIONAL: [(Right, &str); 3] = [
     (Right::core("get", NODES), "why a pod's node went away"),
 ];
 
-/// The verbs that are called on objects of a kind which a run creates in its namespace.
+/// Returns the verbs that are used on objects of a kind which a run creates in its namespace.
 fn verbs(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Pod => &["get", "list", "watch", "create", "patch", "delete"],
-        // Server-side apply that creates an object takes both `patch` and `create`. The anchor is created without
-        // apply, since its name is the lock, and patched with the record of what was created.
+        // Server-side apply needs both `patch` and `create` to create an object. The anchor is created without apply,
+        // since its name is the lock, and patched with the record of what was created.
         _ => &["get", "list", "create", "patch", "delete"],
     }
 }
 
-/// Every right that a run needs.
+/// Returns every right that a run needs.
 pub fn of_run(namespace: NamespaceUse) -> Vec<Right> {
     let mut rights: Vec<Right> = Kind::NAMESPACED
         .into_iter()
@@ -127,14 +127,14 @@ pub fn of_run(namespace: NamespaceUse) -> Vec<Right> {
     }
     if namespace != NamespaceUse::Keep {
         rights.push(Right::core("delete", NAMESPACES));
-        // A quota counts objects of kinds that may not be listed, before the namespace is deleted. Quotas are listed,
-        // since it would count itself.
+        // Before the namespace is deleted, a quota counts objects of kinds that the user may not list. Quotas
+        // themselves are listed, since the quota would count itself.
         rights.extend(["get", "list", "create", "delete"].map(|verb| Right::core(verb, QUOTAS)));
     }
     rights
 }
 
-/// Rights by resource: `configmaps (get, list), pods/log (get)`.
+/// Formats rights by resource: `configmaps (get, list), pods/log (get)`.
 pub fn grouped(rights: &[Right]) -> String {
     let list: Vec<String> = by_resource(rights)
         .iter()
@@ -143,7 +143,7 @@ pub fn grouped(rights: &[Right]) -> String {
     list.join(", ")
 }
 
-/// The verbs on each resource, by its qualified name.
+/// Returns the verbs on each resource, by its qualified name.
 pub fn by_resource(rights: &[Right]) -> BTreeMap<String, Vec<&'static str>> {
     let mut verbs: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for right in rights {
@@ -155,11 +155,11 @@ pub fn by_resource(rights: &[Right]) -> BTreeMap<String, Vec<&'static str>> {
 /// An identity that a role is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// By the name that the API server authenticates.
+    /// A user, by the name that the API server authenticates.
     User(String),
-    /// Every user of this group.
+    /// Every user in this group.
     Group(String),
-    /// The service account of a namespace, by both names.
+    /// A service account, by namespace and name.
     ServiceAccount(String, String),
 }
 
@@ -216,17 +216,17 @@ impl Subject {
     }
 }
 
-/// Where a role counts.
+/// Where a role applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Everywhere, for runs that create this namespace.
+    /// In all namespaces, for runs that create this namespace.
     Cluster(String),
-    /// In this namespace, which exists and stays.
+    /// In this namespace, which exists and is kept.
     Namespace(String),
 }
 
 impl Scope {
-    /// What is done with the namespace.
+    /// Returns how a run uses the namespace.
     pub fn namespace_use(&self) -> NamespaceUse {
         match self {
             Self::Cluster(_) => NamespaceUse::Create,
@@ -234,14 +234,14 @@ impl Scope {
         }
     }
 
-    /// The namespace of the run.
+    /// Returns the namespace of the run.
     pub fn namespace(&self) -> &str {
         match self {
             Self::Cluster(namespace) | Self::Namespace(namespace) => namespace,
         }
     }
 
-    /// The rights of [`OPTIONAL`] that a role of this scope can grant: nodes are in no namespace.
+    /// Returns the rights of [`OPTIONAL`] that a role of this scope can grant: nodes are cluster-scoped.
     pub fn optional(&self) -> impl Iterator<Item = (Right, &'static str)> {
         let everywhere = matches!(self, Self::Cluster(_));
         OPTIONAL
@@ -250,7 +250,7 @@ impl Scope {
     }
 }
 
-/// A role that allows a run and nothing else, and a binding of it.
+/// A role that allows a run and nothing else, with its binding.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Grant {
@@ -261,7 +261,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Grants `subjects` what a run needs in `scope`; a placeholder if there are none.
+    /// Grants `subjects` the rights that a run needs in `scope`; a placeholder stands for missing subjects.
     pub fn new(scope: &Scope, subjects: &[Subject]) -> Self {
         let rules = rules(&of_run(scope.namespace_use()), scope);
         let placeholder = [Subject::User(PLACEHOLDER.to_owned())];
@@ -271,7 +271,7 @@ impl Grant {
             subjects
         };
         let subjects = Some(subjects.iter().map(Subject::in_binding).collect());
-        // Roles for several namespaces that runs create are beside each other.
+        // Roles for several namespaces that runs create must not replace each other.
         let name = match scope {
             Scope::Cluster(namespace) if namespace != DEFAULT_NAMESPACE => format!("{ROLE}-{namespace}"),
             _ => ROLE.to_owned(),
@@ -282,7 +282,7 @@ impl Grant {
                 Scope::Cluster(_) => None,
                 Scope::Namespace(namespace) => Some(namespace.clone()),
             },
-            // Not the label by which objects of runs are found.
+            // This is not the label by which objects of runs are found.
             labels: Some([("app.kubernetes.io/part-of".to_owned(), OWNER.to_owned())].into()),
             ..ObjectMeta::default()
         };
@@ -328,10 +328,10 @@ fn value(object: &impl Serialize) -> Value {
     serde_json::to_value(object).expect("a role is always JSON")
 }
 
-/// The rules that grant exactly `rights`: resources of one group with the same verbs share a rule.
+/// Returns the rules that grant exactly `rights`. Resources of one group with the same verbs share a rule.
 pub fn rules(rights: &[Right], scope: &Scope) -> Vec<rbac::PolicyRule> {
     let mut verbs: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
-    // A namespace can be named where it exists; the name of one that is created is not known to RBAC.
+    // A rule can name an existing namespace; RBAC does not know the name of a namespace that is being created.
     let named = |right: &Right| {
         right.is_on_namespaces() && right.verb != "create" && matches!(scope, Scope::Cluster(_))
     };
@@ -384,7 +384,7 @@ mod tests {
             .collect();
         let rights = of_run(NamespaceUse::Create);
         let allowed = rights.iter().filter(|right| right.verb == "create");
-        // The quota is temporary, and no object of the run.
+        // The quota is temporary and not an object of the run.
         let allowed: BTreeSet<String> = allowed
             .map(Right::qualified)
             .filter(|resource| resource != QUOTAS)
@@ -418,7 +418,7 @@ mod tests {
         assert_eq!(count(NamespaceUse::Keep), [""; 0]);
     }
 
-    /// The rights that rules grant, as (group, resource, verb), each once.
+    /// Returns the rights that rules grant, as (group, resource, verb), one entry each.
     fn granted(rules: &[rbac::PolicyRule]) -> Vec<(String, String, String)> {
         let mut granted = vec![];
         for rule in rules {

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::*;
 use crate::scenario::{Scenario, catalogue};
 
-/// A step of each sort, an attacker of each sort, and steps with the same request.
+/// Returns a plan with each kind of step and of attacker, and with steps that have the same request.
 fn mixed() -> Plan {
     let mut scenarios = ["recon", "webshell", "baseline", "crypto", "webshell"]
         .map(|id| catalogue::find(id).unwrap().clone())
@@ -39,8 +39,8 @@ fn find<'a>(manifests: &'a Manifests, kind: Kind, part: &str) -> &'a Value {
     &found.unwrap().object
 }
 
-/// Runs the attacker's start command with a curl that answers requests without the key with `code`. Returns the
-/// log, and what was sent: the query and curl's configuration.
+/// Runs the attacker's start command with a curl that answers requests without the key with `code`. Returns the log,
+/// and the requests as query and curl configuration.
 fn attack(manifests: &Manifests, code: u16) -> (String, Vec<(String, String)>) {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| folder.path().join(path);

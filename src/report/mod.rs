@@ -1,5 +1,6 @@
 //! The only module that prints: data to standard output, everything else to standard error.
 
+mod annotations;
 mod catalogue;
 mod doctor;
 pub mod export;
@@ -42,6 +43,7 @@ use crate::scenario::{Outcome, Scenario};
 use crate::untrusted;
 use crate::words::counted;
 
+use annotations::{Pipeline, annotations};
 pub use files::{Files, OutputFile, unwritable, unwritten};
 pub use options::{Answer, Color, Detail, Format, Output, ReportFile, Setting};
 pub use progress::show_events;
@@ -207,6 +209,18 @@ impl Report {
             ));
         }
         self.suggest_verify(result);
+        self.annotate(|pipeline| annotations(pipeline, result));
+    }
+
+    /// Prints annotations if this process is part of a pipeline that shows them.
+    fn annotate(&self, lines: impl FnOnce(Pipeline) -> Vec<String>) {
+        let is_true = |name: &str| {
+            let value = std::env::var_os(name);
+            value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        };
+        for line in Pipeline::detect(is_true).map(lines).into_iter().flatten() {
+            self.note(&line);
+        }
     }
 
     /// Prints the notes on the alerts that the verdicts do not include, and the next command.
@@ -409,6 +423,7 @@ impl Report {
     /// Prints a problem and returns its exit code.
     pub fn fail(&self, problem: &Problem) -> Exit {
         self.problem(problem);
+        self.annotate(|pipeline| vec![pipeline.error("defender-sim", &problem.message)]);
         problem.exit
     }
 

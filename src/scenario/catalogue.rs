@@ -22,22 +22,22 @@ fn built_in(text: &str) -> Scenario {
     Scenario::from_yaml(text).expect("a built-in scenario is checked by a unit test")
 }
 
-/// Every built-in scenario, in the order in which `all` runs them.
+/// Returns every built-in scenario, in the order in which `all` runs them.
 pub fn all() -> &'static [Scenario] {
     &CATALOGUE
 }
 
-/// The scenarios that `all` stands for: but for the web shell, which is part of every other one.
+/// Returns the scenarios that `all` runs: every one except the web shell, which is part of all others.
 pub fn attacks() -> impl Iterator<Item = &'static Scenario> {
     all().iter().filter(|scenario| scenario.id != "webshell")
 }
 
-/// What `--baseline` runs in the place of any scenario: no attack.
+/// Returns the scenario that `--baseline` runs instead of any other. It contains no attack.
 pub fn baseline() -> &'static Scenario {
     &BASELINE
 }
 
-/// The built-in scenario of that id.
+/// Returns the built-in scenario with this ID, or `None` if it does not exist.
 pub fn find(id: &str) -> Option<&'static Scenario> {
     let mut every = all().iter().chain([baseline()]);
     every.find(|scenario| scenario.id == id)
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use crate::defender::alerts;
 
-    /// The exit status of a step's script, run by this machine's bash where there are only these programs.
+    /// Returns the exit status of a step's script in this machine's bash, with only these programs.
     fn status(scenario: &str, step: &str, programs: &[(&str, &str)]) -> Option<i32> {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();

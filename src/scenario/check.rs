@@ -1,4 +1,4 @@
-//! Checks of a scenario beyond its schema, and of scenarios that share a run.
+//! Checks scenarios beyond their schema, and whether scenarios can share a run.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use super::{API_VERSION, ATTACKER, AttackId, Scenario, Step, address, payload};
 use crate::defender::alerts;
 use crate::untrusted::{code_point, is_layout, is_unseen};
 
-/// Path of a field, and what is wrong with it.
+/// Path of a field, and the mistake in it.
 pub(super) type Wrong = (String, String);
 
-/// Finds the first character that does not show and is not `allowed`: it can hide what a scenario does from those who
-/// read the file. Returns its byte position and the cause.
+/// Finds the first invisible character that is not `allowed`. Such a character can hide what a scenario does from
+/// readers of the file. Returns its byte position and the cause.
 pub(super) fn unseen(text: &str, allowed: &[char]) -> Option<(usize, String)> {
     let mut characters = text.char_indices();
     let (at, c) = characters.find(|(_, c)| (is_unseen(*c) || is_layout(*c)) && !allowed.contains(c))?;
@@ -21,7 +21,7 @@ pub(super) fn unseen(text: &str, allowed: &[char]) -> Option<(usize, String)> {
     Some((at, cause))
 }
 
-/// Finds every text of a scenario with a character that does not show. Line feeds and tabs are allowed.
+/// Finds every text of a scenario with an invisible character. Line feeds and tabs are allowed.
 pub(super) fn hidden(scenario: &Scenario) -> Vec<Wrong> {
     fn search(path: &str, value: &Value, found: &mut Vec<Wrong>) {
         match value {
@@ -109,7 +109,8 @@ impl Checks {
         self.0.extend(cause.map(|cause| (field.into(), cause)));
     }
 
-    /// Titles and the like are printed within a line, and the gate compares a line with `expect`.
+    /// Checks that a text is one line. Titles and similar texts are printed within a line, and the gate compares a line
+    /// with `expect`.
     fn one_line(&mut self, field: impl Into<String>, text: &str) {
         if text.contains('\n') {
             self.wrong(field, "expected one line (in YAML, >- joins lines)");
@@ -236,7 +237,7 @@ pub fn conflicts(scenarios: &[Scenario]) -> Vec<String> {
     conflicts
 }
 
-/// Returns the ports of the attacker that the victim contacts, which the text in `attacker` has to serve.
+/// Returns the ports of the attacker that the victim contacts, which the text in `attacker` must serve.
 fn server_ports(scenario: &Scenario) -> impl Iterator<Item = u16> {
     let contacts = scenario.attacker.iter().flat_map(|_| &scenario.needs.egress);
     contacts
@@ -296,7 +297,7 @@ mod tests {
                 &[variable("a", "1"), variable("b", "2")],
                 &["scenarios a and b set the variable X to different values"],
             ),
-            // The gate tells steps apart by their ids, not by what they run.
+            // The gate distinguishes steps by their IDs, not by what they run.
             (&[scenario("a", |_| {}), scenario("b", |_| {})], &[]),
             (
                 &[scenario("a", |_| {}), scenario("a", |_| {})],

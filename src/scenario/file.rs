@@ -7,10 +7,10 @@ use super::check::{check, hidden, unseen};
 use crate::yaml::{self, Mistake, Tree};
 
 impl Scenario {
-    /// Reads a scenario file and checks all that can be checked without running it.
+    /// Parses a scenario file and checks everything that can be checked without running it.
     ///
     /// # Errors
-    /// Every mistake, in the order of the file. A syntax or schema error ends the search.
+    /// Returns every mistake, in the order of the file. A syntax or schema error ends the search.
     pub fn from_yaml(text: &str) -> Result<Self, Vec<Mistake>> {
         let (scenario, mistakes) = Self::read(text);
         scenario.filter(|_| mistakes.is_empty()).ok_or(mistakes)
@@ -30,7 +30,7 @@ impl Scenario {
             }
             Err(mistake) => {
                 let mut mistakes = hidden_in(text);
-                // The parser has less to say about a control character that it stumbles over.
+                // The parser's message about a control character is less specific.
                 if mistakes.iter().all(|hidden| hidden.line != mistake.line) {
                     mistakes.push(mistake);
                 }
@@ -38,7 +38,7 @@ impl Scenario {
             }
         };
         let hidden = hidden(&scenario);
-        // Comments may have some too.
+        // Comments may contain some too.
         let mut mistakes = if hidden.is_empty() {
             hidden_in(text)
         } else {
@@ -58,7 +58,7 @@ impl Scenario {
     }
 }
 
-/// Finds the first character of each line that does not show.
+/// Finds the first invisible character of each line.
 fn hidden_in(text: &str) -> Vec<Mistake> {
     let lines = text.split('\n').zip(1..);
     let hidden = lines.filter_map(|(line, number)| {

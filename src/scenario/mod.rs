@@ -1,9 +1,9 @@
-//! What an attack is, as data.
+//! Defines attacks as data.
 //!
-//! A scenario names its steps, what each step has to show to count as proved, and the alerts Defender
-//! ought to raise. The built-in ones are YAML files beside this module ([`catalogue`]); users write
-//! theirs in the same schema. [`payload`] turns a step into the text that runs in the victim, [`proof`]
-//! reads what comes back. Nothing here knows a cluster, a clock or a terminal.
+//! A scenario has steps, the proof that each step must provide, and the alerts that Defender is expected to raise. The
+//! built-in ones are YAML files beside this module ([`catalogue`]); users write theirs in the same schema. [`payload`]
+//! turns a step into the text that runs in the victim, and [`proof`] parses the reports. Nothing here uses a
+//! cluster, a clock or a terminal.
 
 pub mod catalogue;
 mod check;
@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 
 pub use check::conflicts;
 
-/// The schema version that scenario files carry in `apiVersion`.
+/// Schema version in the `apiVersion` of scenario files.
 pub const API_VERSION: &str = "defender-sim/v1";
-/// The host name by which the victim reaches the attacker.
+/// Host name under which the victim reaches the attacker.
 pub const ATTACKER: &str = "mdc-simulation-attacker";
 
 /// One attack: an ordered list of steps that run in the victim.
@@ -75,7 +75,7 @@ impl Needs {
     }
 }
 
-/// Splits an entry of [`Needs::egress`] into host and port; `None` if it lacks one.
+/// Splits an entry of [`Needs::egress`] into host and port. Returns `None` if one of them is missing or invalid.
 ///
 /// ```
 /// use defender_sim::scenario::address;
@@ -166,7 +166,7 @@ pub enum AttackId {
 }
 
 impl AttackId {
-    /// The id as of ATT&CK v19.
+    /// Returns the ID as of ATT&CK v19.
     pub fn v19(&self) -> &str {
         match self {
             AttackId::Same(id) | AttackId::Differs { v19: id, .. } => id,
@@ -198,7 +198,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The word shown to people; the same as in machine-readable output.
+    /// Returns the word shown to users, which is the same in machine-readable output.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Proved => "proved",
@@ -209,13 +209,13 @@ impl Outcome {
     }
 }
 
-/// Exit statuses a shell gives for reasons of its own, whatever the script (POSIX, 2.8.2).
+/// Exit statuses that the shell itself returns, regardless of the script (POSIX, 2.8.2).
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 const SIGNALLED: u8 = 128;
 
 impl Step {
-    /// Judges a reported exit status; the second part says why, where it is not proved.
+    /// Returns the outcome for a reported exit status, with a reason if the step is not proved.
     pub fn judge(&self, status: u8) -> (Outcome, Option<String>) {
         if let Some(why) = self.blocked.get(&status) {
             return (Outcome::Blocked, Some(why.clone()));

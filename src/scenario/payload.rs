@@ -1,8 +1,8 @@
-//! From a step to the request that the attacker sends to the victim's web shell.
+//! Turns a step into the request that the attacker sends to the victim's web shell.
 //!
-//! A script travels as the original does: base64 in the query of one request, decoded into a bash. That bash runs it
-//! as it is written and does nothing else. The victim's gate observes exit status and standard error from outside
-//! and reports them ([`super::proof`] reads the report). Standard output goes nowhere: that is where a token would be.
+//! A script is sent in the same way as by the original: base64 in the query of one request, decoded into a bash. That
+//! bash runs it unchanged and does nothing else. The victim's gate observes exit status and standard error from outside
+//! and reports them ([`super::proof`] parses the report). Standard output is discarded, since a token would be there.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,13 +15,13 @@ mod nasty;
 
 /// First word of every line of the protocol between the pods and this program.
 pub const MARK: &str = "defender-sim/1";
-/// nginx refuses a longer request line (`large_client_header_buffers`, 8 KiB by default).
+/// Maximum size of a request line: nginx refuses longer ones (`large_client_header_buffers`, 8 KiB by default).
 pub const MAX_REQUEST_LINE: usize = 8 * 1024;
 
-/// The text that bash reads in the victim for one step.
+/// Returns the text that bash reads in the victim for a step.
 ///
 /// bash reads it from standard input, so the script is an argument of `eval`: otherwise a program that reads its
-/// standard input would take the rest of the script.
+/// standard input would consume the rest of the script.
 ///
 /// ```
 /// # use defender_sim::scenario::{catalogue, payload};
@@ -33,12 +33,12 @@ pub fn victim_script(step: &Step) -> String {
     format!("</dev/null eval {}\n", quoted(&format!("{}{end}", step.script)))
 }
 
-/// `text` as one word of a shell, whatever it holds.
+/// Quotes any text as one word of a shell.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// The query of the request for the step with that id, as `attack.sh` composes it, before percent-encoding.
+/// Returns the query of the request for a step with this ID, as `attack.sh` composes it, before percent-encoding.
 pub fn request(id: &str, step: &Step) -> String {
     match step.direct {
         _ if step.visit => format!("visit={id}"),
@@ -50,12 +50,12 @@ pub fn request(id: &str, step: &Step) -> String {
     }
 }
 
-/// Bytes of the request line that carries `script` in the worst case: base64 of it inside
-/// `cmd=echo ...| base64 -d| bash`, percent-encoded by curl.
+/// Returns the size in bytes of the request line that carries `script`, in the worst case. The line has the script as
+/// base64 inside `cmd=echo ...| base64 -d| bash`, percent-encoded by curl.
 pub fn request_line_length(script: &str) -> usize {
     let base64 = script.len().div_ceil(3) * 4;
-    // Of the base64 alphabet only `+`, `/` and `=` are escaped (3 bytes instead of 1).
-    // A share of 1 in 16 for each of them is far above what text gives.
+    // Of the base64 alphabet, only `+`, `/` and `=` are escaped (3 bytes instead of 1). A share of 1 in 16 for each of
+    // them is far above that of any text.
     let escaped = base64 + base64 / 8 * 2;
     escaped + "GET /ws.php?cmd=echo%20%7C%20base64%20-d%7C%20bash HTTP/1.1\r\n".len()
 }
@@ -74,7 +74,7 @@ mod tests {
         }
     }
 
-    /// Exit status and standard error of `sh -c COMMAND`, as the gate sees them.
+    /// Returns exit status and standard error of `sh -c COMMAND`, as the gate observes them.
     fn observe(command: &str) -> (Option<i32>, String) {
         let output = Command::new("sh")
             .args(["-c", command])
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(observe(first.strip_prefix("cmd=").unwrap()).0, Some(7));
     }
 
-    /// A known difference: bash goes on with the next line of a file after `declare -i` failed, but not in `eval`.
+    /// A known difference: after `declare -i` fails, bash continues with the next line of a file, but not in `eval`.
     #[test]
     fn scripts_end_at_an_arithmetic_error_of_declare_and_fail() {
         let request = request("demo.step", &step("declare -i x=08\nexit 0\n"));

@@ -1,18 +1,18 @@
-//! Reading the attacker's log: which step began, what the victim reported, how the request ended.
+//! Parses the attacker's log: which step began, what the victim reported, how the request ended.
 //!
-//! The log is text from outside: anyone who controls the pods can write anything into it. A report counts only with
-//! its proof, which the caller compares with [`crate::plan::Plan::proof`]; every other line can at most explain a
-//! failure. Evidence goes through [`untrusted::line`] before it goes anywhere.
+//! The log is untrusted text: anyone who controls the pods can write anything into it. A report counts only with its
+//! proof, which the caller compares with [`crate::plan::Plan::proof`]; every other line can at most explain a failure.
+//! Evidence passes through [`untrusted::line`] before it is used.
 
 use super::payload::MARK;
 use crate::untrusted;
 
-/// One line of the protocol.
+/// A line of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// The attacker sent a request without the key.
     Gate {
-        /// Whether all steps were sent by then; otherwise none was.
+        /// Whether all steps were sent before it; otherwise none was.
         after: bool,
         /// How the request ended.
         answer: Answer,
@@ -26,7 +26,7 @@ pub enum Line {
     Report(Report),
     /// The web server answered the attacker's curl.
     Http {
-        /// Status code; 0 where there was no answer.
+        /// Status code; 0 if there was no response.
         code: u16,
     },
     /// The attacker's curl ended.
@@ -36,37 +36,37 @@ pub enum Line {
         /// Exit status of curl.
         curl: u8,
     },
-    /// The attacker went through all steps.
+    /// The attacker is done with all steps.
     Done,
 }
 
 /// How a request without the key ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// HTTP status code; 0 without an answer.
+    /// HTTP status code; 0 if there was no response.
     pub code: u16,
     /// Exit status of curl.
     pub curl: u8,
 }
 
-/// What the victim says of one step.
+/// The victim's report on a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What only the victim could compute, and only with this step's request.
+    /// Proof that only the victim can compute, and only with this step's request.
     pub proof: String,
-    /// What it has to prove: everything after the step's id.
+    /// The text that it proves: everything after the step's ID.
     pub text: String,
     /// `<scenario>.<step>`.
     pub step: String,
     /// Exit status of the step's script.
     pub status: u8,
-    /// How long the script ran, in microseconds, by the victim's clock.
+    /// Run time of the script in microseconds, by the victim's clock.
     pub micros: u64,
-    /// Last line of the script's standard error, made safe to show.
+    /// Last line of the script's standard error, sanitized for output.
     pub evidence: String,
 }
 
-/// Reads one line of the attacker's log; `None` for anything that is not the protocol.
+/// Parses a line of the attacker's log. Returns `None` if it is not a line of the protocol.
 pub fn parse(line: &str) -> Option<Line> {
     // The gate trims the same characters from its report before it computes the proof.
     let line = line.trim_end_matches([' ', '\t', '\n', '\r', '\0', '\x0b']);
@@ -118,7 +118,7 @@ pub fn parse(line: &str) -> Option<Line> {
     }
 }
 
-/// What an exit status of the attacker's curl means; the web shell ran nothing in these cases.
+/// Describes an exit status of the attacker's curl. The web shell ran nothing in these cases.
 /// Source: curl's manual, "Exit codes".
 pub fn curl_failure(status: u8) -> String {
     match status {
@@ -132,12 +132,12 @@ pub fn curl_failure(status: u8) -> String {
     }
 }
 
-/// Whether an exit status of the attacker's curl means that the victim does not accept or broke the connection.
+/// Returns `true` if an exit status of curl means that the victim did not accept or broke the connection.
 pub fn is_disconnect(status: u8) -> bool {
     matches!(status, 7 | 52 | 56)
 }
 
-/// What an HTTP status of the web shell means for a step that did not report.
+/// Describes an HTTP status of the web shell for a step that did not report.
 pub fn http_failure(code: u16) -> String {
     match code {
         0 => "the victim's web server gave no answer".into(),

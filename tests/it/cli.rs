@@ -51,6 +51,27 @@ fn misspelt_variables_are_named() {
 }
 
 #[test]
+fn errors_are_annotated_in_pipelines() {
+    for (variable, annotation) in [
+        (
+            "GITHUB_ACTIONS",
+            "::error title=defender-sim::no cluster is configured",
+        ),
+        (
+            "TF_BUILD",
+            "##vso[task.logissue type=error]defender-sim: no cluster is configured",
+        ),
+    ] {
+        let output = run(&["recon"], &[(variable, "true")]);
+        assert_eq!(output.status.code(), Some(3));
+        let lines = stderr(&output);
+        assert!(lines.lines().any(|line| line.starts_with(annotation)), "{lines}");
+        let output = run(&["recon"], &[(variable, "false")]);
+        assert!(!stderr(&output).contains(annotation));
+    }
+}
+
+#[test]
 fn habits_get_a_tip() {
     for (arguments, tip) in [
         (

@@ -1,4 +1,4 @@
-# Sourced by every script here: where things are, what is ours, what is alive.
+# Sourced by every script here: the paths, the ownership and the processes of a range.
 # shellcheck shell=bash disable=SC2034
 set -eu
 RANGE_NETNS=${RANGE_NETNS:-range}
@@ -8,7 +8,7 @@ if ! [[ $RANGE_NETNS =~ ^[a-z][a-z0-9-]{0,30}$ && $RANGE_NETNS != range-cache ]]
 fi
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 checkout=$(cd "$here/../.." && pwd)
-state=$checkout/target/$RANGE_NETNS      # one range: all of it goes with `down`
+state=$checkout/target/$RANGE_NETNS      # one range: `down` deletes all of it
 cache=$checkout/target/range-cache       # binaries and images, shared by all ranges
 netns=/run/netns/$RANGE_NETNS
 python=/usr/bin/python3                  # not a version manager's shim: it is slow and may be a shell
@@ -31,13 +31,13 @@ kubectl() { inside "$cache/bin/hyperkube" kubectl --kubeconfig "$state/admin.kub
 # A name in /run/netns is a namespace only while something is mounted there.
 netns_exists() { [ "$(stat -fc %T "$netns" 2>/dev/null)" = nsfs ]; }
 
-# The folder of the range that made the namespace: it is written on the bridge,
-# because numbers of namespaces and processes are used again.
+# Print the folder of the range that created the namespace. It is stored as the alias of the bridge, because numbers of
+# namespaces and processes are reused.
 owner() { inside ip -json link show br-node 2>/dev/null | jq -r '.[0].ifalias // empty'; }
 
-# Every process of the range: its servers live in the namespace, its pods in the cgroup.
-# alive NODE: only those of one node: its servers, shims and pods, all in its cgroup.
-# Zombies are left out: where the first process does not reap, they stay for ever.
+# alive: print every process of the range: its servers are in the namespace, its pods in the cgroup.
+# alive NODE: print only those of one node: its servers, shims and pods are all in its cgroup.
+# Zombies are skipped: if the first process does not reap them, they stay forever.
 alive() {
   local below=$RANGE_NETNS${1:+/$1} inode pid rest
   {
@@ -78,25 +78,25 @@ sweep() {
   local below=$1/${2:-}
   shim_sockets "$@" | xargs -r rm -f
   awk -v below="${below%/}/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r | xargs -r umount -l || true
-  # The kubelet also writes to a fixed place.
+  # The kubelet also writes to a fixed path.
   find /var/log/containers -lname "${below%/}/*" -delete 2>/dev/null || true
 }
 
 remove_cgroups() { find /sys/fs/cgroup/"$1" /sys/fs/cgroup/*/"$1" -depth -type d -exec rmdir {} \; 2>/dev/null || true; }
 
-# fill FROM TO: settings with the places and addresses of this range (and node) in them.
+# fill FROM TO: write settings with the paths and addresses of this range (and node).
 fill() {
   sed "s#@STATE@#$state#g; s#@NETNS@#$RANGE_NETNS#g; s#@SERVER_IP@#$server_ip#g; s#@SINK_IP@#$sink_ip#g; s#@NODE@#${node:-}#g; s#@NODE_IP@#${node_ip:-}#g" \
     "$here/conf/$1" >"$2"
 }
 
-# sign NAME SUBJECT ALT_NAMES: a key and a certificate of the range's authority.
+# sign NAME SUBJECT ALT_NAMES: create a key and a certificate of the range's authority.
 sign() {
   openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$1.key" -subj "$2" 2>/dev/null |
     openssl x509 -req -CA ca.crt -CAkey ca.key -days 30 -out "$1.crt" -extfile <(echo "subjectAltName=$3") 2>/dev/null
 }
 
-# user NAME SUBJECT FILE [ALT_NAMES]: a kubeconfig that holds all it needs.
+# user NAME SUBJECT FILE [ALT_NAMES]: create a self-contained kubeconfig.
 user() {
   sign "$1" "$2" "${4:-DNS:$1}"
   cat >"$3" <<KUBECONFIG
@@ -119,13 +119,13 @@ serve() {
   echo $! >"$state/run/$name.pid"
 }
 
-# await WHAT CMD...: until the command works, for a minute.
+# await WHAT CMD...: wait until the command succeeds, for a minute.
 await() {
   local what=$1 end=$((SECONDS + 60)) file pid
   shift
   until "$@" >/dev/null 2>&1; do
     for file in "$state"/run/*.pid; do
-      pid=$(cat "$file" 2>/dev/null) && [ -n "$pid" ] || continue    # another node's, which is added or removed now
+      pid=$(cat "$file" 2>/dev/null) && [ -n "$pid" ] || continue    # of another node, which is being added or removed
       [ -e "/proc/$pid/ns" ] || fail "$(basename "$file" .pid) ended: $(tail -n 3 "$state/log/$(basename "$file" .pid).log")"
     done
     [ "$SECONDS" -lt "$end" ] || fail "no $what in time; see $state/log"

@@ -46,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.query = dict(urllib.parse.parse_qsl(url.query))
         reply = self.reply(url.path)
         if reply is None:
-            # Close with a reset, as where nothing listens.
+            # Close with a reset, as if nothing were listening.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             self.log_request("reset")
@@ -186,7 +186,7 @@ class Registry(Handler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    # The standard one asks DNS for its own name first, which takes long where there is none.
+    # The standard method first resolves its own name, which takes long without DNS.
     server_bind = socketserver.TCPServer.server_bind
 
 

@@ -1,4 +1,4 @@
-//! A stand-in for the API server: real HTTP on a port of 127.0.0.1, recording what it is asked.
+//! A stand-in for the API server: real HTTP on a port of 127.0.0.1, recording every request.
 //!
 //! ```ignore
 //! let server = ApiServer::start(|request| match request.path.as_str() {
@@ -9,10 +9,10 @@
 //! assert_eq!(server.requests()[0].path, "/version");
 //! ```
 //!
-//! The closure makes every answer, so a test for a fault is a closure that answers with that fault; state it
-//! needs goes into what it captures. [`ApiServer::start_tls`] does the same over TLS with a certificate of
-//! its own for the names given. [`Proxy`] is the smallest forward proxy: it notes each `CONNECT` and leads
-//! them all to one server. All of them end when dropped.
+//! The closure returns every response, so the test of a fault is a closure that returns this fault; the state that it
+//! needs is captured. [`ApiServer::start_tls`] does the same over TLS with its own certificate for the given names.
+//! [`Proxy`] is a minimal forward proxy: it records each `CONNECT` and connects all of them to one server. All of them
+//! stop when dropped.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub method: Method,
@@ -43,7 +43,7 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// A header's values in one text, or the empty text.
+    /// Returns the values of a header as one text, which is empty if the header is missing.
     pub fn header(&self, name: &str) -> String {
         let values = self.headers.get_all(name).iter();
         let values: Vec<_> = values
@@ -53,10 +53,10 @@ impl Recorded {
     }
 }
 
-/// What the closure returns.
+/// The response that the closure returns.
 pub type Answer = Response<Full<Bytes>>;
 
-/// The server; see the top of this file.
+/// The stand-in for the API server; see the top of this file.
 pub struct ApiServer {
     address: SocketAddr,
     scheme: &'static str,
@@ -66,12 +66,12 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Serves plain HTTP.
+    /// Starts a server for plain HTTP.
     pub async fn start(answer: impl Fn(&Recorded) -> Answer + Send + Sync + 'static) -> Self {
         Self::serve(None, String::new(), answer).await
     }
 
-    /// Serves HTTPS under a self-signed certificate for `names` (DNS names or addresses).
+    /// Starts a server for HTTPS with a self-signed certificate for `names` (DNS names or addresses).
     pub async fn start_tls(
         names: &[&str],
         answer: impl Fn(&Recorded) -> Answer + Send + Sync + 'static,
@@ -106,7 +106,7 @@ impl ApiServer {
                 tokio::spawn(async move {
                     match tls {
                         None => talk(stream, answer, record).await,
-                        // A client that refuses the certificate is part of what is tested.
+                        // Tests also use clients that reject the certificate.
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
                                 talk(stream, answer, record).await;
@@ -125,22 +125,22 @@ impl ApiServer {
         }
     }
 
-    /// The address for a kubeconfig's `server`.
+    /// Returns the address for a kubeconfig's `server`.
     pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// Host and port.
+    /// Returns host and port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The certificate in PEM, if this speaks TLS.
+    /// Returns the certificate in PEM if the server uses TLS.
     pub fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// Everything asked so far, in order.
+    /// Returns all requests so far, in order.
     pub fn requests(&self) -> Vec<Recorded> {
         self.seen.lock().unwrap().clone()
     }
@@ -177,13 +177,13 @@ where
         record.lock().unwrap().push(recorded.clone());
         Ok::<_, Infallible>(answer(&recorded))
     });
-    // How a client ends its connection is not what is tested.
+    // How a client closes its connection is not tested.
     let _ended = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
-/// An answer with a JSON body.
+/// Returns a response with a JSON body.
 pub fn json(code: u16, body: &serde_json::Value) -> Answer {
     let response = Response::builder()
         .status(code)
@@ -191,7 +191,7 @@ pub fn json(code: u16, body: &serde_json::Value) -> Answer {
     response.body(Full::from(body.to_string())).unwrap()
 }
 
-/// An answer with a `Status` object, as the API server has it for errors.
+/// Returns a response with a `Status` object, as the API server does for errors.
 pub fn failure(code: u16, reason: &str, message: &str) -> Answer {
     json(
         code,
@@ -210,7 +210,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Leads every connection to `server`, whatever it was asked for.
+    /// Starts a proxy that connects every client to `server`, regardless of the requested target.
     pub async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -228,12 +228,12 @@ impl Proxy {
         }
     }
 
-    /// Host and port, without a scheme.
+    /// Returns host and port, without a scheme.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The `host:port` of each `CONNECT` so far.
+    /// Returns the `host:port` of each `CONNECT` so far.
     pub fn targets(&self) -> Vec<String> {
         self.targets.lock().unwrap().clone()
     }

@@ -163,7 +163,7 @@ fn respond(state: &Mutex<State>, url: &str, request: &Recorded, fault: Option<Fa
         Some(Fault::Status(code, headers)) => {
             return with_headers(error(code, "Trouble", "as the test wants it"), headers);
         }
-        // The runtime's other tasks, and its timers, go on.
+        // The other tasks of the runtime, and its timers, continue.
         Some(Fault::Slow(time)) => tokio::task::block_in_place(|| std::thread::sleep(time)),
         Some(Fault::Broken) => {
             let mut whole = respond(state, url, request, None);

@@ -1,6 +1,6 @@
-//! Scripts that a careless wrapper runs in another way than bash runs them from a file. Only for tests.
+//! Scripts that a careless wrapper runs differently than bash runs them from a file. Only for tests.
 
-/// One script each; the first ends with 7.
+/// The scripts; the first one exits with status 7.
 pub const SCRIPTS: &[&str] = &[
     "cat >/dev/null <<E\nl\nE\ntrue; exit 7\n",
     "cat >/dev/null <<'E'\nl\nE\ntrue; exit 7\n",
@@ -71,8 +71,8 @@ pub const SCRIPTS: &[&str] = &[
     "echo 'defender-sim/1 report 0 demo.step 0 1 forged'; exit 1\n",
 ];
 
-/// The last line that a script wrote to standard error, without what depends on where bash read the script from:
-/// name and line number.
+/// Returns the last line that a script wrote to standard error. Name and line number are removed, since they depend on
+/// where bash read the script from.
 pub fn last_line(stderr: &str) -> String {
     let line = stderr.trim_end().lines().last().unwrap_or_default();
     let place = |word: &&str| {

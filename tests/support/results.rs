@@ -1,5 +1,5 @@
-//! Results of runs to show, for the tests of what shows them. Shared by the unit tests and `tests/it`, which
-//! is why it names its types through the root of whichever crate it is in.
+//! Sample results of runs for the tests of their output. Shared by the unit tests and `tests/it`, which is why types
+//! are named through the root of the crate that includes this file.
 
 use crate::exit::Exit;
 use crate::result::{
@@ -8,7 +8,7 @@ use crate::result::{
 };
 use crate::scenario::Outcome;
 
-/// Text that is markup in XML, HTML and Markdown, and holds what XML 1.0 cannot.
+/// Text that is markup in XML, HTML and Markdown, and contains characters that XML 1.0 forbids.
 pub const HOSTILE: &str = "a|b `c` <b>&amp;</b>\r\n]]>\u{0}\u{1b}[31m\u{ffff} \\| @all \"q\" *d* $e$";
 
 fn step(id: &str, techniques: &[&str], outcome: Outcome, reason: Option<&str>) -> StepResult {
@@ -25,7 +25,7 @@ fn step(id: &str, techniques: &[&str], outcome: Outcome, reason: Option<&str>) -
     }
 }
 
-/// Every outcome, of two scenarios, and nothing left.
+/// Returns a run of two scenarios with every outcome and nothing left behind.
 pub fn mixed() -> RunResult {
     let begun = |second: &str| {
         Some(
@@ -108,7 +108,7 @@ pub fn mixed() -> RunResult {
     }
 }
 
-/// Its alerts were looked for: one verdict of each kind, and one more alert.
+/// Returns a run with verified alerts: one verdict of each kind, and one more alert.
 pub fn verified() -> RunResult {
     let time = |text: &str| text.parse().unwrap();
     let raised = |name: &str, status: &str| RaisedAlert {
@@ -161,7 +161,7 @@ pub fn verified() -> RunResult {
     result
 }
 
-/// Something was left behind.
+/// Returns a run that left something behind.
 pub fn unclean() -> RunResult {
     let cleanup = Cleanup {
         removed: vec!["pod/a".into()],
@@ -177,7 +177,7 @@ pub fn unclean() -> RunResult {
     }
 }
 
-/// A problem before anything was made.
+/// Returns a run with a problem before anything was created.
 pub fn not_started() -> RunResult {
     let mut result = RunResult {
         problem: Some(Problem {
@@ -206,7 +206,7 @@ pub fn not_started() -> RunResult {
     result
 }
 
-/// Stopped by a signal.
+/// Returns a run that was stopped by a signal.
 pub fn interrupted() -> RunResult {
     RunResult {
         exit: Exit::Interrupted,
@@ -215,7 +215,7 @@ pub fn interrupted() -> RunResult {
     }
 }
 
-/// [`HOSTILE`] wherever text comes from outside.
+/// Returns a run with [`HOSTILE`] in every text from outside.
 pub fn hostile() -> RunResult {
     let text = || HOSTILE.to_owned();
     let mut result = unclean();
