@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use jiff::SignedDuration;
+
 use super::table::{self, fill, table};
 use super::{Width, yaml};
 use crate::defender::alerts::Alert;
@@ -156,22 +158,24 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
     let mut text = String::new();
     let namespace = &result.namespace;
     let head = if result.cluster.server == ClusterInfo::NO_CLUSTER {
-        format!("Nothing was done, and no cluster is configured. A run would, in namespace {namespace}:")
+        format!(
+            "Dry run: nothing was created, and no cluster is configured. A run would, in namespace {namespace}:"
+        )
     } else {
         format!(
-            "Nothing was done. A run would, in namespace {namespace} of {}:",
+            "Dry run: nothing was created. A run would, in namespace {namespace} of {}:",
             result.cluster
         )
     };
     let _ = writeln!(text, "{}", fill(&head, ""));
-    let heading = "1. create these objects; the Job owns all but itself and the namespace:";
+    let heading = "1. create these objects; the Job owns everything else except the namespace:";
     let _ = writeln!(text, "\n{heading}");
     for object in &result.objects {
         let message = match &object.admission {
             None => String::new(),
             Some(Admission::Admitted) => ": admitted by the API server".to_owned(),
             Some(Admission::Refused(reason)) => format!(": REFUSED: {reason}"),
-            Some(Admission::NotTold(_)) => ": not asked".to_owned(),
+            Some(Admission::NotTold(_)) => ": not submitted".to_owned(),
         };
         let _ = writeln!(
             text,
@@ -183,9 +187,9 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
         let _ = writeln!(text, "{}", fill(&format!("   {line}."), "   "));
     }
     let namespace = if plan.namespace.given {
-        "The namespace is used as it is if it exists, and stays; else it is made, and removed afterwards."
+        "The namespace is used and kept if it exists; otherwise it is created, and deleted afterwards."
     } else {
-        "The namespace is made for the run, and removed afterwards."
+        "The namespace is created for the run, and deleted afterwards."
     };
     let _ = writeln!(text, "{}", fill(&format!("   {namespace}"), "   "));
     for (pod, image) in [(ATTACKER, &result.attacker_image), (VICTIM, &result.victim_image)] {
@@ -208,12 +212,13 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
         let _ = writeln!(text, "     none");
     }
     let end = if plan.options.keep {
-        "leave all of it for a look; Kubernetes ends and removes it"
+        "keep everything for inspection; Kubernetes deletes it"
     } else {
-        "remove all of it and look that nothing is left: at the end, on a failure, on Ctrl-C; if the client dies, \
-         Kubernetes ends and removes it"
+        "delete everything and verify that nothing is left: at the end, on a failure, on Ctrl-C; if the client \
+         dies, Kubernetes deletes it"
     };
-    let end = format!("4. {end} after {} seconds.", result.deadline_seconds);
+    let deadline = SignedDuration::from_secs(i64::try_from(result.deadline_seconds).unwrap_or(i64::MAX));
+    let end = format!("4. {end} after {deadline:#}.");
     let _ = writeln!(text, "\n{}", fill(&end, "   "));
     let _ = write!(text, "\n{}", table::expected(&result.alerts, width));
     text

@@ -299,7 +299,7 @@ impl Report {
     /// Prints the plan of a run; in the YAML format, its manifests for `kubectl apply -f -`.
     pub fn plan(&self, result: &PlanResult, plan: &Plan) {
         if self.output.format == Format::Yaml {
-            let manifests = manifest::render(plan, "whoever runs it");
+            let manifests = manifest::render(plan, "the user who runs it");
             self.data(&catalogue::manifests(
                 &manifests,
                 &result.namespace,

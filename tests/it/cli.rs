@@ -465,8 +465,8 @@ fn a_dry_run_says_everything_and_reaches_nobody() {
         "pod/mdc-simulation-victim",
         "./xmrig",
         "mdc-simulation-attacker:80",
-        "900 seconds",
-        "The namespace is made for the run, and removed afterwards.",
+        "after 15m.",
+        "The namespace is created for the run, and deleted afterwards.",
         "Kubernetes CPU optimization",
     ] {
         assert!(plan.contains(part), "no {part:?} in {plan}");
@@ -485,7 +485,8 @@ fn a_dry_run_says_everything_and_reaches_nobody() {
     let go = "kubectl annotate pod mdc-simulation-attacker defender-sim/go=yes -n sim --server https://127.0.0.1:1\n";
     assert!(manifests.contains(go), "{manifests}");
     let named = stdout(&run(&[&["crypto", "-n", "sim"][..], &server].concat(), &[]));
-    let stays = "The namespace is used as it is if it exists, and stays; else it is made, and\n   removed afterwards.";
+    let stays =
+        "The namespace is used and kept if it exists; otherwise it is created, and\n   deleted afterwards.";
     assert!(named.contains(stays), "{named}");
 }
 

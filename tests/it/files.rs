@@ -252,7 +252,7 @@ fn dry_run_needs_no_cluster_unless_one_is_named() {
     let folder = Folder::new();
     let dry = ["webshell", "--dry-run"];
     let ran = folder.run(&dry).assert(0);
-    let head = "Nothing was done, and no cluster is configured. A run would, in namespace\nmdc-simulation:\n";
+    let head = "Dry run: nothing was created, and no cluster is configured. A run would, in\nnamespace mdc-simulation:\n";
     assert!(ran.stdout.starts_with(head) && ran.stderr.is_empty(), "{ran:#?}");
     let json = folder.run(&[&dry[..], &["-o", "json"]].concat()).assert(0).json();
     assert_keeps_to("plan", &json);

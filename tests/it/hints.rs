@@ -67,6 +67,8 @@ fn object(name: &str, more: &Value) -> Answer {
 
 /// Returns the words of each `kubectl` command in the hints of a text, split like a shell.
 fn commands(text: &str) -> Vec<Vec<String>> {
+    // A command may have a line of its own.
+    let text = text.replace(":\n  kubectl ", ": kubectl ");
     let hints = text.lines().filter_map(|line| line.strip_prefix("hint: "));
     let mut commands = vec![];
     for hint in hints {

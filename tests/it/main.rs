@@ -36,6 +36,7 @@ mod records;
 mod results;
 mod rights;
 mod settings;
+mod snapshots;
 mod terminal;
 mod trees;
 mod verify;
