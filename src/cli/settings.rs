@@ -81,7 +81,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Returns the command with these values as defaults, and without environment variables of its own.
+    /// Returns the command with these values as defaults, and without environment variables.
     pub fn as_defaults(&self, command: Command) -> Command {
         let command = command.mut_args(|arg| {
             let values = name(&arg).and_then(|name| self.values.get(name));

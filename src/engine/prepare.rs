@@ -89,15 +89,15 @@ pub(super) async fn look(
             labels,
         }),
         Some(found) if found.terminating => refuse(
-            format!("namespace {name} is being removed"),
+            format!("namespace {name} is being deleted"),
             format!(
                 "wait for it: {}",
                 kubectl.command(["wait", "--for=delete", &format!("namespace/{name}")])
             ),
         ),
         Some(found) if !found.is_ours() && !plan.namespace.given => refuse(
-            format!("namespace {name} exists and was not made by this tool; nothing in it was touched"),
-            format!("to use it as it is: -n {name}; it will stay, with everything in it"),
+            format!("namespace {name} exists and was not created by this tool; nothing in it was touched"),
+            format!("to use it unchanged: -n {name}; a run keeps it, with everything in it"),
         ),
         Some(found) => {
             free(cluster, name).await?;
@@ -242,7 +242,7 @@ pub(crate) fn active(anchor: &Found, namespace: &str) -> String {
             record.deadline
         ),
         None => format!(
-            "{} exists in namespace {namespace} and was not made by this tool",
+            "{} exists in namespace {namespace} and was not created by this tool",
             anchor.reference()
         ),
     }

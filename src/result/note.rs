@@ -1,4 +1,4 @@
-//! What a SOC is told before a run.
+//! The note for a SOC before a run.
 
 use schemars::JsonSchema;
 use serde::Serialize;

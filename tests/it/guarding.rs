@@ -386,7 +386,7 @@ fn progress_says_little_or_all() {
     let ran = sim(&["webshell", "-n", &space.0, "--verbose"]).assert(0);
     for part in [
         " s  pod/mdc-simulation-victim created",
-        " s  webshell.whoami begun",
+        " s  webshell.whoami started",
         " s  pod/mdc-simulation-victim deleted",
     ] {
         assert!(ran.stderr.contains(part), "{part:?} in {}", ran.stderr);

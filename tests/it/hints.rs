@@ -176,7 +176,7 @@ async fn hints_repeat_connection_flags_quoted() {
             3,
         ),
         (
-            "namespace work is being removed",
+            "namespace work is being deleted",
             "kubectl wait --for=delete namespace/work",
             |request| {
                 let going = value!({ "deletionTimestamp": "2026-01-01T00:00:00Z" });

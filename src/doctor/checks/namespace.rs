@@ -34,7 +34,7 @@ fn judge(name: &str, found: Option<&Found>, given: bool, taken: Option<&Found>) 
         ),
         (false, false, _) if !given => {
             Finding::failed(format!("{name} exists and was not created by this tool")).advise(format!(
-                "to use it as it is: -n {name}; a run keeps it, with everything in it"
+                "to use it unchanged: -n {name}; a run keeps it, with everything in it"
             ))
         }
         (_, ours, Some(taken)) => {

@@ -38,7 +38,7 @@ fn a_default_namespace_of_somebody_else_is_not_touched() {
     let ran = sim(&["recon"]).assert(3);
     assert!(
         ran.stderr
-            .contains("namespace mdc-simulation exists and was not made by this tool"),
+            .contains("namespace mdc-simulation exists and was not created by this tool"),
         "{}",
         ran.stderr
     );

@@ -18,7 +18,7 @@ async fn node_without_the_sensor_is_named() {
     let government = doctor(&server, &["ti-domain", "--azure-cloud=AzureUSGovernment"]);
     government.assert("sensor-features", "warning", "the cluster is in Azure Government");
     result.assert("identity", "couldNotTell", "does not report it");
-    result.assert("namespace", "failed", "to use it as it is: -n mdc-simulation");
+    result.assert("namespace", "failed", "to use it unchanged: -n mdc-simulation");
     result.assert("admission", "ok", "all 10 objects admitted");
     result.assert("network-policies", "couldNotTell", "those of Cilium are not read");
     result.assert("leftovers", "ok", "none");
