@@ -108,6 +108,7 @@ fn try_parse(arguments: &[OsString], command: &Command) -> Result<Parsed, clap::
     let settings = Settings::read(command, config.as_deref());
     let parsed = match &settings {
         Ok(settings) => settings.as_defaults(command.clone()),
+        // Help is printed all the same.
         Err(_) => Settings::default().as_defaults(command.clone()),
     };
     // Help does not need settings, and its styles are for a terminal.

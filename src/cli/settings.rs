@@ -32,6 +32,8 @@ pub(super) struct Settings {
     values: BTreeMap<String, (Vec<OsString>, &'static str)>,
     /// Invalid values. They matter only to commands with the flag.
     errors: BTreeMap<String, clap::Error>,
+    /// Whether there is neither a variable nor a config file, so that defaults stay as built in.
+    is_absent: bool,
     /// Variables named like settings that do not exist.
     pub unknown_variables: Vec<String>,
 }
@@ -42,12 +44,20 @@ impl Settings {
     /// # Errors
     /// Fails if the file cannot be read or names an unknown setting.
     pub fn read(command: &Command, config: Option<&Path>) -> Result<Self, clap::Error> {
+        let file = File::read(config)?;
+        let mut names = std::env::vars_os().map(|(name, _)| name);
+        if file.is_none() && !names.any(|name| name.to_string_lossy().starts_with(PREFIX)) {
+            return Ok(Self {
+                is_absent: true,
+                ..Self::default()
+            });
+        }
         let known = settable(command);
         let mut settings = Self {
             unknown_variables: unknown_variables(command),
             ..Self::default()
         };
-        if let Some(file) = File::read(config)? {
+        if let Some(file) = file {
             file.check_names(&known)?;
             for (name, values) in file.values {
                 let values: Vec<OsString> = values.into_iter().map(OsString::from).collect();
@@ -83,6 +93,9 @@ impl Settings {
 
     /// Returns the command with these values as defaults, and without environment variables.
     pub fn as_defaults(&self, command: Command) -> Command {
+        if self.is_absent {
+            return command;
+        }
         let command = command.mut_args(|arg| {
             let values = name(&arg).and_then(|name| self.values.get(name));
             match values.cloned() {
