@@ -49,7 +49,7 @@ pub struct Invocation {
     pub output: Output,
     /// Variables named like settings that do not exist, sorted.
     pub unknown_variables: Vec<String>,
-    /// Every setting of the command.
+    /// Every setting of the command, for `config view`; otherwise none.
     pub settings: Vec<Setting>,
     /// The config file, whether it exists or not.
     pub config_path: Option<PathBuf>,
@@ -144,8 +144,13 @@ fn try_parse(arguments: &[OsString], command: &Command) -> Result<Parsed, clap::
     if matches!(action, Action::Rights(_)) && leaf.value_source("output") == Some(ValueSource::DefaultValue) {
         output.format = Format::Yaml;
     }
+    // Only `config view` shows them.
+    let shown = match action {
+        Action::Config { .. } => settings.in_force(command, &chain, leaf),
+        _ => vec![],
+    };
     Ok(Parsed::Invocation(Box::new(Invocation {
-        settings: settings.in_force(command, &chain, leaf),
+        settings: shown,
         config_path: config.or_else(settings::default_path),
         unknown_variables: settings.unknown_variables,
         request_timeout: global.request_timeout(),

@@ -29,7 +29,7 @@ pub(super) struct Session {
     pub events: Events,
     /// Namespace given with `-n`.
     pub namespace: Option<String>,
-    /// Every setting of the command.
+    /// Every setting of the command, for `config view`; otherwise none.
     pub settings: Vec<Setting>,
     /// The config file, whether it exists or not.
     pub config_path: Option<PathBuf>,

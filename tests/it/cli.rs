@@ -203,7 +203,7 @@ fn what_keeps_it_from_a_cluster_is_3_and_named_with_the_next_command() {
 }
 
 /// Returns the words of every command, including the program itself.
-fn every_command() -> Vec<Vec<String>> {
+pub fn every_command() -> Vec<Vec<String>> {
     fn collect(command: &clap::Command, path: &[String], all: &mut Vec<Vec<String>>) {
         all.push(path.to_vec());
         for sub in command.get_subcommands() {

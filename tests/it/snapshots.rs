@@ -4,9 +4,10 @@
 
 use std::process::{Command, Stdio};
 
-use defender_sim::cli;
 use defender_sim::scenario::catalogue;
 use regex::Regex;
+
+use crate::cli::every_command;
 
 /// Parts that differ from run to run, and what replaces them. They are applied in this order.
 const REDACTIONS: [(&str, &str); 5] = [
@@ -59,24 +60,17 @@ fn check(arguments: &[&str]) {
 
 #[test]
 fn help_of_every_command_is_unchanged() {
-    fn collect(command: &clap::Command, path: &[String], all: &mut Vec<Vec<String>>) {
-        for sub in command.get_subcommands() {
-            let path = [path, &[sub.get_name().to_owned()]].concat();
-            collect(sub, &path, all);
-            all.push(path);
-        }
-    }
-    let mut paths = vec![];
-    collect(&cli::command(), &[], &mut paths);
     // The commands of scenarios differ in their description only.
-    let is_other = |path: &[String]| path[0] == "recon" || catalogue::find(&path[0]).is_none();
-    for path in paths.iter().filter(|path| is_other(path)) {
+    let is_other = |name: &String| name == "recon" || catalogue::find(name).is_none();
+    for path in every_command()
+        .iter()
+        .filter(|path| path.first().is_none_or(is_other))
+    {
         let words: Vec<&str> = std::iter::once("help")
             .chain(path.iter().map(String::as_str))
             .collect();
         check(&words);
     }
-    check(&["help"]);
     check(&["help", "exit-codes"]);
     check(&["help", "options"]);
     check(&["recon", "-h"]);
