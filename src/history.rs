@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::result::{Problem, RUN_SCHEMA, RunResult};
+use crate::result::{Problem, RUN_SCHEMA, RUN_SCHEMA_V1, RunResult, upgrade};
 use crate::{files, untrusted, words};
 
 /// The folder with the records.
@@ -232,8 +232,13 @@ fn parse(text: &str, path: &str) -> Result<RunResult, String> {
             "{path} was written by a newer version of this tool: its schema is {schema:?}, not {RUN_SCHEMA}"
         ));
     }
-    if value.is_object() && schema != RUN_SCHEMA {
-        return Err(refuse(&format!("its schema is {schema:?}, not {RUN_SCHEMA}")));
+    match schema {
+        RUN_SCHEMA => {}
+        RUN_SCHEMA_V1 => upgrade(&mut value),
+        _ if value.is_object() => {
+            return Err(refuse(&format!("its schema is {schema:?}, not {RUN_SCHEMA}")));
+        }
+        _ => {}
     }
     let run: RunResult = serde_json::from_value(value).map_err(|error| refuse(&error))?;
     if !is_id(&run.run) {
@@ -370,10 +375,10 @@ mod tests {
                 good.to_string()[..100].to_owned(),
                 "is not a record of a run: EOF",
             ),
-            ("{}".to_owned(), "its schema is \"\", not defender-sim/run/v1"),
+            ("{}".to_owned(), "its schema is \"\", not defender-sim/run/v2"),
             ("[]".to_owned(), "is not a record of a run: invalid"),
             ("7".to_owned(), "is not a record of a run: invalid"),
-            (with("schema", "defender-sim/run/v2".into()), newer),
+            (with("schema", "defender-sim/run/v3".into()), newer),
             (with("schema", "defender-sim/run/v10".into()), newer),
             (with("schema", "defender-sim/run/v0".into()), "its schema is"),
             (with("schema", "defender-sim/plan/v2".into()), "is not a record"),

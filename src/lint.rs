@@ -104,7 +104,7 @@ fn lint_file(path: &Path, bash: &LazyCell<Result<Bash, String>>) -> Linted {
 /// Returns every shell script with the path of its field.
 fn scripts(scenario: &Scenario) -> Vec<(String, &str)> {
     let steps = scenario.steps.iter().enumerate();
-    let steps = steps.map(|(i, step)| (format!("steps[{i}].script"), step.script.as_str()));
+    let steps = steps.filter_map(|(i, step)| Some((format!("steps[{i}].script"), step.script.as_deref()?)));
     let attacker = scenario.attacker.iter();
     let scripts = steps.chain(attacker.map(|text| ("attacker".to_owned(), text.as_str())));
     scripts.filter(|(_, script)| !script.is_empty()).collect()

@@ -12,10 +12,14 @@ use jiff::Timestamp;
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::scenario::{Scenario, Step};
+use crate::scenario::{Request, Scenario, Step};
 
 /// Default namespace, which Microsoft's tool uses too.
 pub const DEFAULT_NAMESPACE: &str = "mdc-simulation";
+/// Default namespace of a run without pods, which exists in every cluster.
+pub const REQUEST_NAMESPACE: &str = "default";
+/// Name of the pod that is attacked, and of its service.
+pub const VICTIM: &str = "mdc-simulation-victim";
 /// Registry and path of the default images.
 pub const DEFAULT_REGISTRY: &str = "ghcr.io/microsoft/defender-for-cloud/attacksimulation";
 
@@ -128,6 +132,13 @@ impl FromStr for Toleration {
     }
 }
 
+/// A pod that is attacked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Victim {
+    /// Name of the pod and of its service.
+    pub pod: String,
+}
+
 /// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -143,6 +154,9 @@ pub struct Plan {
     pub namespace: Namespace,
     /// Scenarios, in the order in which they run.
     pub scenarios: Vec<Scenario>,
+    /// The pods that are attacked; empty if all steps are requests to the Kubernetes API. Such a run creates neither a
+    /// namespace nor pods.
+    pub victims: Vec<Victim>,
     /// Settings of the run.
     pub options: Options,
 }
@@ -161,9 +175,21 @@ impl Plan {
             .iter()
             .map(|b| char::from(RunId::ALPHABET[usize::from(b % 32)]))
             .collect();
+        let has_victim = scenarios
+            .iter()
+            .flat_map(|scenario| &scenario.steps)
+            .any(Step::runs_in_victim);
+        let victims = has_victim.then(|| Victim {
+            pod: VICTIM.to_owned(),
+        });
+        let default = if has_victim {
+            DEFAULT_NAMESPACE
+        } else {
+            REQUEST_NAMESPACE
+        };
         let namespace = Namespace {
             given: namespace.is_some(),
-            name: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+            name: namespace.unwrap_or_else(|| default.to_owned()),
         };
         Self {
             run: RunId(run),
@@ -172,6 +198,7 @@ impl Plan {
             created: now,
             namespace,
             scenarios,
+            victims: Vec::from_iter(victims),
             options,
         }
     }
@@ -210,6 +237,24 @@ impl Plan {
     pub fn ends(&self) -> Timestamp {
         self.created
             + jiff::SignedDuration::try_from(self.options.deadline).unwrap_or(jiff::SignedDuration::MAX)
+    }
+
+    /// Returns the steps that run in a victim, in order, with their full IDs.
+    pub fn victim_steps(&self) -> impl Iterator<Item = (String, &Step)> {
+        self.steps().filter(|(_, step)| step.runs_in_victim())
+    }
+
+    /// Returns the steps that call the Kubernetes API, with their full IDs.
+    pub fn requests(&self) -> impl Iterator<Item = (String, &Step, &Request)> {
+        self.steps()
+            .filter_map(|(id, step)| Some((id, step, step.request.as_ref()?)))
+    }
+
+    /// Returns random text of 32 hexadecimal digits that differs for each step and `purpose`.
+    pub fn nonce(&self, step: &str, purpose: &str) -> String {
+        let mut nonce = hmac_sha256(&self.seed, &format!("nonce {purpose} {step}"));
+        nonce.truncate(32);
+        nonce
     }
 
     /// Returns every step in the order of the run, with its full ID `<scenario>.<step>`.

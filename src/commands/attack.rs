@@ -140,7 +140,7 @@ impl Attack<'_> {
         };
         if let Some(sensing) = sensing {
             result.facts = tokio::select! {
-                facts = sensing.facts(result.node.as_deref()) => facts,
+                facts = sensing.facts(result.node()) => facts,
                 () = self.stop.wait() => None,
             };
         }

@@ -6,10 +6,11 @@ use super::{Outcome, Print};
 use crate::cluster::connect::ConnectError;
 use crate::engine;
 use crate::exit::Exit;
-use crate::manifest::{self, VICTIM};
+use crate::manifest;
 use crate::plan::Plan;
 use crate::result::{
-    Admission, ClusterInfo, PLAN_SCHEMA, PlanResult, PlannedObject, PlannedStep, merged_expectations,
+    Admission, ClusterInfo, PLAN_SCHEMA, PlanResult, PlannedObject, PlannedStep, PlannedVictim,
+    merged_expectations,
 };
 
 /// Prints the plan without contacting a cluster. Without a kubeconfig, the plan names no cluster.
@@ -56,8 +57,12 @@ fn result(plan: &Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> Pla
     let steps = plan.steps().map(|(id, step)| PlannedStep {
         id,
         title: step.title.clone(),
-        pod: VICTIM.to_owned(),
-        script: step.script.clone(),
+        victims: match step.runs_in_victim() {
+            true => plan.victims.iter().map(|victim| victim.pod.clone()).collect(),
+            false => vec![],
+        },
+        script: Some(step.text().to_owned()).filter(|text| !text.is_empty()),
+        request: None,
         proof: step.proof.clone(),
     });
     PlanResult {
@@ -65,8 +70,15 @@ fn result(plan: &Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> Pla
         version: VERSION,
         cluster,
         namespace: plan.namespace.name.clone(),
-        attacker_image: plan.options.attacker_image.clone(),
-        victim_image: plan.options.victim_image.clone(),
+        attacker_image: (!plan.victims.is_empty()).then(|| plan.options.attacker_image.clone()),
+        victims: plan
+            .victims
+            .iter()
+            .map(|victim| PlannedVictim {
+                pod: victim.pod.clone(),
+                image: plan.options.victim_image.clone(),
+            })
+            .collect(),
         objects,
         steps: steps.collect(),
         addresses: plan.addresses(),

@@ -121,7 +121,7 @@ pub(super) async fn watch(
     stop: &Stop,
     events: &Events,
 ) {
-    (result.verification, result.unread) = (None, None);
+    (result.verification, result.verification_problem) = (None, None);
     let mut recorded = result.clone();
     let others = History::of_user()
         .and_then(|history| history.all())
@@ -144,14 +144,14 @@ pub(super) async fn watch(
     let runs = (&*result, &others[..]);
     let unobserved = known == Known::Window;
     let watched = verify::watch(runs, source, options, unobserved, stop.wait(), show).await;
-    (result.verification, result.unread) = (watched.last, watched.unread);
+    (result.verification, result.verification_problem) = (watched.last, watched.verification_problem);
 }
 
 /// Returns the exit code that follows from the alerts of a run.
 pub(super) fn exit(result: &RunResult, stop: &Stop) -> Exit {
     let has_failed = |verification: &Verification| verification.failure.is_some();
     let base = if stop.requested() { stop.exit() } else { Exit::Ok };
-    match &result.unread {
+    match &result.verification_problem {
         Some(problem) => base.worse(problem.exit),
         None if result.verification.as_ref().is_some_and(has_failed) => base.worse(Exit::AlertMissing),
         None => base,

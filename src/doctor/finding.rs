@@ -42,7 +42,7 @@ impl Finding {
     }
 
     pub fn unknown(message: impl Into<String>) -> Self {
-        Self::new(CheckStatus::CouldNotTell, message)
+        Self::new(CheckStatus::Unknown, message)
     }
 
     pub fn not_applicable(message: impl Into<String>) -> Self {

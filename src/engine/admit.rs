@@ -49,9 +49,9 @@ pub async fn admit_all(
             let admission = if absent {
                 let reason = "the namespace does not exist yet, and the API server admits nothing to it; \
                               -n names one that does";
-                Admission::NotTold(reason.to_owned())
+                Admission::NotAsked(reason.to_owned())
             } else if manifest.kind == Kind::Namespace && !make_namespace {
-                Admission::NotTold("it exists, and is used as it is".to_owned())
+                Admission::NotAsked("it exists, and is used as it is".to_owned())
             } else {
                 shown(cluster, stand_in(manifest), &plan.namespace.name).await?
             };
@@ -81,7 +81,7 @@ async fn shown(cluster: &Cluster, manifest: Manifest, namespace: &str) -> Result
     let message = error.explained.message.clone();
     match error.explained.cause {
         // A webhook with side effects cannot be called in a dry run.
-        _ if message.contains("does not support dry run") => Ok(Admission::NotTold(message)),
+        _ if message.contains("does not support dry run") => Ok(Admission::NotAsked(message)),
         Cause::Unreachable | Cause::Unauthorized | Cause::TimedOut | Cause::Busy | Cause::Auth => {
             Err(error.into())
         }

@@ -250,7 +250,7 @@ async fn read(log: impl AsyncBufRead, tracker: &mut Tracker, progress: &Progress
             Ok(Err(_)) | Err(_) => return Read::Broken,
         }
         tracker.line(&String::from_utf8_lossy(&line), events);
-        progress.started.set(tracker.begun());
+        progress.started.set(tracker.has_started());
         progress.last_line.set(Instant::now());
         if tracker.done() {
             return Read::Done;

@@ -27,7 +27,7 @@ use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::manifest::{self, ANCHOR, ATTACKER, Kind, Manifest, VICTIM};
 use crate::plan::Plan;
-use crate::result::{Cleanup, ClusterInfo, Problem, RunResult};
+use crate::result::{Cleanup, ClusterInfo, Problem, RunResult, Victim};
 use crate::signal::Stop;
 use crate::untrusted;
 
@@ -113,7 +113,15 @@ pub async fn run(
     let scenarios = observed.tracker.finish(why.as_deref());
     let exit = verdict(&scenarios, problem.as_ref(), stopped, observed.cleanup.as_ref());
     let result = RunResult {
-        node: observed.node.as_deref().map(untrusted::line),
+        victims: plan
+            .victims
+            .iter()
+            .map(|victim| Victim {
+                pod: victim.pod.clone(),
+                node: observed.node.as_deref().map(untrusted::line),
+                ..Victim::default()
+            })
+            .collect(),
         started: plan.created,
         problem,
         cleanup: observed.cleanup,

@@ -27,7 +27,7 @@ pub(super) struct Tracker {
 
 struct Tracked {
     id: String,
-    begun: Option<Timestamp>,
+    started: Option<Timestamp>,
     result: Option<StepResult>,
     /// Whether its request lost the connection to the victim.
     disconnected: bool,
@@ -39,7 +39,7 @@ impl Tracker {
             .steps()
             .map(|(id, _)| Tracked {
                 id,
-                begun: None,
+                started: None,
                 result: None,
                 disconnected: false,
             })
@@ -60,8 +60,8 @@ impl Tracker {
         self.done
     }
 
-    /// Returns `true` if the attacker has begun its work.
-    pub(super) fn begun(&self) -> bool {
+    /// Returns `true` if the attacker has started its work.
+    pub(super) fn has_started(&self) -> bool {
         self.gate_before.is_some()
     }
 
@@ -123,7 +123,7 @@ impl Tracker {
         let running = self
             .steps
             .iter()
-            .position(|t| t.begun.is_some() && t.result.is_none())?;
+            .position(|t| t.started.is_some() && t.result.is_none())?;
         let before = running.checked_sub(1)?;
         self.steps[before].disconnected.then(|| &mut self.steps[running])
     }
@@ -136,7 +136,7 @@ impl Tracker {
     /// Records that the victim has stopped.
     pub(super) fn victim_stopped(&mut self) {
         if let Some(step) = self.sent_in_vain() {
-            step.begun = None;
+            step.started = None;
         }
     }
 
@@ -153,8 +153,12 @@ impl Tracker {
             Some(Line::Begin { step }) if self.gate_before.is_some_and(refused) => {
                 self.http = None;
                 self.current = Some(step.clone());
-                if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == step && t.begun.is_none()) {
-                    tracked.begun = Some(Timestamp::now());
+                if let Some(tracked) = self
+                    .steps
+                    .iter_mut()
+                    .find(|t| t.id == step && t.started.is_none())
+                {
+                    tracked.started = Some(Timestamp::now());
                     events.send(Event::StepStarted(step));
                 }
             }
@@ -165,7 +169,7 @@ impl Tracker {
                 let Some(step) = self.step(&report.step) else {
                     return;
                 };
-                let result = judged(&step, &report);
+                let result = judged(&step, self.victim(), &report);
                 self.end(&report.step, result, events);
             }
             Some(Line::Http { code }) => self.http = Some(code),
@@ -180,7 +184,8 @@ impl Tracker {
                 } else {
                     curl_failure(curl)
                 };
-                self.end(&id, unproved(&step, Outcome::Failed, reason), events);
+                let result = unproved(&step, self.victim(), Outcome::Failed, reason);
+                self.end(&id, result, events);
             }
             Some(Line::Done) => self.done = true,
             _ => {}
@@ -198,11 +203,16 @@ impl Tracker {
             .map(|(_, step)| step.clone())
     }
 
+    /// Returns the pod in which the steps run.
+    fn victim(&self) -> Option<&str> {
+        self.plan.victims.first().map(|victim| victim.pod.as_str())
+    }
+
     /// Records the result of a step unless it already has one: a report arrives before the end of its request.
     fn end(&mut self, id: &str, result: StepResult, events: &Events) {
         if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == id && t.result.is_none()) {
             let result = StepResult {
-                begun: tracked.begun,
+                started: tracked.started,
                 ..result
             };
             tracked.result = Some(result.clone());
@@ -213,6 +223,11 @@ impl Tracker {
     /// Returns the results of all steps. `why` is the reason if the run ended early.
     pub(super) fn finish(self, why: Option<&str>) -> Vec<ScenarioResult> {
         let mut tracked = self.steps.into_iter();
+        let victims = &self.plan.victims;
+        let victim = |step: &Step| {
+            let victim = victims.first().filter(|_| step.runs_in_victim());
+            victim.map(|victim| victim.pod.as_str())
+        };
         let scenario = |scenario: &crate::scenario::Scenario| ScenarioResult {
             id: scenario.id.clone(),
             title: scenario.title.clone(),
@@ -222,14 +237,14 @@ impl Tracker {
                 .iter()
                 .zip(tracked.by_ref().take(scenario.steps.len()))
                 .map(|(step, tracked)| {
-                    let (outcome, reason) = match (tracked.begun, why) {
+                    let (outcome, reason) = match (tracked.started, why) {
                         (None, Some(why)) => (Outcome::Skipped, format!("not run: {why}")),
                         (Some(_), Some(why)) => (Outcome::Failed, format!("no proof came back: {why}")),
                         (_, None) => (Outcome::Failed, "no proof came back".into()),
                     };
                     tracked.result.unwrap_or_else(|| StepResult {
-                        begun: tracked.begun,
-                        ..unproved(step, outcome, reason)
+                        started: tracked.started,
+                        ..unproved(step, victim(step), outcome, reason)
                     })
                 })
                 .collect(),
@@ -247,7 +262,24 @@ fn newest(ids: &[AttackId]) -> Vec<String> {
     ids.iter().map(|id| id.v19().to_owned()).collect()
 }
 
-fn judged(step: &Step, report: &Report) -> StepResult {
+/// Returns the result of a step that has not started.
+pub(super) fn not_run(step: &Step, victim: Option<&str>) -> StepResult {
+    StepResult {
+        id: step.id.clone(),
+        title: step.title.clone(),
+        techniques: newest(&step.techniques),
+        victim: victim.map(str::to_owned),
+        started: None,
+        outcome: Outcome::Skipped,
+        reason: None,
+        exit_status: None,
+        duration_ms: None,
+        evidence: None,
+        request: None,
+    }
+}
+
+fn judged(step: &Step, victim: Option<&str>, report: &Report) -> StepResult {
     let (outcome, reason) = step.judge(report.status);
     #[expect(
         clippy::cast_precision_loss,
@@ -255,29 +287,20 @@ fn judged(step: &Step, report: &Report) -> StepResult {
     )]
     let duration_ms = report.micros as f64 / 1000.0;
     StepResult {
-        id: step.id.clone(),
-        title: step.title.clone(),
-        techniques: newest(&step.techniques),
-        begun: None,
         outcome,
         reason,
         exit_status: Some(report.status),
         duration_ms: Some(duration_ms),
         evidence: Some(report.evidence.clone()).filter(|text| !text.is_empty()),
+        ..not_run(step, victim)
     }
 }
 
-fn unproved(step: &Step, outcome: Outcome, reason: String) -> StepResult {
+fn unproved(step: &Step, victim: Option<&str>, outcome: Outcome, reason: String) -> StepResult {
     StepResult {
-        id: step.id.clone(),
-        title: step.title.clone(),
-        techniques: newest(&step.techniques),
-        begun: None,
         outcome,
         reason: Some(reason),
-        exit_status: None,
-        duration_ms: None,
-        evidence: None,
+        ..not_run(step, victim)
     }
 }
 

@@ -29,8 +29,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::plan::{self, Plan};
-use crate::scenario::{self, payload};
+use crate::scenario::{self, Action, payload};
 
+pub use crate::plan::VICTIM;
 pub use kind::Kind;
 pub use ownership::{is_ours, is_run_name, run_of};
 pub use rights::Right;
@@ -55,8 +56,6 @@ pub const ATTACKER: &str = scenario::ATTACKER;
 pub const VICTIM_CONTAINER: &str = "victim";
 /// Name of the container in the pod [`ATTACKER`].
 pub const ATTACKER_CONTAINER: &str = "attacker";
-/// Name of the victim's pod and service.
-pub const VICTIM: &str = "mdc-simulation-victim";
 
 const COMPONENT: &str = "app.kubernetes.io/component";
 
@@ -334,12 +333,12 @@ fn service_account(plan: &Plan) -> Manifest {
 fn gate(plan: &Plan) -> Manifest {
     let steps: serde_json::Map<String, Value> = plan
         .steps()
-        .map(|(id, step)| {
+        .filter_map(|(id, step)| {
             let settings = serde_json::json!({
-                "requestSha256": plan::hex(&Sha256::digest(payload::request(&id, step))),
-                "expect": step.direct.as_ref().map(|direct| &direct.expect),
+                "requestSha256": plan::hex(&Sha256::digest(payload::query(&id, step)?)),
+                "expect": step.command.as_ref().map(|command| &command.expect),
             });
-            (id, settings)
+            Some((id, settings))
         })
         .collect();
     let environment: BTreeMap<_, _> = plan
@@ -363,14 +362,14 @@ fn gate(plan: &Plan) -> Manifest {
 /// Returns what runs in the victim, readable for everyone: one key per step, in the order of the run.
 fn steps(plan: &Plan) -> Manifest {
     let data = plan
-        .steps()
+        .victim_steps()
         .enumerate()
-        .map(|(i, (id, step))| match step.direct {
-            _ if step.visit => (format!("{}-{id}.visit", step_number(i)), String::new()),
-            Some(_) => (format!("{}-{id}", step_number(i)), step.script.trim().to_owned()),
-            None => (
+        .map(|(i, (id, step))| match step.action() {
+            Action::Visit => (format!("{}-{id}.visit", step_number(i)), String::new()),
+            Action::Command(command) => (format!("{}-{id}", step_number(i)), command.run.trim().to_owned()),
+            _ => (
                 format!("{}-{id}.sh", step_number(i)),
-                payload::victim_script(step),
+                payload::victim_script(step.text()),
             ),
         })
         .collect();
@@ -397,7 +396,7 @@ fn key(plan: &Plan) -> Manifest {
         );
         (step_number(i), curlrc)
     };
-    let data = plan.steps().enumerate().map(curlrc).collect();
+    let data = plan.victim_steps().enumerate().map(curlrc).collect();
     secret(plan, &suffixed(plan, "key"), data)
 }
 

@@ -62,7 +62,7 @@ pub(super) fn annotations(pipeline: Pipeline, result: &RunResult) -> Vec<String>
             .iter()
             .map(|(reason, ids)| pipeline.error(&ids.join(" "), reason)),
     );
-    if let Some(problem) = &result.unread {
+    if let Some(problem) = &result.verification_problem {
         lines.push(pipeline.error("alerts", &problem.message));
     }
     if let Some(verification) = &result.verification {

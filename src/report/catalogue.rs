@@ -13,7 +13,7 @@ use crate::manifest::rights::{self, Grant, Scope};
 use crate::manifest::{ATTACKER, GO, Manifests, VICTIM};
 use crate::plan::Plan;
 use crate::result::{Admission, ClusterInfo, PlanResult, PlannedObject, expectations};
-use crate::scenario::{AttackId, Scenario};
+use crate::scenario::{Action, AttackId, Scenario, Step};
 use crate::words::paragraphs;
 
 /// Returns the name of an ATT&CK Enterprise v19 tactic, or the ID itself if it is unknown.
@@ -104,7 +104,7 @@ pub(super) fn describe(scenario: &Scenario, width: Width) -> String {
         for fact in facts {
             let _ = writeln!(text, "{}", fill(&fact, "    "));
         }
-        for line in step.script.lines() {
+        for line in action_text(step).lines() {
             let _ = writeln!(text, "    {line}");
         }
     }
@@ -114,6 +114,16 @@ pub(super) fn describe(scenario: &Scenario, width: Width) -> String {
         table::expected(&expectations(&scenario.alerts), width)
     );
     text
+}
+
+/// Returns what a step does as text: the script, the command, or the request in YAML.
+fn action_text(step: &Step) -> String {
+    match step.action() {
+        Action::Script(text) => text.to_owned(),
+        Action::Command(command) => command.run.clone(),
+        Action::Visit => String::new(),
+        Action::Request(request) => yaml(request),
+    }
 }
 
 fn joined(items: impl IntoIterator<Item = impl ToString>, separator: &str) -> String {
@@ -175,7 +185,7 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
             None => String::new(),
             Some(Admission::Admitted) => ": admitted by the API server".to_owned(),
             Some(Admission::Refused(reason)) => format!(": REFUSED: {reason}"),
-            Some(Admission::NotTold(_)) => ": not submitted".to_owned(),
+            Some(Admission::NotAsked(_)) => ": not submitted".to_owned(),
         };
         let _ = writeln!(
             text,
@@ -192,7 +202,9 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
         "The namespace is created for the run, and deleted afterwards."
     };
     let _ = writeln!(text, "{}", fill(&format!("   {namespace}"), "   "));
-    for (pod, image) in [(ATTACKER, &result.attacker_image), (VICTIM, &result.victim_image)] {
+    let attacker = result.attacker_image.iter().map(|image| (ATTACKER, image));
+    let victims = result.victims.iter().map(|victim| (&*victim.pod, &victim.image));
+    for (pod, image) in attacker.chain(victims) {
         let _ = writeln!(text, "{}", fill(&format!("   {pod} runs {image}"), "     "));
     }
     let heading = format!("2. run these steps in {VICTIM}, each sent by {ATTACKER} through the web shell:");
@@ -200,7 +212,7 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
     for step in &result.steps {
         let heading = format!("   {}: {}", step.id, step.title);
         let _ = writeln!(text, "{}", fill(&heading, "     "));
-        for line in step.script.lines() {
+        for line in step.script.iter().flat_map(|script| script.lines()) {
             let _ = writeln!(text, "       {line}");
         }
     }
@@ -236,7 +248,7 @@ pub(super) fn refused(objects: &[PlannedObject]) -> impl Iterator<Item = String>
 pub(super) fn not_asked(objects: &[PlannedObject]) -> Vec<String> {
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for object in objects {
-        if let Some(Admission::NotTold(reason)) = &object.admission {
+        if let Some(Admission::NotAsked(reason)) = &object.admission {
             reasons.entry(reason).or_default().push(&object.name);
         }
     }
@@ -321,10 +333,10 @@ mod tests {
             admission,
         };
         let objects = [
-            object("namespace/sim", Some(Admission::NotTold("it exists".into()))),
+            object("namespace/sim", Some(Admission::NotAsked("it exists".into()))),
             object("secret/a", Some(Admission::Refused("exceeded quota".into()))),
-            object("pod/b", Some(Admission::NotTold("a webhook".into()))),
-            object("pod/c", Some(Admission::NotTold("a webhook".into()))),
+            object("pod/b", Some(Admission::NotAsked("a webhook".into()))),
+            object("pod/c", Some(Admission::NotAsked("a webhook".into()))),
             object("job/d", Some(Admission::Admitted)),
             object("service/e", None),
         ];

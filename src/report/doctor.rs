@@ -15,7 +15,7 @@ fn word(status: CheckStatus) -> &'static str {
         CheckStatus::Ok => "ok",
         CheckStatus::Warning => "warning",
         CheckStatus::Failed => "failed",
-        CheckStatus::CouldNotTell => "unknown",
+        CheckStatus::Unknown => "unknown",
         CheckStatus::NotApplicable => "not applicable",
     }
 }
@@ -23,7 +23,7 @@ fn word(status: CheckStatus) -> &'static str {
 fn painted(status: CheckStatus, text: &str) -> String {
     match status {
         CheckStatus::Ok => paint(text, GREEN),
-        CheckStatus::Warning | CheckStatus::CouldNotTell => paint(text, YELLOW),
+        CheckStatus::Warning | CheckStatus::Unknown => paint(text, YELLOW),
         CheckStatus::Failed => paint(text, RED),
         CheckStatus::NotApplicable => text.to_owned(),
     }
@@ -55,7 +55,7 @@ pub(super) fn doctor(result: &DoctorResult, wide: Width) -> String {
         CheckStatus::Ok,
         CheckStatus::Warning,
         CheckStatus::Failed,
-        CheckStatus::CouldNotTell,
+        CheckStatus::Unknown,
         CheckStatus::NotApplicable,
     ];
     let counts: Vec<String> = statuses
@@ -108,7 +108,7 @@ fn urgency(status: CheckStatus) -> u8 {
     match status {
         CheckStatus::Failed => 0,
         CheckStatus::Warning => 1,
-        CheckStatus::CouldNotTell => 2,
+        CheckStatus::Unknown => 2,
         CheckStatus::Ok => 3,
         CheckStatus::NotApplicable => 4,
     }

@@ -124,7 +124,7 @@ pub(super) fn render(result: &RunResult) -> String {
         let steps = scenario.steps.iter().zip(durations.by_ref());
         let cases = steps.map(|(step, ms)| step_case(&class, step, ms, error.is_some()));
         let cases: Vec<Case> = cases.collect();
-        let started = scenario.steps.iter().find_map(|step| step.begun);
+        let started = scenario.steps.iter().find_map(|step| step.started);
         suites.push(suite(class, started.unwrap_or(result.started), cases));
     }
     suites.extend(alerts(result));
@@ -178,9 +178,9 @@ fn class(scenario: &ScenarioResult) -> String {
 /// This is the duration in the victim or, if unknown, the time until the next step was sent.
 fn durations(result: &RunResult) -> Vec<Option<f64>> {
     let steps: Vec<&StepResult> = result.steps().collect();
-    let next = |index: usize| steps[index + 1..].iter().find_map(|step| step.begun);
+    let next = |index: usize| steps[index + 1..].iter().find_map(|step| step.started);
     let until_next = |index: usize| {
-        let duration = next(index)?.duration_since(steps[index].begun?);
+        let duration = next(index)?.duration_since(steps[index].started?);
         Some(duration.as_secs_f64() * 1000.0)
     };
     let steps = steps.iter().enumerate();
@@ -207,17 +207,17 @@ fn suite<'a>(name: String, started: Timestamp, cases: Vec<Case>) -> Suite<'a> {
 fn properties(result: &RunResult) -> Properties<'_> {
     let cluster = &result.cluster;
     let properties = [
-        ("run", Some(&result.run)),
-        ("context", cluster.context.as_ref()),
-        ("server", Some(&cluster.server)),
-        ("serverVersion", cluster.version.as_ref()),
-        ("namespace", Some(&result.namespace)),
-        ("node", result.node.as_ref()),
-        ("user", cluster.user.as_ref()),
+        ("run", Some(&*result.run)),
+        ("context", cluster.context.as_deref()),
+        ("server", Some(&*cluster.server)),
+        ("serverVersion", cluster.version.as_deref()),
+        ("namespace", Some(&*result.namespace)),
+        ("node", result.node()),
+        ("user", cluster.user.as_deref()),
     ];
     let known = properties
         .into_iter()
-        .filter_map(|(name, value)| value.map(|value| (name, value.as_str())));
+        .filter_map(|(name, value)| Some((name, value?)));
     let property = known
         .chain([("version", &*result.version)])
         .map(|(name, value)| Property { name, value });
@@ -282,13 +282,13 @@ fn alerts<'a>(result: &RunResult) -> Option<Suite<'a>> {
         cases.extend(verification.alerts.iter().map(alert_case));
         cases.push(coverage(verification));
     }
-    if let Some(problem) = &result.unread {
+    if let Some(problem) = &result.verification_problem {
         let mut case = passed(ALERTS, "alerts read");
         let hint: Vec<String> = problem.hint.iter().cloned().collect();
         case.error = Some(cause(None, &problem.message, &hint));
         cases.push(case);
     }
-    let read = verification.map_or(result.ended, |verification| verification.looked);
+    let read = verification.map_or(result.ended, |verification| verification.read);
     (!cases.is_empty()).then(|| suite(ALERTS.to_owned(), read, cases))
 }
 
@@ -301,7 +301,7 @@ fn alert_case(alert: &AlertVerdict) -> Case {
         Verdict::Raised if !alert.late => {}
         Verdict::Raised | Verdict::NotRaised => case.failure = Some(cause(Some(word), why, &[])),
         // Neither a success nor a failure, which the format can only express as skipped.
-        Verdict::Waiting | Verdict::NotExpected | Verdict::CouldNotTell => {
+        Verdict::Waiting | Verdict::NotExpected | Verdict::Unknown => {
             let reason = alert.reason.iter().map(|reason| format!(": {reason}"));
             let message: String = [word.to_owned()].into_iter().chain(reason).collect();
             case.skipped = Some(cause(None, &message, &[]));
@@ -341,7 +341,7 @@ fn run_error(result: &RunResult) -> Option<Cause> {
     let failure = verification.and_then(|verification| verification.failure.as_ref());
     let has_test = match result.exit {
         Exit::Ok | Exit::NotProved | Exit::LeftBehind => true,
-        Exit::AlertMissing => result.unread.is_some() || failure.is_some(),
+        Exit::AlertMissing => result.verification_problem.is_some() || failure.is_some(),
         _ => false,
     };
     if !has_test {

@@ -37,7 +37,7 @@ pub(super) fn render(result: &RunResult) -> String {
     if let Some(problem) = &result.problem {
         add_problem(&mut text, "Error", problem);
     }
-    if let Some(problem) = &result.unread {
+    if let Some(problem) = &result.verification_problem {
         add_problem(&mut text, "Alerts were not read completely", problem);
     }
     let mut cleanup = result.cleanup.as_ref();
@@ -76,13 +76,13 @@ fn details(text: &mut String, result: &RunResult) {
 /// Returns the news: the number of alerts that were raised or, if unknown, of steps that were proved.
 fn title(result: &RunResult) -> String {
     let Some(verification) = &result.verification else {
-        return match (&result.unread, result.exit) {
+        return match (&result.verification_problem, result.exit) {
             (Some(_), _) => "❌ Alerts could not be read".to_owned(),
             (None, Exit::Ok) => format!("✅ Attack simulation: {}", proved_steps(result)),
             (None, _) => format!("❌ Attack simulation: {}", proved_steps(result)),
         };
     };
-    let mark = if verification.failure.is_some() || result.unread.is_some() {
+    let mark = if verification.failure.is_some() || result.verification_problem.is_some() {
         "❌"
     } else if verification.count(Verdict::Waiting) > 0 {
         "⏳"
@@ -119,7 +119,7 @@ fn header(result: &RunResult) -> String {
     let run = result
         .is_identified()
         .then(|| format!("run {}", code(&result.run)));
-    let node = result.node.iter().map(|node| format!("node {}", code(node)));
+    let node = result.node().map(|node| format!("node {}", code(node)));
     let parts = [scenarios.join(" ")].into_iter().chain(run);
     let parts = parts
         .chain([place(&result.namespace, &result.cluster)])
@@ -262,7 +262,7 @@ fn alerts(text: &mut String, verification: &Verification) {
     let _ = writeln!(
         text,
         "\nAs of {:.0} in {}.",
-        verification.looked,
+        verification.read,
         plain(&verification.source)
     );
 }
@@ -274,7 +274,7 @@ fn verdict(alert: &AlertVerdict) -> String {
         Verdict::NotRaised => "❌",
         Verdict::Waiting => "⏳",
         Verdict::NotExpected => "➖",
-        Verdict::CouldNotTell => "❔",
+        Verdict::Unknown => "❔",
     };
     let late = if alert.late { " too late" } else { "" };
     format!("{mark} {}{late}", alert.verdict.as_str())

@@ -187,7 +187,7 @@ impl Report {
         if let Some(problem) = &result.problem {
             self.problem(problem);
         }
-        if let Some(problem) = &result.unread {
+        if let Some(problem) = &result.verification_problem {
             self.problem(problem);
         }
         if let Some(verification) = &result.verification {
@@ -246,7 +246,11 @@ impl Report {
         let mut alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
         let is_expected = alerts.any(|alert| alert.not_expected.is_none());
         let has_attacked = result.steps().any(|step| step.outcome == Outcome::Proved);
-        if is_expected && has_attacked && result.verification.is_none() && result.unread.is_none() {
+        if is_expected
+            && has_attacked
+            && result.verification.is_none()
+            && result.verification_problem.is_none()
+        {
             self.notice(&format!(
                 "{}: alerts are usually raised within 5 to 90 minutes; check them with:\n  {}",
                 paint("hint", CYAN),

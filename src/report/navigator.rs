@@ -70,7 +70,7 @@ impl Coverage {
             Verdict::Raised if alert.late => Coverage::Late,
             Verdict::Raised => Coverage::Detected,
             Verdict::NotRaised => Coverage::NotDetected,
-            Verdict::Waiting | Verdict::NotExpected | Verdict::CouldNotTell => Coverage::Unknown,
+            Verdict::Waiting | Verdict::NotExpected | Verdict::Unknown => Coverage::Unknown,
         };
         let order = [
             Coverage::Detected,
@@ -233,9 +233,9 @@ fn alerts<'a>(
 ) -> Vec<&'a AlertVerdict> {
     let is_about_step = |alert: &&AlertVerdict| {
         let expected = scenario.alerts.iter().find(|expected| expected.id == alert.id);
-        expected.is_some_and(|expected| match &expected.step {
-            Some(of) => *of == step.id,
-            None => scenario.steps.len() == 1,
+        expected.is_some_and(|expected| match &expected.steps[..] {
+            [] => scenario.steps.len() == 1,
+            steps => steps.contains(&step.id),
         })
     };
     let alerts = verification.iter().flat_map(|verification| &verification.alerts);

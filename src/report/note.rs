@@ -38,12 +38,16 @@ pub(super) fn render(note: &Note) -> String {
         [
             plain(&alert.name),
             plain(alert.severity.as_deref().unwrap_or("unknown")),
-            plain(alert.step.as_deref().unwrap_or("any")),
+            plain(&if alert.steps.is_empty() {
+                "any".to_owned()
+            } else {
+                alert.steps.join(", ")
+            }),
             plain(alert.needs.as_deref().unwrap_or_default()),
         ]
     });
     table(&mut text, ["Expected alert", "Severity", "Step", "Needs"], alerts);
-    let steps = note.step_details.iter().map(|step| {
+    let steps = note.steps.iter().map(|step| {
         [
             plain(&step.id),
             plain(&step.title),
@@ -103,7 +107,7 @@ Alerts may be raised until **2026-05-25 18:10:02 UTC**.
             &mut note.user_agent,
             &mut note.cluster.server,
             &mut note.alerts[0].name,
-            &mut note.step_details[0].title,
+            &mut note.steps[0].title,
         ] {
             *text = HOSTILE.to_owned();
         }

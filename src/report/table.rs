@@ -387,7 +387,7 @@ fn verdicts(verification: &Verification, width: Width) -> String {
         (true, 0) => "No alert was expected, and none was raised".to_owned(),
         (true, more) => format!("No alert was expected, and {more} raised"),
     };
-    let looked = format!("as of {:.0} in {}.", verification.looked, verification.source);
+    let looked = format!("as of {:.0} in {}.", verification.read, verification.source);
     parts.push(format!("{}\n", fill(&format!("{count}, {looked}"), "")));
     parts.join("\n")
 }

@@ -1,4 +1,4 @@
-//! What a cleanup did.
+//! The result of a cleanup.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,27 +6,27 @@ use serde::{Deserialize, Serialize};
 use super::{CLEANUP_SCHEMA, ClusterInfo};
 use crate::exit::Exit;
 
-/// What a clean-up did, and what a look afterwards found.
+/// What a cleanup removed, and what remained.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cleanup {
-    /// Objects that were removed, as `kind/name`, with the namespace where several are concerned.
+    /// Removed objects as `kind/name`, prefixed by their namespace if there are several.
     pub removed: Vec<String>,
-    /// Objects that are still there, and why where that is known.
+    /// Objects that still exist.
     pub left: Vec<String>,
-    /// Whether the look that nothing is left could be made.
+    /// Whether it could be verified that nothing else remained.
     pub verified: bool,
-    /// What went wrong, where something did.
+    /// What went wrong.
     pub problems: Vec<String>,
 }
 
 impl Cleanup {
-    /// Whether the cluster was seen to hold nothing more of the run.
+    /// Returns `true` if it was verified that nothing of the run remains.
     pub fn is_clean(&self) -> bool {
         self.verified && self.left.is_empty()
     }
 
-    /// Adds what another clean-up found.
+    /// Adds the result of another cleanup.
     pub fn absorb(&mut self, other: Cleanup) {
         self.removed.extend(other.removed);
         self.left.extend(other.left);
@@ -35,42 +35,42 @@ impl Cleanup {
     }
 }
 
-/// What `cleanup` found and did.
+/// The result of the command `cleanup`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CleanupResult {
-    /// Names and versions this schema.
+    /// Name and version of this schema.
     #[schemars(extend("const" = CLEANUP_SCHEMA))]
     pub schema: &'static str,
-    /// Which cluster.
+    /// The cluster.
     pub cluster: ClusterInfo,
-    /// Namespaces that held objects of this tool.
+    /// Namespaces with objects of this tool.
     pub namespaces: Vec<String>,
     /// Objects that a dry run would remove.
     pub would_remove: Vec<String>,
-    /// Runs that were left alone.
+    /// Runs that were kept.
     pub skipped: Vec<SkippedRun>,
-    /// What was done.
+    /// What was removed.
     #[serde(flatten)]
     pub cleanup: Cleanup,
-    /// What the process says to its caller.
+    /// Meaning of the exit code.
     pub exit: Exit,
-    /// The number of that.
+    /// Exit code of the process.
     pub exit_code: u8,
 }
 
-/// A run that `cleanup` found and left alone.
+/// A run that `cleanup` kept.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SkippedRun {
-    /// The run.
+    /// ID of the run.
     pub run: String,
-    /// Its namespace.
+    /// Namespace of the run.
     pub namespace: String,
     /// The user who started it, according to its record.
     pub user: Option<String>,
-    /// When the cluster ends it, according to its record.
+    /// Time at which the cluster ends it, according to its record.
     pub deadline: Option<jiff::Timestamp>,
-    /// Why it was left alone.
+    /// Why it was kept.
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! What `doctor` found.
+//! The result of `doctor`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,57 +6,57 @@ use serde::Serialize;
 use super::{ClusterInfo, DOCTOR_SCHEMA};
 use crate::exit::Exit;
 
-/// What `doctor` found out: whether a run can work here, and whether Defender can see it.
+/// Whether a run can succeed in this cluster, and whether Defender can detect it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DoctorResult {
-    /// Names and versions this schema.
+    /// Name and version of this schema.
     #[schemars(extend("const" = DOCTOR_SCHEMA))]
     pub schema: &'static str,
     /// Version of this tool.
     pub version: &'static str,
-    /// Which cluster, as whom.
+    /// The cluster and the user.
     pub cluster: ClusterInfo,
-    /// The namespace that a run would use.
+    /// The namespace of a run.
     pub namespace: String,
-    /// The scenarios that it was asked for.
+    /// The checked scenarios.
     pub scenarios: Vec<String>,
     /// Every check, in a fixed order.
     pub checks: Vec<CheckResult>,
-    /// What the process says to its caller.
+    /// Meaning of the exit code.
     pub exit: Exit,
-    /// The number of that.
+    /// Exit code of the process.
     pub exit_code: u8,
 }
 
-/// What one check saw.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckResult {
-    /// Names the check; stays the same from version to version.
+    /// ID of the check, which does not change between versions.
     pub id: &'static str,
-    /// What it is about.
+    /// Title of the check.
     pub title: &'static str,
-    /// What it came to.
+    /// The status.
     pub status: CheckStatus,
-    /// What was seen.
+    /// The observation.
     pub seen: String,
     /// What to do about it.
     pub advice: Option<String>,
 }
 
-/// What a check came to.
+/// The status of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum CheckStatus {
-    /// As it has to be.
+    /// No objection.
     Ok,
-    /// A run works, but perhaps not all of it, or not all alerts can come.
+    /// A run works, but some steps may fail or some alerts cannot be raised.
     Warning,
-    /// A run cannot work, or no alert can come.
+    /// A run cannot work, or no alert can be raised.
     Failed,
-    /// It could not be seen.
-    CouldNotTell,
-    /// It does not matter here.
+    /// It could not be determined.
+    Unknown,
+    /// It does not apply here.
     NotApplicable,
 }

@@ -1,15 +1,18 @@
-//! What a run was found to have done: the contract of the JSON output.
+//! The results of commands: the contract of the JSON output.
 //!
-//! The engine fills it in, reports print it. Fields are only ever added within one schema version.
+//! The module that makes a result completes it; reports print it. Within a schema version, fields are only added.
+//! Records of version 1 are converted by [`upgrade`].
 
 mod cleanup;
 mod doctor;
 mod note;
 mod plan;
 mod problem;
+mod v1;
 mod verification;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -23,71 +26,73 @@ use crate::scenario::{ExpectedAlert, Outcome, Scenario};
 pub use cleanup::{Cleanup, CleanupResult, SkippedRun};
 pub use doctor::{CheckResult, CheckStatus, DoctorResult};
 pub use note::{Note, NoteStep};
-pub use plan::{Admission, PlanResult, PlannedObject, PlannedStep};
+pub use plan::{Admission, PlanResult, PlannedObject, PlannedRequest, PlannedStep, PlannedVictim};
 pub use problem::Problem;
+pub use v1::{RUN_SCHEMA_V1, upgrade};
 pub use verification::{AlertVerdict, RaisedAlert, UnattributedAlert, Verdict, Verification};
 
 /// Schema of [`RunResult`] in JSON.
-pub const RUN_SCHEMA: &str = "defender-sim/run/v1";
+pub const RUN_SCHEMA: &str = "defender-sim/run/v2";
 /// Schema of [`CleanupResult`] in JSON.
-pub const CLEANUP_SCHEMA: &str = "defender-sim/cleanup/v1";
+pub const CLEANUP_SCHEMA: &str = "defender-sim/cleanup/v2";
 /// Schema of [`PlanResult`] in JSON.
-pub const PLAN_SCHEMA: &str = "defender-sim/plan/v1";
+pub const PLAN_SCHEMA: &str = "defender-sim/plan/v2";
 /// Schema of [`DoctorResult`] in JSON.
-pub const DOCTOR_SCHEMA: &str = "defender-sim/doctor/v1";
+pub const DOCTOR_SCHEMA: &str = "defender-sim/doctor/v2";
 /// Schema of [`Note`] in JSON.
-pub const NOTE_SCHEMA: &str = "defender-sim/note/v1";
+pub const NOTE_SCHEMA: &str = "defender-sim/note/v2";
 
 /// The [`RunResult::run`] of alerts that are looked for by time and place alone.
 pub const UNKNOWN_RUN: &str = "unknown";
 
-/// One run from start to verified end.
+/// The result of a run, from its start to its verified end.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunResult {
-    /// Names and versions this schema.
+    /// Name and version of this schema.
     #[schemars(extend("const" = RUN_SCHEMA))]
     pub schema: Cow<'static, str>,
     /// Version of this tool.
     pub version: Cow<'static, str>,
-    /// Names the run; [`UNKNOWN_RUN`] if alerts are looked for without the record of one.
+    /// ID of the run; [`UNKNOWN_RUN`] if alerts are verified without the record of a run.
     pub run: String,
-    /// Which cluster it ran in.
+    /// The cluster.
     pub cluster: ClusterInfo,
-    /// The namespace it ran in.
+    /// The namespace.
     pub namespace: String,
-    /// The node that its pods ran on, where they did.
-    pub node: Option<String>,
-    /// When it started.
+    /// The attacked pods; empty for a run without pods.
+    #[serde(default)]
+    pub victims: Vec<Victim>,
+    /// Time of the start.
     pub started: jiff::Timestamp,
-    /// When it ended, clean-up included.
+    /// Time of the end, including cleanup.
     pub ended: jiff::Timestamp,
     /// Seconds by which the cluster's clock was ahead of the clock of the machine that started the run, if they
     /// differed. Every time in this document is the cluster's.
     #[serde(default)]
     pub clock_offset_seconds: Option<i64>,
-    /// What became of each scenario.
+    /// The scenarios, in order.
     pub scenarios: Vec<ScenarioResult>,
-    /// What kept the run from going on, where something did.
+    /// Why the run could not continue.
     pub problem: Option<Problem>,
-    /// What the clean-up found; nothing where nothing had been made, or where it was kept.
+    /// The result of the cleanup; `null` if nothing was created, or if the pods are kept.
     pub cleanup: Option<Cleanup>,
-    /// Until when the cluster keeps what was made, where that was asked for.
+    /// Time until which the cluster keeps the pods, if that was requested.
     pub kept_until: Option<jiff::Timestamp>,
-    /// What was known of Defender in the cluster, where that was looked for.
+    /// The state of Defender in the cluster, if it was read.
     pub facts: Option<Facts>,
-    /// Which alerts Defender raised, where that was looked for.
+    /// The alerts that Defender raised, if they were read.
     pub verification: Option<Verification>,
-    /// Why alerts could not be read, or not to the end, where that was tried.
-    pub unread: Option<Problem>,
-    /// What the process says to its caller.
+    /// Why alerts could not be read, or not all of them.
+    pub verification_problem: Option<Problem>,
+    /// Meaning of the exit code.
     pub exit: Exit,
-    /// The number of that.
+    /// Exit code of the process.
     pub exit_code: u8,
 }
 
 impl RunResult {
-    /// A run of which nothing more is known than where it is and what became of its steps; both of its times are now.
+    /// Creates a result with the place of the run and its steps; both of its times are `now`.
     pub fn new(
         run: String,
         cluster: ClusterInfo,
@@ -101,7 +106,7 @@ impl RunResult {
             run,
             cluster,
             namespace,
-            node: None,
+            victims: vec![],
             started: now,
             ended: now,
             clock_offset_seconds: None,
@@ -111,24 +116,29 @@ impl RunResult {
             kept_until: None,
             facts: None,
             verification: None,
-            unread: None,
+            verification_problem: None,
             exit: Exit::Ok,
             exit_code: Exit::Ok.code(),
         }
     }
 
-    /// Whether this is a run with an ID, and not a look for alerts by time and place alone.
+    /// Returns `true` if this is a run with an ID, rather than a search for alerts by time and place.
     pub fn is_identified(&self) -> bool {
         self.run != UNKNOWN_RUN
     }
 
-    /// Every step of every scenario, in order.
+    /// Returns the node of the first victim.
+    pub fn node(&self) -> Option<&str> {
+        self.victims.iter().find_map(|victim| victim.node.as_deref())
+    }
+
+    /// Returns every step of every scenario, in order.
     pub fn steps(&self) -> impl Iterator<Item = &StepResult> {
         self.scenarios.iter().flat_map(|scenario| &scenario.steps)
     }
 
-    /// The same result with every time moved by `offset`, from this machine's clock to the cluster's: alerts carry
-    /// the times of nodes and of Azure, and neither follows a wrong clock of a laptop.
+    /// Returns the result with every time moved by `offset`, from this machine's clock to the cluster's: alerts have the
+    /// times of nodes and of Azure.
     #[must_use]
     pub fn in_cluster_time(mut self, offset: jiff::SignedDuration) -> Self {
         let shift = |time: &mut jiff::Timestamp| *time = time.saturating_add(offset).unwrap_or(*time);
@@ -136,7 +146,7 @@ impl RunResult {
         shift(&mut self.ended);
         self.kept_until.iter_mut().for_each(shift);
         let steps = self.scenarios.iter_mut().flat_map(|scenario| &mut scenario.steps);
-        steps.filter_map(|step| step.begun.as_mut()).for_each(shift);
+        steps.filter_map(|step| step.started.as_mut()).for_each(shift);
         self.clock_offset_seconds = Some(offset.as_secs());
         self
     }
@@ -194,53 +204,107 @@ impl fmt::Display for ClusterInfo {
     }
 }
 
-/// What became of one scenario.
+/// A pod that was attacked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Victim {
+    /// Name of the pod.
+    pub pod: String,
+    /// Node of the pod, once it was scheduled.
+    pub node: Option<String>,
+    /// Labels of the node, if they could be read.
+    pub node_labels: BTreeMap<String, String>,
+    /// How its container ended, if it ended before the run did.
+    pub ended: Option<ContainerEnd>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerEnd {
+    /// The reason, as the pod's status has it: `OOMKilled`, `Evicted`.
+    pub reason: String,
+    /// Exit code of the container, if it is known.
+    pub exit_code: Option<i32>,
+    /// The last lines of its log.
+    pub log: Vec<String>,
+}
+
+/// The result of a scenario.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScenarioResult {
-    /// Its id.
+    /// ID of the scenario.
     pub id: String,
-    /// Its title.
+    /// Title of the scenario.
     pub title: String,
-    /// Ids of the MITRE ATT&CK tactics that it serves, as of ATT&CK v19.
+    /// IDs of the MITRE ATT&CK tactics, as of ATT&CK v19.
     pub tactics: Vec<String>,
-    /// Its steps, in order.
+    /// The steps, in order; one entry per step and victim.
     pub steps: Vec<StepResult>,
-    /// The alerts to expect of it.
+    /// The alerts that the scenario is expected to raise.
     pub alerts: Vec<AlertExpectation>,
 }
 
-/// What became of one step.
+/// The result of a step on a victim, or of a request to the Kubernetes API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepResult {
-    /// Its id within the scenario.
+    /// ID of the step within the scenario.
     pub id: String,
-    /// Its title.
+    /// Title of the step.
     pub title: String,
-    /// Ids of the MITRE ATT&CK techniques that it uses, as of ATT&CK v19.
+    /// IDs of the MITRE ATT&CK techniques, as of ATT&CK v19.
     pub techniques: Vec<String>,
-    /// When it began, by this program's clock.
-    pub begun: Option<jiff::Timestamp>,
-    /// What is known about it.
+    /// The pod in which the step ran; `null` for a request to the Kubernetes API.
+    #[serde(default)]
+    pub victim: Option<String>,
+    /// Time of the start; `null` for a step that did not run.
+    pub started: Option<jiff::Timestamp>,
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why, where it is not proved.
+    /// The reason, unless the step is proved.
     pub reason: Option<String>,
     /// Exit status that the victim reported.
     pub exit_status: Option<u8>,
-    /// How long it took in the victim, in milliseconds.
+    /// Duration in milliseconds.
     pub duration_ms: Option<f64>,
-    /// A short observation from inside the victim; never a secret.
+    /// A short observation; never a secret.
     pub evidence: Option<String>,
+    /// What the API server answered to a request.
+    #[serde(default)]
+    pub request: Option<RequestResult>,
+}
+
+/// The API server's answer to a request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestResult {
+    /// Verb of the request.
+    pub verb: String,
+    /// The objects as `kind/name`, or the kind that was listed.
+    pub objects: Vec<String>,
+    /// Namespace of the objects; `null` for cluster-scoped ones.
+    pub namespace: Option<String>,
+    /// HTTP status of the last answer.
+    pub status: Option<u16>,
+    /// UID of the last object, as the API server assigned it.
+    pub uid: Option<String>,
+    /// Resource version of the last object.
+    pub resource_version: Option<String>,
+    /// ID of the request in the audit log of the cluster.
+    pub audit_id: Option<String>,
+    /// Warnings of the API server, such as those of policies that only warn.
+    pub warnings: Vec<String>,
 }
 
 impl StepResult {
-    /// Whether it was sent to the victim, whatever became of it.
+    /// Returns `true` if the step was started, whatever its outcome.
     pub fn has_run(&self) -> bool {
-        self.begun.is_some() || self.outcome == Outcome::Proved
+        self.started.is_some() || self.outcome == Outcome::Proved
     }
 
-    /// Reason and evidence as one text, as far as there are any.
+    /// Returns reason and evidence as one text.
     pub fn explanation(&self) -> String {
         let parts: Vec<&str> = self
             .reason
@@ -252,24 +316,25 @@ impl StepResult {
     }
 }
 
-/// An alert that Defender ought to raise.
+/// An alert that Defender is expected to raise.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertExpectation {
-    /// Its id in the alert catalogue.
+    /// ID in the alert catalogue.
     pub id: String,
-    /// Its display name.
+    /// Display name.
     pub name: String,
-    /// Its severity, where known.
+    /// Severity, if known.
     pub severity: Option<String>,
-    /// What has to be in place for it, beyond plan and sensor.
+    /// Prerequisites beyond the plan and a ready sensor.
     pub needs: Option<String>,
-    /// The step that it is raised for, where it is one of several; `<scenario>.<step>` outside the result of a
-    /// scenario.
-    pub step: Option<String>,
-    /// True where it may come but its absence says nothing.
+    /// IDs of the steps that raise it, each on its own: `<scenario>.<step>` outside the result of a scenario. Empty for
+    /// every step.
+    #[serde(default)]
+    pub steps: Vec<String>,
+    /// Whether a missing alert does not fail the verification.
     pub optional: bool,
-    /// Why it cannot be raised for this run, if that is known.
+    /// Why this run cannot raise it, if that is known.
     #[serde(default)]
     pub not_expected: Option<String>,
 }
@@ -285,7 +350,7 @@ pub fn expectations(expected: &[ExpectedAlert]) -> Vec<AlertExpectation> {
             name: alert.name.clone(),
             severity: alert.severity.clone(),
             needs: alert.needs.clone(),
-            step: expected.step.clone(),
+            steps: expected.steps.clone(),
             optional: expected.optional,
             not_expected: None,
         })
@@ -297,7 +362,9 @@ pub fn merged_expectations(scenarios: &[Scenario]) -> Vec<AlertExpectation> {
     let mut merged: Vec<AlertExpectation> = vec![];
     for scenario in scenarios {
         for mut alert in expectations(&scenario.alerts) {
-            alert.step = alert.step.map(|step| format!("{}.{step}", scenario.id));
+            for step in &mut alert.steps {
+                *step = format!("{}.{step}", scenario.id);
+            }
             match merged.iter_mut().find(|known| known.id == alert.id) {
                 Some(known) => known.optional &= alert.optional,
                 None => merged.push(alert),

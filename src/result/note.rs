@@ -5,58 +5,56 @@ use serde::Serialize;
 
 use super::{AlertExpectation, ClusterInfo, NOTE_SCHEMA};
 
-/// What a SOC has to know before a run: which alerts are a test, and how to recognize them.
+/// What a SOC needs to know before a run: which alerts are a test, and how to recognize them.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Note {
-    /// Names and versions this schema.
+    /// Name and version of this schema.
     #[schemars(extend("const" = NOTE_SCHEMA))]
     pub schema: &'static str,
     /// Version of this tool.
     pub version: &'static str,
-    /// Names the run.
+    /// ID of the run.
     pub run: String,
-    /// Which cluster, as whom.
+    /// The cluster and the user.
     pub cluster: ClusterInfo,
-    /// The namespace it runs in.
+    /// The namespace.
     pub namespace: String,
-    /// Pods it runs in.
+    /// The pods.
     pub pods: Vec<String>,
     /// Service account of the pods.
     pub service_account: String,
     /// Images of the pods.
     pub images: Vec<String>,
-    /// Label that every object of the run carries, as a selector.
+    /// Label of every object of the run, as a selector.
     pub selector: String,
-    /// How the run's client names itself in the audit log.
+    /// User agent of the client in the audit log.
     pub user_agent: String,
-    /// Not before this time.
+    /// Start of the run at the earliest.
     pub from: jiff::Timestamp,
-    /// Nothing of the run acts after this time. Alerts may be raised later.
+    /// End of the run at the latest. Alerts may be raised later.
     pub until: jiff::Timestamp,
-    /// Alerts about the run may be raised until this time.
+    /// Time until which alerts about the run may be raised.
     pub alerts_until: jiff::Timestamp,
-    /// What it does, as `<scenario>.<step>: title`.
-    pub steps: Vec<String>,
-    /// The same steps with their techniques.
-    pub step_details: Vec<NoteStep>,
-    /// Every address that the victim contacts.
+    /// The steps.
+    pub steps: Vec<NoteStep>,
+    /// Every address that the victims contact.
     pub addresses: Vec<String>,
-    /// The alerts to expect.
+    /// The expected alerts.
     pub alerts: Vec<AlertExpectation>,
     /// Query of a Log Analytics workspace (KQL) for alerts that name the namespace and a pod or the service account of
     /// the run.
     pub query: String,
 }
 
-/// A step that a run is going to take.
+/// A step of a run.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NoteStep {
     /// `<scenario>.<step>`.
     pub id: String,
-    /// Its title.
+    /// Title of the step.
     pub title: String,
-    /// Ids of the MITRE ATT&CK techniques that it uses, as of ATT&CK v19.
+    /// IDs of the MITRE ATT&CK techniques, as of ATT&CK v19.
     pub techniques: Vec<String>,
 }

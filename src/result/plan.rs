@@ -1,4 +1,4 @@
-//! What a dry run prints.
+//! The result of a dry run.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,74 +6,96 @@ use serde::Serialize;
 use super::{AlertExpectation, ClusterInfo, PLAN_SCHEMA};
 use crate::exit::Exit;
 
-/// What a run would do; what the API server says to that, where it was asked.
+/// What a run would do, and whether the API server admits it, if it was asked.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanResult {
-    /// Names and versions this schema.
+    /// Name and version of this schema.
     #[schemars(extend("const" = PLAN_SCHEMA))]
     pub schema: &'static str,
     /// Version of this tool.
     pub version: &'static str,
-    /// Which cluster it would run in, as whom; version and user only where the cluster was asked. If none is
-    /// configured, `server` is `no cluster`.
+    /// The cluster; version and user only if the cluster was contacted. Without a configured cluster, `server` is
+    /// `no cluster`.
     pub cluster: ClusterInfo,
-    /// The namespace it would run in.
+    /// The namespace.
     pub namespace: String,
-    /// Image of the attacker pod.
-    pub attacker_image: String,
-    /// Image of the victim pod.
-    pub victim_image: String,
-    /// Every object that would be made, in this order.
+    /// Image of the attacker pod; `null` for a run without pods.
+    pub attacker_image: Option<String>,
+    /// The pods that would be attacked.
+    pub victims: Vec<PlannedVictim>,
+    /// Every object that would be created, in this order.
     pub objects: Vec<PlannedObject>,
     /// Every step, in order.
     pub steps: Vec<PlannedStep>,
-    /// Every address that the victim would contact.
+    /// Every address that the victims would contact.
     pub addresses: Vec<String>,
-    /// The alerts to expect.
+    /// The expected alerts.
     pub alerts: Vec<AlertExpectation>,
-    /// Seconds after which the cluster would end the run by itself.
+    /// Seconds after which the cluster would end the run.
     pub deadline_seconds: u64,
-    /// What the process says to its caller.
+    /// Meaning of the exit code.
     pub exit: Exit,
-    /// The number of that.
+    /// Exit code of the process.
     pub exit_code: u8,
 }
 
-/// An object that a run would make.
+/// A pod that would be attacked.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedVictim {
+    /// Name of the pod.
+    pub pod: String,
+    /// Image of the pod.
+    pub image: String,
+}
+
+/// An object that a run would create.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedObject {
     /// Kind and name, as kubectl prints them.
     pub name: String,
-    /// What the API server says to it; nothing where it was not asked.
+    /// Whether the API server admits it; `null` if it was not asked.
     pub admission: Option<Admission>,
 }
 
-/// What the API server says to an object that it is shown and does not keep.
+/// Whether the API server admits an object, according to a dry run.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", tag = "verdict", content = "reason")]
 pub enum Admission {
-    /// It would take it.
+    /// It does.
     Admitted,
-    /// It would not, for this reason.
+    /// It does not, for this reason.
     Refused(String),
-    /// It cannot be asked, for this reason.
-    NotTold(String),
+    /// It was not asked, for this reason.
+    NotAsked(String),
 }
 
-/// A step that a run would take.
+/// A step of a plan.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedStep {
     /// `<scenario>.<step>`.
     pub id: String,
-    /// Its title.
+    /// Title of the step.
     pub title: String,
-    /// The pod it would run in.
-    pub pod: String,
-    /// What would run there.
-    pub script: String,
+    /// The pods in which it would run; empty for a request to the Kubernetes API.
+    pub victims: Vec<String>,
+    /// Text that would run there.
+    pub script: Option<String>,
+    /// Request that would be sent to the Kubernetes API.
+    pub request: Option<PlannedRequest>,
     /// What would prove it.
     pub proof: String,
+}
+
+/// A request to the Kubernetes API.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedRequest {
+    /// The verb.
+    pub verb: String,
+    /// The objects, as they would be sent.
+    pub objects: Vec<serde_json::Value>,
 }

@@ -1,21 +1,21 @@
-//! Why a command could not do what it was asked for.
+//! Why a command failed.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 
-/// Why a run did not go on.
+/// Why a command or a run failed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// The object and the cause.
     pub message: String,
-    /// What to do next.
+    /// The next command.
     pub hint: Option<String>,
-    /// What the cluster said about it.
+    /// Details from the cluster or a file.
     pub details: Vec<String>,
-    /// What it means for the process.
+    /// The exit code.
     #[serde(skip)]
     pub exit: Exit,
 }

@@ -3,84 +3,83 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which alerts Defender raised for a run: the last look.
+/// The alerts that Defender raised for a run, as read last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
-    /// Where alerts were read, such as `Azure Resource Graph` or the name of a file.
+    /// Source of the alerts, such as `Azure Resource Graph` or the name of a file.
     pub source: String,
-    /// When they were read last.
-    pub looked: jiff::Timestamp,
-    /// Alerts that start before this time are none of the run's.
+    /// Time at which they were read last.
+    pub read: jiff::Timestamp,
+    /// Alerts that start earlier do not belong to the run.
     pub from: jiff::Timestamp,
-    /// Nor are those that start after this time.
+    /// Alerts that start later do not belong to the run.
     pub until: jiff::Timestamp,
     /// The verdict on each expected alert.
     pub alerts: Vec<AlertVerdict>,
     /// Further alerts of the same pods.
     pub additional: Vec<RaisedAlert>,
-    /// Alerts that may be of the run: what decides that cannot be read.
+    /// Alerts that may belong to the run: what decides that cannot be read.
     #[serde(default)]
     pub unattributed: Vec<UnattributedAlert>,
-    /// What was known of the cluster and is contradicted by an alert that was raised.
+    /// Facts about the cluster that a raised alert contradicts.
     #[serde(default)]
     pub contradictions: Vec<String>,
-    /// Why the alerts do not pass, if they do not.
+    /// Why the verification fails, if it does.
     #[serde(default)]
     pub failure: Option<String>,
 }
 
-/// An alert that may be of a run.
+/// An alert that may belong to a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UnattributedAlert {
-    /// Its id at the source; empty if it has none.
+    /// ID at the source; empty if it has none.
     pub id: String,
-    /// Its display name, as the source has it.
+    /// Display name at the source.
     pub name: String,
-    /// What of it cannot be read.
+    /// The part that cannot be read.
     pub reason: String,
 }
 
-/// Whether an expected alert was raised.
+/// The verdict on an expected alert.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertVerdict {
-    /// Its id in the alert catalogue.
+    /// ID in the alert catalogue.
     pub id: String,
-    /// Its display name there.
+    /// Display name in the catalogue.
     pub name: String,
-    /// The scenarios of the run that it is expected of.
+    /// The scenarios of the run that are expected to raise it.
     pub scenarios: Vec<String>,
-    /// What is known.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Why, where it is not raised or was raised too late.
+    /// The reason, unless it was raised in time.
     pub reason: Option<String>,
-    /// Whether it was raised, but not in the time that was asked for.
+    /// Whether it was raised later than requested.
     pub late: bool,
-    /// The alert, where it is; the first, where there are several.
+    /// The first alert that was raised.
     pub raised: Option<RaisedAlert>,
 }
 
-/// What is known of an expected alert. Three things stay apart: that the behaviour was proved, that the alert
-/// was raised, and why the one did not lead to the other.
+/// What is known of an expected alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// Defender raised it.
     Raised,
-    /// It was to come and did not.
+    /// Defender did not raise it.
     NotRaised,
-    /// It may still come.
+    /// Defender may still raise it.
     Waiting,
-    /// It cannot come here, or nothing was done that it is raised for.
+    /// It cannot be raised here, or nothing was done that raises it.
     NotExpected,
-    /// It did not come, and whether it could is not known; or alerts could not be read.
-    CouldNotTell,
+    /// It was not raised, and whether it could be is not known; or alerts could not be read.
+    Unknown,
 }
 
 impl Verification {
-    /// How many of the expected alerts have this verdict.
+    /// Returns the number of expected alerts with this verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
         self.alerts
             .iter()
@@ -90,14 +89,14 @@ impl Verification {
 }
 
 impl Verdict {
-    /// The words shown to people.
+    /// Returns the words for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Verdict::Raised => "raised",
             Verdict::NotRaised => "not raised",
             Verdict::Waiting => "waiting",
             Verdict::NotExpected => "not applicable",
-            Verdict::CouldNotTell => "unknown",
+            Verdict::Unknown => "unknown",
         }
     }
 }
@@ -106,18 +105,18 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RaisedAlert {
-    /// Its id at the source.
+    /// ID at the source.
     pub id: String,
-    /// Its display name, as the source has it.
+    /// Display name at the source.
     pub name: String,
-    /// Its severity.
+    /// Severity.
     pub severity: Option<String>,
-    /// Its status, such as `Active` or `Dismissed`.
+    /// Status, such as `Active` or `Dismissed`.
     pub status: Option<String>,
-    /// When it was raised.
+    /// Time at which it was raised.
     pub generated: Option<jiff::Timestamp>,
-    /// Seconds from the beginning of the first step that it is expected of until it was raised.
+    /// Seconds from the start of the first step that raises it until it was raised.
     pub seconds_to_detect: Option<f64>,
-    /// Where it is shown in the portal.
+    /// Link to the Azure portal.
     pub link: Option<String>,
 }

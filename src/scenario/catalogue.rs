@@ -61,7 +61,7 @@ mod tests {
             std::fs::set_permissions(at.join(name), mode).unwrap();
         }
         let steps = &find(scenario).unwrap().steps;
-        let script = &steps.iter().find(|known| known.id == step).unwrap().script;
+        let script = steps.iter().find(|known| known.id == step).unwrap().text();
         let script = script.replace("/sbin/", &format!("{}/", at.display()));
         let mut bash = std::process::Command::new("/bin/bash");
         bash.args(["-c", &script]).current_dir(at).env("PATH", at);

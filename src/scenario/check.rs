@@ -122,15 +122,7 @@ impl Checks {
         self.add(at("id"), kebab(&step.id));
         self.one_line(at("title"), &step.title);
         self.one_line(at("proof"), &step.proof);
-        if let Some(direct) = &step.direct {
-            self.one_line(at("direct.expect"), &direct.expect);
-        }
-        if step.visit && (step.direct.is_some() || !step.script.is_empty()) {
-            self.wrong(at("visit"), "a visit has no script and no direct command");
-        }
-        if !step.visit && step.script.trim().is_empty() {
-            self.wrong(at("script"), "expected text for bash");
-        }
+        self.action(path, step);
         for (field, table) in [("blocked", &step.blocked), ("skipped", &step.skipped)] {
             if table.contains_key(&0) {
                 self.wrong(at(field), "exit status 0 always means proved");
@@ -143,12 +135,6 @@ impl Checks {
         if let Some(status) = twice.find(|status| step.blocked.contains_key(status)) {
             let cause = format!("exit status {status} means blocked already");
             self.wrong(at("skipped"), cause);
-        }
-        let length = payload::request_line_length(&payload::victim_script(step));
-        if length > payload::MAX_REQUEST_LINE {
-            let limit = payload::MAX_REQUEST_LINE;
-            let cause = format!("makes a request line of {length} bytes, and nginx takes {limit}");
-            self.wrong(at("script"), cause);
         }
         for (i, technique) in step.techniques.iter().enumerate() {
             let is_technique = |id: &str| {
@@ -168,6 +154,47 @@ impl Checks {
         }
     }
 
+    fn action(&mut self, path: &str, step: &Step) {
+        let at = |field: &str| format!("{path}.{field}");
+        let actions = [
+            ("script", step.script.is_some()),
+            ("command", step.command.is_some()),
+            ("visit", step.visit),
+            ("request", step.request.is_some()),
+        ];
+        let given: Vec<&str> = actions
+            .into_iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| name)
+            .collect();
+        match given[..] {
+            [] => self.wrong(path, "expected an action: script, command, visit or request"),
+            [_] => {}
+            [first, second, ..] => {
+                let cause = format!("a step has one action, and {first} is given too");
+                self.wrong(at(second), cause);
+            }
+        }
+        if let Some(command) = &step.command {
+            self.one_line(at("command.run"), command.run.trim());
+            self.one_line(at("command.expect"), &command.expect);
+        }
+        if let Some(request) = &step.request {
+            for (field, cause) in request.check() {
+                self.wrong(at(&format!("request.{field}")), cause);
+            }
+        }
+        if given == ["script"] && step.text().trim().is_empty() {
+            self.wrong(at("script"), "expected text for bash");
+        }
+        let length = payload::request_line_length(&payload::victim_script(step.text()));
+        if length > payload::MAX_REQUEST_LINE {
+            let limit = payload::MAX_REQUEST_LINE;
+            let cause = format!("makes a request line of {length} bytes, and nginx takes {limit}");
+            self.wrong(at("script"), cause);
+        }
+    }
+
     fn alerts(&mut self, scenario: &Scenario) {
         for (i, alert) in scenario.alerts.iter().enumerate() {
             if alerts::find(&alert.id).is_none() {
@@ -179,10 +206,13 @@ impl Checks {
                 );
                 self.wrong(format!("alerts[{i}].id"), cause);
             }
-            let step = alert.step.as_ref();
-            if let Some(step) = step.filter(|&id| !scenario.steps.iter().any(|step| step.id == *id)) {
-                let cause = format!("there is no step {step:?}");
-                self.wrong(format!("alerts[{i}].step"), cause);
+            for (j, id) in alert.steps.iter().enumerate() {
+                if !scenario.steps.iter().any(|step| step.id == *id) {
+                    self.wrong(
+                        format!("alerts[{i}].steps[{j}]"),
+                        format!("there is no step {id:?}"),
+                    );
+                }
             }
         }
     }

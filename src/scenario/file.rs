@@ -100,7 +100,7 @@ alerts: []
     #[expect(clippy::too_many_lines, reason = "a table of mistakes")]
     fn what_is_wrong_is_said_with_path_and_place() {
         assert_eq!(Scenario::from_yaml(FILE).unwrap().id, "mine");
-        let expected_fields = "expected one of id, title, script, visit, direct, proof, blocked, skipped, techniques, \
+        let expected_fields = "expected one of id, title, script, command, visit, request, proof, blocked, skipped, techniques, \
                                threatMatrix at line 9, column 3";
         for (from, to, message) in [
             (
@@ -131,12 +131,12 @@ alerts: []
             (
                 "proof: p",
                 "proof: p\n  visit: true",
-                "steps[0].visit: a visit has no script and no direct command at line 10, column 10",
+                "steps[0].visit: a step has one action, and script is given too at line 10, column 10",
             ),
             (
                 "  script: 'true'\n",
                 "",
-                "steps[0].script: expected text for bash at line 6, column 3",
+                "steps[0]: expected an action: script, command, visit or request at line 6, column 3",
             ),
             (
                 "proof: p",
@@ -190,8 +190,8 @@ alerts: []
             ),
             (
                 "alerts: []",
-                "alerts: [{id: web-shell, step: three}]",
-                "alerts[0].step: there is no step \"three\" at line 14, column 32",
+                "alerts: [{id: web-shell, steps: [three]}]",
+                "alerts[0].steps[0]: there is no step \"three\" at line 14, column 34",
             ),
             (
                 "alerts: []",

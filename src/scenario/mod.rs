@@ -10,6 +10,7 @@ mod check;
 mod file;
 pub mod payload;
 pub mod proof;
+pub mod request;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::conflicts;
+pub use request::Request;
 
 /// Schema version in the `apiVersion` of scenario files.
 pub const API_VERSION: &str = "defender-sim/v1";
@@ -36,7 +38,7 @@ pub struct Scenario {
     pub title: String,
     /// What an attacker would do it for, and what really happens here.
     pub description: String,
-    /// The steps, run one after the other, each through a web-shell request of its own.
+    /// The steps. Those in the victim run one after the other, each through a web-shell request of its own.
     pub steps: Vec<Step>,
     /// The alerts to expect, by id in the alert catalogue.
     pub alerts: Vec<ExpectedAlert>,
@@ -55,6 +57,10 @@ pub struct Scenario {
     /// What it leaves in the victim's file system, which goes with the pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leaves: Vec<String>,
+    /// Why a run of it needs `--allow ID` and consent of its own: what it does outside the namespace of the run, or whom
+    /// it may alarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<String>,
 }
 
 /// What a scenario needs to be there.
@@ -93,25 +99,29 @@ pub fn address(text: &str) -> Option<(&str, u16)> {
     (is_name && is_number(bits) && port > 0).then_some((host, port))
 }
 
-/// One action in the victim and how its outcome is told.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// One action and its proof. It has exactly one of `script`, `command`, `visit` and `request`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
     /// Short name in lower-case kebab form, unique within the scenario.
     pub id: String,
     /// One line that completes "the step that ...".
     pub title: String,
-    /// Text for bash in the victim. Its standard output never leaves the pod; the last line it writes to
-    /// standard error is reported as evidence, so it must hold no secret. None for a visit.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub script: String,
-    /// True where the step is only a request for a page, in which the victim runs nothing.
+    /// Text for bash in the victim. Its standard output never leaves the pod; the last line that it writes to standard
+    /// error is reported as evidence, so it must contain no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// A command for the web shell itself, judged by its output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Command>,
+    /// `true` if the step only requests a page, for which the victim runs no program.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub visit: bool,
-    /// Set where the web shell is given the script as its command, as it is, instead of base64 for bash.
+    /// A call to the Kubernetes API by the user who runs the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direct: Option<Direct>,
-    /// What exit status 0 of the script (or the expected output of a direct command) shows.
+    pub request: Option<Request>,
+    /// What the proof of the step shows: exit status 0 of a script, the expected output of a command, the API server's
+    /// answer to a request.
     pub proof: String,
     /// Exit statuses that mean something stopped the step, and what.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -127,13 +137,28 @@ pub struct Step {
     pub threat_matrix: Vec<String>,
 }
 
-/// How a command that cannot report by itself is judged: by what it prints.
+/// A command that the web shell runs as it is, without bash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Direct {
-    /// Perl-compatible regular expression that the command's last line of output has to match. That line is
-    /// reported as evidence, so it must hold no secret.
+pub struct Command {
+    /// The command.
+    pub run: String,
+    /// Perl-compatible regular expression that the last line of the output must match. That line is reported as
+    /// evidence, so it must contain no secret.
     pub expect: String,
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Action<'a> {
+    /// bash in the victim runs this text.
+    Script(&'a str),
+    /// The web shell in the victim runs this command.
+    Command(&'a Command),
+    /// The attacker requests a page of the victim.
+    Visit,
+    /// The user calls the Kubernetes API.
+    Request(&'a Request),
 }
 
 /// An alert that a scenario ought to raise.
@@ -142,9 +167,9 @@ pub struct Direct {
 pub struct ExpectedAlert {
     /// Id in the alert catalogue.
     pub id: String,
-    /// The step that it is raised for, where it is one of several.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<String>,
+    /// IDs of the steps that raise it, each on its own; empty for every step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
     /// True where the alert may come but its absence says nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
@@ -215,6 +240,30 @@ const NOT_FOUND: u8 = 127;
 const SIGNALLED: u8 = 128;
 
 impl Step {
+    /// Returns what the step does. A step without an action, which no check lets through, is an empty script.
+    pub fn action(&self) -> Action<'_> {
+        match (&self.command, &self.request, self.visit) {
+            (Some(command), ..) => Action::Command(command),
+            (_, Some(request), _) => Action::Request(request),
+            (.., true) => Action::Visit,
+            _ => Action::Script(self.script.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Returns what runs in the victim as text for readers: the script or the command.
+    pub fn text(&self) -> &str {
+        match self.action() {
+            Action::Script(script) => script,
+            Action::Command(command) => &command.run,
+            Action::Visit | Action::Request(_) => "",
+        }
+    }
+
+    /// Returns `true` if the step needs the pods of a run.
+    pub fn runs_in_victim(&self) -> bool {
+        self.request.is_none()
+    }
+
     /// Returns the outcome for a reported exit status, with a reason if the step is not proved.
     pub fn judge(&self, status: u8) -> (Outcome, Option<String>) {
         if let Some(why) = self.blocked.get(&status) {
@@ -250,9 +299,7 @@ mod tests {
         Step {
             id: "s".into(),
             title: "t".into(),
-            script: "true".into(),
-            visit: false,
-            direct: None,
+            script: Some("true".into()),
             proof: "p".into(),
             blocked: [
                 (28, "timed out".to_owned()),
@@ -260,8 +307,7 @@ mod tests {
             ]
             .into(),
             skipped: [(10, "no such service".to_owned())].into(),
-            techniques: vec![],
-            threat_matrix: vec![],
+            ..Step::default()
         }
     }
 

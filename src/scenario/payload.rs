@@ -7,7 +7,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Step;
+use super::{Action, Step};
 
 #[cfg(test)]
 #[path = "../../tests/support/nasty.rs"]
@@ -26,11 +26,11 @@ pub const MAX_REQUEST_LINE: usize = 8 * 1024;
 /// ```
 /// # use defender_sim::scenario::{catalogue, payload};
 /// let step = &catalogue::find("recon").unwrap().steps[0];
-/// assert!(payload::victim_script(step).contains("cat /var/run/secrets"));
+/// assert!(payload::victim_script(step.text()).contains("cat /var/run/secrets"));
 /// ```
-pub fn victim_script(step: &Step) -> String {
-    let end = if step.script.ends_with('\n') { "" } else { "\n" };
-    format!("</dev/null eval {}\n", quoted(&format!("{}{end}", step.script)))
+pub fn victim_script(script: &str) -> String {
+    let end = if script.ends_with('\n') { "" } else { "\n" };
+    format!("</dev/null eval {}\n", quoted(&format!("{script}{end}")))
 }
 
 /// Quotes any text as one word of a shell.
@@ -38,15 +38,17 @@ pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Returns the query of the request for a step with this ID, as `attack.sh` composes it, before percent-encoding.
-pub fn request(id: &str, step: &Step) -> String {
-    match step.direct {
-        _ if step.visit => format!("visit={id}"),
-        Some(_) => format!("cmd={}", step.script.trim()),
-        None => format!(
+/// Returns the query of the request for a step with this ID, as `attack.sh` composes it, before percent-encoding, or
+/// `None` for a step that does not run in the victim.
+pub fn query(id: &str, step: &Step) -> Option<String> {
+    match step.action() {
+        Action::Script(script) => Some(format!(
             "cmd=echo {}| base64 -d| bash",
-            STANDARD.encode(victim_script(step))
-        ),
+            STANDARD.encode(victim_script(script))
+        )),
+        Action::Command(command) => Some(format!("cmd={}", command.run.trim())),
+        Action::Visit => Some(format!("visit={id}")),
+        Action::Request(_) => None,
     }
 }
 
@@ -69,7 +71,7 @@ mod tests {
 
     fn step(script: &str) -> Step {
         Step {
-            script: script.into(),
+            script: Some(script.into()),
             ..catalogue::find("recon").unwrap().steps[0].clone()
         }
     }
@@ -95,22 +97,22 @@ mod tests {
         for script in nasty::SCRIPTS {
             std::fs::write(&file, script).unwrap();
             let direct = observe(&format!("bash {}; exit $?", file.display()));
-            let request = request("demo.step", &step(script));
-            let sent = observe(request.strip_prefix("cmd=").unwrap());
+            let query = query("demo.step", &step(script)).unwrap();
+            let sent = observe(query.strip_prefix("cmd=").unwrap());
             if (direct.0, nasty::last_line(&direct.1)) != (sent.0, nasty::last_line(&sent.1)) {
                 different.push((script, direct, sent));
             }
         }
         assert!(different.is_empty(), "{different:#?}");
-        let first = request("demo.step", &step(nasty::SCRIPTS[0]));
+        let first = query("demo.step", &step(nasty::SCRIPTS[0])).unwrap();
         assert_eq!(observe(first.strip_prefix("cmd=").unwrap()).0, Some(7));
     }
 
     /// A known difference: after `declare -i` fails, bash continues with the next line of a file, but not in `eval`.
     #[test]
     fn scripts_end_at_an_arithmetic_error_of_declare_and_fail() {
-        let request = request("demo.step", &step("declare -i x=08\nexit 0\n"));
-        assert_eq!(observe(request.strip_prefix("cmd=").unwrap()).0, Some(1));
+        let query = query("demo.step", &step("declare -i x=08\nexit 0\n")).unwrap();
+        assert_eq!(observe(query.strip_prefix("cmd=").unwrap()).0, Some(1));
     }
 
     #[test]

@@ -289,7 +289,7 @@ mod tests {
             "2026-05-04T10:00:30Z",
         );
         audited["properties"]["entities"] = json!([{"type": "K8s-serviceaccount", "name": name}]);
-        for (unobserved, verdict) in [(false, Verdict::CouldNotTell), (true, Verdict::Raised)] {
+        for (unobserved, verdict) in [(false, Verdict::Unknown), (true, Verdict::Raised)] {
             let options = JudgeOptions {
                 unobserved,
                 ..JudgeOptions::default()
@@ -357,14 +357,14 @@ mod tests {
             let (verdict, found) =
                 verdicts(&run("recon"), &[alert], &JudgeOptions::default())["web-shell"].clone();
             let found = found.unwrap_or_default();
-            assert_eq!(verdict, Verdict::CouldNotTell, "{property}: {found}");
+            assert_eq!(verdict, Verdict::Unknown, "{property}: {found}");
             assert!(found.contains(reason), "{reason} in {found}");
         }
         // Without start and end, only the time it was raised is known.
         let mut bare = changed("startTimeUtc", &json!(null));
         bare["properties"]["endTimeUtc"] = json!(null);
         for (generated, verdict) in [
-            ("2026-05-04T10:31:00Z", Verdict::CouldNotTell),
+            ("2026-05-04T10:31:00Z", Verdict::Unknown),
             ("2026-05-04T09:31:00Z", Verdict::NotRaised),
             ("2026-05-06T10:31:00Z", Verdict::NotRaised),
         ] {
@@ -379,8 +379,8 @@ mod tests {
         // An alert without a name may be any.
         let nameless = changed("alertDisplayName", &json!(null));
         let found = verdicts(&run("recon"), &[nameless], &JudgeOptions::default());
-        assert_eq!(found["web-shell"].0, Verdict::CouldNotTell);
-        assert_eq!(found["network-scan"].0, Verdict::CouldNotTell);
+        assert_eq!(found["web-shell"].0, Verdict::Unknown);
+        assert_eq!(found["network-scan"].0, Verdict::Unknown);
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl ExpectedAlert<'_> {
     pub fn first_step(&self) -> Option<Timestamp> {
         let scenarios = self.scenarios.iter();
         let steps = scenarios.flat_map(|scenario| self.steps(scenario));
-        steps.filter_map(|step| step.begun).min()
+        steps.filter_map(|step| step.started).min()
     }
 
     /// Returns the verdict on the alert, if it was not raised, and the reason.
@@ -64,7 +64,7 @@ impl ExpectedAlert<'_> {
             return (Verdict::NotExpected, Some(reason));
         }
         if options.gap.is_some() {
-            return (Verdict::CouldNotTell, options.gap.clone());
+            return (Verdict::Unknown, options.gap.clone());
         }
         let unknown = Fact::Unknown("whether this cluster has it is unknown".to_owned());
         let condition = self
@@ -73,7 +73,7 @@ impl ExpectedAlert<'_> {
             .map(|condition| facts.conditions.get(&condition).unwrap_or(&unknown));
         if let Some(Fact::Unknown(reason)) = condition {
             let needs = self.alert.needs.as_deref().unwrap_or_default();
-            return (Verdict::CouldNotTell, Some(format!("it needs {needs}; {reason}")));
+            return (Verdict::Unknown, Some(format!("it needs {needs}; {reason}")));
         }
         if let Some(coverage) = coverage.filter(|coverage| self.alert.id != DELIVERY && !coverage.is_complete)
         {
@@ -81,7 +81,7 @@ impl ExpectedAlert<'_> {
                 "the triggering steps are undocumented; not proved: {}",
                 coverage.unproved
             );
-            return (Verdict::CouldNotTell, Some(reason));
+            return (Verdict::Unknown, Some(reason));
         }
         let sensor = Some(("sensor", &facts.sensor)).filter(|_| self.needs_sensor());
         let unknown: Vec<String> = [Some(("plan", &facts.plan)), sensor]
@@ -99,11 +99,11 @@ impl ExpectedAlert<'_> {
     /// Returns the steps of a scenario that raise the alert.
     fn steps<'s>(&self, scenario: &'s ScenarioResult) -> impl Iterator<Item = &'s StepResult> {
         let expectation = scenario.alerts.iter().find(|alert| alert.id == self.alert.id);
-        let id = expectation.and_then(|alert| alert.step.as_deref());
+        let ids = expectation.map_or(&[][..], |alert| &alert.steps);
         scenario
             .steps
             .iter()
-            .filter(move |step| id.is_none_or(|id| step.id == id))
+            .filter(move |step| ids.is_empty() || ids.contains(&step.id))
     }
 
     fn coverage(&self) -> Coverage {
@@ -205,10 +205,10 @@ mod tests {
         };
         assert_eq!(
             verdicts(&run("recon"), &[], &partial)["web-shell"],
-            (Verdict::CouldNotTell, Some("there is more".to_owned()))
+            (Verdict::Unknown, Some("there is more".to_owned()))
         );
         let (verdict, reason) = &none["binary-drift"];
-        assert_eq!(*verdict, Verdict::CouldNotTell);
+        assert_eq!(*verdict, Verdict::Unknown);
         assert!(reason.as_deref().unwrap().contains("drift policy"), "{reason:?}");
     }
 
@@ -276,7 +276,7 @@ mod tests {
         );
         assert_eq!(
             found["service-account-operation"].0,
-            Verdict::CouldNotTell,
+            Verdict::Unknown,
             "the audit log needs none"
         );
     }
@@ -306,7 +306,7 @@ mod tests {
         let found = verdicts(&bare, &[], &JudgeOptions::default());
         assert_eq!(found["web-shell"].0, Verdict::NotRaised);
         let (verdict, reason) = &found["sensitive-files"];
-        assert_eq!(*verdict, Verdict::CouldNotTell);
+        assert_eq!(*verdict, Verdict::Unknown);
         let unproved = "not proved: secrets.find-git-credentials, secrets.read-git-credentials";
         assert!(reason.as_deref().unwrap().ends_with(unproved), "{reason:?}");
     }

@@ -60,7 +60,7 @@ pub(super) fn run(id: &str) -> RunResult {
     let scenario = catalogue::find(id).unwrap();
     let alerts: Vec<AlertExpectation> = expectations(&scenario.alerts);
     let steps = scenario.steps.iter().map(|step| {
-        json!({"id": step.id, "title": "", "techniques": [], "begun": "2026-05-04T10:00:10Z", "outcome": "proved"})
+        json!({"id": step.id, "title": "", "techniques": [], "started": "2026-05-04T10:00:10Z", "outcome": "proved"})
     });
     serde_json::from_value(json!({
         "schema": "", "version": "", "run": "abcdefgh", "cluster": {"server": "https://s"},

@@ -48,7 +48,7 @@ pub fn judge(
                 (Verdict::Waiting, reason) => (Verdict::Waiting, reason),
                 other => alerts
                     .candidate(expected.alert, &options.names)
-                    .map_or(other, |reason| (Verdict::CouldNotTell, Some(reason))),
+                    .map_or(other, |reason| (Verdict::Unknown, Some(reason))),
             },
         };
         let scenarios = expected.scenarios.iter();
@@ -66,7 +66,7 @@ pub fn judge(
     let (additional, unattributed) = alerts.into_others(&used, verdicts.is_empty());
     let mut verification = Verification {
         source,
-        looked: now,
+        read: now,
         from: subject.from,
         until: subject.until,
         additional: additional.into_iter().map(|alert| raised(alert, None)).collect(),

@@ -41,7 +41,7 @@ pub struct WatchOutcome {
     /// The last verdicts, if alerts were read.
     pub last: Option<Verification>,
     /// Why alerts could not be read.
-    pub unread: Option<Problem>,
+    pub verification_problem: Option<Problem>,
 }
 
 /// Reads the alerts of `run`, which are not those of `others`, until the verdicts are final, `options` end the wait, or
@@ -143,7 +143,7 @@ impl<'a> Watch<'a> {
                 Round::Again(self.interval.max(error.explained.retry_after.unwrap_or_default()))
             }
             Err(error) => {
-                self.outcome.unread = Some(error.into());
+                self.outcome.verification_problem = Some(error.into());
                 Round::Done
             }
         }
@@ -160,7 +160,7 @@ impl<'a> Watch<'a> {
         let is_last = !self.judging.waiting;
         self.judging.gap = self.source.gap(answer, self.end).filter(|_| is_last);
         if let Some(problem) = self.source.refuse_empty(answer).filter(|_| is_last) {
-            self.outcome.unread = Some(problem);
+            self.outcome.verification_problem = Some(problem);
             return Round::Done;
         }
         let source = self.source.description();
@@ -177,17 +177,17 @@ impl<'a> Watch<'a> {
             return Round::Again(self.interval);
         }
         // No verdict has the reason if no alert is expected.
-        self.outcome.unread = self
-            .judging
-            .gap
-            .take()
-            .filter(|_| is_quiet)
-            .map(|reason| Problem {
-                message: format!("whether an alert was raised is unknown: {reason}"),
-                hint: None,
-                details: vec![],
-                exit: Exit::AlertMissing,
-            });
+        self.outcome.verification_problem =
+            self.judging
+                .gap
+                .take()
+                .filter(|_| is_quiet)
+                .map(|reason| Problem {
+                    message: format!("whether an alert was raised is unknown: {reason}"),
+                    hint: None,
+                    details: vec![],
+                    exit: Exit::AlertMissing,
+                });
         Round::Done
     }
 }

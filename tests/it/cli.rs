@@ -432,7 +432,7 @@ fn what_is_described_fits_80_columns_but_for_scripts() {
         let scripts: Vec<&str> = scenario
             .steps
             .iter()
-            .flat_map(|step| step.script.lines())
+            .flat_map(|step| step.text().lines())
             .collect();
         for arguments in [
             vec!["describe", &scenario.id],

@@ -297,7 +297,7 @@ async fn objects_that_the_api_server_was_not_asked_about_are_named() {
     let verdict = |object: &Value| object["admission"]["verdict"].as_str().unwrap().to_owned();
     let names: Vec<&str> = objects
         .iter()
-        .filter(|object| verdict(object) == "notTold")
+        .filter(|object| verdict(object) == "notAsked")
         .map(|object| object["name"].as_str().unwrap())
         .collect();
     assert_eq!(

@@ -213,7 +213,7 @@ fn the_api_server_admits_every_object_and_nothing_is_made() {
     let reported: Vec<String> = verdicts(&plan).into_iter().map(|(_, verdict)| verdict).collect();
     assert_eq!(
         (reported[0].as_str(), &reported[1..]),
-        ("admitted", &vec!["notTold".to_owned(); 10][..])
+        ("admitted", &vec!["notAsked".to_owned(); 10][..])
     );
     assert_absent(&absent);
 }

@@ -86,11 +86,11 @@ fn every_output_has_the_reason_for_unread_alerts() {
         ],
         5,
     );
-    let reason = result["unread"]["message"].as_str().unwrap();
+    let reason = result["verificationProblem"]["message"].as_str().unwrap();
     assert!(reason.contains("torn.json"), "{reason}");
     assert_eq!(result["verification"], Value::Null);
     let written: Value = serde_json::from_slice(&std::fs::read(&written).unwrap()).unwrap();
-    assert_eq!(written["unread"], result["unread"]);
+    assert_eq!(written["verificationProblem"], result["verificationProblem"]);
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn printed_role_is_enough_in_an_existing_namespace() {
     let doctor = sim_as(Identity::Tenant, &["doctor", "-n", &space.0, "-o", "json"]);
     assert_eq!(check(&doctor.json(), "rights")["status"], "ok", "{doctor:#?}");
     // The rest is not visible with these permissions, and reported as such.
-    assert_eq!(check(&doctor.json(), "nodes")["status"], "couldNotTell");
+    assert_eq!(check(&doctor.json(), "nodes")["status"], "unknown");
 }
 
 fn check(doctor: &Value, id: &str) -> Value {

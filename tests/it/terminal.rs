@@ -56,7 +56,7 @@ fn hostile_machine() -> Machine {
     let mut run = recon();
     let text = format!("{UNSEEN}{TORN}");
     run.namespace.clone_from(&text);
-    run.node = Some(text.clone());
+    run.victims[0].node = Some(text.clone());
     run.cluster.context = Some(text.clone());
     run.cluster.server.clone_from(&text);
     run.cluster.user = Some(text.clone());

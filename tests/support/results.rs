@@ -4,7 +4,7 @@
 use crate::exit::Exit;
 use crate::result::{
     AlertExpectation, AlertVerdict, Cleanup, ClusterInfo, Problem, RUN_SCHEMA, RaisedAlert, RunResult,
-    ScenarioResult, StepResult, Verdict, Verification,
+    ScenarioResult, StepResult, Verdict, Verification, Victim,
 };
 use crate::scenario::Outcome;
 
@@ -16,18 +16,20 @@ fn step(id: &str, techniques: &[&str], outcome: Outcome, reason: Option<&str>) -
         id: id.into(),
         title: format!("the {id} one"),
         techniques: techniques.iter().map(|&id| id.into()).collect(),
-        begun: None,
+        victim: Some("mdc-simulation-victim".into()),
+        started: None,
         outcome,
         reason: reason.map(Into::into),
         exit_status: None,
         duration_ms: None,
         evidence: None,
+        request: None,
     }
 }
 
 /// Returns a run of two scenarios with every outcome and nothing left behind.
 pub fn mixed() -> RunResult {
-    let begun = |second: &str| {
+    let started = |second: &str| {
         Some(
             format!("2026-01-02T03:04:{second}Z")
                 .parse()
@@ -35,11 +37,11 @@ pub fn mixed() -> RunResult {
         )
     };
     let mut look = step("look", &["T1613", "T1069"], Outcome::Proved, None);
-    look.begun = begun("06");
+    look.started = started("06");
     look.duration_ms = Some(1234.5);
     look.evidence = Some("3 pods seen".into());
     let mut fetch = step("fetch", &["T1105"], Outcome::Failed, Some("exit status 1"));
-    fetch.begun = begun("08");
+    fetch.started = started("08");
     fetch.duration_ms = Some(20.0);
     fetch.evidence = Some("no route".into());
     let mut send = step(
@@ -48,14 +50,14 @@ pub fn mixed() -> RunResult {
         Outcome::Blocked,
         Some("timed out"),
     );
-    send.begun = begun("09");
+    send.started = started("09");
     let read = step("read", &["T1528"], Outcome::Skipped, Some("no such service"));
     let alert = |name: &str, severity: Option<&str>| AlertExpectation {
         id: name.to_lowercase(),
         name: name.into(),
         severity: severity.map(Into::into),
         needs: severity.is_none().then(|| "a sensor".into()),
-        step: None,
+        steps: vec![],
         optional: false,
         not_expected: None,
     };
@@ -74,7 +76,7 @@ pub fn mixed() -> RunResult {
         kept_until: None,
         facts: None,
         verification: None,
-        unread: None,
+        verification_problem: None,
         cluster: ClusterInfo {
             kubeconfig_user: None,
             impersonated: None,
@@ -85,7 +87,11 @@ pub fn mixed() -> RunResult {
             user: Some("jane".into()),
         },
         namespace: "sim".into(),
-        node: Some("node-1".into()),
+        victims: vec![Victim {
+            pod: "mdc-simulation-victim".into(),
+            node: Some("node-1".into()),
+            ..Victim::default()
+        }],
         started: "2026-01-02T03:04:05Z".parse().expect("a fixed time"),
         ended: "2026-01-02T03:04:17.5Z".parse().expect("a fixed time"),
         scenarios: vec![
@@ -136,11 +142,11 @@ pub fn verified() -> RunResult {
     );
     late.late = true;
     let mut result = mixed();
-    result.scenarios[0].alerts[0].step = Some("look".into());
+    result.scenarios[0].alerts[0].steps = vec!["look".into()];
     let id = result.scenarios[0].alerts[0].id.clone();
     result.verification = Some(Verification {
         source: "Azure Resource Graph".into(),
-        looked: time("2026-05-04T11:00:00Z"),
+        read: time("2026-05-04T11:00:00Z"),
         from: time("2026-05-04T09:58:00Z"),
         until: time("2026-05-04T10:03:00Z"),
         alerts: vec![
@@ -148,7 +154,7 @@ pub fn verified() -> RunResult {
             verdict("missing", Verdict::NotRaised, None),
             verdict("open", Verdict::Waiting, None),
             verdict("absent", Verdict::NotExpected, Some("step not proved: one.fetch")),
-            verdict("drift", Verdict::CouldNotTell, Some("it needs a drift policy")),
+            verdict("drift", Verdict::Unknown, Some("it needs a drift policy")),
             late,
         ],
         additional: vec![raised("One more", "Active")],

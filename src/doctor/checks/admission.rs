@@ -57,7 +57,7 @@ fn judge(objects: &[PlannedObject], namespace: &str, absent: bool) -> Finding {
     let unknown: Vec<String> = objects[1..]
         .iter()
         .filter_map(|object| match &object.admission {
-            Some(Admission::NotTold(reason)) => Some(format!("{}: {reason}", object.name)),
+            Some(Admission::NotAsked(reason)) => Some(format!("{}: {reason}", object.name)),
             _ => None,
         })
         .collect();
@@ -73,12 +73,12 @@ fn judge(objects: &[PlannedObject], namespace: &str, absent: bool) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::CheckStatus::{CouldNotTell, Failed, Ok};
+    use crate::result::CheckStatus::{Failed, Ok, Unknown};
 
     #[test]
     fn one_refusal_fails_the_check() {
         let refused = || Admission::Refused("violates".into());
-        let unknown = || Admission::NotTold("does not support dry run".into());
+        let unknown = || Admission::NotAsked("does not support dry run".into());
         for (verdicts, absent, status, start) in [
             (
                 [unknown(), Admission::Admitted, Admission::Admitted],
@@ -101,13 +101,13 @@ mod tests {
             (
                 [unknown(), Admission::Admitted, unknown()],
                 false,
-                CouldNotTell,
+                Unknown,
                 "2: does not support dry run",
             ),
             (
                 [Admission::Admitted, unknown(), unknown()],
                 true,
-                CouldNotTell,
+                Unknown,
                 "does not exist",
             ),
             (

@@ -41,7 +41,7 @@ fn judge(profile: Option<bool>, installed: Option<&[InstallMethod]>) -> Finding 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::CheckStatus::{self, CouldNotTell, Ok, Warning};
+    use crate::result::CheckStatus::{self, Ok, Unknown, Warning};
 
     #[test]
     fn sensor_of_the_helm_chart_needs_no_profile() {
@@ -53,7 +53,7 @@ mod tests {
             (None, Some(&[InstallMethod::Helm]), Ok),
             (Some(false), Some(&[InstallMethod::AksAddOn]), Warning),
             (None, Some(&[]), Warning),
-            (None, None, CouldNotTell),
+            (None, None, Unknown),
         ] {
             let found: CheckStatus = judge(profile, installed).status;
             assert_eq!(found, status, "{profile:?} {installed:?}");

@@ -70,7 +70,7 @@ fn is_of_containers(alert_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::CheckStatus::{CouldNotTell, Ok, Warning};
+    use crate::result::CheckStatus::{Ok, Unknown, Warning};
     use crate::scenario::catalogue;
 
     #[test]
@@ -91,14 +91,14 @@ mod tests {
                 "*",
                 "Enabled",
                 None,
-                CouldNotTell,
+                Unknown,
                 "may dismiss expected alerts: r (*) on conditions",
             ),
             (
                 "K8S.NODE_Invented",
                 "Enabled",
                 None,
-                CouldNotTell,
+                Unknown,
                 "may dismiss expected alerts: r (K8S.NODE_Invented)",
             ),
             (

@@ -103,7 +103,7 @@ fn judge_unpulled(images: &[Image], nodes: Option<&[Node]>) -> Finding {
             Some((0, _)) => missing.push(image.given),
             Some((with, of)) if with < of => rare.push(image.given),
             Some(_) => {}
-            None => status = CheckStatus::CouldNotTell,
+            None => status = CheckStatus::Unknown,
         }
     }
     let message = join_descriptions(images, &descriptions);
@@ -171,23 +171,19 @@ fn judge(images: &[Image], presence: &[Presence], options: &Options, nodes: Opti
             )),
             Presence::Private | Presence::Unknown(_) if with > 0 && with == of => None,
             Presence::Private => Some((
-                CheckStatus::CouldNotTell,
+                CheckStatus::Unknown,
                 format!("checked without a login; check with yours: docker manifest inspect {given}"),
             )),
             Presence::Unknown(_) => Some((
-                CheckStatus::CouldNotTell,
+                CheckStatus::Unknown,
                 format!("nodes may reach it in another way; {compare}"),
             )),
         });
     }
     let message = join_descriptions(images, &descriptions);
-    let worst = [
-        CheckStatus::Failed,
-        CheckStatus::Warning,
-        CheckStatus::CouldNotTell,
-    ]
-    .into_iter()
-    .find_map(|status| problems.iter().find(|(found, _)| *found == status));
+    let worst = [CheckStatus::Failed, CheckStatus::Warning, CheckStatus::Unknown]
+        .into_iter()
+        .find_map(|status| problems.iter().find(|(found, _)| *found == status));
     match (worst, mutable.join(" and ")) {
         (Some((status, advice)), _) => Finding::new(*status, message).advise(advice),
         (None, pins) if pins.is_empty() => Finding::ok(message),
@@ -202,7 +198,7 @@ mod tests {
     use super::*;
     use crate::doctor::node::{RawNode, image_names};
     use crate::plan::tests::plan;
-    use crate::result::CheckStatus::{CouldNotTell, Failed, Ok as Fine, Warning};
+    use crate::result::CheckStatus::{Failed, Ok as Fine, Unknown, Warning};
 
     fn digest() -> String {
         format!("sha256:{}", "0".repeat(64))
@@ -270,11 +266,11 @@ mod tests {
                 "pin --attacker-image and --victim-image",
             ),
             (None, Absent, &none[..], Failed, "check --victim-image"),
-            (None, Private, &none[..], CouldNotTell, "checked without a login"),
-            (None, silent(), &none[..], CouldNotTell, "nodes may reach it"),
+            (None, Private, &none[..], Unknown, "checked without a login"),
+            (None, silent(), &none[..], Unknown, "nodes may reach it"),
             // Pulled at each start.
             (None, Absent, &all[..], Failed, "check --victim-image"),
-            (None, silent(), &all[..], CouldNotTell, "nodes may reach it"),
+            (None, silent(), &all[..], Unknown, "nodes may reach it"),
             (Some("IfNotPresent"), Present, &none[..], Fine, "pin "),
             (Some("IfNotPresent"), Absent, &all[..], Warning, "cannot get it"),
             (Some("IfNotPresent"), Absent, &some[..], Warning, "cannot get it"),
@@ -290,23 +286,17 @@ mod tests {
                 Some("IfNotPresent"),
                 Private,
                 &some[..],
-                CouldNotTell,
+                Unknown,
                 "checked without a login",
             ),
             (
                 Some("IfNotPresent"),
                 silent(),
                 &none[..],
-                CouldNotTell,
+                Unknown,
                 "nodes may reach it",
             ),
-            (
-                Some("IfNotPresent"),
-                silent(),
-                &[],
-                CouldNotTell,
-                "nodes may reach it",
-            ),
+            (Some("IfNotPresent"), silent(), &[], Unknown, "nodes may reach it"),
         ] {
             let mut options = plan(None).options;
             options.fit.image_pull_policy = policy.map(str::to_owned);
@@ -344,7 +334,7 @@ mod tests {
             format!("{attacker}: {absent}; {victim}: {present}")
         );
 
-        assert_eq!(judge_unpulled(&images, None).status, CouldNotTell);
+        assert_eq!(judge_unpulled(&images, None).status, Unknown);
         assert_eq!(
             judge_unpulled(&images, Some(&nodes(&options, &[[true, true]]))).status,
             Fine

@@ -177,7 +177,7 @@ fn restricts(spec: &NetworkPolicySpec, direction: &str) -> bool {
 mod tests {
     use super::*;
     use crate::plan::tests::plan;
-    use crate::result::CheckStatus::{self, CouldNotTell, Ok as Fine, Warning};
+    use crate::result::CheckStatus::{self, Ok as Fine, Unknown, Warning};
     use crate::scenario::catalogue;
 
     fn policy(spec: &str) -> NetworkPolicy {
@@ -246,7 +246,7 @@ mod tests {
             (
                 "webshell",
                 &[DENY_EGRESS, DNS],
-                CouldNotTell,
+                Unknown,
                 "whether the rules allow the attacker's DNS, ",
             ),
             (
@@ -258,7 +258,7 @@ mod tests {
             (
                 "crypto",
                 &[DENY_INGRESS, FROM_PODS],
-                CouldNotTell,
+                Unknown,
                 "whether the rules allow the victim's connection to the attacker is unknown",
             ),
             (
@@ -281,12 +281,12 @@ mod tests {
         for (groups, status, message) in [
             (
                 Some(&groups[..]),
-                CouldNotTell,
+                Unknown,
                 format!("{none}; those of Cilium and Calico are not read"),
             ),
             (
                 None,
-                CouldNotTell,
+                Unknown,
                 format!("{none}; whether there are policies of other kinds is unknown"),
             ),
             (

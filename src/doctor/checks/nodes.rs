@@ -67,7 +67,7 @@ fn judge(nodes: &[Node]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::CheckStatus::{CouldNotTell, Failed, Ok};
+    use crate::result::CheckStatus::{Failed, Ok, Unknown};
 
     #[test]
     fn one_usable_node_is_enough() {
@@ -92,14 +92,14 @@ mod tests {
             ),
             (
                 vec![taint(), taint(), Some(Refusal::Selector), Some(Refusal::NotLinux)],
-                CouldNotTell,
+                Unknown,
                 "none of 4 nodes takes the pods: 1 not Linux, 1 without the labels of --node-selector, 2 tainted \
                  a:NoSchedule if the cluster autoscales, a run may add one; otherwise: to tolerate the taint: \
                  --toleration=a:NoSchedule",
             ),
             (
                 vec![Some(Refusal::Selector), Some(Refusal::Selector), taint()],
-                CouldNotTell,
+                Unknown,
                 "none of 3 nodes takes the pods: 2 without the labels of --node-selector, 1 tainted a:NoSchedule \
                  if the cluster autoscales, a run may add one; otherwise: to tolerate the taint: \
                  --toleration=a:NoSchedule",
@@ -126,7 +126,7 @@ mod tests {
             ),
             (
                 vec![],
-                CouldNotTell,
+                Unknown,
                 "there are no nodes add a Linux node; if the cluster autoscales",
             ),
         ] {

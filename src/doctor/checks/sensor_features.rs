@@ -77,7 +77,7 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
 mod tests {
     use super::*;
     use crate::defender::sensor::{MDC, Provider, Workload};
-    use crate::result::CheckStatus::{CouldNotTell, NotApplicable, Ok as Fine, Warning};
+    use crate::result::CheckStatus::{NotApplicable, Ok as Fine, Unknown, Warning};
     use crate::scenario::catalogue;
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
             (
                 "0.10.0",
                 &["crypto"],
-                CouldNotTell,
+                Unknown,
                 "unknown: binary drift, for \"A drift binary detected",
             ),
             (
@@ -114,7 +114,7 @@ mod tests {
                 Warning,
                 "unknown: binary drift",
             ),
-            ("", &["ti-domain"], CouldNotTell, "the sensor's is unknown"),
+            ("", &["ti-domain"], Unknown, "the sensor's is unknown"),
             ("none", &["ti-domain"], NotApplicable, "there is no sensor"),
         ] {
             let workload = Workload {

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use crate::doctor::node::Refusal;
     use crate::net::{Cause, Explanation};
-    use crate::result::CheckStatus::{CouldNotTell, Failed, NotApplicable, Ok as Fine, Warning};
+    use crate::result::CheckStatus::{Failed, NotApplicable, Ok as Fine, Unknown, Warning};
 
     fn node(name: &str, refusal: Option<Refusal>) -> Node {
         Node {
@@ -138,7 +138,7 @@ mod tests {
             explained: Explanation::new(Cause::Forbidden, "no"),
         };
         let finding = judge(std::slice::from_ref(&pods), Err(error.clone()), Ok(vec![]));
-        assert_eq!(finding.status, CouldNotTell);
+        assert_eq!(finding.status, Unknown);
         assert!(
             finding
                 .message

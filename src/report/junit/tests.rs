@@ -148,12 +148,12 @@ fn time_of_a_failed_step_lasts_until_the_next_one_was_sent() {
     };
     // The next step belongs to the next scenario.
     assert_eq!(of_fetch(|_| {}).unwrap(), "\"1.000\"");
-    let next_is_unknown = |result: &mut RunResult| result.scenarios[1].steps[0].begun = None;
+    let next_is_unknown = |result: &mut RunResult| result.scenarios[1].steps[0].started = None;
     assert_eq!(of_fetch(next_is_unknown), None);
-    let was_not_sent = |result: &mut RunResult| result.scenarios[0].steps[1].begun = None;
+    let was_not_sent = |result: &mut RunResult| result.scenarios[0].steps[1].started = None;
     assert_eq!(of_fetch(was_not_sent), None);
     let clock_was_set_back = |result: &mut RunResult| {
-        result.scenarios[1].steps[0].begun = Some(result.started);
+        result.scenarios[1].steps[0].started = Some(result.started);
     };
     assert_eq!(of_fetch(clock_was_set_back).unwrap(), "\"0.000\"");
 }
@@ -188,7 +188,7 @@ kubectl auth can-i create pods</error>"#,
     assert_eq!(text.matches("pods is forbidden").count(), 2, "{text}");
     let mut unread = fixture::verified();
     unread.verification = None;
-    unread.unread = fixture::not_started().problem;
+    unread.verification_problem = fixture::not_started().problem;
     (unread.exit, unread.exit_code) = (Exit::AlertMissing, 5);
     let text = render(&unread);
     let part = r#"name="alerts read""#;

@@ -51,7 +51,7 @@ fn title_is_what_defender_raised_once_that_is_known() {
     unclean.exit = Exit::LeftBehind;
     assert_title(&unclean, "⚠️ Defender raised 1 of 1 expected alert");
     let mut unread = result.clone();
-    unread.unread = fixture::not_started().problem;
+    unread.verification_problem = fixture::not_started().problem;
     assert_title(&unread, "❌ Defender raised 1 of 1 expected alert");
     unread.verification = None;
     assert_title(&unread, "❌ Alerts could not be read");
@@ -80,7 +80,8 @@ fn header_has_what_is_known_and_the_date_once() {
     assert!(next_day.contains(part), "{next_day}");
     let unknown = header(|result| {
         result.run = crate::result::UNKNOWN_RUN.to_owned();
-        (result.node, result.cluster.context, result.cluster.user) = (None, None, None);
+        result.victims = vec![];
+        (result.cluster.context, result.cluster.user) = (None, None);
     });
     let start = "<code>one</code> <code>two</code> · namespace <code>sim</code> at <code>https://192.0.2.1</code> · 2026";
     assert!(unknown.starts_with(start), "{unknown}");
@@ -112,7 +113,7 @@ fn meaning_of_the_exit_code_is_true_of_a_verification_too() {
         last(&seen),
         "**Exit code 0:** the alerts pass: none is known to be missing or unexpected."
     );
-    seen.unread = fixture::not_started().problem;
+    seen.verification_problem = fixture::not_started().problem;
     let text = render(&seen);
     assert!(
         text.contains("\n**Alerts were not read completely:** <code>"),

@@ -122,7 +122,7 @@ fn step_that_did_not_run_counts_for_nothing() {
         // Skipped by itself, or because the run ended.
         assert_eq!(of(&result, "T1528"), None);
         let send = &mut result.scenarios[1].steps[0];
-        (send.begun, send.outcome) = (None, Outcome::Skipped);
+        (send.started, send.outcome) = (None, Outcome::Skipped);
         send.reason = Some("not run: the victim stopped".into());
         assert_eq!(of(&result, "T1496.001"), None);
         let (score, comment) = of(&result, "T1613").unwrap();
@@ -185,21 +185,18 @@ fn entry_of(alerts: &[(Verdict, bool)], outcome: Outcome) -> Technique {
 
 #[test]
 fn score_is_that_of_the_alerts_of_a_step() {
-    use Verdict::{CouldNotTell, NotExpected, NotRaised, Raised, Waiting};
+    use Verdict::{NotExpected, NotRaised, Raised, Unknown, Waiting};
     for (alerts, expected) in [
         (&[(Raised, false)][..], Coverage::Detected),
         (&[(Raised, true)], Coverage::Late),
         (&[(NotRaised, false)], Coverage::NotDetected),
         (&[(Waiting, false)], Coverage::Unknown),
         (&[(NotExpected, false)], Coverage::Unknown),
-        (&[(CouldNotTell, false)], Coverage::Unknown),
+        (&[(Unknown, false)], Coverage::Unknown),
         (&[], Coverage::NoAlert),
         (&[(NotRaised, false), (Raised, false)], Coverage::Detected),
         (&[(NotRaised, false), (Raised, true)], Coverage::Late),
-        (
-            &[(CouldNotTell, false), (NotRaised, false)],
-            Coverage::NotDetected,
-        ),
+        (&[(Unknown, false), (NotRaised, false)], Coverage::NotDetected),
     ] {
         let entry = entry_of(alerts, Outcome::Proved);
         let (score, color, _) = expected.legend();
@@ -220,7 +217,7 @@ fn score_is_that_of_the_alerts_of_a_step() {
 #[test]
 fn alert_of_another_step_is_no_evidence() {
     let mut other = fixture::verified();
-    other.scenarios[0].alerts[0].step = Some("fetch".into());
+    other.scenarios[0].alerts[0].steps = vec!["fetch".into()];
     let found = techniques(&other);
     let look = found.iter().find(|entry| entry.id == "T1069").unwrap();
     let (score, color, _) = Coverage::NoAlert.legend();
@@ -241,7 +238,7 @@ fn worst_step_of_a_technique_counts() {
     // A step without an alert does not affect a technique for which another step has an alert.
     result.scenarios[1].steps[0].outcome = Outcome::Proved;
     assert_eq!(shared(&result), legend(Coverage::Detected));
-    result.scenarios[1].alerts[1].step = Some("send".into());
+    result.scenarios[1].alerts[1].steps = vec!["send".into()];
     result.scenarios[1].alerts[1].id = "missing".into();
     assert_eq!(shared(&result), legend(Coverage::NotDetected));
 }

@@ -153,25 +153,21 @@ async fn settings_of_defender_in_azure_are_reported() {
     assert_eq!(result.0["exitCode"], 3);
     here.rules(&["K8S.NODE_Invented"]);
     here.ask(&named)
-        .assert("azure-rules", "couldNotTell", "quiet (K8S.NODE_Invented)");
+        .assert("azure-rules", "unknown", "quiet (K8S.NODE_Invented)");
 
     // Missing permissions are named.
     here.azure.with(|state| state.forbidden = true);
     let result = here.ask(&named);
     result.assert("azure-cluster", "ok", "blue");
     result.assert("azure-alerts", "warning", "Microsoft.Security/alerts/read");
-    result.assert("azure-plan", "couldNotTell", "Microsoft.Security/pricings/read");
+    result.assert("azure-plan", "unknown", "Microsoft.Security/pricings/read");
     result.assert(
         "azure-rules",
-        "couldNotTell",
+        "unknown",
         "Microsoft.Security/alertsSuppressionRules/read",
     );
     for id in ["azure-profile", "azure-exclusions"] {
-        result.assert(
-            id,
-            "couldNotTell",
-            "Microsoft.ContainerService/managedClusters/read",
-        );
+        result.assert(id, "unknown", "Microsoft.ContainerService/managedClusters/read");
     }
     here.azure.with(|state| state.forbidden = false);
 
@@ -179,9 +175,9 @@ async fn settings_of_defender_in_azure_are_reported() {
     here.cli
         .answers("", "ERROR: Please run 'az login' to setup account.", 1);
     let result = here.ask(&named);
-    result.assert("azure-cluster", "couldNotTell", "Please run 'az login'");
+    result.assert("azure-cluster", "unknown", "Please run 'az login'");
     for id in &IDS[15..] {
-        result.assert(id, "couldNotTell", "see azure-cluster");
+        result.assert(id, "unknown", "see azure-cluster");
     }
     here.ask(&["--resource-id", "blue"]).assert(
         "azure-cluster",
@@ -194,11 +190,7 @@ async fn settings_of_defender_in_azure_are_reported() {
 async fn cluster_that_is_not_aks_or_not_found_is_reported() {
     let here = InAzure::start().await;
     let result = here.ask(&["--subscription", SUBSCRIPTION]);
-    result.assert(
-        "azure-cluster",
-        "couldNotTell",
-        "not found: the data of Azure Arc",
-    );
+    result.assert("azure-cluster", "unknown", "not found: the data of Azure Arc");
     result.assert("azure-plan", "ok", "on in subscription");
     result.assert(
         "azure-alerts",
@@ -206,7 +198,7 @@ async fn cluster_that_is_not_aks_or_not_found_is_reported() {
         &format!("the alerts of /subscriptions/{SUBSCRIPTION} can be read"),
     );
     for id in ["azure-profile", "azure-exclusions"] {
-        result.assert(id, "couldNotTell", "see azure-cluster");
+        result.assert(id, "unknown", "see azure-cluster");
     }
 
     let arc = in_group("Microsoft.Kubernetes/connectedClusters/green");
@@ -217,7 +209,7 @@ async fn cluster_that_is_not_aks_or_not_found_is_reported() {
     result.assert("azure-exclusions", "ok", "none");
     here.plan("Free", "False");
     let result = here.ask(&["--resource-id", &arc]);
-    result.assert("azure-plan", "couldNotTell", "may be that of a connector");
+    result.assert("azure-plan", "unknown", "may be that of a connector");
 
     let connector = in_group("Microsoft.Security/securityConnectors/aws");
     let offering =
@@ -227,7 +219,7 @@ async fn cluster_that_is_not_aks_or_not_found_is_reported() {
     result.assert("azure-cluster", "ok", "cluster red of a connector");
     result.assert("azure-plan", "ok", "on in connector aws");
     result.assert("azure-profile", "notApplicable", "not an AKS cluster");
-    result.assert("azure-exclusions", "couldNotTell", "in another cloud");
+    result.assert("azure-exclusions", "unknown", "in another cloud");
     result.assert(
         "azure-alerts",
         "ok",
@@ -254,15 +246,11 @@ async fn cluster_that_is_not_aks_or_not_found_is_reported() {
     here.azure.with(|state| state.resources.clear());
     here.ask(&[]).assert(
         "azure-cluster",
-        "couldNotTell",
+        "unknown",
         "no AKS cluster that the login can read",
     );
     here.azure.fault(Fault::Broken);
     let result = here.ask(&[]);
-    result.assert(
-        "azure-cluster",
-        "couldNotTell",
-        "failed to find the cluster in Azure",
-    );
-    result.assert("azure-plan", "couldNotTell", "see azure-cluster");
+    result.assert("azure-cluster", "unknown", "failed to find the cluster in Azure");
+    result.assert("azure-plan", "unknown", "see azure-cluster");
 }

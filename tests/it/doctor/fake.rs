@@ -17,10 +17,10 @@ async fn node_without_the_sensor_is_named() {
     );
     let government = doctor(&server, &["ti-domain", "--azure-cloud=AzureUSGovernment"]);
     government.assert("sensor-features", "warning", "the cluster is in Azure Government");
-    result.assert("identity", "couldNotTell", "does not report it");
+    result.assert("identity", "unknown", "does not report it");
     result.assert("namespace", "failed", "to use it unchanged: -n mdc-simulation");
     result.assert("admission", "ok", "all 10 objects admitted");
-    result.assert("network-policies", "couldNotTell", "those of Cilium are not read");
+    result.assert("network-policies", "unknown", "those of Cilium are not read");
     result.assert("leftovers", "ok", "none");
     let asked = server.requests();
     let limited = |path: &str| {
@@ -64,11 +64,11 @@ async fn nodes_and_sensors_that_cannot_be_listed_are_unknown() {
     };
     let server = fake_cluster(move |request| forbidden(request, "/api/v1/nodes")).await;
     let result = doctor(&server, &[]);
-    result.assert("nodes", "couldNotTell", "failed to list nodes in all namespaces");
+    result.assert("nodes", "unknown", "failed to list nodes in all namespaces");
     result.assert("sensor", "ok", "Helm chart, version unknown");
     result.assert(
         "sensor-ready",
-        "couldNotTell",
+        "unknown",
         "1 of 2 pods ready; on which nodes: failed to list nodes",
     );
 
@@ -88,11 +88,7 @@ async fn nodes_and_sensors_that_cannot_be_listed_are_unknown() {
     doctor(&server, &[]).assert("sensor", "ok", "Helm chart");
     // A sensor may be in a namespace that cannot be listed.
     let server = fake_cluster(move |request| forbidden(request, "/apis/apps/v1/daemonsets")).await;
-    doctor(&server, &[]).assert(
-        "sensor",
-        "couldNotTell",
-        "failed to list daemonsets in all namespaces",
-    );
+    doctor(&server, &[]).assert("sensor", "unknown", "failed to list daemonsets in all namespaces");
 
     // A namespace that does not exist and may not be created.
     let server = fake_cluster(|request| {
@@ -129,7 +125,7 @@ async fn nodes_and_sensors_that_cannot_be_listed_are_unknown() {
     .await;
     doctor(&server, &[]).assert(
         "admission",
-        "couldNotTell",
+        "unknown",
         "pod/mdc-simulation-victim: admission webhook",
     );
 }
@@ -143,7 +139,7 @@ async fn unreachable_cluster_is_asked_nothing_else() {
     let result = doctor(&server, &[]);
     result.assert("reachable", "failed", "not now");
     for id in &IDS[1..] {
-        result.assert(id, "couldNotTell", "the cluster did not answer");
+        result.assert(id, "unknown", "the cluster did not answer");
     }
     assert_eq!(result.0["exitCode"], 3);
     assert!(server.requests().iter().all(|request| request.path == "/version"));
@@ -155,6 +151,6 @@ async fn unreachable_cluster_is_asked_nothing_else() {
     let result = doctor(&server, &[]);
     result.assert("reachable", "ok", "v1.33.1");
     result.assert("identity", "failed", "kubectl auth whoami");
-    result.assert("rights", "couldNotTell", "failed to check permissions");
-    result.assert("admission", "couldNotTell", "failed to ");
+    result.assert("rights", "unknown", "failed to check permissions");
+    result.assert("admission", "unknown", "failed to ");
 }

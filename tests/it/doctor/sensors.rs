@@ -79,7 +79,7 @@ fn every_install_method_is_recognized() {
     result.assert("sensor-features", "notApplicable", "need only a ready sensor");
     assert_eq!(result.0["exitCode"], 0, "{:#}", result.0);
     ask("ti-domain").assert("sensor-features", "warning", "missing: DNS detection");
-    ask("recon").assert("sensor-features", "couldNotTell", "unknown: the audit log");
+    ask("recon").assert("sensor-features", "unknown", "unknown: the audit log");
     kubectl(&["label", "nodes", "--all", "kubernetes.azure.com/cluster=test"]);
     ask("recon").assert("sensor-features", "ok", "the audit log");
     // No node accepts the pods.
@@ -128,7 +128,7 @@ fn every_install_method_is_recognized() {
     kubectl(&["create", "namespace", "azure-arc"]);
     let result = ask("anti-malware");
     result.assert("sensor", "ok", "Arc extension (assumed), version 0.10.2");
-    result.assert("sensor-features", "couldNotTell", "is not ready");
+    result.assert("sensor-features", "unknown", "is not ready");
     kubectl(&["delete", "daemonset", HELM, "-n", "mdc"]);
     sensor("mdc", ADD_ON, "0.9.1", &image);
     let result = ask("anti-malware");
@@ -147,7 +147,7 @@ fn every_install_method_is_recognized() {
         "ok",
         "Helm chart (assumed), version 2.0.205 (assumed from an image tag) (mdc/renamed)",
     );
-    result.assert("sensor-features", "couldNotTell", "only assumed");
+    result.assert("sensor-features", "unknown", "only assumed");
     kubectl(&["delete", "daemonset", "renamed", "-n", "mdc"]);
     let elsewhere = Space::new("doctor-elsewhere", &[]);
     sensor(&elsewhere.0, "renamed", "stable", azure);
@@ -233,7 +233,7 @@ fn sensor_counts_only_on_the_node_of_the_pods() {
         // Reading sensors needs permissions that a run does not.
         let arguments = ["webshell", "-n", &space.0, "-o", "json"];
         let result = sim_as(Identity::Admin, &arguments).assert(0).json();
-        assert_eq!(result["node"], "node1");
+        assert_eq!(result["victims"][0]["node"], "node1");
         result["facts"]["sensor"].clone()
     };
     sensor("kube-system", SENSOR, "0.8.36", &image);

@@ -44,11 +44,7 @@ fn missing_alert_fails_the_verification() {
     let page = machine.file("page.json", &json!({"value": [alert(RECON[0])], "nextLink": "x"}));
     let result = machine.json(&["verify", "--alerts", &page, "-o", "json"], 0);
     for (id, verdict) in verdicts(&result) {
-        let of_page = if id == "web-shell" {
-            "raised"
-        } else {
-            "couldNotTell"
-        };
+        let of_page = if id == "web-shell" { "raised" } else { "unknown" };
         assert_eq!(verdict, of_page, "{id}");
     }
     let result = machine.json(&["verify", "--alerts", &some, "-o", "json"], 5);
@@ -146,7 +142,7 @@ fn assumptions_and_further_names_are_applied() {
     };
     assert_eq!(printed("audit-log=no", 5), "notExpected");
     assert_eq!(printed("audit-log=yes", 5), "notRaised");
-    assert_eq!(printed("drift-policy=no", 5), "couldNotTell");
+    assert_eq!(printed("drift-policy=no", 5), "unknown");
     assert!(
         machine
             .printed(&["verify", "--assume", "magic=yes"], 2)
@@ -239,9 +235,7 @@ fn invalid_options_are_refused() {
         5,
     );
     assert!(
-        verdicts(&result)
-            .iter()
-            .all(|(_, verdict)| verdict == "couldNotTell"),
+        verdicts(&result).iter().all(|(_, verdict)| verdict == "unknown"),
         "{result:#}"
     );
     // Also for a baseline.
@@ -291,10 +285,7 @@ fn inconclusive_file_fails_the_verification() {
             assert!(printed.contains(part), "{name}: {run}: {part} in {printed}");
             let result = machine.json(&[&arguments[..], &["-o", "json"]].concat(), 5);
             let first = &result["verification"]["alerts"][0]["verdict"];
-            assert!(
-                first.is_null() || first == "couldNotTell",
-                "{name}: {run}: {result:#}"
-            );
+            assert!(first.is_null() || first == "unknown", "{name}: {run}: {result:#}");
         }
     }
 }
@@ -375,7 +366,7 @@ fn alerts_are_read_from_stdin_once() {
     let (code, found) = verify(&ongoing[..1]);
     assert_eq!(code, Some(0), "more may come");
     assert!(
-        found[1..].iter().all(|(_, verdict)| verdict == "couldNotTell"),
+        found[1..].iter().all(|(_, verdict)| verdict == "unknown"),
         "{found:?}"
     );
 }

@@ -226,7 +226,7 @@ async fn through_azure() {
     let verdicts = watched.verdicts(&over, 5).await;
     for alert in known {
         let expected = if alert.condition.is_some() {
-            "couldNotTell"
+            "unknown"
         } else {
             "notRaised"
         };
@@ -247,7 +247,7 @@ async fn through_azure() {
     // Without a sensor only the alert of the audit log can be raised.
     let audited = "service-account-operation";
     for (flags, code, verdict) in [
-        (&["--wait=1s"][..], 5, "couldNotTell"),
+        (&["--wait=1s"][..], 5, "unknown"),
         (&["--wait=1s", "--assume=audit-log=yes"], 5, "notRaised"),
     ] {
         for (id, reported) in watched.verdicts(flags, code).await {
