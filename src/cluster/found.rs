@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
-use kube::core::{Selector, SelectorExt as _};
+use kube::core::{DynamicObject, PartialObjectMeta, Selector, SelectorExt as _};
+use serde::Deserialize as _;
 
 use crate::manifest::{self, Kind, RUN_LABEL};
 
@@ -48,6 +49,13 @@ impl Found {
     /// Formats kind and name as kubectl does.
     pub fn reference(&self) -> String {
         format!("{}/{}", self.kind.singular(), self.name)
+    }
+
+    /// Returns the metadata of an object in an answer of the API server, or `None` if it is not an object.
+    pub fn parse(kind: Kind, object: &serde_json::Value) -> Option<Self> {
+        let object = PartialObjectMeta::<DynamicObject>::deserialize(object).ok()?;
+        object.metadata.uid.as_ref()?;
+        Some(Self::new(kind, &object))
     }
 
     pub(super) fn new(kind: Kind, object: &impl ResourceExt) -> Self {

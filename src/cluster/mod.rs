@@ -15,6 +15,7 @@ mod objects;
 mod others;
 mod plugin;
 mod pods;
+pub mod request;
 mod survey;
 mod warnings;
 

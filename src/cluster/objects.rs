@@ -21,7 +21,7 @@ impl Cluster {
         let gvk = GroupVersionKind::gvk(kind.group(), kind.version(), kind.kind());
         let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
         match namespace {
-            Some(namespace) if kind != Kind::Namespace => {
+            Some(namespace) if kind.is_namespaced() => {
                 Api::namespaced_with(self.client.clone(), namespace, &resource)
             }
             _ => Api::all_with(self.client.clone(), &resource),
@@ -67,7 +67,7 @@ impl Cluster {
             labels: &labels,
             ..Selectors::default()
         };
-        let lists = Kind::NAMESPACED.map(|kind| self.list(kind, namespace, selectors));
+        let lists = Kind::OF_RUN.map(|kind| self.list(kind, namespace, selectors));
         let found = future::try_join_all(lists).await?.into_iter().flatten();
         Ok(found.filter(Found::is_ours).collect())
     }

@@ -430,7 +430,7 @@ fn is_expected(resource: &ApiResource, object: &PartialObjectMeta<DynamicObject>
         ("projectcalico.org", "networkpolicies") if name.starts_with("knp.default.") => return true,
         _ => {}
     }
-    let kind = Kind::NAMESPACED
+    let kind = Kind::OF_RUN
         .into_iter()
         .find(|kind| kind.group() == resource.group && kind.plural() == resource.plural);
     kind.is_some_and(|kind| Found::new(kind, object).is_ours())

@@ -87,7 +87,7 @@ fn is_new(text: &str) -> bool {
 }
 
 /// Returns the texts of all warnings with code 299, the only one of Kubernetes, in order.
-fn texts(headers: &HeaderMap) -> Vec<String> {
+pub(super) fn texts(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(WARNING).into_iter();
     values
         .flat_map(|value| parse(&String::from_utf8_lossy(value.as_bytes())))

@@ -50,6 +50,7 @@ impl Claim {
         Self {
             run: run.to_owned(),
             names: objects
+                .chain(&manifests.requested)
                 .map(|manifest| (manifest.kind, manifest.name.clone()))
                 .collect(),
             uids,

@@ -17,6 +17,7 @@ mod pods;
 mod prepare;
 mod ready;
 mod remove;
+mod request;
 mod tracker;
 
 use jiff::{SignedDuration, Timestamp};
@@ -33,6 +34,7 @@ use crate::untrusted;
 
 use claim::Claim;
 use ledger::Ledger;
+use request::Requests;
 
 pub use admit::{admit, admit_all};
 pub use cleanup::{LeftRun, Standing, find_runs, remove_run};
@@ -187,10 +189,27 @@ async fn change(
     (stop, events): (&Stop, &Events),
     observed: &mut Observed,
 ) -> Option<Halt> {
+    let requests = |anchor| Requests {
+        cluster,
+        plan,
+        anchor,
+        stop,
+        events,
+    };
+    if plan.victims.is_empty() {
+        let (results, cleanup) = requests(None).perform().await;
+        observed.tracker.record(results);
+        observed.cleanup = Some(cleanup);
+        return stop.requested().then_some(Halt::Stopped);
+    }
     let ledger = Ledger::default();
     let manifests = manifest::render(plan, user);
     let applied = apply::apply(cluster, plan, &manifests, prepared, &ledger, stop, events).await;
     let is_complete = applied.is_ok();
+    let mut requested = Cleanup {
+        verified: true,
+        ..Cleanup::default()
+    };
     let halt = match applied {
         Ok(anchored) => {
             observed.clock_offset = anchored.clock_offset;
@@ -201,9 +220,12 @@ async fn change(
                 ledger: &ledger,
                 events,
             };
-            act(&run, &mut observed.node, &mut observed.tracker, stop)
-                .await
-                .err()
+            let requests = requests(ledger.uid(Kind::Job, ANCHOR));
+            let acted = act(&run, &mut observed.node, &mut observed.tracker, stop);
+            let (acted, (results, removed)) = futures::join!(acted, requests.perform());
+            observed.tracker.record(results);
+            requested = removed;
+            acted.err()
         }
         Err(halt) => Some(halt),
     };
@@ -213,10 +235,13 @@ async fn change(
     }
     if plan.options.keep && is_complete && !is_stopped {
         observed.kept_until = Some(plan.ends());
+        observed.cleanup = Some(requested).filter(|requested| !requested.is_clean());
     } else {
         let anchor = ledger.uid(Kind::Job, ANCHOR);
         let claim = Claim::of_run(&plan.run.to_string(), &manifests, ledger.uids(), anchor);
-        observed.cleanup = Some(remove::remove(cluster, &plan.namespace.name, &claim, events).await);
+        let mut cleanup = remove::remove(cluster, &plan.namespace.name, &claim, events).await;
+        cleanup.absorb(requested);
+        observed.cleanup = Some(cleanup);
     }
     halt
 }

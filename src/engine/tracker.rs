@@ -220,6 +220,16 @@ impl Tracker {
         }
     }
 
+    /// Adds the results of steps that do not run in the victim.
+    pub(super) fn record(&mut self, results: Vec<(String, StepResult)>) {
+        for (id, result) in results {
+            if let Some(tracked) = self.steps.iter_mut().find(|tracked| tracked.id == id) {
+                tracked.started = result.started;
+                tracked.result = Some(result);
+            }
+        }
+    }
+
     /// Returns the results of all steps. `why` is the reason if the run ended early.
     pub(super) fn finish(self, why: Option<&str>) -> Vec<ScenarioResult> {
         let mut tracked = self.steps.into_iter();

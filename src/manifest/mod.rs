@@ -11,6 +11,7 @@
 mod kind;
 mod ownership;
 mod pods;
+pub mod request;
 pub mod rights;
 
 use std::collections::BTreeMap;
@@ -68,15 +69,18 @@ pub struct Manifests {
     pub anchor: Manifest,
     /// The objects that the pods need.
     pub supporting: Vec<Manifest>,
-    /// The pods of the victim and of the attacker.
+    /// The pods of the victims and of the attacker.
     pub pods: Vec<Manifest>,
+    /// The objects that steps create and delete.
+    pub requested: Vec<Manifest>,
 }
 
 impl Manifests {
-    /// Returns all objects in order of creation.
+    /// Returns the objects that exist for the whole run, in order of creation; none for a run without pods.
     pub fn all(&self) -> impl Iterator<Item = &Manifest> {
         let first = [&self.namespace, &self.anchor].into_iter();
-        first.chain(&self.supporting).chain(&self.pods)
+        let all = first.chain(&self.supporting).chain(&self.pods);
+        all.filter(|_| !self.pods.is_empty())
     }
 }
 
@@ -124,22 +128,27 @@ impl Manifest {
 
 /// Renders every object of a run. `user` is the name under which the API server authenticated the user.
 pub fn render(plan: &Plan, user: &str) -> Manifests {
-    let supporting = vec![
+    let mut supporting = vec![
         service_account(plan),
         gate(plan),
         steps(plan),
         key(plan),
         network_policy(plan),
-        service(plan, VICTIM),
-        service(plan, ATTACKER),
     ];
-    let pods = vec![pods::victim(plan), pods::attacker(plan)];
-    let objects = supporting.iter().chain(&pods).map(Manifest::reference).collect();
+    let victims = plan.victims.iter().map(|victim| victim.pod.as_str());
+    let attacker = (!plan.victims.is_empty()).then_some(ATTACKER);
+    supporting.extend(victims.chain(attacker).map(|name| service(plan, name)));
+    let pods = plan.victims.iter().map(|_| pods::victim(plan));
+    let pods: Vec<Manifest> = pods.chain(attacker.map(|_| pods::attacker(plan))).collect();
+    let requested: Vec<Manifest> = request::created(plan).collect();
+    let objects = supporting.iter().chain(&pods).chain(&requested);
+    let objects = objects.map(Manifest::reference).collect();
     Manifests {
         namespace: namespace(plan),
         anchor: anchor(plan, user, objects),
         supporting,
         pods,
+        requested,
     }
 }
 

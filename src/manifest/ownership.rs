@@ -24,7 +24,17 @@ pub fn is_run_name(kind: Kind, name: &str, run: &str) -> bool {
     let purposes: &[&str] = match kind {
         Kind::Namespace => return true,
         Kind::Job => return name == ANCHOR,
-        Kind::Pod | Kind::Service => return name == VICTIM || name == ATTACKER,
+        Kind::Pod | Kind::Service if name == VICTIM || name == ATTACKER => return true,
+        Kind::Pod
+        | Kind::Service
+        | Kind::Event
+        | Kind::Deployment
+        | Kind::Role
+        | Kind::RoleBinding
+        | Kind::ClusterRole
+        | Kind::ClusterRoleBinding
+        | Kind::ValidatingWebhook
+        | Kind::MutatingWebhook => return name.split(['-', '.']).any(|word| word == run),
         Kind::ServiceAccount => &["pods"],
         // Version 0.1 kept the gate in a ConfigMap.
         Kind::ConfigMap => &["gate", "steps"],

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{Kind, OWNER};
 use crate::plan::DEFAULT_NAMESPACE;
+use crate::scenario::request::Verb;
 
 /// Name of the printed role and of its binding.
 pub const ROLE: &str = "kubectl-defender-sim-run";
@@ -45,6 +46,13 @@ impl Right {
             group: "",
             resource,
             subresource: "",
+        }
+    }
+
+    const fn of(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
+        Self {
+            group,
+            ..Self::core(verb, resource)
         }
     }
 
@@ -113,7 +121,7 @@ fn verbs(kind: Kind) -> &'static [&'static str] {
 
 /// Returns every right that a run needs.
 pub fn of_run(namespace: NamespaceUse) -> Vec<Right> {
-    let mut rights: Vec<Right> = Kind::NAMESPACED
+    let mut rights: Vec<Right> = Kind::OF_RUN
         .into_iter()
         .flat_map(|kind| verbs(kind).iter().map(move |verb| Right::on(kind, verb)))
         .collect();
@@ -132,6 +140,28 @@ pub fn of_run(namespace: NamespaceUse) -> Vec<Right> {
         rights.extend(["get", "list", "create", "delete"].map(|verb| Right::core(verb, QUOTAS)));
     }
     rights
+}
+
+/// Returns the rights that a request needs before it is sent, so that what it creates can be deleted again. Roles and
+/// bindings need [`escalating`] rights as well, which the API server checks by the content of the object.
+pub fn of_request(kind: Kind, verb: Verb) -> Vec<Right> {
+    let verbs: &[&str] = match verb {
+        Verb::Create => &["create", "get", "delete"],
+        Verb::List => &["list"],
+        Verb::Patch => &["get", "patch"],
+    };
+    verbs.iter().map(|verb| Right::on(kind, verb)).collect()
+}
+
+/// Returns the rights to grant more than one has, which a request for a role or a binding needs.
+pub fn escalating(kind: Kind) -> Option<Right> {
+    const GROUP: &str = <rbac::Role as Resource>::GROUP;
+    match kind {
+        Kind::Role => Some(Right::of("escalate", GROUP, "roles")),
+        Kind::ClusterRole => Some(Right::of("escalate", GROUP, "clusterroles")),
+        Kind::RoleBinding | Kind::ClusterRoleBinding => Some(Right::of("bind", GROUP, "clusterroles")),
+        _ => None,
+    }
 }
 
 /// Formats rights by resource: `configmaps (get, list), pods/log (get)`.

@@ -65,7 +65,6 @@ pub fn client(
     let agent = HeaderValue::from_str(user_agent).map_err(|_| ConnectError::UserAgent {
         agent: user_agent.to_owned(),
     })?;
-    config.headers.push((USER_AGENT, agent));
     let mut user = std::mem::take(&mut config.auth_info);
     config.auth_info = impersonation(&mut user);
     let connector = connector(&mut config)?;
@@ -77,6 +76,11 @@ pub fn client(
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(refuse)?)
         .layer(headers)
+        .map_request(move |mut request: http::Request<_>| {
+            // A step may name another program than this one.
+            request.headers_mut().entry(USER_AGENT).or_insert_with(|| agent.clone());
+            request
+        })
         .service(Authenticate::new(connector, source, credentials));
     let builder = ClientBuilder::new(service, config.default_namespace)
         .with_layer(&BoundsLayer::new(&config.cluster_url))
