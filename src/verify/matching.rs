@@ -87,8 +87,12 @@ impl AttributedAlerts {
     }
 }
 
-/// Whether a raised alert is an expected one.
+/// Whether a raised alert is an expected one, or its form if a policy blocks the behaviour: both detect it.
 fn matches(alert: &FiredAlert, expected: &Alert, names: &Names) -> bool {
+    expected.forms().any(|form| matches_form(alert, form, names))
+}
+
+fn matches_form(alert: &FiredAlert, expected: &Alert, names: &Names) -> bool {
     let has_type = alert
         .alert_type
         .as_ref()
@@ -122,6 +126,7 @@ mod tests {
     use super::super::fixture::{judge_all, raised, run, verdicts};
     use super::super::options::JudgeOptions;
     use super::*;
+    use crate::defender::alerts;
     use crate::result::Verdict;
 
     #[test]
@@ -153,6 +158,32 @@ mod tests {
         by_type["properties"]["alertType"] = "K8S.NODE_ImdsCall".into();
         let found = verdicts(&run("lateral-mov"), &[by_type], &JudgeOptions::default());
         assert_eq!(found["metadata-access"].0, Verdict::Raised);
+    }
+
+    #[test]
+    fn blocked_form_counts_for_the_alert_but_not_the_reverse() {
+        for (scenario, id, blocked) in [
+            ("crypto", "binary-drift", "drift-blocked"),
+            ("anti-malware", "malware-execution", "malware-blocked"),
+        ] {
+            let mut run = run(scenario);
+            let expectations = &mut run.scenarios[0].alerts;
+            let mut expectation = expectations.iter().find(|alert| alert.id == id).unwrap().clone();
+            expectation.id = blocked.to_owned();
+            expectations.push(expectation);
+            let verdicts_on = |name: &str| {
+                let alert = raised(name, "2026-05-04T10:00:30Z");
+                let found = verdicts(&run, &[alert], &JudgeOptions::default());
+                [found[id].0, found[blocked].0]
+            };
+            let name = |id: &str| alerts::find(id).unwrap().name.as_str();
+            assert_eq!(verdicts_on(name(blocked)), [Verdict::Raised, Verdict::Raised]);
+            assert_eq!(
+                verdicts_on(name(id)),
+                [Verdict::Raised, Verdict::CouldNotTell],
+                "{blocked}"
+            );
+        }
     }
 
     #[test]
