@@ -1,4 +1,4 @@
-//! Judges a run by the alerts attributed to it: a verdict on each expected alert, further alerts of the same pods, and
+//! Judges a run by the alerts attributed to it: a verdict on each expected alert, further alerts of the run, and
 //! whether the verification fails.
 
 use std::collections::BTreeSet;
