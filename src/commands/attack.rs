@@ -124,7 +124,7 @@ impl Attack<'_> {
                         Some(sensing) => sensing.facts(None).await,
                         None => None,
                     };
-                    require_sensor(facts.as_ref(), options, source)?;
+                    require_sensor(&self.plan.scenarios, facts.as_ref(), options, source)?;
                     Ok(sensing)
                 };
                 (unless_stopped(self.stop, check).await?, None)

@@ -1,4 +1,4 @@
-//! The offline catalogue of the alerts that scenarios raise.
+//! The offline catalogue of all alerts of Defender for Containers that are publicly known.
 //!
 //! Display names, severities and conditions come from public pages; `alerts.yaml` names the source of
 //! each. Without a public source the field is absent: nothing is guessed.
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct Alert {
     /// ID of this tool.
     pub id: String,
-    /// Display name, as the public list of the simulation tool spells it.
+    /// Display name, in its newest public spelling.
     pub name: String,
     /// Other spellings seen in public.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -23,6 +23,22 @@ pub struct Alert {
     /// Names in other languages, as in Microsoft's translated documentation; whether the API returns them is unverified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub localized: Vec<String>,
+    /// What detects it.
+    pub plane: Plane,
+    /// Where Microsoft documents it for; empty if that is not public.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clouds: Vec<Cloud>,
+    /// Whether Microsoft documents it for Windows nodes too.
+    #[serde(default)]
+    pub windows: bool,
+    /// Evidence of what raises it.
+    pub certainty: Certainty,
+    /// Why no scenario can raise it safely, if none can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excluded: Option<String>,
+    /// ID of the alert in whose place it is raised if a policy blocks the behaviour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_form_of: Option<String>,
     /// The `alertType` of the alerts API, if public.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub alert_type: Option<String>,
@@ -38,8 +54,59 @@ pub struct Alert {
     /// The prerequisite as a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
-    /// Source of severity and tactics.
+    /// Source of type, severity and tactics.
     pub source: String,
+}
+
+impl Alert {
+    /// Whether only the sensor can detect it.
+    pub fn needs_sensor(&self) -> bool {
+        self.plane == Plane::Runtime
+    }
+
+    /// Returns this alert and those that are raised in its place if a policy blocks the behaviour.
+    pub fn forms(&self) -> impl Iterator<Item = &Self> {
+        let is_blocked_form = |alert: &&Self| alert.blocked_form_of.as_ref() == Some(&self.id);
+        std::iter::once(self).chain(all().iter().filter(is_blocked_form))
+    }
+}
+
+/// What detects an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Plane {
+    /// Microsoft's services, mostly in the audit log of the API server.
+    ControlPlane,
+    /// The sensor on the node.
+    Runtime,
+}
+
+/// A kind of cluster that Defender for Containers supports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cloud {
+    /// Azure Kubernetes Service.
+    #[serde(rename = "AKS")]
+    Aks,
+    /// Amazon EKS.
+    #[serde(rename = "EKS")]
+    Eks,
+    /// Google GKE.
+    #[serde(rename = "GKE")]
+    Gke,
+    /// Any other cluster, connected by Azure Arc.
+    Arc,
+}
+
+/// Evidence of what raises an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Certainty {
+    /// A public sample shows the alert and what raised it.
+    Sampled,
+    /// Microsoft documents what raises it, but no such sample is known.
+    Documented,
+    /// Only its name is public.
+    Unverified,
 }
 
 /// A prerequisite of an alert beyond the plan and a ready sensor.
@@ -93,9 +160,20 @@ pub fn find(id: &str) -> Option<&'static Alert> {
     all().iter().find(|alert| alert.id == id)
 }
 
+/// Returns the alert with this ID, or what to print if there is none.
+pub fn get(id: &str) -> Result<&'static Alert, String> {
+    find(id).ok_or_else(|| format!("there is no alert {id:?}; see: kubectl defender-sim alerts -o name"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn catalogue_has_every_known_alert() {
+        let of = |plane| all().iter().filter(|alert| alert.plane == plane).count();
+        assert_eq!((of(Plane::ControlPlane), of(Plane::Runtime)), (21, 80));
+    }
 
     #[test]
     fn condition_has_a_description() {
@@ -105,13 +183,58 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_names_are_unique() {
-        let mut ids: Vec<_> = all().iter().map(|a| &a.id).collect();
-        let mut names: Vec<_> = all().iter().map(|a| a.name.to_lowercase()).collect();
-        ids.sort();
-        ids.dedup();
-        names.sort();
-        names.dedup();
-        assert_eq!((ids.len(), names.len()), (all().len(), all().len()));
+    fn ids_names_and_types_are_unique() {
+        let unique = |mut texts: Vec<String>| {
+            texts.sort();
+            let doubled = texts.windows(2).find(|pair| pair[0] == pair[1]);
+            assert_eq!(doubled, None);
+        };
+        unique(all().iter().map(|alert| alert.id.clone()).collect());
+        unique(all().iter().map(|alert| alert.name.to_lowercase()).collect());
+        unique(
+            all()
+                .iter()
+                .filter_map(|alert| alert.alert_type.clone())
+                .collect(),
+        );
+    }
+
+    #[test]
+    fn facts_of_an_alert_agree() {
+        for alert in all() {
+            let prefix = match alert.plane {
+                Plane::ControlPlane => "K8S_",
+                Plane::Runtime => "K8S.NODE_",
+            };
+            let id = &alert.id;
+            assert!(
+                alert.alert_type.iter().all(|kind| kind.starts_with(prefix)),
+                "{id}"
+            );
+            assert!(!alert.windows || alert.plane == Plane::ControlPlane, "{id}");
+            let is_stated = alert.severity.is_some() || !alert.tactics.is_empty();
+            assert!(!is_stated || alert.source != "none", "{id}");
+            let detected = alert.blocked_form_of.as_deref().map(find);
+            assert!(detected.is_none_or(|alert| alert.is_some()), "{id}");
+            let severities = ["Informational", "Low", "Medium", "High"];
+            let severity = alert.severity.as_deref();
+            assert!(severity.is_none_or(|known| severities.contains(&known)), "{id}");
+        }
+    }
+
+    #[test]
+    fn only_alerts_without_safe_design_are_excluded() {
+        let excluded = all().iter().filter(|alert| alert.excluded.is_some());
+        let excluded: Vec<&str> = excluded.map(|alert| alert.id.as_str()).collect();
+        assert_eq!(
+            excluded,
+            [
+                "ti-proxy",
+                "abnormal-mi-activity",
+                "exposed-postgres-trust-auth",
+                "exposed-postgres-broad-ip-range",
+                "command-line-ip",
+            ]
+        );
     }
 }

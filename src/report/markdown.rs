@@ -252,7 +252,7 @@ fn alerts(text: &mut String, verification: &Verification) {
             plain(alert.severity.as_deref().unwrap_or("unknown")),
         ]
     });
-    table(text, ["Other alert from these pods", "Severity"], rows);
+    table(text, ["Other alert of this run", "Severity"], rows);
     let rows = verification.unattributed.iter();
     let rows = rows.map(|alert| [plain(&alert.name), plain(&alert.reason)]);
     table(text, ["Alert that may be of this run", "Unknown because"], rows);

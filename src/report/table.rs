@@ -364,7 +364,7 @@ fn verdicts(verification: &Verification, width: Width) -> String {
     });
     if !verification.additional.is_empty() {
         parts.push(table(
-            &["OTHER ALERTS FROM THESE PODS", "SEVERITY"],
+            &["OTHER ALERTS OF THIS RUN", "SEVERITY"],
             further,
             width,
         ));

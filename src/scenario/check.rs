@@ -197,15 +197,7 @@ impl Checks {
 
     fn alerts(&mut self, scenario: &Scenario) {
         for (i, alert) in scenario.alerts.iter().enumerate() {
-            if alerts::find(&alert.id).is_none() {
-                let known: Vec<&str> = alerts::all().iter().map(|alert| alert.id.as_str()).collect();
-                let cause = format!(
-                    "no alert {:?} is known; expected one of {}",
-                    alert.id,
-                    known.join(", ")
-                );
-                self.wrong(format!("alerts[{i}].id"), cause);
-            }
+            self.add(format!("alerts[{i}].id"), alerts::get(&alert.id).err());
             for (j, id) in alert.steps.iter().enumerate() {
                 if !scenario.steps.iter().any(|step| step.id == *id) {
                     self.wrong(

@@ -186,7 +186,7 @@ alerts: []
             (
                 "alerts: []",
                 "alerts: [{id: none}]",
-                "alerts[0].id: no alert \"none\" is known; expected one of web-shell, ",
+                "alerts[0].id: there is no alert \"none\"; see: kubectl defender-sim alerts -o name at line",
             ),
             (
                 "alerts: []",

@@ -1,14 +1,15 @@
-//! Attributes alerts to a run by time, cluster, namespace, pods and service account.
+//! Attributes alerts to a run by its ID, or else by time, cluster, namespace and pods.
 //!
-//! An alert is the run's if its time overlaps the run's, if it names the run's namespace where it names any, if it
-//! names the cluster where the cluster is known, and if it names the run's pods or service account; an expected one
-//! needs to name no more than the namespace. If one of these cannot be read and no other rules the alert out, the
-//! attribution is unknown.
+//! An alert that names the run's ID is the run's: the ID is random and part of the names of the objects that the run
+//! creates in the control plane, and of its service account. Another alert is the run's if its time overlaps the run's, if it names the run's namespace where it names any, if it
+//! names the cluster where the cluster is known, and if it names the run's pods; an expected one needs to name no more
+//! than the namespace. If one of these cannot be read and no other rules the alert out, the attribution is unknown.
 
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use super::fired::FiredAlert;
 use crate::manifest::{ATTACKER, VICTIM};
+use crate::plan::RunId;
 use crate::result::RunResult;
 
 /// Tolerated difference between the clocks of this machine and of the nodes.
@@ -19,6 +20,9 @@ const LATEST: SignedDuration = SignedDuration::from_hours(24);
 
 /// Prefix of the name of a run's service account; the run's ID follows.
 const ACCOUNT: &str = "mdc-simulation-pods-";
+
+/// Prefix of the name of an object that a step creates; the run's ID and the step follow.
+const OBJECT: &str = "defender-sim-";
 
 /// Service accounts of the control plane that delete what a run leaves to them. An alert about one of them is about
 /// the cleanup.
@@ -35,7 +39,7 @@ pub struct Subject {
     pub cluster: Vec<String>,
     /// The run's namespace.
     pub namespace: String,
-    /// The run's ID, which its service account has in its name. `None` if no run was observed, which matches any account.
+    /// The run's ID. `None` if no run was observed, which matches the objects of any run.
     pub run: Option<String>,
     /// Earliest time of its alerts.
     pub from: Timestamp,
@@ -48,8 +52,8 @@ pub struct Subject {
 /// How an alert relates to a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// It names the run's pods or service account.
-    Pods,
+    /// It names the run's ID or its pods.
+    Named,
     /// It names the run's namespace only.
     Namespace,
     /// It may be of the run: why this cannot be decided.
@@ -89,8 +93,11 @@ impl Subject {
 
     /// Returns how an alert relates to this run; `None` if it does not.
     pub fn relation(&self, alert: &FiredAlert) -> Option<Relation> {
-        if alert.is_incident || alert.is_sample {
+        if alert.is_incident || alert.is_sample || names_controller(alert) {
             return None;
+        }
+        if self.is_named_by(alert) {
+            return Some(Relation::Named);
         }
         let mut unknown = vec![];
         for check in [self.time(alert), self.cluster(alert)] {
@@ -107,6 +114,17 @@ impl Subject {
             return Some(relation);
         }
         Some(Relation::Unknown(unknown.join("; ")))
+    }
+
+    /// Whether an alert names the run's ID.
+    fn is_named_by(&self, alert: &FiredAlert) -> bool {
+        // A record from elsewhere may contain any text as its ID.
+        let id = self.run.as_deref().filter(|id| RunId::matches(id));
+        let is_inside = |c: char| c.is_ascii_alphanumeric();
+        id.is_some_and(|id| {
+            let mut mentions = alert.about.mentions.iter();
+            mentions.any(|text| contains(text, id, is_inside))
+        })
     }
 
     /// Whether an alert's time overlaps the run's.
@@ -154,37 +172,32 @@ impl Subject {
     /// Returns what an alert names of the run; `None` if it names something else, or nothing.
     fn named_part(&self, alert: &FiredAlert) -> Option<Relation> {
         let about = &alert.about;
+        let is_unobserved = self.run.is_none();
+        if is_unobserved && about.mentions.iter().any(|text| names_object(text)) {
+            return Some(Relation::Named);
+        }
         let is_own_pod = |pod: &String| pod == VICTIM || pod == ATTACKER;
         let elsewhere = !about.namespaces.is_empty() && !about.namespaces.contains(&self.namespace);
         if elsewhere || (!about.pods.is_empty() && !about.pods.iter().any(is_own_pod)) {
             return None;
         }
-        let mut accounts = about
-            .mentions
-            .iter()
-            .filter(|text| text.contains(ACCOUNT))
-            .peekable();
-        if accounts.peek().is_some() {
-            let own = self.run.as_ref().map(|run| format!("{ACCOUNT}{run}"));
-            let is_own = accounts.any(|text| own.as_ref().is_none_or(|own| mentions(text, own)));
-            return is_own.then_some(Relation::Pods);
+        if about.mentions.iter().any(|text| text.contains(ACCOUNT)) {
+            // The account of another run, since this run's would name its ID.
+            return is_unobserved.then_some(Relation::Named);
         }
-        let is_controller = |text: &String| {
-            let name = text.rsplit(':').next().unwrap_or(text);
-            CONTROLLERS.contains(&name)
-        };
-        if about.mentions.iter().any(is_controller) {
-            return None;
-        }
-        let names = |pod: &str| about.mentions.iter().any(|text| mentions(text, pod));
+        let is_inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let names = |pod: &str| about.mentions.iter().any(|text| contains(text, pod, is_inside));
         if [VICTIM, ATTACKER].into_iter().any(names) {
-            return Some(Relation::Pods);
+            return Some(Relation::Named);
         }
         if !about.namespaces.is_empty() {
             return Some(Relation::Namespace);
         }
         // Alerts of other plans have types with other prefixes.
-        let is_of_containers = |kind: &String| kind.to_ascii_uppercase().starts_with("K8S");
+        let is_of_containers = |kind: &String| {
+            let kind = kind.to_ascii_uppercase();
+            kind.starts_with("K8S") || kind.starts_with("AKS_")
+        };
         let may_be = alert.alert_type.as_ref().is_none_or(is_of_containers);
         let reason = about.unreadable.clone().filter(|_| may_be)?;
         Some(Relation::Unknown(reason))
@@ -209,12 +222,26 @@ fn names_cluster(alert: &FiredAlert, cluster: &str) -> bool {
     })
 }
 
-/// Whether `text` contains `name` as a whole name.
-fn mentions(text: &str, name: &str) -> bool {
-    let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+/// Whether an alert is about a controller, and thus about the cleanup.
+fn names_controller(alert: &FiredAlert) -> bool {
+    let is_controller = |text: &String| {
+        let name = text.rsplit(':').next().unwrap_or(text);
+        CONTROLLERS.contains(&name)
+    };
+    alert.about.mentions.iter().any(is_controller)
+}
+
+/// Whether `text` contains the name of an object that a step of any run created.
+fn names_object(text: &str) -> bool {
+    let mut after = text.split(OBJECT).skip(1);
+    after.any(|rest| rest.split_once('-').is_some_and(|(id, _)| RunId::matches(id)))
+}
+
+/// Whether `text` contains `name` between characters that are not inside of a name.
+fn contains(text: &str, name: &str, is_inside: impl Fn(char) -> bool) -> bool {
     text.match_indices(name).any(|(at, found)| {
-        !text[..at].chars().next_back().is_some_and(inside)
-            && !text[at + found.len()..].chars().next().is_some_and(inside)
+        !text[..at].chars().next_back().is_some_and(&is_inside)
+            && !text[at + found.len()..].chars().next().is_some_and(&is_inside)
     })
 }
 
@@ -297,6 +324,63 @@ mod tests {
             let found = verdicts(&run("recon"), std::slice::from_ref(&audited), &options);
             assert_eq!(found["service-account-operation"].0, verdict, "{unobserved}");
         }
+    }
+
+    /// A control-plane alert as a public sample has it, about an object of that name.
+    fn of_object(name: &str) -> FiredAlert {
+        let mut alert = raised("New high privileges role detected", "2026-05-04T10:00:30Z");
+        let properties = &mut alert["properties"];
+        properties["entities"] = json!([{"type": "K8s-cluster"}, {"type": "azure-resource"}]);
+        properties["extendedProperties"] = json!({"Resource name": name, "namespace": "kube-system"});
+        parse(&alert)
+    }
+
+    #[test]
+    fn alert_that_names_the_run_id_is_of_the_run() {
+        let run = run("recon");
+        let subject = Subject::of(&run, vec!["aks-elsewhere".to_owned()], false);
+        for (name, is_own) in [
+            ("defender-sim-abcdefgh-wildcard", true),
+            ("Defender-Sim-ABCDEFGH", true),
+            ("argo-server-abcdefgh", true),
+            ("kubectl-defender-sim/0.1.0 run/abcdefgh", true),
+            ("defender-sim-abcdefghi-wildcard", false),
+            ("defender-sim-xabcdefgh-wildcard", false),
+            ("defender-sim-zzzzzzzz-wildcard", false),
+        ] {
+            // Not even the time, the cluster or the namespace counts then.
+            let mut alert = of_object(name);
+            (alert.start, alert.end) = (None, None);
+            alert.unreadable_times = vec!["startTimeUtc".to_owned()];
+            let expected = is_own.then_some(Relation::Named);
+            assert_eq!(subject.relation(&alert), expected, "{name}");
+            alert.is_sample = true;
+            assert_eq!(subject.relation(&alert), None, "{name}");
+        }
+        // A record from elsewhere without a usable ID.
+        for id in ["", "kube"] {
+            let subject = Subject {
+                run: Some(id.to_owned()),
+                ..subject.clone()
+            };
+            assert_eq!(subject.relation(&of_object("kube-system")), None, "{id:?}");
+        }
+    }
+
+    #[test]
+    fn alert_that_names_an_object_of_any_run_is_of_an_unobserved_run() {
+        let subject = Subject::of(&run("recon"), vec!["aks-test".to_owned()], true);
+        for (name, is_own) in [
+            ("defender-sim-zzzzzzzz-wildcard", true),
+            ("defender-sim-team-wildcard", false),
+            ("wildcard", false),
+        ] {
+            let expected = is_own.then_some(Relation::Named);
+            assert_eq!(subject.relation(&of_object(name)), expected, "{name}");
+        }
+        let mut later = of_object("defender-sim-zzzzzzzz-wildcard");
+        later.start = Some(at("2026-05-04T12:00:00Z"));
+        assert_eq!(subject.relation(&later), None, "only the time tells runs apart");
     }
 
     #[test]
@@ -417,6 +501,7 @@ mod tests {
             let mut alert = raised("Kubernetes events deleted", "2026-05-04T10:00:50Z");
             let entities = alert["properties"]["entities"].as_array_mut().unwrap();
             entities.push(json!({"type": "K8s-serviceaccount", "name": account}));
+            entities.push(json!({"type": "K8s-role", "name": "defender-sim-abcdefgh-role"}));
             let found = judge_all(&run, &[alert], &subject, &JudgeOptions::default());
             assert_eq!((found.additional.len(), found.failure), (0, None), "{account}");
         }

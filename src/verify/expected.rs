@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::options::JudgeOptions;
-use crate::defender::alerts::{self, Alert, Condition};
+use crate::defender::alerts::{self, Alert};
 use crate::defender::facts::{Fact, Facts};
 use crate::result::{RunResult, ScenarioResult, StepResult, Verdict};
 use crate::scenario::Outcome;
@@ -83,7 +83,7 @@ impl ExpectedAlert<'_> {
             );
             return (Verdict::Unknown, Some(reason));
         }
-        let sensor = Some(("sensor", &facts.sensor)).filter(|_| self.needs_sensor());
+        let sensor = Some(("sensor", &facts.sensor)).filter(|_| self.alert.needs_sensor());
         let unknown: Vec<String> = [Some(("plan", &facts.plan)), sensor]
             .into_iter()
             .flatten()
@@ -107,11 +107,12 @@ impl ExpectedAlert<'_> {
     }
 
     fn coverage(&self) -> Coverage {
+        let is_blocked_form = self.alert.blocked_form_of.is_some();
         let (mut any, mut is_complete, mut unproved) = (false, false, vec![]);
         for scenario in &self.scenarios {
             let before = unproved.len();
             for step in self.steps(scenario) {
-                if step.outcome == Outcome::Proved {
+                if step.outcome == Outcome::Proved || (is_blocked_form && step.outcome == Outcome::Blocked) {
                     any = true;
                 } else {
                     unproved.push(format!("{}.{}", scenario.id, step.id));
@@ -131,7 +132,7 @@ impl ExpectedAlert<'_> {
         if let Some(coverage) = coverage.filter(|coverage| !coverage.any) {
             return Some(format!("step not proved: {}", coverage.unproved));
         }
-        let sensor = Some(&facts.sensor).filter(|_| self.needs_sensor());
+        let sensor = Some(&facts.sensor).filter(|_| self.alert.needs_sensor());
         let condition = self
             .alert
             .condition
@@ -142,14 +143,10 @@ impl ExpectedAlert<'_> {
             _ => None,
         })
     }
-
-    /// Whether the alert needs a sensor: all do except those of the audit log.
-    fn needs_sensor(&self) -> bool {
-        self.alert.condition != Some(Condition::AuditLog)
-    }
 }
 
-/// Outcome of the steps that raise an alert.
+/// Outcome of the steps that raise an alert. A blocked step counts as proved for the alert that is raised if a policy
+/// blocks the behaviour.
 struct Coverage {
     /// Whether a step was proved.
     any: bool,
@@ -181,6 +178,7 @@ mod tests {
 
     use super::super::fixture::{run, verdicts};
     use super::*;
+    use crate::defender::alerts::Condition;
 
     #[test]
     fn verdict_has_its_reason() {
@@ -309,6 +307,41 @@ mod tests {
         assert_eq!(*verdict, Verdict::Unknown);
         let unproved = "not proved: secrets.find-git-credentials, secrets.read-git-credentials";
         assert!(reason.as_deref().unwrap().ends_with(unproved), "{reason:?}");
+    }
+
+    #[test]
+    fn blocked_step_triggers_the_blocked_form_of_its_alert() {
+        let yes = JudgeOptions {
+            facts: Facts {
+                conditions: [(Condition::DriftPolicy, Fact::Yes)].into(),
+                ..Facts::default()
+            },
+            ..JudgeOptions::default()
+        };
+        let mut crypto = run("crypto");
+        let scenario = &mut crypto.scenarios[0];
+        let alert = scenario
+            .alerts
+            .iter_mut()
+            .find(|alert| alert.id == "binary-drift");
+        alert.unwrap().id = "drift-blocked".to_owned();
+        for (outcome, verdict) in [
+            (Outcome::Proved, Verdict::NotRaised),
+            (Outcome::Blocked, Verdict::NotRaised),
+            (Outcome::Skipped, Verdict::NotExpected),
+        ] {
+            let steps = &mut crypto.scenarios[0].steps;
+            steps
+                .iter_mut()
+                .find(|step| step.id == "run-miner")
+                .unwrap()
+                .outcome = outcome;
+            assert_eq!(
+                verdicts(&crypto, &[], &yes)["drift-blocked"].0,
+                verdict,
+                "{outcome:?}"
+            );
+        }
     }
 
     #[test]

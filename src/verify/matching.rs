@@ -14,7 +14,7 @@ pub type Names = BTreeMap<String, Vec<String>>;
 /// The alerts of a source that are, or may be, of a run.
 #[derive(Debug, Default)]
 pub struct AttributedAlerts {
-    /// Alerts of the run, and whether each names its pods.
+    /// Alerts of the run, and whether each names more of it than the namespace.
     attributed: Vec<(FiredAlert, bool)>,
     /// Alerts that may be of the run, and why that is unknown.
     unknown: Vec<(FiredAlert, String)>,
@@ -29,7 +29,7 @@ impl AttributedAlerts {
         // Most of an alert's size, and not needed any more.
         alert.about = About::default();
         match relation {
-            Relation::Pods => self.attributed.push((alert, true)),
+            Relation::Named => self.attributed.push((alert, true)),
             Relation::Namespace => self.attributed.push((alert, false)),
             Relation::Unknown(reason) => self.unknown.push((alert, reason)),
         }
@@ -63,8 +63,8 @@ impl AttributedAlerts {
             .map(|fired| format!("{} may be this alert", fired.label()))
     }
 
-    /// Returns the alerts of the same pods that are not expected, with `strict` also those that name only the namespace;
-    /// then the alerts that may be of the run.
+    /// Returns the alerts of the run that are not expected, with `strict` also those that name only the namespace; then
+    /// the alerts that may be of the run.
     pub(super) fn into_others(
         self,
         used: &BTreeSet<usize>,
@@ -74,7 +74,7 @@ impl AttributedAlerts {
         let mut ids: BTreeSet<String> = used.iter().map(|index| self.get(*index).id.clone()).collect();
         let attributed = self.attributed.into_iter().enumerate();
         let additional = attributed
-            .filter(|(index, (_, names_pods))| (*names_pods || strict) && !used.contains(index))
+            .filter(|(index, (_, is_named))| (*is_named || strict) && !used.contains(index))
             .filter(|(_, (fired, _))| fired.id.is_empty() || ids.insert(fired.id.clone()))
             .map(|(_, (fired, _))| fired);
         let unknown = self.unknown.into_iter();
@@ -87,13 +87,17 @@ impl AttributedAlerts {
     }
 }
 
-/// Whether a raised alert is an expected one.
+/// Whether a raised alert is an expected one, or its form if a policy blocks the behaviour: both detect it.
 fn matches(alert: &FiredAlert, expected: &Alert, names: &Names) -> bool {
+    expected.forms().any(|form| matches_form(alert, form, names))
+}
+
+fn matches_form(alert: &FiredAlert, expected: &Alert, names: &Names) -> bool {
     let has_type = alert
         .alert_type
         .as_ref()
         .zip(expected.alert_type.as_ref())
-        .is_some_and(|(raised, expected)| raised.eq_ignore_ascii_case(expected));
+        .is_some_and(|(raised, expected)| current_type(raised) == current_type(expected));
     let further = names.get(&expected.id).into_iter().flatten();
     let mut known = std::iter::once(&expected.name)
         .chain(&expected.spellings)
@@ -103,12 +107,24 @@ fn matches(alert: &FiredAlert, expected: &Alert, names: &Names) -> bool {
     has_type || name.is_some_and(|name| known.any(|known| normalize(known) == name))
 }
 
-/// Removes from a display name what differs between Microsoft's own pages: case, a full stop, quotation marks,
-/// "(Preview)", articles, spaces.
+/// Returns an alert type in upper case, with the prefix `K8S_` for `AKS_`, which it has replaced.
+fn current_type(alert_type: &str) -> String {
+    let name = alert_type.to_ascii_uppercase();
+    match name.strip_prefix("AKS_") {
+        Some(rest) => format!("K8S_{rest}"),
+        None => name,
+    }
+}
+
+/// Removes from a display name what differs between Microsoft's own pages and between alerts: case, a full stop,
+/// quotation marks, "(Preview)", "[seen multiple times]", articles, spaces.
 fn normalize(name: &str) -> String {
     let name = name.to_lowercase().replace('\u{2019}', "'").replace('`', "");
     let name = name.replace("(preview)", " ");
-    let words = name.trim().trim_end_matches('.').split_whitespace();
+    let name = name.trim().trim_end_matches('.');
+    let repeated = ["[seen multiple times]", "seen multiple times"];
+    let first = repeated.iter().find_map(|suffix| name.strip_suffix(suffix));
+    let words = first.unwrap_or(name).split_whitespace();
     words
         .filter(|word| !["a", "an", "the"].contains(word))
         .collect::<Vec<_>>()
@@ -122,6 +138,7 @@ mod tests {
     use super::super::fixture::{judge_all, raised, run, verdicts};
     use super::super::options::JudgeOptions;
     use super::*;
+    use crate::defender::alerts;
     use crate::result::Verdict;
 
     #[test]
@@ -136,6 +153,14 @@ mod tests {
                 "Network scanning tool  detected",
             ),
             ("Outil d’analyse réseau détecté", "outil d'analyse réseau détecté"),
+            (
+                "Kubernetes events deleted",
+                "Kubernetes events deleted [seen multiple times]",
+            ),
+            (
+                "Usage of OAST domain detected (Preview)",
+                "Usage of OAST domain detected seen multiple times.",
+            ),
         ] {
             assert_eq!(normalize(name), normalize(other));
         }
@@ -149,10 +174,55 @@ mod tests {
             verdicts(&run("recon"), &[alert], &options)["web-shell"].0,
             Verdict::Raised
         );
+        assert_eq!(current_type("AKS_DeleteEvents"), current_type("k8s_DeleteEvents"));
         let mut by_type = raised("Renamed", "2026-05-04T10:00:30Z");
         by_type["properties"]["alertType"] = "K8S.NODE_ImdsCall".into();
         let found = verdicts(&run("lateral-mov"), &[by_type], &JudgeOptions::default());
         assert_eq!(found["metadata-access"].0, Verdict::Raised);
+    }
+
+    #[test]
+    fn no_name_matches_two_alerts() {
+        let mut known: BTreeMap<String, &str> = BTreeMap::new();
+        for alert in alerts::all() {
+            let names = std::iter::once(&alert.name)
+                .chain(&alert.spellings)
+                .chain(&alert.localized);
+            for name in names.map(|name| normalize(name)) {
+                let other = known.insert(name, &alert.id);
+                assert!(
+                    other.is_none_or(|id| id == alert.id),
+                    "{other:?} and {}",
+                    alert.id
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn blocked_form_counts_for_the_alert_but_not_the_reverse() {
+        for (scenario, id, blocked) in [
+            ("crypto", "binary-drift", "drift-blocked"),
+            ("anti-malware", "malware-execution", "malware-blocked"),
+        ] {
+            let mut run = run(scenario);
+            let expectations = &mut run.scenarios[0].alerts;
+            let mut expectation = expectations.iter().find(|alert| alert.id == id).unwrap().clone();
+            expectation.id = blocked.to_owned();
+            expectations.push(expectation);
+            let verdicts_on = |name: &str| {
+                let alert = raised(name, "2026-05-04T10:00:30Z");
+                let found = verdicts(&run, &[alert], &JudgeOptions::default());
+                [found[id].0, found[blocked].0]
+            };
+            let name = |id: &str| alerts::find(id).unwrap().name.as_str();
+            assert_eq!(verdicts_on(name(blocked)), [Verdict::Raised, Verdict::Raised]);
+            assert_eq!(
+                verdicts_on(name(id)),
+                [Verdict::Raised, Verdict::CouldNotTell],
+                "{blocked}"
+            );
+        }
     }
 
     #[test]

@@ -20,9 +20,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::azure::AzureOptions;
+use crate::defender::alerts::{self, Alert};
 use crate::defender::facts::{Fact, Facts, Premise};
 use crate::exit::Exit;
 use crate::result::Problem;
+use crate::scenario::Scenario;
 pub use expected::rule_out;
 pub use fired::FiredAlert;
 pub use item::Item;
@@ -65,27 +67,79 @@ impl VerifyOptions {
     }
 }
 
-/// Fails if the facts of the cluster rule out every alert of a run.
+/// Fails if the facts of the cluster rule out every alert of a run of `scenarios`.
 ///
 /// # Errors
-/// If there is no sensor, or the plan is off, and no `--assume` overrides that.
+/// If there is no sensor although an alert needs one, or the plan is off, and no `--assume` overrides that.
 pub fn require_sensor(
+    scenarios: &[Scenario],
     facts: Option<&Facts>,
     options: &VerifyOptions,
     source: &AlertSource,
 ) -> Result<(), Problem> {
     let facts = options.known(facts, &source.plan);
-    for (name, fact) in [("plan", &facts.plan), ("sensor", &facts.sensor)] {
-        if let Fact::No(reason) = fact {
-            return Err(Problem {
-                message: format!("no alert can be raised: {reason}; nothing was created"),
-                hint: Some(format!(
-                    "see what is missing: kubectl defender-sim doctor; to run all the same: --assume {name}=yes"
-                )),
-                details: vec![],
-                exit: Exit::NotStarted,
-            });
+    let Some((name, reason)) = absent_premise(scenarios, &facts) else {
+        return Ok(());
+    };
+    Err(Problem {
+        message: format!("no alert can be raised: {reason}; nothing was created"),
+        hint: Some(format!(
+            "see what is missing: kubectl defender-sim doctor; to run all the same: --assume {name}=yes"
+        )),
+        details: vec![],
+        exit: Exit::NotStarted,
+    })
+}
+
+/// Returns the plan or the sensor if it is absent and the alerts need it, and the reason.
+fn absent_premise<'f>(scenarios: &[Scenario], facts: &'f Facts) -> Option<(&'static str, &'f str)> {
+    let mut alerts = scenarios
+        .iter()
+        .flat_map(|scenario| &scenario.alerts)
+        .filter_map(|alert| alerts::find(&alert.id))
+        .peekable();
+    // Without a sensor, a baseline raises no alert either way.
+    let needs_sensor = alerts.peek().is_none() || alerts.any(Alert::needs_sensor);
+    let sensor = Some(("sensor", &facts.sensor)).filter(|_| needs_sensor);
+    let mut needed = [Some(("plan", &facts.plan)), sensor].into_iter().flatten();
+    needed.find_map(|(name, fact)| match fact {
+        Fact::No(reason) => Some((name, reason.as_str())),
+        Fact::Yes | Fact::Unknown(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::catalogue;
+
+    #[test]
+    fn sensor_is_required_unless_no_alert_needs_it() {
+        let scenario = |id: &str| catalogue::find(id).unwrap().clone();
+        let mut audited = scenario("recon");
+        audited
+            .alerts
+            .retain(|alert| alert.id == "service-account-operation");
+        let blind = Facts {
+            sensor: Fact::No("there is no sensor".into()),
+            ..Facts::default()
+        };
+        let absent = Some(("sensor", "there is no sensor"));
+        for (scenarios, expected) in [
+            (&[scenario("recon")][..], absent),
+            (&[scenario("baseline")], absent),
+            (std::slice::from_ref(&audited), None),
+            (&[audited.clone(), scenario("secrets")], absent),
+        ] {
+            assert_eq!(absent_premise(scenarios, &blind), expected);
         }
+        let off = Facts {
+            plan: Fact::No("the plan is off".into()),
+            ..Facts::default()
+        };
+        assert_eq!(
+            absent_premise(&[audited], &off),
+            Some(("plan", "the plan is off"))
+        );
     }
-    Ok(())
 }

@@ -188,10 +188,8 @@ fn read_names(path: &Path) -> Result<Names, Problem> {
     let text = files::read_text(path).map_err(|error| refuse(error.to_string()))?;
     let names = yaml::parse(&text, |_| None).map_err(|mistake| refuse(mistake.to_string()))?;
     let names: Names = names.unwrap_or_default();
-    match names.keys().find(|id| alerts::find(id).is_none()) {
-        Some(id) => Err(refuse(format!(
-            "there is no alert {id:?}; see: kubectl defender-sim alerts -o name"
-        ))),
+    match names.keys().find_map(|id| alerts::get(id).err()) {
+        Some(cause) => Err(refuse(cause)),
         None => Ok(names),
     }
 }

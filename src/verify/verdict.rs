@@ -1,4 +1,4 @@
-//! Judges a run by the alerts attributed to it: a verdict on each expected alert, further alerts of the same pods, and
+//! Judges a run by the alerts attributed to it: a verdict on each expected alert, further alerts of the run, and
 //! whether the verification fails.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use super::expected::{ExpectedAlert, expected_alerts};
 use super::fired::FiredAlert;
 use super::matching::AttributedAlerts;
 use super::options::{JudgeOptions, Required};
-use crate::defender::alerts::{Alert, Condition};
+use crate::defender::alerts::Alert;
 use crate::defender::facts::{Fact, Facts};
 use crate::result::{AlertVerdict, RaisedAlert, RunResult, Verdict, Verification};
 use crate::words::counted;
@@ -91,7 +91,7 @@ fn correct<'a>(facts: &mut Facts, raised: impl Iterator<Item = &'a Alert>) -> Ve
             }
         };
         correct_fact(&mut facts.plan);
-        if alert.condition != Some(Condition::AuditLog) {
+        if alert.needs_sensor() {
             correct_fact(&mut facts.sensor);
         }
         if let Some(fact) = alert

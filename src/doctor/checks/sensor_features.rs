@@ -54,10 +54,12 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
     let unknown_features = format!("unknown: {}", unknown.join("; "));
     match (missing.is_empty(), unknown.is_empty()) {
         (true, true) => {
-            let conditions: Vec<String> = known
+            let mut conditions: Vec<String> = known
                 .iter()
                 .map(|(condition, ..)| condition.to_string())
                 .collect();
+            // They are sorted.
+            conditions.dedup();
             Finding::ok(conditions.join(", "))
         }
         (true, false) => Finding::unknown(unknown_features),

@@ -254,7 +254,7 @@ fn alerts_are_first_and_steps_are_folded_after_verification() {
 | The drift alert | ❔ unknown |  | - | it needs a drift policy |
 | [The late alert](https://portal.example/1) | ⏰ raised too late | High | 40 min | too late: after 2400 s, not within 30m |
 
-| Other alert from these pods | Severity |
+| Other alert of this run | Severity |
 | --- | --- |
 | [One more](https://portal.example/1) | High |
 
