@@ -107,8 +107,9 @@ impl Saved {
         Ok(answer)
     }
 
-    /// Opens the content as UTF-8, without a byte-order mark.
-    fn open(&self) -> io::Result<Box<dyn Read>> {
+    /// Opens the content as UTF-8, without a byte-order mark. The parser reads single bytes, so the buffer is the
+    /// outermost type, and not behind a virtual call.
+    fn open(&self) -> io::Result<BufReader<Box<dyn Read>>> {
         let opened: Box<dyn Read> = match self {
             Self::Stdin => Box::new(io::stdin()),
             Self::File(path) => {
@@ -129,17 +130,17 @@ impl Saved {
         limited.by_ref().take(3).read_to_end(&mut mark)?;
         if mark.starts_with(b"\xff\xfe") || mark.starts_with(b"\xfe\xff") {
             limited.read_to_end(&mut mark)?;
-            return Ok(Box::new(Cursor::new(files::decode(&mark)?)));
+            return Ok(buffered(Cursor::new(files::decode(&mark)?)));
         }
         if mark == b"\xef\xbb\xbf" {
             mark.clear();
         }
-        let rest = Limited(limited);
-        Ok(Box::new(BufReader::with_capacity(
-            CHUNK,
-            Cursor::new(mark).chain(rest),
-        )))
+        Ok(buffered(Cursor::new(mark).chain(Limited(limited))))
     }
+}
+
+fn buffered(reader: impl Read + 'static) -> BufReader<Box<dyn Read>> {
+    BufReader::with_capacity(CHUNK, Box::new(reader))
 }
 
 /// A reader that fails at its limit instead of ending there.
