@@ -16,7 +16,7 @@ use super::options::{AzureArgs, Global, Settings, VerifyOptions};
 use super::{help, values};
 use crate::manifest::rights::Subject;
 use crate::report::ReportFile;
-use crate::scenario::catalogue;
+use crate::scenario::catalogue::{self, Family};
 use crate::schema::Schema;
 
 /// The command line.
@@ -133,10 +133,11 @@ pub struct ScenarioRun {
 
 impl Subcommand for ScenarioRun {
     fn augment_subcommands(command: Command) -> Command {
-        command.subcommands(catalogue::all().iter().map(|scenario| {
-            RunArgs::augment_args(Command::new(scenario.id.as_str()))
-                .about(scenario.title.as_str())
-                .long_about(help::scenario(scenario))
+        command.subcommands(catalogue::entries().iter().map(|entry| {
+            Command::new(entry.id).about(entry.title()).defer(|command| {
+                let scenario = catalogue::find(command.get_name()).expect("an entry of the catalogue");
+                RunArgs::augment_args(command).long_about(help::scenario(scenario))
+            })
         }))
     }
 
@@ -145,7 +146,7 @@ impl Subcommand for ScenarioRun {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        catalogue::find(name).is_some()
+        catalogue::entries().iter().any(|entry| entry.id == name)
     }
 }
 
@@ -168,8 +169,11 @@ impl FromArgMatches for ScenarioRun {
 #[derive(Debug, Args)]
 pub struct SelectedRun {
     /// Scenarios to run, in this order
-    #[arg(value_name = "SCENARIO", value_parser = ids(), required_unless_present_any = ["file", "baseline"])]
+    #[arg(value_name = "SCENARIO", value_parser = ids(), required_unless_present_any = ["file", "family", "baseline"])]
     pub scenarios: Vec<String>,
+    /// Every scenario of a family, except those that need --allow: microsoft, runtime or control-plane; can be repeated
+    #[arg(long, value_name = "FAMILY", value_parser = values::family, conflicts_with = "baseline")]
+    pub family: Vec<Family>,
     /// Scenario file of your own, - for standard input; can be repeated
     #[arg(short, long, value_name = "FILE", conflicts_with = "baseline")]
     pub file: Vec<PathBuf>,
@@ -193,6 +197,9 @@ pub struct RunArgs {
     /// Run in a namespace of the cluster itself, such as kube-system
     #[arg(long)]
     pub allow_system_namespace: bool,
+    /// Run a scenario that needs consent of its own; can be repeated
+    #[arg(long, value_name = "SCENARIO")]
+    pub allow: Vec<String>,
     /// Keep the pods for inspection until the deadline
     #[arg(long)]
     pub keep: bool,
@@ -319,7 +326,7 @@ pub struct Completion {
 }
 
 fn ids() -> PossibleValuesParser {
-    PossibleValuesParser::new(catalogue::all().iter().map(|scenario| scenario.id.as_str()))
+    PossibleValuesParser::new(catalogue::entries().iter().map(|entry| entry.id))
 }
 
 /// `cleanup`.

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use clap::Command;
 
 use crate::exit::Exit;
-use crate::scenario::{Scenario, catalogue};
+use crate::scenario::Scenario;
+use crate::scenario::catalogue::{self, Family};
 use crate::words::paragraphs;
 
 pub(super) const DOCTOR: &str = "Check whether scenarios can run here and their alerts be raised: rights, namespace, \
@@ -34,8 +35,10 @@ pub(super) const CONFIG: &str = "Show the defaults in force. They come from, in 
     --config.";
 
 /// Commands by purpose. The scenarios of the catalogue are listed first.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Attacks", &["all", "run"]),
+    (RUNTIME, &[]),
+    (CONTROL_PLANE, &[]),
     (
         "Before and after a run",
         &["doctor", "verify", "cleanup", "history", "report"],
@@ -46,6 +49,9 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ),
     ("Setup", &["config", "completion", "man", "version", "help"]),
 ];
+
+const RUNTIME: &str = "More attacks in the victim";
+const CONTROL_PLANE: &str = "Attacks through the Kubernetes API";
 
 /// Returns the title and description of a scenario.
 pub(super) fn scenario(scenario: &Scenario) -> String {
@@ -151,9 +157,11 @@ pub(super) fn decorate(command: Command) -> Command {
         .map(|sub| sub.get_name().to_owned())
         .collect();
     let command = names.into_iter().fold(command, |command, name| {
-        let text = match catalogue::find(&name) {
-            Some(_) => examples_of_scenario(&name),
-            None => text_of(examples(&name)),
+        let is_scenario = catalogue::entries().iter().any(|entry| entry.id == name);
+        let text = if is_scenario {
+            examples_of_scenario(&name)
+        } else {
+            text_of(examples(&name))
         };
         command.mut_subcommand(name, |sub| {
             let text = text.clone();
@@ -181,7 +189,7 @@ fn text_of(examples: &[(&str, &str)]) -> String {
 
 /// Returns the help of the program.
 fn root(command: &Command) -> String {
-    const WIDTH: usize = 13;
+    const WIDTH: usize = 15;
     let mut text = "\
 Run harmless attack simulations to validate Microsoft Defender for Containers.
 Every step is proved from inside the victim pod, and everything that was
@@ -207,9 +215,11 @@ Examples:
     };
     for (title, names) in GROUPS {
         let _ = writeln!(text, "\n{title}:");
-        let scenarios = catalogue::all().iter().map(|scenario| scenario.id.as_str());
-        let scenarios = scenarios.filter(|_| title == "Attacks");
-        for name in scenarios.chain(names.iter().copied()) {
+        let entries = catalogue::entries().iter();
+        let of_group = entries
+            .filter(|entry| group(entry.family) == title)
+            .map(|entry| entry.id);
+        for name in of_group.chain(names.iter().copied()) {
             let _ = writeln!(text, "  {name:WIDTH$} {}", about(name));
         }
     }
@@ -220,6 +230,15 @@ Usage: kubectl defender-sim COMMAND [flags]
   help options      the flags of all commands
   help exit-codes   the exit codes
 "
+}
+
+/// Returns the group of the scenarios of a family.
+fn group(family: Family) -> &'static str {
+    match family {
+        Family::Microsoft => "Attacks",
+        Family::Runtime => RUNTIME,
+        Family::ControlPlane => CONTROL_PLANE,
+    }
 }
 
 /// The output of the program without a command.

@@ -11,6 +11,7 @@ use crate::defender::facts::Premise;
 use crate::manifest;
 use crate::plan::RunId;
 use crate::report::{ReportFile, export};
+use crate::scenario::catalogue::Family;
 
 /// Parses a run ID, also in the format of `-o name`: `run/q33wg4p3`.
 pub(super) fn run(text: &str) -> Result<String, String> {
@@ -149,6 +150,11 @@ pub(super) fn report_file(text: &str) -> Result<ReportFile, String> {
     }
     let path = path.into();
     Ok(ReportFile { kind, path })
+}
+
+pub(super) fn family(text: &str) -> Result<Family, String> {
+    let named = Family::ALL.into_iter().find(|family| family.as_str() == text);
+    named.ok_or_else(|| format!("expected {}", Family::ALL.map(Family::as_str).join(", ")))
 }
 
 /// Parses a duration: `30s`, `10m`, `1h30m`. As in kubectl, a number alone is in seconds.

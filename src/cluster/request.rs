@@ -65,8 +65,14 @@ impl Cluster {
     /// Fails if no answer arrived: whether the request took effect is then unknown.
     pub async fn send(&self, call: Call<'_>) -> Result<Answer> {
         let (method, query) = match call.method {
-            Verb::Create => (Method::POST, format!("?fieldManager={OWNER}&fieldValidation=Strict")),
-            Verb::Patch => (Method::PATCH, format!("?fieldManager={OWNER}&fieldValidation=Strict")),
+            Verb::Create => (
+                Method::POST,
+                format!("?fieldManager={OWNER}&fieldValidation=Strict"),
+            ),
+            Verb::Patch => (
+                Method::PATCH,
+                format!("?fieldManager={OWNER}&fieldValidation=Strict"),
+            ),
             Verb::List => (Method::GET, "?limit=1".to_owned()),
             Verb::Get => (Method::GET, String::new()),
         };
@@ -82,7 +88,9 @@ impl Cluster {
         if let Some(agent) = call.user_agent {
             request = request.header(USER_AGENT, agent);
         }
-        let body = call.body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
+        let body = call
+            .body
+            .map_or_else(Vec::new, |body| body.to_string().into_bytes());
         let doing = || format!("send {method} {path}");
         self.call(doing, async {
             let request = request.body(Body::from(body)).map_err(kube::Error::HttpError)?;
@@ -111,7 +119,9 @@ fn path(kind: Kind, namespace: Option<&str>, name: Option<&str>) -> String {
         "" => format!("/api/{}", kind.version()),
         group => format!("/apis/{group}/{}", kind.version()),
     };
-    let namespace = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{}", encoded(namespace)));
+    let namespace = namespace.map_or_else(String::new, |namespace| {
+        format!("/namespaces/{}", encoded(namespace))
+    });
     let name = name.map_or_else(String::new, |name| format!("/{}", encoded(name)));
     format!("{api}{namespace}/{}{name}", kind.plural())
 }

@@ -192,10 +192,9 @@ fn with_completer(arg: Arg, line: &Arc<Line>) -> Arg {
 /// Returns the scenarios that are not on the command line yet: each may be given only once.
 fn scenarios(line: &Line) -> Vec<CompletionCandidate> {
     let (_, earlier) = line.words.split_last().expect("the program is always there");
-    let new = catalogue::all()
-        .iter()
-        .filter(|scenario| !earlier.contains(&OsString::from(&scenario.id)));
-    new.map(|scenario| CompletionCandidate::new(&scenario.id).help(Some(scenario.title.clone().into())))
+    let entries = catalogue::entries().iter();
+    let new = entries.filter(|entry| !earlier.contains(&OsString::from(entry.id)));
+    new.map(|entry| CompletionCandidate::new(entry.id).help(Some(entry.title().into())))
         .collect()
 }
 

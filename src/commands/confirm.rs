@@ -9,6 +9,8 @@ use crate::exit::Exit;
 use crate::guard;
 use crate::plan::Plan;
 use crate::result::Problem;
+use crate::scenario::Scenario;
+use crate::words::counted;
 
 /// Rejects clusters that resemble production unless allowed, and prompts for confirmation unless already given.
 ///
@@ -52,17 +54,69 @@ pub(super) async fn consent(
     if guard::is_system_namespace(&started.namespace) && !run.allow_system_namespace {
         return Err(system_namespace(&started.namespace));
     }
+    allowed(run, plan)?;
     if run.yes {
         return Ok(());
     }
-    let keep = if plan.options.keep {
-        "They stay until the deadline."
-    } else {
-        "Everything is deleted afterwards."
-    };
-    let text =
-        format!("{place}\nThis creates two pods there, one attacking the other. {keep}\nContinue? [y/N]");
+    let text = format!("{place}\n{}\nContinue? [y/N]", consequences(plan));
     confirm(text, format!("to run {place}, add --yes"), events).await
+}
+
+/// Fails if a scenario needs consent of its own and has not been allowed.
+fn allowed(run: &RunArgs, plan: &Plan) -> Result<(), Problem> {
+    let is_missing = |scenario: &&Scenario| scenario.consent.is_some() && !run.allow.contains(&scenario.id);
+    let missing: Vec<&Scenario> = plan.scenarios.iter().filter(is_missing).collect();
+    let Some(first) = missing.first() else {
+        return Ok(());
+    };
+    let reasons = missing.iter().filter_map(|scenario| {
+        let consent = scenario.consent.as_ref()?;
+        Some(format!("{}: {}", scenario.id, consent.trim()))
+    });
+    let flags: Vec<String> = missing
+        .iter()
+        .map(|scenario| format!("--allow {}", scenario.id))
+        .collect();
+    let message = format!("{} needs consent of its own; nothing was created", first.id);
+    let problem = refusal(
+        message,
+        Some(format!("to run it all the same: {}", flags.join(" "))),
+    );
+    Err(problem.with_details(reasons.collect()))
+}
+
+/// Describes what a run creates, for the confirmation prompt.
+fn consequences(plan: &Plan) -> String {
+    let mut sentences = vec![];
+    if !plan.victims.is_empty() {
+        sentences.push("This creates two pods there, one attacking the other.".to_owned());
+    }
+    let requests = plan.requests().count();
+    if requests > 0 {
+        let also = if plan.victims.is_empty() {
+            "This"
+        } else {
+            "It also"
+        };
+        let number = counted(requests, "request");
+        sentences.push(format!(
+            "{also} sends {number} to the Kubernetes API in your name, and deletes what they create at once."
+        ));
+    }
+    let consents = plan
+        .scenarios
+        .iter()
+        .filter_map(|scenario| scenario.consent.as_deref());
+    sentences.extend(consents.map(|consent| consent.trim().to_owned()));
+    if plan.victims.is_empty() {
+        return sentences.join("\n");
+    }
+    sentences.push(if plan.options.keep {
+        "The pods stay until the deadline.".to_owned()
+    } else {
+        "Everything is deleted afterwards.".to_owned()
+    });
+    sentences.join(" ")
 }
 
 /// Asks a yes-or-no question before anything is changed.

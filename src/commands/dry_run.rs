@@ -6,11 +6,11 @@ use super::{Outcome, Print};
 use crate::cluster::connect::ConnectError;
 use crate::engine;
 use crate::exit::Exit;
-use crate::manifest::{self, request::requested};
+use crate::manifest::{self, Kind, request::requested};
 use crate::plan::Plan;
 use crate::result::{
-    Admission, ClusterInfo, PLAN_SCHEMA, PlanResult, PlannedObject, PlannedRequest, PlannedStep, PlannedVictim,
-    merged_expectations,
+    Admission, ClusterInfo, PLAN_SCHEMA, PlanResult, PlannedObject, PlannedRequest, PlannedStep,
+    PlannedVictim, merged_expectations,
 };
 
 /// Prints the plan without contacting a cluster. Without a kubeconfig, the plan names no cluster.
@@ -22,7 +22,7 @@ pub(super) fn client(request: &Request, session: &Session) -> Outcome {
         Err(error) => return Err(session.problem(&error)),
     };
     let manifests = manifest::render(&plan, "the user who runs it");
-    let objects = manifests.all().chain(&manifests.requested).map(|manifest| PlannedObject {
+    let objects = manifests.all().map(|manifest| PlannedObject {
         name: manifest.reference(),
         admission: None,
     });
@@ -35,15 +35,7 @@ pub(super) async fn server(request: &Request, session: &Session) -> Outcome {
     let plan = request.plan(session.namespace.clone())?;
     let connection = session.connect(Some(&plan))?;
     let mut info = connection.info;
-    let mut objects = match plan.victims.is_empty() {
-        true => vec![],
-        false => engine::admit(&connection.cluster, &plan, &mut info, &session.events).await?,
-    };
-    // Defender may raise an alert for a dry run of these as well.
-    objects.extend(manifest::request::created(&plan).map(|object| PlannedObject {
-        name: object.reference(),
-        admission: Some(Admission::NotAsked("Defender may detect a dry run of it".to_owned())),
-    }));
+    let objects = engine::admit(&connection.cluster, &plan, &mut info, &session.events).await?;
     Ok(print_plan(plan, info, objects))
 }
 
@@ -72,7 +64,13 @@ fn result(plan: &Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> Pla
         script: Some(step.text().to_owned()).filter(|text| !text.is_empty()),
         request: step.request.as_ref().map(|request| PlannedRequest {
             verb: request.verb.as_str().to_owned(),
-            objects: requested(plan, &id, request).into_iter().map(|object| object.object).collect(),
+            resource: Kind::of_api(request.api_version(), request.kind())
+                .map(|kind| kind.resource())
+                .unwrap_or_default(),
+            objects: requested(plan, &id, request)
+                .into_iter()
+                .map(|object| object.object)
+                .collect(),
         }),
         proof: step.proof.clone(),
     });

@@ -41,9 +41,14 @@ impl Request {
 
     /// Requests the named scenarios, followed by those in files.
     pub fn selected(selected: SelectedRun) -> Self {
+        let mut ids = selected.scenarios;
+        for id in selected.family.into_iter().flat_map(catalogue::family) {
+            if !ids.iter().any(|known| known == id) {
+                ids.push(id.to_owned());
+            }
+        }
         let files = selected.file.into_iter().map(Source::File);
-        let sources = built_in(selected.scenarios).into_iter().chain(files);
-        Self::new(sources.collect(), selected.run)
+        Self::new(built_in(ids).into_iter().chain(files).collect(), selected.run)
     }
 
     fn new(sources: Vec<Source>, args: RunArgs) -> Self {
@@ -72,7 +77,7 @@ pub(super) fn built_in(ids: impl IntoIterator<Item = String>) -> Vec<Source> {
 
 /// Returns the sources of all attacks.
 pub(super) fn all() -> Vec<Source> {
-    built_in(catalogue::attacks().map(|scenario| scenario.id.clone()))
+    built_in(catalogue::attacks().map(str::to_owned))
 }
 
 /// Plans a run of the scenarios.

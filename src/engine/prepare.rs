@@ -11,6 +11,7 @@ use crate::guard::Label;
 use crate::kubectl::Kubectl;
 use crate::manifest::rights::{self, NamespaceUse, Subject};
 use crate::manifest::{ANCHOR, ATTACKER, Kind, Record, Right, VICTIM};
+use crate::net::Cause;
 use crate::plan::Plan;
 use crate::result::{ClusterInfo, Problem};
 use crate::signal::Stop;
@@ -50,6 +51,9 @@ pub(super) async fn look(
     events.send(Event::Waiting("the cluster to answer".into()));
     let name = &plan.namespace.name;
     info.version = Some(cluster.version().await?);
+    if plan.victims.is_empty() {
+        return look_without_pods(cluster, name, info).await;
+    }
     let every = rights::of_run(NamespaceUse::Create);
     let (user, missing, mut labels) =
         tokio::try_join!(cluster.whoami(), cluster.missing_rights(name, &every), async {
@@ -112,6 +116,28 @@ pub(super) async fn look(
                 labels,
             })
         }
+    }
+}
+
+/// Checks a run that only sends requests: each of them reports its own missing rights.
+async fn look_without_pods(cluster: &Cluster, name: &str, info: &mut ClusterInfo) -> Result<Prepared, Halt> {
+    let namespace = async {
+        match cluster.get(Kind::Namespace, name, name).await {
+            // The requests tell whether it exists.
+            Err(error) if error.explained.cause == Cause::Forbidden => Ok(vec![]),
+            Ok(None) => Ok(vec![format!("namespace {name} does not exist")]),
+            found => found.map(|_| vec![]),
+        }
+    };
+    let nodes = async { Ok(cluster.node_labels().await) };
+    let (user, problems, labels) = tokio::try_join!(cluster.whoami(), namespace, nodes)?;
+    info.user = user;
+    match problems.into_iter().next() {
+        None => Ok(Prepared {
+            make_namespace: false,
+            labels,
+        }),
+        Some(problem) => refuse(problem, "use a namespace that exists: -n NAMESPACE".to_owned()),
     }
 }
 

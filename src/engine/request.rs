@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream::{self, StreamExt as _};
+use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -69,7 +70,12 @@ impl Requests<'_> {
         (results, all)
     }
 
-    async fn step(&self, id: String, step: &Step, request: &Request) -> Option<(String, StepResult, Cleanup)> {
+    async fn step(
+        &self,
+        id: String,
+        step: &Step,
+        request: &Request,
+    ) -> Option<(String, StepResult, Cleanup)> {
         if self.stop.requested() {
             return None;
         }
@@ -101,7 +107,10 @@ impl Requests<'_> {
         }
         let mut created = vec![];
         for object in &objects {
-            if let Err(failure) = self.create_one(request, object, &mut ended.result, &mut created).await {
+            if let Err(failure) = self
+                .create_one(request, object, &mut ended.result, &mut created)
+                .await
+            {
                 ended = ended.fail(failure);
                 break;
             }
@@ -118,7 +127,7 @@ impl Requests<'_> {
         let kind = Kind::of_api(request.api_version(), request.kind());
         let namespace = kind.and_then(|kind| namespace_of(self.plan, kind, request));
         let names: Vec<String> = match objects {
-            [] => kind.map(|kind| kind.plural().to_owned()).into_iter().collect(),
+            [] => kind.map(Kind::resource).into_iter().collect(),
             objects => objects.iter().map(Manifest::reference).collect(),
         };
         Ended {
@@ -146,7 +155,10 @@ impl Requests<'_> {
         match self.cluster.missing_rights(namespace, &needed).await {
             Err(error) => Err((Outcome::Failed, error.to_string())),
             Ok(missing) if missing.is_empty() => Ok(()),
-            Ok(missing) => Err((Outcome::Skipped, format!("missing rights: {}", rights::grouped(&missing)))),
+            Ok(missing) => Err((
+                Outcome::Skipped,
+                format!("missing rights: {}", rights::grouped(&missing)),
+            )),
         }
     }
 
@@ -184,8 +196,12 @@ impl Requests<'_> {
             }
         };
         let object = record(answer, result).map_err(|refusal| judge(&refusal, Verb::Create))?;
-        let found = Found::parse(manifest.kind, &object)
-            .ok_or_else(|| (Outcome::Failed, "the API server's answer is not an object".to_owned()))?;
+        let found = Found::parse(manifest.kind, &object).ok_or_else(|| {
+            (
+                Outcome::Failed,
+                "the API server's answer is not an object".to_owned(),
+            )
+        })?;
         let owner = &manifest.object["metadata"]["ownerReferences"][0]["uid"];
         let is_owned = found.owners.iter().any(|uid| owner == uid.as_str());
         let is_ours = found.is_ours();
@@ -199,7 +215,9 @@ impl Requests<'_> {
         match lost {
             None => Ok(()),
             Some(lock) => {
-                let reason = format!("the cluster changed {lock}, which keeps the object harmless; it was deleted at once");
+                let reason = format!(
+                    "the cluster changed {lock}, which keeps the object harmless; it was deleted at once"
+                );
                 Err((Outcome::Failed, reason))
             }
         }
@@ -277,7 +295,12 @@ impl Requests<'_> {
         ended
     }
 
-    async fn patch_and_restore(&self, request: &Request, object: &Manifest, ended: &mut Ended) -> Result<(), Failure> {
+    async fn patch_and_restore(
+        &self,
+        request: &Request,
+        object: &Manifest,
+        ended: &mut Ended,
+    ) -> Result<(), Failure> {
         let namespace = ended.result.namespace.clone();
         let send = async |method, body: Option<&Value>| {
             let call = Call {
@@ -302,8 +325,11 @@ impl Requests<'_> {
             return Err(judge(&refusal, Verb::Patch));
         }
         // The entries may exist even if the answer was lost.
-        let removed: serde_json::Map<String, Value> = added.keys().map(|key| (key.clone(), Value::Null)).collect();
-        let restored = send(Method::Patch, Some(&json!({ "data": removed }))).await.and_then(content);
+        let removed: serde_json::Map<String, Value> =
+            added.keys().map(|key| (key.clone(), Value::Null)).collect();
+        let restored = send(Method::Patch, Some(&json!({ "data": removed })))
+            .await
+            .and_then(content);
         let after = match restored {
             Ok(_) => send(Method::Get, None).await.and_then(content),
             Err(failure) => Err(failure),
@@ -352,7 +378,10 @@ fn record(answer: Answer, result: &mut RequestResult) -> Result<Value, Explanati
 fn judge(refusal: &Explanation, verb: Verb) -> Failure {
     let text = refusal.message.clone();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let lacks_right = has(&["\" cannot ", "attempting to grant RBAC permissions not currently held"]);
+    let lacks_right = has(&[
+        "\" cannot ",
+        "attempting to grant RBAC permissions not currently held",
+    ]);
     let is_policy = has(&[
         "denied the request",
         "denied request",
@@ -371,17 +400,17 @@ fn judge(refusal: &Explanation, verb: Verb) -> Failure {
     (outcome, text)
 }
 
-/// Describes an answer for people: `clusterrole.../x created, uid ..., audit id ...`.
+/// Describes an answer for people; the names and UIDs of the objects are in the result.
 fn evidence(result: &RequestResult) -> Option<String> {
-    result.status?;
-    let objects = match &result.objects[..] {
-        [object] => object.clone(),
-        objects => format!("{} and {} more", objects.first()?, objects.len() - 1),
-    };
-    let mut parts = vec![format!("{} {objects}", result.verb)];
-    parts.extend(result.uid.iter().map(|uid| format!("uid {uid}")));
+    let status = StatusCode::from_u16(result.status?).ok()?;
+    let mut parts = vec![status.to_string()];
     parts.extend(result.audit_id.iter().map(|id| format!("audit id {id}")));
-    parts.extend(result.warnings.iter().map(|warning| format!("warning: {warning}")));
+    parts.extend(
+        result
+            .warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
     Some(parts.join(", "))
 }
 
@@ -394,18 +423,78 @@ mod tests {
         use Outcome::{Blocked, Failed, Skipped};
         let forbidden = Cause::Forbidden;
         for (cause, verb, text, outcome) in [
-            (forbidden, Verb::Create, "pods \"x\" is forbidden: violates PodSecurity \"baseline:latest\"", Blocked),
-            (forbidden, Verb::Create, "admission webhook \"validation.gatekeeper.sh\" denied the request: [azurepolicy-x]", Blocked),
-            (Cause::Invalid, Verb::Create, "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", Blocked),
-            (Cause::Other, Verb::Create, "admission webhook \"validate.kyverno.svc-fail\" denied the request", Blocked),
-            (forbidden, Verb::Create, "GKE Warden rejected the request because it violates one or more constraints", Blocked),
-            (forbidden, Verb::Create, "pods \"x\" is forbidden: some admission plugin", Blocked),
-            (forbidden, Verb::Create, "roles is forbidden: User \"u\" cannot create resource \"roles\" in API group", Skipped),
-            (forbidden, Verb::Create, "user \"u\" is attempting to grant RBAC permissions not currently held:\n{}", Skipped),
-            (forbidden, Verb::Create, "pods \"x\" is forbidden: exceeded quota: q", Failed),
-            (Cause::NotFound, Verb::Patch, "configmaps \"coredns-custom\" not found", Skipped),
-            (Cause::NotFound, Verb::Create, "namespaces \"n\" not found", Failed),
-            (Cause::AlreadyExists, Verb::Create, "roles \"x\" already exists", Failed),
+            (
+                forbidden,
+                Verb::Create,
+                "pods \"x\" is forbidden: violates PodSecurity \"baseline:latest\"",
+                Blocked,
+            ),
+            (
+                forbidden,
+                Verb::Create,
+                "admission webhook \"validation.gatekeeper.sh\" denied the request: [azurepolicy-x]",
+                Blocked,
+            ),
+            (
+                Cause::Invalid,
+                Verb::Create,
+                "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+                Blocked,
+            ),
+            (
+                Cause::Other,
+                Verb::Create,
+                "admission webhook \"validate.kyverno.svc-fail\" denied the request",
+                Blocked,
+            ),
+            (
+                forbidden,
+                Verb::Create,
+                "GKE Warden rejected the request because it violates one or more constraints",
+                Blocked,
+            ),
+            (
+                forbidden,
+                Verb::Create,
+                "pods \"x\" is forbidden: some admission plugin",
+                Blocked,
+            ),
+            (
+                forbidden,
+                Verb::Create,
+                "roles is forbidden: User \"u\" cannot create resource \"roles\" in API group",
+                Skipped,
+            ),
+            (
+                forbidden,
+                Verb::Create,
+                "user \"u\" is attempting to grant RBAC permissions not currently held:\n{}",
+                Skipped,
+            ),
+            (
+                forbidden,
+                Verb::Create,
+                "pods \"x\" is forbidden: exceeded quota: q",
+                Failed,
+            ),
+            (
+                Cause::NotFound,
+                Verb::Patch,
+                "configmaps \"coredns-custom\" not found",
+                Skipped,
+            ),
+            (
+                Cause::NotFound,
+                Verb::Create,
+                "namespaces \"n\" not found",
+                Failed,
+            ),
+            (
+                Cause::AlreadyExists,
+                Verb::Create,
+                "roles \"x\" already exists",
+                Failed,
+            ),
             (Cause::Invalid, Verb::Create, "Pod \"x\" is invalid: spec", Failed),
         ] {
             let refusal = Explanation::new(cause, text);

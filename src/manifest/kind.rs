@@ -77,7 +77,10 @@ impl Kind {
     /// Returns `true` if objects of this kind are in a namespace.
     pub fn is_namespaced(self) -> bool {
         use Kind::{ClusterRole, ClusterRoleBinding, MutatingWebhook, Namespace, ValidatingWebhook};
-        !matches!(self, Namespace | ClusterRole | ClusterRoleBinding | ValidatingWebhook | MutatingWebhook)
+        !matches!(
+            self,
+            Namespace | ClusterRole | ClusterRoleBinding | ValidatingWebhook | MutatingWebhook
+        )
     }
 
     /// Returns kind and name of a reference such as `pod/mdc-simulation-victim`.
@@ -142,6 +145,14 @@ impl Kind {
     /// Returns the plural as in URLs.
     pub fn plural(self) -> &'static str {
         self.names().3
+    }
+
+    /// Returns the plural with the group, as `kubectl` accepts it: `deployments.apps`.
+    pub fn resource(self) -> String {
+        match self.group() {
+            "" => self.plural().to_owned(),
+            group => format!("{}.{group}", self.plural()),
+        }
     }
 
     /// Returns the lower-case singular with the group, as kubectl prints it: `networkpolicy.networking.k8s.io`.

@@ -22,12 +22,16 @@ pub fn requested(plan: &Plan, id: &str, request: &Request) -> Vec<Manifest> {
         return vec![];
     };
     let numbers = 1..=request.count;
-    numbers.map(|number| one(plan, (id, number), kind, request)).collect()
+    numbers
+        .map(|number| one(plan, (id, number), kind, request))
+        .collect()
 }
 
 /// Returns the objects that all requests of a plan create.
 pub fn created(plan: &Plan) -> impl Iterator<Item = Manifest> {
-    let creations = plan.requests().filter(|(_, _, request)| request.verb == Verb::Create);
+    let creations = plan
+        .requests()
+        .filter(|(_, _, request)| request.verb == Verb::Create);
     creations.flat_map(|(id, _, request)| requested(plan, &id, request))
 }
 
@@ -50,8 +54,14 @@ fn one(plan: &Plan, (id, number): (&str, u8), kind: Kind, request: &Request) -> 
     replace(&mut object, &texts);
     let metadata = &mut object["metadata"];
     let step = id.split_once('.').map_or(id, |(_, step)| step);
-    let name = metadata["name"].as_str().map_or_else(|| format!("defender-sim-{}-{step}", plan.run), str::to_owned);
-    let name = if request.count > 1 { format!("{name}-{number}") } else { name };
+    let name = metadata["name"]
+        .as_str()
+        .map_or_else(|| format!("defender-sim-{}-{step}", plan.run), str::to_owned);
+    let name = if request.count > 1 {
+        format!("{name}-{number}")
+    } else {
+        name
+    };
     metadata["name"] = name.clone().into();
     if let Some(namespace) = namespace_of(plan, kind, request) {
         metadata["namespace"] = namespace.into();
@@ -78,13 +88,23 @@ fn absent_owner(plan: &Plan, id: &str) -> OwnerReference {
 
 /// Formats 32 hexadecimal digits as a UUID of version 4.
 fn uuid(digits: &str) -> String {
-    let (a, b, c, d, e) = (&digits[..8], &digits[8..12], &digits[13..16], &digits[17..20], &digits[20..]);
+    let (a, b, c, d, e) = (
+        &digits[..8],
+        &digits[8..12],
+        &digits[13..16],
+        &digits[17..20],
+        &digits[20..],
+    );
     format!("{a}-{b}-4{c}-8{d}-{e}")
 }
 
 /// Replaces placeholders in every string, and in every key.
 fn replace(value: &mut Value, texts: &[(&str, String)]) {
-    let replaced = |text: &str| texts.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+    let replaced = |text: &str| {
+        texts
+            .iter()
+            .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+    };
     match value {
         Value::String(text) => *text = replaced(text),
         Value::Array(items) => items.iter_mut().for_each(|item| replace(item, texts)),

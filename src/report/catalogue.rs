@@ -3,16 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use jiff::SignedDuration;
-
 use super::table::{self, fill, table};
 use super::{Width, yaml};
 use crate::defender::alerts::Alert;
-use crate::kubectl::Kubectl;
 use crate::manifest::rights::{self, Grant, Scope};
-use crate::manifest::{ATTACKER, GO, Manifests, VICTIM};
-use crate::plan::Plan;
-use crate::result::{Admission, ClusterInfo, PlanResult, PlannedObject, expectations};
+use crate::result::expectations;
 use crate::scenario::{Action, AttackId, Scenario, Step};
 use crate::words::paragraphs;
 
@@ -164,116 +159,6 @@ pub(super) fn alerts(alerts: &[Alert], scenarios: &[Scenario], width: Width) -> 
     table(&header, rows, width)
 }
 
-pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
-    let mut text = String::new();
-    let namespace = &result.namespace;
-    let head = if result.cluster.server == ClusterInfo::NO_CLUSTER {
-        format!(
-            "Dry run: nothing was created, and no cluster is configured. A run would, in namespace {namespace}:"
-        )
-    } else {
-        format!(
-            "Dry run: nothing was created. A run would, in namespace {namespace} of {}:",
-            result.cluster
-        )
-    };
-    let _ = writeln!(text, "{}", fill(&head, ""));
-    let heading = "1. create these objects; the Job owns everything else except the namespace:";
-    let _ = writeln!(text, "\n{heading}");
-    for object in &result.objects {
-        let message = match &object.admission {
-            None => String::new(),
-            Some(Admission::Admitted) => ": admitted by the API server".to_owned(),
-            Some(Admission::Refused(reason)) => format!(": REFUSED: {reason}"),
-            Some(Admission::NotAsked(_)) => ": not submitted".to_owned(),
-        };
-        let _ = writeln!(
-            text,
-            "{}",
-            fill(&format!("     {}{message}", object.name), "       ")
-        );
-    }
-    for line in not_asked(&result.objects) {
-        let _ = writeln!(text, "{}", fill(&format!("   {line}."), "   "));
-    }
-    let namespace = if plan.namespace.given {
-        "The namespace is used and kept if it exists; otherwise it is created, and deleted afterwards."
-    } else {
-        "The namespace is created for the run, and deleted afterwards."
-    };
-    let _ = writeln!(text, "{}", fill(&format!("   {namespace}"), "   "));
-    let attacker = result.attacker_image.iter().map(|image| (ATTACKER, image));
-    let victims = result.victims.iter().map(|victim| (&*victim.pod, &victim.image));
-    for (pod, image) in attacker.chain(victims) {
-        let _ = writeln!(text, "{}", fill(&format!("   {pod} runs {image}"), "     "));
-    }
-    let heading = format!("2. run these steps in {VICTIM}, each sent by {ATTACKER} through the web shell:");
-    let _ = writeln!(text, "\n{}", fill(&heading, "   "));
-    for step in &result.steps {
-        let heading = format!("   {}: {}", step.id, step.title);
-        let _ = writeln!(text, "{}", fill(&heading, "     "));
-        for line in step.script.iter().flat_map(|script| script.lines()) {
-            let _ = writeln!(text, "       {line}");
-        }
-    }
-    let _ = writeln!(text, "\n3. contact these addresses from {VICTIM}:");
-    for address in &result.addresses {
-        let _ = writeln!(text, "     {address}");
-    }
-    if result.addresses.is_empty() {
-        let _ = writeln!(text, "     none");
-    }
-    let end = if plan.options.keep {
-        "keep everything for inspection; Kubernetes deletes it"
-    } else {
-        "delete everything and verify that nothing is left: at the end, on a failure, on Ctrl-C; if the client \
-         dies, Kubernetes deletes it"
-    };
-    let deadline = SignedDuration::from_secs(i64::try_from(result.deadline_seconds).unwrap_or(i64::MAX));
-    let end = format!("4. {end} after {deadline:#}.");
-    let _ = writeln!(text, "\n{}", fill(&end, "   "));
-    let _ = write!(text, "\n{}", table::expected(&result.alerts, width));
-    text
-}
-
-/// Returns every object that the API server rejected, with the reason.
-pub(super) fn refused(objects: &[PlannedObject]) -> impl Iterator<Item = String> {
-    objects.iter().filter_map(|object| match &object.admission {
-        Some(Admission::Refused(reason)) => Some(format!("{} is refused: {reason}", object.name)),
-        _ => None,
-    })
-}
-
-/// Returns one line per reason for which objects were not submitted to the API server: their number and names.
-pub(super) fn not_asked(objects: &[PlannedObject]) -> Vec<String> {
-    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for object in objects {
-        if let Some(Admission::NotAsked(reason)) = &object.admission {
-            reasons.entry(reason).or_default().push(&object.name);
-        }
-    }
-    let line = |(reason, names): (&str, Vec<&str>)| {
-        format!("{} not asked: {reason} ({})", names.len(), names.join(", "))
-    };
-    reasons.into_iter().map(line).collect()
-}
-
-/// Renders the manifests for `kubectl apply -f -`; comments describe what a client adds.
-pub(super) fn manifests(manifests: &Manifests, namespace: &str, kubectl: &Kubectl) -> String {
-    let go = format!("{GO}=yes");
-    let command = kubectl.command(["annotate", "pod", ATTACKER, &go, "-n", namespace]);
-    let mut text = format!(
-        "# The objects of a run. A run adds to each of them but the first two an owner reference to the Job,\n\
-         # which makes Kubernetes remove them by the deadline; applied by hand they stay until deleted, and only\n\
-         # the pods end. The attack begins with:\n\
-         #   {command}\n",
-    );
-    for manifest in manifests.all() {
-        let _ = write!(text, "---\n{}", yaml(&manifest.object));
-    }
-    text
-}
-
 /// Renders the grant for `kubectl apply -f -`, with the optional rules commented out.
 pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
     let namespace = scope.namespace();
@@ -320,34 +205,4 @@ pub(super) fn reference(object: &serde_json::Value) -> String {
         text(&object["kind"]).to_lowercase(),
         text(&object["metadata"]["name"])
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_api_server_does_not_take_is_said_with_the_reason() {
-        let object = |name: &str, admission| PlannedObject {
-            name: name.into(),
-            admission,
-        };
-        let objects = [
-            object("namespace/sim", Some(Admission::NotAsked("it exists".into()))),
-            object("secret/a", Some(Admission::Refused("exceeded quota".into()))),
-            object("pod/b", Some(Admission::NotAsked("a webhook".into()))),
-            object("pod/c", Some(Admission::NotAsked("a webhook".into()))),
-            object("job/d", Some(Admission::Admitted)),
-            object("service/e", None),
-        ];
-        let refused: Vec<String> = refused(&objects).collect();
-        assert_eq!(refused, ["secret/a is refused: exceeded quota"]);
-        assert_eq!(
-            not_asked(&objects),
-            [
-                "2 not asked: a webhook (pod/b, pod/c)",
-                "1 not asked: it exists (namespace/sim)"
-            ]
-        );
-    }
 }

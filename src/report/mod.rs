@@ -14,6 +14,7 @@ mod meaning;
 mod navigator;
 mod note;
 mod options;
+mod plan;
 mod progress;
 mod reasons;
 mod style;
@@ -304,21 +305,17 @@ impl Report {
     pub fn plan(&self, result: &PlanResult, plan: &Plan) {
         if self.output.format == Format::Yaml {
             let manifests = manifest::render(plan, "the user who runs it");
-            self.data(&catalogue::manifests(
-                &manifests,
-                &result.namespace,
-                &self.kubectl,
-            ));
+            self.data(&plan::manifests(&manifests, &result.namespace, &self.kubectl));
         } else {
             let names = result.objects.iter().map(|object| object.name.clone());
-            self.print(result, |width| catalogue::plan(result, plan, width), names);
+            self.print(result, |width| plan::plan(result, plan, width), names);
         }
         if matches!(self.output.format, Format::Yaml | Format::Name) {
             // The other formats print this next to the objects.
-            for refusal in catalogue::refused(&result.objects) {
+            for refusal in plan::refused(&result.objects) {
                 self.note(&format!("{}: {refusal}", paint("error", RED)));
             }
-            for line in catalogue::not_asked(&result.objects) {
+            for line in plan::not_asked(&result.objects) {
                 self.note(&format!("{}: {line}", paint("warning", YELLOW)));
             }
         }

@@ -122,18 +122,24 @@ pub(super) fn expected(alerts: &[AlertExpectation], width: Width) -> String {
 
 /// Formats one line per alert, and one with its prerequisites.
 fn expected_list(alerts: &[&AlertExpectation]) -> String {
-    const INDENT: &str = "           ";
+    let severity = |alert: &AlertExpectation| alert.severity.clone().unwrap_or_else(|| "-".to_owned());
+    let width = alerts
+        .iter()
+        .map(|alert| severity(alert).len())
+        .max()
+        .unwrap_or_default()
+        .max(8);
+    let indent = " ".repeat(width + 3);
     let mut text = "EXPECTED ALERTS\n".to_owned();
     for alert in alerts {
-        let severity = alert.severity.as_deref().unwrap_or("-");
-        let line = format!("  {severity:8} {}", alert.name);
-        let _ = writeln!(text, "{}", fill(&line, INDENT));
+        let line = format!("  {:width$} {}", severity(alert), alert.name);
+        let _ = writeln!(text, "{}", fill(&line, &indent));
         let optional = alert
             .optional
             .then(|| "optional: it need not be raised".to_owned());
         let needs = alert.needs.as_ref().map(|needs| format!("needs {needs}"));
         if let Some(note) = needs.or(optional) {
-            let _ = writeln!(text, "{}", fill(&format!("{INDENT}{note}"), INDENT));
+            let _ = writeln!(text, "{}", fill(&format!("{indent}{note}"), &indent));
         }
     }
     text
@@ -281,10 +287,7 @@ fn scenarios(run: &RunResult) -> String {
         .iter()
         .map(|scenario| scenario.id.as_str())
         .collect();
-    let all: Vec<&str> = catalogue::attacks()
-        .map(|scenario| scenario.id.as_str())
-        .collect();
-    if ids == all {
+    if catalogue::attacks().eq(ids.iter().copied()) {
         "all".to_owned()
     } else {
         ids.join(" ")
@@ -363,11 +366,7 @@ fn verdicts(verification: &Verification, width: Width) -> String {
         ]
     });
     if !verification.additional.is_empty() {
-        parts.push(table(
-            &["OTHER ALERTS OF THIS RUN", "SEVERITY"],
-            further,
-            width,
-        ));
+        parts.push(table(&["OTHER ALERTS OF THIS RUN", "SEVERITY"], further, width));
     }
     let unknown = verification.unattributed.iter();
     let unknown = unknown.map(|alert| vec![alert.name.clone(), alert.reason.clone()]);

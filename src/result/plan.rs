@@ -96,6 +96,8 @@ pub struct PlannedStep {
 pub struct PlannedRequest {
     /// The verb.
     pub verb: String,
+    /// The kind, as a plural with its group: `clusterroles.rbac.authorization.k8s.io`.
+    pub resource: String,
     /// The objects, as they would be sent.
     pub objects: Vec<serde_json::Value>,
 }

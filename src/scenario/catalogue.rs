@@ -1,35 +1,115 @@
 //! The built-in scenarios, embedded in the binary, one YAML file each.
 
-use std::sync::LazyLock;
+use std::fmt;
+use std::sync::{LazyLock, OnceLock};
 
 use super::Scenario;
 
-const FILES: [&str; 7] = [
-    include_str!("catalogue/recon.yaml"),
-    include_str!("catalogue/lateral-mov.yaml"),
-    include_str!("catalogue/secrets.yaml"),
-    include_str!("catalogue/crypto.yaml"),
-    include_str!("catalogue/webshell.yaml"),
-    include_str!("catalogue/ti-domain.yaml"),
-    include_str!("catalogue/anti-malware.yaml"),
-];
+/// Groups of built-in scenarios.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// What Microsoft's simulation tool does.
+    Microsoft,
+    /// More behaviour in the victim, which the Defender sensor detects.
+    Runtime,
+    /// Requests to the Kubernetes API, which Defender detects in the audit log.
+    ControlPlane,
+}
 
-static CATALOGUE: LazyLock<Vec<Scenario>> =
-    LazyLock::new(|| FILES.iter().map(|text| built_in(text)).collect());
-static BASELINE: LazyLock<Scenario> = LazyLock::new(|| built_in(include_str!("catalogue/baseline.yaml")));
+impl Family {
+    /// All families.
+    pub const ALL: [Self; 3] = [Self::Microsoft, Self::Runtime, Self::ControlPlane];
+
+    /// Returns the name of the family.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Family::Microsoft => "microsoft",
+            Family::Runtime => "runtime",
+            Family::ControlPlane => "control-plane",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A file, which is parsed when it is needed: the command line needs only IDs and titles.
+#[derive(Debug)]
+pub struct Entry {
+    /// Family of the scenario.
+    pub family: Family,
+    /// ID of the scenario.
+    pub id: &'static str,
+    text: &'static str,
+}
+
+impl Entry {
+    /// Returns the title of the scenario.
+    pub fn title(&self) -> &'static str {
+        let mut lines = self.text.lines();
+        lines
+            .find_map(|line| line.strip_prefix("title: "))
+            .unwrap_or_default()
+    }
+}
+
+macro_rules! entries {
+    ($($family:ident $folder:literal: $($id:literal)*;)*) => {
+        [$($(Entry {
+            family: Family::$family,
+            id: $id,
+            text: include_str!(concat!("catalogue/", $folder, "/", $id, ".yaml")),
+        },)*)*]
+    };
+}
+
+/// Every scenario, in the order in which it is listed and run.
+static ENTRIES: &[Entry] = &entries! {
+    Microsoft "microsoft":
+        "recon" "lateral-mov" "secrets" "crypto" "webshell" "ti-domain" "anti-malware";
+    Runtime "runtime":
+        "discovery" "execution" "persistence" "accounts" "anti-forensics" "impair-defenses" "attack-tools" "tunnels"
+        "miner-behaviour" "exploited-app" "docker-commands" "dns" "canary";
+    ControlPlane "control-plane":
+        "rbac";
+};
+
+static PARSED: [OnceLock<Scenario>; ENTRIES.len()] = [const { OnceLock::new() }; ENTRIES.len()];
+static ALL: LazyLock<Vec<Scenario>> =
+    LazyLock::new(|| ENTRIES.iter().map(|entry| built_in(entry.text)).collect());
+static BASELINE: LazyLock<Scenario> =
+    LazyLock::new(|| built_in(include_str!("catalogue/microsoft/baseline.yaml")));
 
 fn built_in(text: &str) -> Scenario {
     Scenario::from_yaml(text).expect("a built-in scenario is checked by a unit test")
 }
 
-/// Returns every built-in scenario, in the order in which `all` runs them.
-pub fn all() -> &'static [Scenario] {
-    &CATALOGUE
+/// Returns every built-in scenario without parsing it.
+pub fn entries() -> &'static [Entry] {
+    ENTRIES
 }
 
-/// Returns the scenarios that `all` runs: every one except the web shell, which is part of all others.
-pub fn attacks() -> impl Iterator<Item = &'static Scenario> {
-    all().iter().filter(|scenario| scenario.id != "webshell")
+/// Returns every built-in scenario, in the order of [`entries`].
+pub fn all() -> &'static [Scenario] {
+    &ALL
+}
+
+/// Returns the IDs of the scenarios of a family, except those that need consent of their own.
+pub fn family(family: Family) -> impl Iterator<Item = &'static str> {
+    let scenarios = ENTRIES.iter().zip(all());
+    let of_family =
+        scenarios.filter(move |(entry, scenario)| entry.family == family && scenario.consent.is_none());
+    of_family.map(|(entry, _)| entry.id)
+}
+
+/// Returns the IDs of the scenarios that `all` runs, which is what Microsoft's tool does: its family without the web
+/// shell, which is part of every scenario.
+pub fn attacks() -> impl Iterator<Item = &'static str> {
+    let entries = ENTRIES.iter().filter(|entry| entry.family == Family::Microsoft);
+    entries.map(|entry| entry.id).filter(|id| *id != "webshell")
 }
 
 /// Returns the scenario that `--baseline` runs instead of any other. It contains no attack.
@@ -39,9 +119,15 @@ pub fn baseline() -> &'static Scenario {
 
 /// Returns the built-in scenario with this ID, or `None` if it does not exist.
 pub fn find(id: &str) -> Option<&'static Scenario> {
-    let mut every = all().iter().chain([baseline()]);
-    every.find(|scenario| scenario.id == id)
+    if id == BASELINE_ID {
+        return Some(baseline());
+    }
+    let index = ENTRIES.iter().position(|entry| entry.id == id)?;
+    Some(PARSED[index].get_or_init(|| built_in(ENTRIES[index].text)))
 }
+
+/// ID of [`baseline`].
+const BASELINE_ID: &str = "baseline";
 
 #[cfg(test)]
 mod tests {
@@ -106,9 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_unique() {
-        let every = all().iter().chain([baseline()]);
-        let ids: BTreeSet<&str> = every.map(|scenario| scenario.id.as_str()).collect();
+    fn entries_have_the_ids_and_titles_of_their_files() {
+        let mut ids = BTreeSet::from([BASELINE_ID]);
+        assert_eq!(baseline().id, BASELINE_ID);
+        for (entry, scenario) in entries().iter().zip(all()) {
+            assert_eq!((entry.id, entry.title()), (&*scenario.id, &*scenario.title));
+            assert_eq!(find(entry.id), Some(scenario));
+            assert!(ids.insert(entry.id), "{}", entry.id);
+        }
         assert_eq!(ids.len(), all().len() + 1);
     }
 

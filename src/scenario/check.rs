@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{API_VERSION, ATTACKER, AttackId, Scenario, Step, address, payload};
+use super::{API_VERSION, ATTACKER, AttackId, Request, Scenario, Step, address, payload};
 use crate::defender::alerts;
 use crate::untrusted::{code_point, is_layout, is_unseen};
 
@@ -68,6 +68,14 @@ pub(super) fn check(scenario: &Scenario) -> Vec<Wrong> {
         }
     }
     checks.alerts(scenario);
+    if scenario.consent.is_none() {
+        for (i, step) in scenario.steps.iter().enumerate() {
+            if step.request.as_ref().is_some_and(Request::needs_consent) {
+                let cause = "an object that affects others needs the field consent in the scenario";
+                checks.wrong(format!("steps[{i}].request"), cause);
+            }
+        }
+    }
     for (i, tactic) in scenario.tactics.iter().enumerate() {
         let is_tactic = |id: &str| id.strip_prefix("TA").is_some_and(|digits| is_number(digits, 4));
         checks.add(format!("tactics[{i}]"), attack_id(tactic, "TA0007", is_tactic));

@@ -78,7 +78,10 @@ pub fn client(
         .layer(headers)
         .map_request(move |mut request: http::Request<_>| {
             // A step may name another program than this one.
-            request.headers_mut().entry(USER_AGENT).or_insert_with(|| agent.clone());
+            request
+                .headers_mut()
+                .entry(USER_AGENT)
+                .or_insert_with(|| agent.clone());
             request
         })
         .service(Authenticate::new(connector, source, credentials));
