@@ -59,8 +59,12 @@ impl Cluster {
                     resource: Some(right.resource.to_owned()),
                     subresource: Some(right.subresource.to_owned()).filter(|s| !s.is_empty()),
                     verb: Some(right.verb.to_owned()),
-                    namespace: Some(namespace.to_owned()),
-                    name: right.is_on_namespaces().then(|| namespace.to_owned()),
+                    namespace: Some(namespace.to_owned())
+                        .filter(|_| right.is_namespaced || right.is_on_namespaces()),
+                    name: right
+                        .name
+                        .clone()
+                        .or_else(|| right.is_on_namespaces().then(|| namespace.to_owned())),
                     ..ResourceAttributes::default()
                 };
                 let review = SelfSubjectAccessReview {

@@ -7,8 +7,9 @@ use super::{Outcome, Print, print, sources};
 use crate::cli::Rights;
 use crate::defender::alerts;
 use crate::exit::Exit;
-use crate::manifest::rights::Scope;
+use crate::manifest::rights::{self, Right, Scope};
 use crate::plan::{DEFAULT_NAMESPACE, Options};
+use crate::result::Problem;
 use crate::scenario::catalogue;
 use crate::schema::{self, Schema};
 
@@ -46,14 +47,35 @@ pub(super) fn schema(name: Schema) -> Print {
     print(move |report| report.schema(&schema::schema(name)))
 }
 
-pub(super) fn rights(request: Rights, namespace: Option<String>) -> Print {
+pub(super) fn rights(request: Rights, namespace: Option<String>) -> Outcome {
+    let sources = match request.scenarios.is_empty() {
+        true => sources::all(),
+        false => sources::built_in(request.scenarios),
+    };
+    let scenarios = sources::read(&sources)?;
     let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     let scope = if request.namespace_scoped {
         Scope::Namespace(namespace)
     } else {
         Scope::Cluster(namespace)
     };
-    print(move |report| report.rights(&scope, &request.subject))
+    let rights = rights::of_scenarios(&scenarios, scope.namespace_use());
+    let in_cluster = |right: &&Right| !right.is_namespaced && !right.is_on_namespaces();
+    if let Some(right) = rights
+        .iter()
+        .find(in_cluster)
+        .filter(|_| request.namespace_scoped)
+    {
+        let message = format!(
+            "a Role cannot allow to {} {}, which are cluster-scoped",
+            right.verb,
+            right.qualified()
+        );
+        return Err(Problem::usage(message, Some("leave out --namespace-scoped")));
+    }
+    Ok(print(move |report| {
+        report.rights(&rights, &scope, &request.subject)
+    }))
 }
 
 pub(super) fn settings(session: &Session) -> Print {

@@ -79,7 +79,7 @@ async fn dispatch(action: Action, session: &Session) -> Outcome {
         Action::Images {
             action: Images::List(settings),
         } => Ok(catalogue::images(settings.options(false))),
-        Action::Rights(request) => Ok(catalogue::rights(request, session.namespace.clone())),
+        Action::Rights(request) => catalogue::rights(request, session.namespace.clone()),
         Action::Schema { name } => Ok(catalogue::schema(name)),
         Action::Config {
             action: Config::View(_),

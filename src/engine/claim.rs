@@ -6,6 +6,7 @@ use futures::future::try_join_all;
 
 use crate::cluster::{Cluster, ClusterError, Found};
 use crate::manifest::{ANCHOR, Kind, Manifests, Record, is_run_name};
+use crate::net::Cause;
 
 /// The objects that a run claims: by name from the start, by UID once they exist.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +51,6 @@ impl Claim {
         Self {
             run: run.to_owned(),
             names: objects
-                .chain(&manifests.requested)
                 .map(|manifest| (manifest.kind, manifest.name.clone()))
                 .collect(),
             uids,
@@ -93,7 +93,15 @@ impl Claim {
             .map(|object| (object.kind, object.name.clone()))
             .collect();
         let others = self.names.iter().filter(|name| !listed.contains(name));
-        let others = others.map(|(kind, name)| cluster.get(*kind, namespace, name));
+        let others = others.map(
+            async |(kind, name)| match cluster.get(*kind, namespace, name).await {
+                // A step whose user lacks the rights for a kind has created nothing of it.
+                Err(error) if error.explained.cause == Cause::Forbidden && !Kind::OF_RUN.contains(kind) => {
+                    Ok(None)
+                }
+                found => found,
+            },
+        );
         let others = try_join_all(others).await?.into_iter().flatten();
         found.extend(others.filter(|object| self.covers(object)));
         Ok(found)

@@ -6,7 +6,7 @@ use futures::future::{OptionFuture, try_join_all};
 use jiff::{SignedDuration, Timestamp};
 
 use super::claim::{Claim, holder};
-use super::remove;
+use super::{remove, request};
 use crate::cluster::{Cluster, ClusterError, Found, Selectors, selector};
 use crate::event::Events;
 use crate::manifest::{ANCHOR, Kind, Record, removed_patch};
@@ -33,7 +33,12 @@ pub struct LeftRun {
     /// Time at which the last of them was created.
     created: Option<Timestamp>,
     claim: Claim,
+    /// The objects of steps outside the namespace, or of a run without pods.
+    requested: Vec<Found>,
 }
+
+/// In place of the namespace of a run that has only cluster-scoped objects.
+const NO_NAMESPACE: &str = "-";
 
 /// Whether a run is in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +98,12 @@ pub async fn find_runs(
             None => cluster.list(Kind::Job, None, by_name).await,
         }
     };
-    let (spaces, anchors, objects) = futures::try_join!(spaces, anchors, cluster.list_ours(namespace, run))?;
+    let (spaces, anchors, objects, requested) = futures::try_join!(
+        spaces,
+        anchors,
+        cluster.list_ours(namespace, run),
+        find_requested(cluster, namespace, run)
+    )?;
 
     let anchors: BTreeMap<String, (String, Found)> = anchors
         .into_iter()
@@ -109,6 +119,11 @@ pub async fn find_runs(
         .iter()
         .filter_map(|object| Some((object.namespace.clone()?, object.run()?.to_owned())));
     runs.extend(of_objects);
+    runs.extend(
+        requested
+            .iter()
+            .filter_map(|object| Some((place(object), object.run()?.to_owned()))),
+    );
     for space in spaces.iter().filter(|space| space.is_ours()) {
         // A namespace is removed with the run that holds it, which may differ from the run that created it.
         if !anchors.contains_key(&space.name) {
@@ -118,13 +133,20 @@ pub async fn find_runs(
     let runs = runs
         .into_iter()
         .filter(|(_, found)| run.is_none_or(|run| run == found));
-    let (anchors, spaces) = (&anchors, &spaces);
+    let (anchors, spaces, requested) = (&anchors, &spaces, &requested);
     try_join_all(runs.map(|(namespace, run)| async move {
         let anchor = anchors.get(&namespace).filter(|(holder, _)| *holder == run);
         let anchor = anchor.map(|(_, anchor)| anchor);
         let claim = Claim::of_anchor(&run, anchor);
         let record = anchor.and_then(|anchor| Record::of_annotations(&anchor.annotations));
-        let mut objects = claim.find(cluster, &namespace).await?;
+        let of_run = |object: &&Found| object.run() == Some(&run) && place(object) == namespace;
+        let requested: Vec<Found> = requested.iter().filter(of_run).cloned().collect();
+        let mut objects = if namespace == NO_NAMESPACE {
+            vec![]
+        } else {
+            claim.find(cluster, &namespace).await?
+        };
+        objects.extend(requested.iter().cloned());
         let known = spaces.iter().find(|space| space.name == namespace).cloned();
         let unknown = OptionFuture::from(known.is_none().then(|| read_namespace(cluster, &namespace)));
         let space = match unknown.await {
@@ -140,9 +162,42 @@ pub async fn find_runs(
             run,
             namespace,
             claim,
+            requested,
         })
     }))
     .await
+}
+
+/// Returns the namespace of an object of a step, or [`NO_NAMESPACE`].
+fn place(object: &Found) -> String {
+    object
+        .namespace
+        .clone()
+        .unwrap_or_else(|| NO_NAMESPACE.to_owned())
+}
+
+/// Returns the objects that steps left, of the kinds that only steps create. Kinds that the user may not list are left
+/// out: such objects end by themselves.
+async fn find_requested(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    run: Option<&str>,
+) -> Result<Vec<Found>, ClusterError> {
+    let labels = selector(run);
+    let by_label = Selectors {
+        labels: &labels,
+        ..Selectors::default()
+    };
+    let kinds = Kind::OF_REQUESTS
+        .into_iter()
+        .filter(|kind| !Kind::OF_RUN.contains(kind));
+    let kinds = kinds.filter(|kind| namespace.is_none() || kind.is_namespaced());
+    let lists = kinds.map(async |kind| match cluster.list(kind, namespace, by_label).await {
+        Err(error) if error.explained.cause == Cause::Forbidden => Ok(vec![]),
+        found => found,
+    });
+    let found = try_join_all(lists).await?.into_iter().flatten();
+    Ok(found.filter(Found::is_ours).collect())
 }
 
 /// Returns a namespace, or `None` if it does not exist or cannot be read for lack of rights. In the latter case its
@@ -161,7 +216,10 @@ pub async fn remove_run(cluster: &Cluster, run: &LeftRun, events: &Events) -> Cl
         let patch = removed_patch(anchor);
         let _ = cluster.patch(Kind::Job, &run.namespace, ANCHOR, &patch).await;
     }
-    let mut cleanup = remove::remove(cluster, &run.namespace, &run.claim, events).await;
+    let mut cleanup = request::remove(cluster, &run.requested).await;
+    if run.namespace != NO_NAMESPACE {
+        cleanup.absorb(remove::remove(cluster, &run.namespace, &run.claim, events).await);
+    }
     for reference in cleanup.removed.iter_mut().chain(&mut cleanup.left) {
         *reference = format!("{}: {reference}", run.namespace);
     }

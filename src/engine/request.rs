@@ -119,7 +119,7 @@ impl Requests<'_> {
             let hold = Duration::from_secs(request.hold_seconds.into());
             let _ = timeout(hold, self.stop.wait()).await;
         }
-        ended.cleanup = self.remove(&created).await;
+        ended.cleanup = remove(self.cluster, &created).await;
         ended
     }
 
@@ -151,7 +151,7 @@ impl Requests<'_> {
             return Err((Outcome::Failed, format!("unknown kind {}", request.kind())));
         };
         let namespace = namespace_of(self.plan, kind, request).unwrap_or_default();
-        let needed = rights::of_request(kind, request.verb);
+        let needed = rights::of_request(request);
         match self.cluster.missing_rights(namespace, &needed).await {
             Err(error) => Err((Outcome::Failed, error.to_string())),
             Ok(missing) if missing.is_empty() => Ok(()),
@@ -221,38 +221,6 @@ impl Requests<'_> {
                 Err((Outcome::Failed, reason))
             }
         }
-    }
-
-    /// Deletes objects, each by a request of its own, and verifies that they are gone.
-    async fn remove(&self, objects: &[Found]) -> Cleanup {
-        let removals = objects.iter().map(async |object| {
-            let gone = async {
-                self.cluster.delete(object).await?;
-                self.cluster.wait_until_gone(object).await
-            };
-            match timeout(GONE, gone).await {
-                Ok(Ok(())) => Ok(object.reference()),
-                Ok(Err(error)) => Err((object.reference(), error.to_string())),
-                Err(_) => {
-                    let reason = format!("{} is not gone after {} s", object.reference(), GONE.as_secs());
-                    Err((object.reference(), reason))
-                }
-            }
-        });
-        let mut cleanup = Cleanup {
-            verified: true,
-            ..Cleanup::default()
-        };
-        for removed in join_all(removals).await {
-            match removed {
-                Ok(reference) => cleanup.removed.push(reference),
-                Err((reference, problem)) => {
-                    cleanup.left.push(reference);
-                    cleanup.problems.push(problem);
-                }
-            }
-        }
-        cleanup
     }
 
     async fn list(&self, request: &Request) -> Ended {
@@ -346,6 +314,38 @@ impl Requests<'_> {
         }
         patched.map(|_| ())
     }
+}
+
+/// Deletes objects, each by a request of its own, and verifies that they are gone.
+pub(super) async fn remove(cluster: &Cluster, objects: &[Found]) -> Cleanup {
+    let removals = objects.iter().map(async |object| {
+        let gone = async {
+            cluster.delete(object).await?;
+            cluster.wait_until_gone(object).await
+        };
+        match timeout(GONE, gone).await {
+            Ok(Ok(())) => Ok(object.reference()),
+            Ok(Err(error)) => Err((object.reference(), error.to_string())),
+            Err(_) => {
+                let reason = format!("{} is not gone after {} s", object.reference(), GONE.as_secs());
+                Err((object.reference(), reason))
+            }
+        }
+    });
+    let mut cleanup = Cleanup {
+        verified: true,
+        ..Cleanup::default()
+    };
+    for removed in join_all(removals).await {
+        match removed {
+            Ok(reference) => cleanup.removed.push(reference),
+            Err((reference, problem)) => {
+                cleanup.left.push(reference);
+                cleanup.problems.push(problem);
+            }
+        }
+    }
+    cleanup
 }
 
 impl Ended {

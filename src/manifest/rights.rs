@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{Kind, OWNER};
 use crate::plan::DEFAULT_NAMESPACE;
 use crate::scenario::request::Verb;
+use crate::scenario::{Request, Scenario, Step};
 
 /// Name of the printed role and of its binding.
 pub const ROLE: &str = "kubectl-defender-sim-run";
@@ -27,7 +28,7 @@ const EVENTS: &str = <core::Event as Resource>::URL_PATH_SEGMENT;
 const NODES: &str = <core::Node as Resource>::URL_PATH_SEGMENT;
 
 /// A verb on a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Right {
     /// Verb as in RBAC: `create`, `patch`, ...
     pub verb: &'static str,
@@ -37,6 +38,10 @@ pub struct Right {
     pub resource: &'static str,
     /// `log`, or empty for the object itself.
     pub subresource: &'static str,
+    /// The only object that the right is on, if it is not on all.
+    pub name: Option<String>,
+    /// Whether objects of the resource are in a namespace.
+    pub is_namespaced: bool,
 }
 
 impl Right {
@@ -46,19 +51,26 @@ impl Right {
             group: "",
             resource,
             subresource: "",
+            name: None,
+            is_namespaced: true,
         }
     }
 
-    const fn of(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
+    const fn cluster(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
         Self {
+            verb,
             group,
-            ..Self::core(verb, resource)
+            resource,
+            subresource: "",
+            name: None,
+            is_namespaced: false,
         }
     }
 
     fn on(kind: Kind, verb: &'static str) -> Self {
         Self {
             group: kind.group(),
+            is_namespaced: kind.is_namespaced(),
             ..Self::core(verb, kind.plural())
         }
     }
@@ -97,16 +109,16 @@ pub enum NamespaceUse {
 }
 
 /// The right to read the namespace, without which nothing else can be decided.
-pub const GET_NAMESPACE: Right = Right::core("get", NAMESPACES);
+pub const GET_NAMESPACE: Right = Right::cluster("get", "", NAMESPACES);
 
 /// Rights that a run does not require, each with a description of what is missing without it.
 pub const OPTIONAL: [(Right, &str); 3] = [
     (Right::core("list", EVENTS), "why a pod does not become ready"),
     (
-        Right::core("list", NODES),
+        Right::cluster("list", "", NODES),
         "labels of nodes that look like production",
     ),
-    (Right::core("get", NODES), "why a pod's node went away"),
+    (Right::cluster("get", "", NODES), "why a pod's node went away"),
 ];
 
 /// Returns the verbs that are used on objects of a kind which a run creates in its namespace.
@@ -131,10 +143,10 @@ pub fn of_run(namespace: NamespaceUse) -> Vec<Right> {
     });
     rights.push(GET_NAMESPACE);
     if namespace == NamespaceUse::Create {
-        rights.push(Right::core("create", NAMESPACES));
+        rights.push(Right::cluster("create", "", NAMESPACES));
     }
     if namespace != NamespaceUse::Keep {
-        rights.push(Right::core("delete", NAMESPACES));
+        rights.push(Right::cluster("delete", "", NAMESPACES));
         // Before the namespace is deleted, a quota counts objects of kinds that the user may not list. Quotas
         // themselves are listed, since the quota would count itself.
         rights.extend(["get", "list", "create", "delete"].map(|verb| Right::core(verb, QUOTAS)));
@@ -142,26 +154,54 @@ pub fn of_run(namespace: NamespaceUse) -> Vec<Right> {
     rights
 }
 
-/// Returns the rights that a request needs before it is sent, so that what it creates can be deleted again. Roles and
-/// bindings need [`escalating`] rights as well, which the API server checks by the content of the object.
-pub fn of_request(kind: Kind, verb: Verb) -> Vec<Right> {
-    let verbs: &[&str] = match verb {
+/// Returns the rights that a request needs before it is sent, so that what it creates can be deleted again.
+pub fn of_request(request: &Request) -> Vec<Right> {
+    let Some(kind) = Kind::of_api(request.api_version(), request.kind()) else {
+        return vec![];
+    };
+    let verbs: &[&str] = match request.verb {
         Verb::Create => &["create", "get", "delete"],
         Verb::List => &["list"],
         Verb::Patch => &["get", "patch"],
     };
-    verbs.iter().map(|verb| Right::on(kind, verb)).collect()
+    // The names of objects that a run creates are not known before.
+    let name = request.object["metadata"]["name"].as_str();
+    let name = name.filter(|_| request.verb == Verb::Patch).map(str::to_owned);
+    let right = |verb: &&'static str| Right {
+        name: name.clone(),
+        ..Right::on(kind, verb)
+    };
+    verbs.iter().map(right).collect()
 }
 
-/// Returns the rights to grant more than one has, which a request for a role or a binding needs.
-pub fn escalating(kind: Kind) -> Option<Right> {
-    const GROUP: &str = <rbac::Role as Resource>::GROUP;
+/// Returns the right to grant more than one has, which the API server requires for a role or a binding unless the caller
+/// has everything that it grants.
+fn escalating(request: &Request) -> Option<Right> {
+    let kind = Kind::of_api(request.api_version(), request.kind())?;
     match kind {
-        Kind::Role => Some(Right::of("escalate", GROUP, "roles")),
-        Kind::ClusterRole => Some(Right::of("escalate", GROUP, "clusterroles")),
-        Kind::RoleBinding | Kind::ClusterRoleBinding => Some(Right::of("bind", GROUP, "clusterroles")),
+        Kind::Role | Kind::ClusterRole => Some(Right::on(kind, "escalate")),
+        Kind::RoleBinding | Kind::ClusterRoleBinding => Some(Right {
+            name: request.object["roleRef"]["name"].as_str().map(str::to_owned),
+            ..Right::on(Kind::ClusterRole, "bind")
+        }),
         _ => None,
     }
+}
+
+/// Returns every right that a run of these scenarios needs, those of their requests included.
+pub fn of_scenarios(scenarios: &[Scenario], namespace: NamespaceUse) -> Vec<Right> {
+    let steps = || scenarios.iter().flat_map(|scenario| &scenario.steps);
+    let mut rights = vec![];
+    if steps().any(Step::runs_in_victim) {
+        rights.extend(of_run(namespace));
+    }
+    let requests = steps().filter_map(|step| step.request.as_ref());
+    for right in requests.flat_map(|request| of_request(request).into_iter().chain(escalating(request))) {
+        if !rights.contains(&right) {
+            rights.push(right);
+        }
+    }
+    rights
 }
 
 /// Formats rights by resource: `configmaps (get, list), pods/log (get)`.
@@ -291,9 +331,9 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Grants `subjects` the rights that a run needs in `scope`; a placeholder stands for missing subjects.
-    pub fn new(scope: &Scope, subjects: &[Subject]) -> Self {
-        let rules = rules(&of_run(scope.namespace_use()), scope);
+    /// Grants `subjects` these rights in `scope`; a placeholder stands for missing subjects.
+    pub fn new(rights: &[Right], scope: &Scope, subjects: &[Subject]) -> Self {
+        let rules = rules(rights, scope);
         let placeholder = [Subject::User(PLACEHOLDER.to_owned())];
         let subjects = if subjects.is_empty() {
             &placeholder
@@ -360,39 +400,38 @@ fn value(object: &impl Serialize) -> Value {
 
 /// Returns the rules that grant exactly `rights`. Resources of one group with the same verbs share a rule.
 pub fn rules(rights: &[Right], scope: &Scope) -> Vec<rbac::PolicyRule> {
-    let mut verbs: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
     // A rule can name an existing namespace; RBAC does not know the name of a namespace that is being created.
-    let named = |right: &Right| {
-        right.is_on_namespaces() && right.verb != "create" && matches!(scope, Scope::Cluster(_))
+    let name = |right: &Right| {
+        let is_known =
+            right.is_on_namespaces() && right.verb != "create" && matches!(scope, Scope::Cluster(_));
+        right
+            .name
+            .clone()
+            .or_else(|| is_known.then(|| scope.namespace().to_owned()))
     };
-    let (by_name, plain): (Vec<&Right>, Vec<&Right>) = rights.iter().partition(|right| named(right));
-    for right in plain {
-        let verbs = verbs.entry((right.group, right.in_rule())).or_default();
-        verbs.push(right.verb.to_owned());
+    let mut verbs: BTreeMap<(Option<String>, &str, String), Vec<String>> = BTreeMap::new();
+    for right in rights {
+        let key = (name(right), right.group, right.in_rule());
+        verbs.entry(key).or_default().push(right.verb.to_owned());
     }
     let mut rules: Vec<rbac::PolicyRule> = vec![];
-    for ((group, resource), verbs) in verbs {
-        let alike = rules
-            .iter_mut()
-            .find(|rule| rule.verbs == verbs && rule.api_groups == Some(vec![group.to_owned()]));
+    for ((name, group, resource), verbs) in verbs {
+        let names = name.map(|name| vec![name]);
+        let alike = rules.iter_mut().find(|rule| {
+            rule.verbs == verbs
+                && rule.api_groups == Some(vec![group.to_owned()])
+                && rule.resource_names == names
+        });
         match alike {
             Some(rule) => rule.resources.get_or_insert_default().push(resource),
             None => rules.push(rbac::PolicyRule {
                 api_groups: Some(vec![group.to_owned()]),
                 resources: Some(vec![resource]),
+                resource_names: names,
                 verbs,
                 ..rbac::PolicyRule::default()
             }),
         }
-    }
-    if !by_name.is_empty() {
-        rules.push(rbac::PolicyRule {
-            api_groups: Some(vec![String::new()]),
-            resources: Some(vec![NAMESPACES.to_owned()]),
-            resource_names: Some(vec![scope.namespace().to_owned()]),
-            verbs: by_name.iter().map(|right| right.verb.to_owned()).collect(),
-            ..rbac::PolicyRule::default()
-        });
     }
     rules
 }
@@ -510,7 +549,11 @@ mod tests {
     #[test]
     fn binding_names_role_and_subjects() {
         let account = Subject::ServiceAccount("ci".into(), "bot".into());
-        let grant = Grant::new(&Scope::Namespace("n".into()), &[account]);
+        let grant = Grant::new(
+            &of_run(NamespaceUse::Keep),
+            &Scope::Namespace("n".into()),
+            &[account],
+        );
         let [role, binding] = &grant.items;
         assert_eq!(
             (&role["kind"], &binding["kind"]),
@@ -527,11 +570,11 @@ mod tests {
         );
 
         let name = |namespace: &str| {
-            Grant::new(&Scope::Cluster(namespace.into()), &[]).items[0]["metadata"]["name"].clone()
+            Grant::new(&[], &Scope::Cluster(namespace.into()), &[]).items[0]["metadata"]["name"].clone()
         };
         assert_eq!(name(DEFAULT_NAMESPACE), ROLE);
         assert_eq!(name("other"), "kubectl-defender-sim-run-other");
-        let grant = Grant::new(&Scope::Cluster("n".into()), &[]);
+        let grant = Grant::new(&[], &Scope::Cluster("n".into()), &[]);
         assert_eq!(grant.items[1]["subjects"][0]["name"], PLACEHOLDER);
     }
 }

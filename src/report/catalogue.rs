@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::table::{self, fill, table};
 use super::{Width, yaml};
 use crate::defender::alerts::Alert;
-use crate::manifest::rights::{self, Grant, Scope};
+use crate::manifest::rights::{self, Grant, Right, Scope};
 use crate::result::expectations;
 use crate::scenario::{Action, AttackId, Scenario, Step};
 use crate::words::paragraphs;
@@ -180,8 +180,8 @@ pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
 }
 
 /// Renders the permissions of a run, grouped by resource.
-pub(super) fn rights(scope: &Scope, width: Width) -> String {
-    let needed = rights::by_resource(&rights::of_run(scope.namespace_use()));
+pub(super) fn rights(needed: &[Right], scope: &Scope, width: Width) -> String {
+    let needed = rights::by_resource(needed);
     let needed = needed
         .into_iter()
         .map(|(resource, verbs)| vec![resource, verbs.join(", "), "required".to_owned()]);

@@ -34,7 +34,7 @@ use crate::exit::Exit;
 use crate::history::Records;
 use crate::kubectl::Kubectl;
 use crate::lint::Linted;
-use crate::manifest::rights::{Grant, Scope, Subject};
+use crate::manifest::rights::{Grant, Right, Scope, Subject};
 use crate::manifest::{self, VICTIM};
 use crate::plan::Plan;
 use crate::result::{
@@ -362,13 +362,13 @@ impl Report {
     }
 
     /// Prints the role that a run needs and its binding; in the YAML format, for `kubectl apply -f -`.
-    pub fn rights(&self, scope: &Scope, subjects: &[Subject]) {
-        let grant = Grant::new(scope, subjects);
+    pub fn rights(&self, rights: &[Right], scope: &Scope, subjects: &[Subject]) {
+        let grant = Grant::new(rights, scope, subjects);
         if self.output.format == Format::Yaml {
             self.data(&catalogue::grant(&grant, scope));
         } else {
             let names = grant.items.iter().map(catalogue::reference);
-            self.print(&grant, |width| catalogue::rights(scope, width), names);
+            self.print(&grant, |width| catalogue::rights(rights, scope, width), names);
         }
     }
 

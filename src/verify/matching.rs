@@ -219,7 +219,7 @@ mod tests {
             assert_eq!(verdicts_on(name(blocked)), [Verdict::Raised, Verdict::Raised]);
             assert_eq!(
                 verdicts_on(name(id)),
-                [Verdict::Raised, Verdict::CouldNotTell],
+                [Verdict::Raised, Verdict::Unknown],
                 "{blocked}"
             );
         }
