@@ -363,11 +363,7 @@ fn verdicts(verification: &Verification, width: Width) -> String {
         ]
     });
     if !verification.additional.is_empty() {
-        parts.push(table(
-            &["OTHER ALERTS OF THIS RUN", "SEVERITY"],
-            further,
-            width,
-        ));
+        parts.push(table(&["OTHER ALERTS OF THIS RUN", "SEVERITY"], further, width));
     }
     let unknown = verification.unattributed.iter();
     let unknown = unknown.map(|alert| vec![alert.name.clone(), alert.reason.clone()]);
