@@ -52,6 +52,9 @@ pub struct AlertVerdict {
     pub name: String,
     /// The scenarios of the run that it is expected of.
     pub scenarios: Vec<String>,
+    /// Whether its absence is no failure.
+    #[serde(default)]
+    pub optional: bool,
     /// What is known.
     pub verdict: Verdict,
     /// Why, where it is not raised or was raised too late.
@@ -80,6 +83,13 @@ pub enum Verdict {
 }
 
 impl Verification {
+    /// How many of the required alerts, or of the optional ones, were raised, and how many there are.
+    pub fn raised(&self, optional: bool) -> (usize, usize) {
+        let alerts = self.alerts.iter().filter(|alert| alert.optional == optional);
+        let raised = alerts.clone().filter(|alert| alert.verdict == Verdict::Raised);
+        (raised.count(), alerts.count())
+    }
+
     /// How many of the expected alerts have this verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
         self.alerts

@@ -80,7 +80,7 @@ fn alert_table(alerts: &[Value], plane: &str) -> String {
             text("certainty").to_owned(),
             or(raised_by, &nothing),
         ];
-        table += &format!("| {} |\n", cells.join(" | "));
+        table.extend(["| ", &cells.join(" | "), " |\n"]);
     }
     table
 }
