@@ -41,9 +41,13 @@ pub fn judge(
             .filter(|(_, raised)| raised.is_some())
             .map(|(expected, _)| expected.alert),
     );
+    let pairs = expected.iter().zip(&all_raised);
+    let detected = pairs.filter(|(_, raised)| raised.is_some());
+    let detected: BTreeSet<&str> = detected.map(|(expected, _)| expected.alert.id.as_str()).collect();
     let verdict = |(expected, raised): (&ExpectedAlert, Option<RaisedAlert>)| {
         let (verdict, reason) = match &raised {
             Some(raised) => (Verdict::Raised, late(raised, options.max_time_to_detect)),
+            None if expected.is_form_of(&detected) => expected.verdict_if_not_blocked(),
             None => match expected.verdict_if_not_raised(&facts, options) {
                 (Verdict::Waiting, reason) => (Verdict::Waiting, reason),
                 other => alerts
