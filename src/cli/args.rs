@@ -69,7 +69,8 @@ pub enum Action {
         #[arg(value_name = "SCENARIO", value_parser = ids())]
         scenario: String,
     },
-    /// List the alerts this tool knows
+    /// List the known alerts, and what raises them
+    #[command(long_about = help::ALERTS)]
     Alerts,
     /// List images for mirroring
     #[command(subcommand_required = true, arg_required_else_help = true)]

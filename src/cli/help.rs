@@ -20,6 +20,10 @@ pub(super) const CLEANUP: &str = "Delete leftovers of runs, from any machine: th
     --run names one or --force is given. -n limits this to one namespace.";
 pub(super) const DESCRIBE: &str = "Print a scenario: steps, proofs, alerts, needs. With -o yaml it is a scenario file, \
     the starting point for your own.";
+pub(super) const ALERTS: &str = "List every alert of Defender for Containers that is publicly known, and what raises \
+    it. CERTAINTY is the evidence of that: \"sampled\": a public sample shows the alert and what raised it; \
+    \"documented\": Microsoft documents it, but no such sample is known; \"unverified\": only the name of the alert is \
+    public. -o wide also prints steps, names, types and prerequisites.";
 pub(super) const RIGHTS: &str = "Print the smallest role that a run needs, and a binding, for kubectl apply -f -: a \
     ClusterRole for runs that create their namespace (-n, or mdc-simulation), or with --namespace-scoped a Role for runs \
     in an existing one. No cluster is contacted.";

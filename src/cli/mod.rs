@@ -138,7 +138,10 @@ fn try_parse(arguments: &[OsString], command: &Command) -> Result<Parsed, clap::
     }
     settings.check(&chain, leaf)?;
     check_effects(&arguments.action, leaf)?;
-    let Arguments { action, global } = arguments;
+    let Arguments { mut action, global } = arguments;
+    if let Some(options) = verify_options(&mut action) {
+        settle_overrides(options, leaf)?;
+    }
     let mut output = global.output();
     // `kubectl apply` cannot read a table.
     if matches!(action, Action::Rights(_)) && leaf.value_source("output") == Some(ValueSource::DefaultValue) {
@@ -340,6 +343,44 @@ fn check_stdin(arguments: &Arguments, config: Option<&Path>) -> Result<(), clap:
     if named.filter(|path| files::is_stdin(path)).count() > 1 {
         let text = "standard input (-) can be read only once\n";
         return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
+    }
+    Ok(())
+}
+
+/// Returns the options of verification of a command that verifies alerts.
+fn verify_options(action: &mut Action) -> Option<&mut VerifyOptions> {
+    match action {
+        Action::Scenario(ScenarioRun { run, .. })
+        | Action::All(run)
+        | Action::Run(SelectedRun { run, .. }) => Some(&mut run.verify_options),
+        Action::Verify(verify) => Some(&mut verify.options),
+        _ => None,
+    }
+}
+
+/// Lets the flags --expect and --optional take precedence over settings, which may be meant for other runs.
+fn settle_overrides(options: &mut VerifyOptions, matches: &ArgMatches) -> Result<(), clap::Error> {
+    let VerifyOptions {
+        expect,
+        optional,
+        given,
+        ..
+    } = options;
+    let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    match (is_given("expect"), is_given("optional")) {
+        (true, true) => {
+            if let Some(both) = expect.iter().find(|&id| optional.contains(id)) {
+                let text = format!("the alert {both} cannot be both expected and optional\n");
+                return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
+            }
+            given.extend(expect.iter().chain(&*optional).cloned());
+        }
+        (true, false) => given.clone_from(expect),
+        (false, true) => {
+            expect.retain(|id| !optional.contains(id));
+            given.clone_from(optional);
+        }
+        (false, false) => {}
     }
     Ok(())
 }

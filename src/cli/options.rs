@@ -21,7 +21,7 @@ use crate::defender::facts::Premise;
 use crate::guard;
 use crate::plan::{DEFAULT_REGISTRY, Fit, Options, Toleration};
 use crate::report::{Color, Detail, Format, Output};
-use crate::verify::{self, Required};
+use crate::verify::{self, Overrides, Required};
 
 pub(super) const KUBERNETES: &str = "Kubernetes options";
 const PODS: &str = "Pod options";
@@ -39,6 +39,15 @@ pub struct VerifyOptions {
     /// be known to be missing]
     #[arg(long, help_heading = VERIFY, value_name = "NUMBER", env = "DEFENDER_SIM_REQUIRE_ALERTS", hide_env = true, hide_short_help = true)]
     pub require_alerts: Option<Required>,
+    /// Require an alert that is optional in the run's scenarios, by its id; can be repeated
+    #[arg(long, help_heading = VERIFY, value_name = "ALERT", value_parser = values::alert, value_delimiter = ',', env = "DEFENDER_SIM_EXPECT", hide_env = true, hide_short_help = true)]
+    pub expect: Vec<String>,
+    /// Do not require an alert that the run's scenarios expect, by its id; can be repeated
+    #[arg(long, help_heading = VERIFY, value_name = "ALERT", value_parser = values::alert, value_delimiter = ',', env = "DEFENDER_SIM_OPTIONAL", hide_env = true, hide_short_help = true)]
+    pub optional: Vec<String>,
+    /// Those of both that are flags, not settings.
+    #[arg(skip)]
+    pub given: Vec<String>,
     /// How often alerts are read meanwhile
     #[arg(long, help_heading = VERIFY, value_name = "DURATION", value_parser = values::interval, default_value = "60s", env = "DEFENDER_SIM_INTERVAL", hide_env = true, hide_short_help = true)]
     pub interval: Duration,
@@ -236,6 +245,15 @@ pub struct Settings {
 }
 
 impl VerifyOptions {
+    /// Converts the flags for the alerts of a run.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            expect: self.expect.clone(),
+            optional: self.optional.clone(),
+            given: self.given.clone(),
+        }
+    }
+
     /// Converts the flags for `verify`.
     pub fn options(&self) -> verify::VerifyOptions {
         verify::VerifyOptions {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::azure::LoginKind;
+use crate::defender::alerts;
 use crate::defender::facts::Premise;
 use crate::manifest;
 use crate::plan::RunId;
@@ -106,6 +107,11 @@ pub(super) fn assumption(text: &str) -> Result<(Premise, bool), String> {
         "no" => Ok((premise, false)),
         _ => Err("expected =yes or =no behind it".to_owned()),
     }
+}
+
+/// Parses the ID of an alert.
+pub(super) fn alert(text: &str) -> Result<String, String> {
+    alerts::get(text).map(|alert| alert.id.clone())
 }
 
 /// Login methods for Azure, by name.

@@ -23,6 +23,7 @@ use crate::cli::{self, Completion};
 use crate::cluster::connect;
 use crate::cluster::kubeconfig::{self, Entry};
 use crate::cluster::{self, Cluster, Found, Selectors};
+use crate::defender::alerts::{self, Alert};
 use crate::exit::Exit;
 use crate::files;
 use crate::history::History;
@@ -170,6 +171,7 @@ fn with_completers(command: Command, line: &Arc<Line>) -> Command {
 fn with_completer(arg: Arg, line: &Arc<Line>) -> Arg {
     let find: fn(&Line) -> Option<Vec<CompletionCandidate>> = match arg.get_id().as_str() {
         "scenario" | "scenarios" => |line| Some(scenarios(line)),
+        "expect" | "optional" => |_| Some(known_alerts()),
         "context" => |line| entries(line, Entry::Context),
         "cluster" => |line| entries(line, Entry::Cluster),
         "user" => |line| entries(line, Entry::User),
@@ -196,6 +198,12 @@ fn scenarios(line: &Line) -> Vec<CompletionCandidate> {
     let new = entries.filter(|entry| !earlier.contains(&OsString::from(entry.id)));
     new.map(|entry| CompletionCandidate::new(entry.id).help(Some(entry.title().into())))
         .collect()
+}
+
+/// Returns all known alerts.
+fn known_alerts() -> Vec<CompletionCandidate> {
+    let candidate = |alert: &Alert| CompletionCandidate::new(&alert.id).help(Some(alert.name.clone().into()));
+    alerts::all().iter().map(candidate).collect()
 }
 
 fn entries(line: &Line, entry: Entry) -> Option<Vec<CompletionCandidate>> {

@@ -63,10 +63,17 @@ impl Request {
     /// Plans the run.
     ///
     /// # Errors
-    /// Returns the same errors as [`plan`].
+    /// Returns the same errors as [`plan`], and fails if a flag names an alert that the run does not raise.
     pub fn plan(&self, namespace: Option<String>) -> Result<Plan, Problem> {
         let options = self.args.settings.clone().options(self.args.keep);
-        plan(&self.sources, options, namespace)
+        let mut plan = plan(&self.sources, options, namespace)?;
+        let alerts = plan
+            .scenarios
+            .iter_mut()
+            .flat_map(|scenario| &mut scenario.alerts);
+        let overrides = self.args.verify_options.overrides();
+        overrides.apply(alerts.map(|alert| (alert.id.as_str(), &mut alert.optional)))?;
+        Ok(plan)
     }
 }
 

@@ -42,6 +42,12 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
         let record = Record::new(request.run, request.record);
         (records::read(&record, namespace)?, known)
     };
+    let alerts = result
+        .scenarios
+        .iter_mut()
+        .flat_map(|scenario| &mut scenario.alerts);
+    let overrides = request.options.overrides();
+    overrides.apply(alerts.map(|alert| (alert.id.as_str(), &mut alert.optional)))?;
     let files = session.report.open_files(&request.report, None)?;
     let stop = session.on_signals("quit; nothing was changed".to_owned())?;
     let marks = identity(&result.cluster, &options, session).await;

@@ -1,11 +1,10 @@
-//! Text output for scenarios, alerts and the plan of a run.
+//! Text output for scenarios and the plan of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::table::{self, fill, table};
 use super::{Width, yaml};
-use crate::defender::alerts::Alert;
 use crate::manifest::rights::{self, Grant, Right, Scope};
 use crate::result::expectations;
 use crate::scenario::{Action, AttackId, Scenario, Step};
@@ -124,39 +123,6 @@ fn action_text(step: &Step) -> String {
 fn joined(items: impl IntoIterator<Item = impl ToString>, separator: &str) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     items.join(separator)
-}
-
-pub(super) fn alerts(alerts: &[Alert], scenarios: &[Scenario], width: Width) -> String {
-    let rows = alerts.iter().map(|alert| {
-        let raised = scenarios
-            .iter()
-            .filter(|s| s.alerts.iter().any(|expected| expected.id == alert.id));
-        let raised: Vec<&str> = raised.map(|scenario| scenario.id.as_str()).collect();
-        let all = raised.len() == scenarios.len();
-        let mut row = vec![
-            alert.name.clone(),
-            alert.severity.clone().unwrap_or_else(|| "-".into()),
-            alert.tactics.join(" "),
-            if all {
-                "every one".to_owned()
-            } else {
-                raised.join(" ")
-            },
-        ];
-        if width == Width::Wide {
-            row.insert(0, alert.id.clone());
-            row.push(alert.alert_type.clone().unwrap_or_else(|| "not public".into()));
-            row.push(alert.source.clone());
-            row.push(alert.needs.clone().unwrap_or_default());
-        }
-        row
-    });
-    let mut header = vec!["ALERT", "SEVERITY", "TACTICS", "SCENARIOS"];
-    if width == Width::Wide {
-        header.insert(0, "ID");
-        header.extend(["TYPE", "SOURCE", "NEEDS"]);
-    }
-    table(&header, rows, width)
 }
 
 /// Renders the grant for `kubectl apply -f -`, with the optional rules commented out.

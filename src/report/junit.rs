@@ -298,7 +298,7 @@ fn alert_case(alert: &AlertVerdict) -> Case {
     let word = alert.verdict.as_str();
     let why = alert.reason.as_deref().unwrap_or(word);
     match alert.verdict {
-        Verdict::Raised if !alert.late => {}
+        Verdict::Raised if !alert.late || alert.optional => {}
         Verdict::Raised | Verdict::NotRaised => case.failure = Some(cause(Some(word), why, &[])),
         // Neither a success nor a failure, which the format can only express as skipped.
         Verdict::Waiting | Verdict::NotExpected | Verdict::Unknown => {

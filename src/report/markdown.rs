@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::meaning::{meaning, portal};
 use super::milliseconds;
 use super::reasons::{Reasons, any_ran, proved};
-use super::table::{clean, seconds};
+use super::table::{clean, note, raised, seconds};
 use crate::exit::Exit;
 use crate::result::{
     AlertVerdict, Cleanup, ClusterInfo, Problem, RaisedAlert, RunResult, StepResult, Verdict, Verification,
@@ -101,11 +101,7 @@ fn title(result: &RunResult) -> String {
     match (verification.alerts.len(), verification.additional.len()) {
         (0, 0) => format!("{mark} Defender raised no alert"),
         (0, more) => format!("{mark} Defender raised {}", counted(more, "unexpected alert")),
-        (all, _) => {
-            let raised = verification.count(Verdict::Raised);
-            let expected = counted(all, "expected alert");
-            format!("{mark} Defender raised {raised} of {expected}{late}")
-        }
+        _ => format!("{mark} Defender raised {}{late}", raised(verification)),
     }
 }
 
@@ -241,7 +237,7 @@ fn alerts(text: &mut String, verification: &Verification) {
                     .unwrap_or_default(),
             ),
             seconds(raised.and_then(|raised| raised.seconds_to_detect)),
-            plain(alert.reason.as_deref().unwrap_or_default()),
+            plain(note(alert).unwrap_or_default()),
         ]
     });
     let header = ["Alert", "Verdict", "Severity", "Time to detect", "Reason"];

@@ -1,5 +1,6 @@
 //! The only module that prints: data to standard output, everything else to standard error.
 
+mod alerts;
 mod annotations;
 mod catalogue;
 mod doctor;
@@ -355,10 +356,15 @@ impl Report {
         self.print(&files, |_| String::new(), ids);
     }
 
-    /// Prints the known alerts and the scenarios that raise them.
+    /// Prints the known alerts and what raises them.
     pub fn alerts(&self, alerts: &[Alert], scenarios: &[Scenario]) {
         let ids = alerts.iter().map(|alert| alert.id.clone());
-        self.print(&alerts, |width| catalogue::alerts(alerts, scenarios, width), ids);
+        let listed = alerts::listed(alerts, scenarios);
+        self.print(
+            &listed,
+            |width| alerts::alerts(&listed, scenarios.len(), width),
+            ids,
+        );
     }
 
     /// Prints the role that a run needs and its binding; in the YAML format, for `kubectl apply -f -`.

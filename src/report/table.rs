@@ -242,8 +242,8 @@ pub(super) fn history(runs: &[RunResult], width: Width) -> String {
         let (proved, steps) = proved(run);
         let cluster = run.cluster.context.as_ref().unwrap_or(&run.cluster.server);
         let alerts = run.verification.as_ref().map(|verification| {
-            let raised = verification.count(Verdict::Raised);
-            format!("{raised} of {}", verification.alerts.len())
+            let (raised, expected) = verification.raised(false);
+            format!("{raised} of {expected}")
         });
         let mut row = vec![
             run.run.clone(),
@@ -336,7 +336,7 @@ fn verdicts(verification: &Verification, width: Width) -> String {
         let status = raised
             .and_then(|raised| raised.status.as_deref())
             .filter(|status| status.eq_ignore_ascii_case("dismissed"));
-        let notes: Vec<&str> = status.into_iter().chain(alert.reason.as_deref()).collect();
+        let notes: Vec<&str> = status.into_iter().chain(note(alert)).collect();
         let mut row = vec![
             alert.name.clone(),
             verdict(alert),
@@ -378,17 +378,30 @@ fn verdicts(verification: &Verification, width: Width) -> String {
         ));
     }
     let count = match (nothing, verification.additional.len()) {
-        (false, _) => format!(
-            "{} of {} raised",
-            verification.count(Verdict::Raised),
-            counted(verification.alerts.len(), "expected alert")
-        ),
+        (false, _) => format!("{} raised", raised(verification)),
         (true, 0) => "No alert was expected, and none was raised".to_owned(),
         (true, more) => format!("No alert was expected, and {more} raised"),
     };
     let looked = format!("as of {:.0} in {}.", verification.read, verification.source);
     parts.push(format!("{}\n", fill(&format!("{count}, {looked}"), "")));
     parts.join("\n")
+}
+
+/// Returns the reason of a verdict, or that the alert is optional.
+pub(super) fn note(alert: &AlertVerdict) -> Option<&str> {
+    let optional = alert.optional.then_some("optional");
+    alert.reason.as_deref().or(optional)
+}
+
+/// Formats how many alerts were raised: `2 of 3 expected alerts and 1 of 4 optional ones`.
+pub(super) fn raised(verification: &Verification) -> String {
+    let (raised, expected) = verification.raised(false);
+    let required = format!("{raised} of {}", counted(expected, "expected alert"));
+    match (expected, verification.raised(true)) {
+        (_, (_, 0)) => required,
+        (0, (raised, optional)) => format!("{raised} of {}", counted(optional, "optional alert")),
+        (_, (raised, optional)) => format!("{required} and {raised} of {optional} optional"),
+    }
 }
 
 fn verdict(alert: &AlertVerdict) -> String {

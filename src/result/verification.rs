@@ -52,6 +52,9 @@ pub struct AlertVerdict {
     pub name: String,
     /// The scenarios of the run that are expected to raise it.
     pub scenarios: Vec<String>,
+    /// Whether a missing alert is no failure.
+    #[serde(default)]
+    pub optional: bool,
     /// The verdict.
     pub verdict: Verdict,
     /// The reason, unless it was raised in time.
@@ -79,6 +82,13 @@ pub enum Verdict {
 }
 
 impl Verification {
+    /// Returns how many of the required or of the optional alerts were raised, and how many there are.
+    pub fn raised(&self, optional: bool) -> (usize, usize) {
+        let alerts = self.alerts.iter().filter(|alert| alert.optional == optional);
+        let raised = alerts.clone().filter(|alert| alert.verdict == Verdict::Raised);
+        (raised.count(), alerts.count())
+    }
+
     /// Returns the number of expected alerts with this verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
         self.alerts

@@ -1,5 +1,7 @@
 //! The alerts that a run expects, and the verdict on one that was not raised.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::options::JudgeOptions;
@@ -94,6 +96,25 @@ impl ExpectedAlert<'_> {
             .collect();
         let reason = (!unknown.is_empty()).then(|| format!("unknown: {}", unknown.join(", ")));
         (Verdict::NotRaised, reason)
+    }
+
+    /// Whether the alert would have been raised in the place of one of these if a policy had blocked the behaviour.
+    pub fn is_form_of(&self, ids: &BTreeSet<&str>) -> bool {
+        let detected = self.alert.blocked_form_of.as_deref();
+        detected.is_some_and(|id| ids.contains(id))
+    }
+
+    /// Returns the verdict on the alert, if another was raised because no policy blocked the behaviour.
+    pub fn verdict_if_not_blocked(&self) -> (Verdict, Option<String>) {
+        let verdict = if self.is_optional() {
+            Verdict::NotExpected
+        } else {
+            Verdict::NotRaised
+        };
+        (
+            verdict,
+            Some("the behaviour was detected, but not blocked".to_owned()),
+        )
     }
 
     /// Returns the steps of a scenario that raise the alert.
@@ -319,12 +340,8 @@ mod tests {
             ..JudgeOptions::default()
         };
         let mut crypto = run("crypto");
-        let scenario = &mut crypto.scenarios[0];
-        let alert = scenario
-            .alerts
-            .iter_mut()
-            .find(|alert| alert.id == "binary-drift");
-        alert.unwrap().id = "drift-blocked".to_owned();
+        let mut alerts = crypto.scenarios[0].alerts.iter_mut();
+        alerts.find(|alert| alert.id == "drift-blocked").unwrap().optional = false;
         for (outcome, verdict) in [
             (Outcome::Proved, Verdict::NotRaised),
             (Outcome::Blocked, Verdict::NotRaised),

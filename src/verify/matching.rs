@@ -206,22 +206,21 @@ mod tests {
             ("anti-malware", "malware-execution", "malware-blocked"),
         ] {
             let mut run = run(scenario);
-            let expectations = &mut run.scenarios[0].alerts;
-            let mut expectation = expectations.iter().find(|alert| alert.id == id).unwrap().clone();
-            expectation.id = blocked.to_owned();
-            expectations.push(expectation);
-            let verdicts_on = |name: &str| {
+            let mut verdicts_on = |name: &str, optional: bool| {
+                let mut alerts = run.scenarios[0].alerts.iter_mut();
+                alerts.find(|alert| alert.id == blocked).unwrap().optional = optional;
                 let alert = raised(name, "2026-05-04T10:00:30Z");
                 let found = verdicts(&run, &[alert], &JudgeOptions::default());
                 [found[id].0, found[blocked].0]
             };
             let name = |id: &str| alerts::find(id).unwrap().name.as_str();
-            assert_eq!(verdicts_on(name(blocked)), [Verdict::Raised, Verdict::Raised]);
-            assert_eq!(
-                verdicts_on(name(id)),
-                [Verdict::Raised, Verdict::Unknown],
-                "{blocked}"
-            );
+            for (name, optional, verdict) in [
+                (name(blocked), true, Verdict::Raised),
+                (name(id), true, Verdict::NotExpected),
+                (name(id), false, Verdict::NotRaised),
+            ] {
+                assert_eq!(verdicts_on(name, optional), [Verdict::Raised, verdict], "{name}");
+            }
         }
     }
 

@@ -28,7 +28,7 @@ use crate::scenario::Scenario;
 pub use expected::rule_out;
 pub use fired::FiredAlert;
 pub use item::Item;
-pub use options::Required;
+pub use options::{Overrides, Required};
 pub use source::AlertSource;
 pub use watch::{DEFAULT_WAIT, Progress, WatchOutcome, watch};
 

@@ -41,9 +41,13 @@ pub fn judge(
             .filter(|(_, raised)| raised.is_some())
             .map(|(expected, _)| expected.alert),
     );
+    let pairs = expected.iter().zip(&all_raised);
+    let detected = pairs.filter(|(_, raised)| raised.is_some());
+    let detected: BTreeSet<&str> = detected.map(|(expected, _)| expected.alert.id.as_str()).collect();
     let verdict = |(expected, raised): (&ExpectedAlert, Option<RaisedAlert>)| {
         let (verdict, reason) = match &raised {
             Some(raised) => (Verdict::Raised, late(raised, options.max_time_to_detect)),
+            None if expected.is_form_of(&detected) => expected.verdict_if_not_blocked(),
             None => match expected.verdict_if_not_raised(&facts, options) {
                 (Verdict::Waiting, reason) => (Verdict::Waiting, reason),
                 other => alerts
@@ -56,6 +60,7 @@ pub fn judge(
             id: expected.alert.id.clone(),
             name: expected.alert.name.clone(),
             scenarios: scenarios.map(|scenario| scenario.id.clone()).collect(),
+            optional: expected.is_optional(),
             late: raised.is_some() && reason.is_some(),
             verdict,
             reason,
@@ -75,8 +80,7 @@ pub fn judge(
         contradictions,
         failure: None,
     };
-    let optional = expected.iter().filter(|expected| expected.is_optional()).count();
-    verification.failure = failure(&verification, optional, &facts, options.required);
+    verification.failure = failure(&verification, &facts, options.required);
     verification
 }
 
@@ -105,26 +109,24 @@ fn correct<'a>(facts: &mut Facts, raised: impl Iterator<Item = &'a Alert>) -> Ve
 }
 
 /// Returns why the alerts fail the verification, if they do.
-fn failure(
-    verification: &Verification,
-    optional: usize,
-    facts: &Facts,
-    required: Required,
-) -> Option<String> {
-    let alerts = &verification.alerts;
-    if alerts.is_empty() {
+fn failure(verification: &Verification, facts: &Facts, required: Required) -> Option<String> {
+    if verification.alerts.is_empty() {
         return baseline_failure(verification, facts);
     }
     if verification.count(Verdict::Waiting) > 0 {
         return None;
     }
-    let in_time = |alert: &&AlertVerdict| alert.verdict == Verdict::Raised && !alert.late;
-    let raised = alerts.iter().filter(in_time).count();
-    let is_missing = |alert: &AlertVerdict| alert.late || alert.verdict == Verdict::NotRaised;
+    // Any alert adds to a required number; otherwise the optional ones do not matter.
+    let is_number = matches!(required, Required::AtLeast(_));
+    let alerts = verification.alerts.iter();
+    let alerts: Vec<&AlertVerdict> = alerts.filter(|alert| is_number || !alert.optional).collect();
+    let in_time = |alert: &AlertVerdict| alert.verdict == Verdict::Raised && !alert.late;
+    let raised = alerts.iter().filter(|alert| in_time(alert)).count();
+    let is_missing = |alert: &&AlertVerdict| alert.late || alert.verdict == Verdict::NotRaised;
     let fails = match required {
-        Required::NoneMissing => alerts.iter().any(is_missing) || (raised == 0 && optional < alerts.len()),
+        Required::NoneMissing => alerts.iter().any(is_missing) || (raised == 0 && !alerts.is_empty()),
         Required::AtLeast(number) => raised < number,
-        Required::All => raised < alerts.len() - optional,
+        Required::All => raised < alerts.len(),
     };
     let mut reasons: Vec<Option<&str>> = alerts
         .iter()
@@ -286,6 +288,35 @@ mod tests {
         }
         assert!("few".parse::<Required>().is_err());
         assert_eq!(failure(&[], &blind, Required::AtLeast(0)), None);
+    }
+
+    #[test]
+    fn optional_alert_neither_fails_nor_replaces_a_required_one() {
+        let mut run = run("recon");
+        let subject = Subject::of(&run, vec![], false);
+        let one = [raised("Network scanning tool detected", "2026-05-04T10:00:30Z")];
+        let mut judged = |optional: &[&str], required: Required, minutes: Option<i64>| {
+            for alert in &mut run.scenarios[0].alerts {
+                alert.optional = optional.contains(&alert.id.as_str());
+            }
+            let options = JudgeOptions {
+                required,
+                max_time_to_detect: minutes.map(SignedDuration::from_mins),
+                ..JudgeOptions::default()
+            };
+            judge_all(&run, &one, &subject, &options).failure
+        };
+        let others = ["web-shell", "service-account-operation", "token-access"];
+        assert_eq!(judged(&others, Required::All, None), None);
+        assert_eq!(judged(&others, Required::NoneMissing, None), None);
+        let none = |of: &str| Some(format!("0 of {of} raised"));
+        let scan = ["network-scan"];
+        for required in [Required::All, Required::NoneMissing] {
+            assert_eq!(judged(&scan, required, None), none("3 expected alerts were"));
+        }
+        assert_eq!(judged(&scan, Required::AtLeast(1), None), None);
+        let all = [&others[..], &scan].concat();
+        assert_eq!(judged(&all, Required::NoneMissing, Some(1)), None, "late");
     }
 
     #[test]

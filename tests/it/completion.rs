@@ -97,6 +97,10 @@ fn words_are_completed_as_kubectl_does_it() {
         (&["rec"][..], &["recon", ":4"][..]),
         (&["recon", ""], &[":4"]),
         (&["recon", "--contex"], &["--context", ":4"]),
+        (
+            &["verify", "--expect", "malware-"],
+            &["malware-execution", "malware-blocked", ":4"],
+        ),
         (&["recon", "--color="], &["auto", "always", "never", ":4"]),
         (&["recon", "--color", "a"], &["auto", "always", ":4"]),
         (&["recon", "-oj"], &["-ojson", ":4"]),

@@ -44,6 +44,69 @@ fn the_published_schemas_are_those_of_the_code() {
     }
 }
 
+/// Formats the alerts of `alerts -o json` as a table of docs/alerts.md.
+fn alert_table(alerts: &[Value], plane: &str) -> String {
+    let mut table = "| alert | id | type | severity | clouds | certainty | raised by |\n\
+                     |--|--|--|--|--|--|--|\n"
+        .to_owned();
+    for alert in alerts.iter().filter(|alert| alert["plane"] == plane) {
+        let text = |key: &str| alert[key].as_str().unwrap_or("-");
+        let clouds = alert["clouds"].as_array().into_iter().flatten();
+        let clouds = clouds.map(|cloud| cloud.as_str().unwrap());
+        let windows = Some("(also Windows)").filter(|_| alert["windows"] == true);
+        let clouds = clouds.chain(windows).collect::<Vec<_>>().join(" ");
+        let raised_by = alert["raisedBy"].as_array().unwrap().iter().map(|trigger| {
+            let step = trigger["step"].as_str().map(|step| format!(".{step}"));
+            let optional = Some(" (optional)").filter(|_| trigger["optional"] == true);
+            let scenario = trigger["scenario"].as_str().unwrap();
+            format!(
+                "`{scenario}{}`{}",
+                step.unwrap_or_default(),
+                optional.unwrap_or_default()
+            )
+        });
+        let raised_by = raised_by.collect::<Vec<_>>().join(", ");
+        let nothing = match alert["excluded"].as_str() {
+            Some(reason) => format!("nothing: {reason}"),
+            None => "nothing yet".to_owned(),
+        };
+        let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
+        let cells = [
+            text("name").replace('`', ""),
+            format!("`{}`", text("id")),
+            text("type").to_owned(),
+            text("severity").to_owned(),
+            or(clouds, "-"),
+            text("certainty").to_owned(),
+            or(raised_by, &nothing),
+        ];
+        table.extend(["| ", &cells.join(" | "), " |\n"]);
+    }
+    table
+}
+
+/// After a change of the catalogue or of a scenario: `INSTA_UPDATE=always cargo test --test it contract::`.
+#[test]
+fn the_documented_alerts_are_those_of_the_catalogue() {
+    let alerts: Vec<Value> = serde_json::from_str(&printed(&["alerts", "-o", "json"])).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/alerts.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (text, _) = page.split_once("## Control plane\n").unwrap();
+    let expected = format!(
+        "{text}## Control plane\n\n{}\n## Runtime\n\n{}",
+        alert_table(&alerts, "control-plane"),
+        alert_table(&alerts, "runtime")
+    );
+    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+        std::fs::write(&path, &expected).unwrap();
+    } else {
+        assert!(
+            page == expected,
+            "docs/alerts.md is not up to date: set INSTA_UPDATE=always to write it anew"
+        );
+    }
+}
+
 #[test]
 fn scenario_files_keep_to_their_schema() {
     for id in printed(&["list", "-o", "name"]).lines() {

@@ -49,7 +49,7 @@ impl Home {
 }
 
 /// Two values for each setting that differ from its default.
-const VALUES: [(&str, [&str; 2]); 28] = [
+const VALUES: [(&str, [&str; 2]); 30] = [
     ("alert-names", ["a.yaml", "b.yaml"]),
     ("alerts-source", ["graph", "api"]),
     ("annotation", ["a=1", "b=2"]),
@@ -61,6 +61,7 @@ const VALUES: [(&str, [&str; 2]); 28] = [
     ("azure-tenant", ["a", "b"]),
     ("color", ["always", "never"]),
     ("deadline", ["20m", "30m"]),
+    ("expect", ["shred", "chattr"]),
     ("image-pull-policy", ["Never", "Always"]),
     ("image-pull-secret", ["one", "two"]),
     ("image-registry", ["registry.example/a", "registry.example/b"]),
@@ -68,6 +69,7 @@ const VALUES: [(&str, [&str; 2]); 28] = [
     ("label", ["team=a", "team=b"]),
     ("max-time-to-detect", ["30m", "1h"]),
     ("node-selector", ["pool=a", "pool=b"]),
+    ("optional", ["shred", "chattr"]),
     ("output", ["yaml", "json"]),
     ("production-words", ["haupt", "principal"]),
     ("require-alerts", ["all", "2"]),

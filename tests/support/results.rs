@@ -130,6 +130,7 @@ pub fn verified() -> RunResult {
         id: id.into(),
         name: format!("The {id} alert"),
         scenarios: vec!["one".into()],
+        optional: false,
         verdict,
         reason: reason.map(Into::into),
         late: false,

@@ -305,6 +305,94 @@ fn required_number_of_alerts_decides() {
 }
 
 #[test]
+fn flags_overrule_which_alerts_are_required() {
+    let machine = Machine::new();
+    machine.record(&recon());
+    let one = machine.file("one.json", &json!([alert(RECON[0])]));
+    let read = ["verify", "--alerts", &one];
+    let verify = |flags: &[&'static str]| [&read[..], flags].concat();
+    let required = ["--expect", "network-scan,token-access"];
+    let optional = ["--optional", "network-scan", "--optional=token-access"];
+
+    machine.printed(&verify(&[]), 5);
+    let result = machine.json(&verify(&[&optional[..], &["-o", "json"]].concat()), 0);
+    assert_keeps_to("run", &result);
+    let alerts = result["verification"]["alerts"].as_array().unwrap();
+    let are_optional = alerts.iter().filter(|alert| alert["optional"] == true);
+    let ids: Vec<&str> = are_optional.map(|alert| alert["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["network-scan", "token-access"]);
+    // The record keeps it.
+    let printed = machine.printed(&verify(&[]), 0);
+    for part in [
+        "1 of 2 expected alerts and 0 of 2 optional raised",
+        "optional: it need not",
+    ] {
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
+    let printed = machine.printed(&verify(&required), 5);
+    assert!(
+        printed.contains("1 of 4 expected alerts were raised"),
+        "{printed}"
+    );
+
+    for (flags, part) in [
+        (
+            &["--expect", "web_shell"][..],
+            "there is no alert \"web_shell\"; see: kubectl",
+        ),
+        (
+            &["--expect", "shred"],
+            "no scenario of this run raises the alert \"shred\"",
+        ),
+        (
+            &["--optional", "shred"],
+            "no scenario of this run raises the alert \"shred\"",
+        ),
+        (
+            &["--expect", "web-shell", "--optional", "web-shell"],
+            "the alert web-shell cannot be both expected and optional",
+        ),
+    ] {
+        let printed = machine.printed(&verify(flags), 2);
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
+    // Settings may be meant for other runs, and flags take precedence.
+    let with_variables = |flags: &[&'static str], code: i32| {
+        let mut command = machine.command(&verify(flags));
+        command.env("DEFENDER_SIM_OPTIONAL", "shred,network-scan,token-access");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{flags:?}: {output:?}");
+    };
+    with_variables(&[], 0);
+    with_variables(&required, 5);
+}
+
+#[test]
+fn alert_that_a_run_does_not_raise_is_refused_before_the_run() {
+    let machine = Machine::new();
+    let run = ["recon", "--server", "https://127.0.0.1:1", "--yes"];
+    let expect = ["--expect", "shred"];
+    let printed = machine.printed(&[&run[..], &["--verify"], &expect].concat(), 2);
+    assert!(
+        printed.contains("no scenario of this run raises the alert \"shred\""),
+        "{printed}"
+    );
+    let printed = machine.printed(&[&run[..], &expect].concat(), 2);
+    assert!(
+        printed.contains("--expect has no effect without --verify"),
+        "{printed}"
+    );
+    // A setting changes the plan.
+    let mut plan = machine.command(&["recon", "--server", "https://127.0.0.1:1", "--dry-run"]);
+    let output = plan
+        .env("DEFENDER_SIM_OPTIONAL", "network-scan")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("optional: it need not be raised"), "{printed}");
+}
+
+#[test]
 fn missing_sensor_fails_the_verification_and_its_junit_test() {
     let machine = Machine::new();
     machine.record(&recon());
