@@ -4,11 +4,10 @@ use tokio::sync::oneshot;
 
 use crate::cli::RunArgs;
 use crate::cluster::connect::Target;
+use crate::error::Error;
 use crate::event::{Answer, Event, Events, Question, Started};
-use crate::exit::Exit;
 use crate::guard;
 use crate::plan::Plan;
-use crate::result::Problem;
 
 /// Rejects clusters that resemble production unless allowed, and prompts for confirmation unless already given.
 ///
@@ -20,7 +19,7 @@ pub(super) async fn consent(
     target: &Target,
     started: &Started,
     events: &Events,
-) -> Result<(), Problem> {
+) -> Result<(), Error> {
     let scenarios: Vec<&str> = plan
         .scenarios
         .iter()
@@ -44,13 +43,12 @@ pub(super) async fn consent(
         .collect();
     let sign = guard::production_sign(&run.settings.production_words, &names, &started.labels);
     if let Some(sign) = sign.filter(|_| !run.allow_production) {
-        return Err(refusal(
-            format!("this looks like production: {sign}; nothing was made"),
-            Some(format!("to run {place} all the same: --allow-production")),
-        ));
+        return Err(Error::Production { sign, run: place });
     }
     if guard::is_system_namespace(&started.namespace) && !run.allow_system_namespace {
-        return Err(system_namespace(&started.namespace));
+        return Err(Error::SystemNamespace {
+            namespace: started.namespace.clone(),
+        });
     }
     if run.yes {
         return Ok(());
@@ -69,33 +67,12 @@ pub(super) async fn consent(
 ///
 /// # Errors
 /// Fails if the answer is not yes or, with `hint`, if there is no terminal.
-pub(super) async fn confirm(text: String, hint: String, events: &Events) -> Result<(), Problem> {
+pub(super) async fn confirm(text: String, hint: String, events: &Events) -> Result<(), Error> {
     let (sender, answer) = oneshot::channel();
     events.send(Event::Ask(Question { text, answer: sender }));
     match answer.await {
         Ok(Answer::Yes) => Ok(()),
-        Ok(Answer::No) => Err(refusal(
-            "aborted: not confirmed; nothing was changed".to_owned(),
-            None,
-        )),
-        Ok(Answer::Nobody) | Err(_) => Err(refusal(
-            "cannot prompt for confirmation: not a terminal; nothing was changed".to_owned(),
-            Some(hint),
-        )),
-    }
-}
-
-/// Creates the problem that a system namespace is rejected.
-pub(super) fn system_namespace(name: &str) -> Problem {
-    refusal(
-        format!("{name} is a system namespace; nothing was changed"),
-        Some("use another one with -n, or add --allow-system-namespace".to_owned()),
-    )
-}
-
-fn refusal(message: String, hint: Option<String>) -> Problem {
-    Problem {
-        hint,
-        ..Problem::new(Exit::NotStarted, message)
+        Ok(Answer::No) => Err(Error::NotConfirmed),
+        Ok(Answer::Nobody) | Err(_) => Err(Error::NoTerminal { hint }),
     }
 }

@@ -5,10 +5,11 @@ use super::session::Session;
 use std::path::PathBuf;
 
 use crate::cli::RecordReport;
+use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::history::{self, History};
-use crate::result::{Problem, RunResult};
+use crate::result::RunResult;
 
 pub(super) fn history(session: &Session) -> Outcome {
     let mut records = History::of_user()?.all()?;
@@ -53,12 +54,12 @@ impl Record {
 }
 
 /// Reads a record. [`Record::Last`] is the last run in `namespace`, if given.
-pub(super) fn read(record: &Record, namespace: Option<&str>) -> Result<RunResult, Problem> {
-    match record {
-        Record::File(path) => history::read(path),
-        Record::Run(run) => History::of_user()?.load(run),
-        Record::Last => History::of_user()?.last(namespace),
-    }
+pub(super) fn read(record: &Record, namespace: Option<&str>) -> Result<RunResult, Error> {
+    Ok(match record {
+        Record::File(path) => history::read(path)?,
+        Record::Run(run) => History::of_user()?.load(run)?,
+        Record::Last => History::of_user()?.last(namespace)?,
+    })
 }
 
 /// Saves a record. A failure is only a notice, because the run itself did not fail.

@@ -8,12 +8,13 @@ use super::{Outcome, records, sources};
 use crate::cli::Verify;
 use crate::cluster::connect::ConnectError;
 use crate::defender::identity::ClusterIdentity;
+use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::history::History;
 use crate::plan::DEFAULT_NAMESPACE;
 use crate::result::{
-    ClusterInfo, Problem, RunResult, ScenarioResult, UNKNOWN_RUN, Verdict, Verification, expectations,
+    ClusterInfo, RunResult, ScenarioResult, UNKNOWN_RUN, Verdict, Verification, expectations,
 };
 use crate::scenario::Scenario;
 use crate::signal::Stop;
@@ -25,8 +26,7 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
     let (mut result, known) = if let Some(since) = request.since {
         let until = request.until.unwrap_or_else(Timestamp::now);
         if since > until {
-            let message = format!("--since {since} is after --until {until}");
-            return Err(Problem::usage(message, None));
+            return Err(Error::WindowReversed { since, until });
         }
         let cluster = cluster_of_window(&options, session)?;
         let scenarios = sources::read(&sources::built_in(request.scenario))?;
@@ -59,7 +59,7 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
 }
 
 /// Returns the cluster of a run without a record: the current one, or none if the options select the alerts.
-fn cluster_of_window(options: &VerifyOptions, session: &Session) -> Result<ClusterInfo, Problem> {
+fn cluster_of_window(options: &VerifyOptions, session: &Session) -> Result<ClusterInfo, Error> {
     let is_named = options.alerts.is_some()
         || options.azure.resource_id.is_some()
         || options.azure.subscription.is_some();
@@ -69,7 +69,7 @@ fn cluster_of_window(options: &VerifyOptions, session: &Session) -> Result<Clust
             server: "an unknown cluster".to_owned(),
             ..ClusterInfo::default()
         }),
-        Err(error) => Err(session.problem(&error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -86,16 +86,13 @@ async fn identity(cluster: &ClusterInfo, options: &VerifyOptions, session: &Sess
 }
 
 /// Awaits `work`, unless a signal arrives first.
-pub(super) async fn unless_stopped<T>(
+pub(super) async fn unless_stopped<T, E: Into<Error>>(
     stop: &Stop,
-    work: impl Future<Output = Result<T, Problem>>,
-) -> Result<T, Problem> {
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Error> {
     tokio::select! {
-        done = work => done,
-        () = stop.wait() => {
-            let message = "interrupted before alerts could be read".to_owned();
-            Err(Problem::new(stop.exit(), message))
-        }
+        done = work => done.map_err(E::into),
+        () = stop.wait() => Err(Error::Interrupted(stop.exit())),
     }
 }
 

@@ -29,6 +29,7 @@ use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 
 use crate::defender::alerts::Alert;
+use crate::error::Error;
 use crate::exit::Exit;
 use crate::history::Records;
 use crate::kubectl::Kubectl;
@@ -420,11 +421,17 @@ impl Report {
         }
     }
 
-    /// Prints a problem and returns its exit code.
-    pub fn fail(&self, problem: &Problem) -> Exit {
-        self.problem(problem);
-        self.annotate(|pipeline| vec![pipeline.error("defender-sim", &problem.message)]);
-        problem.exit
+    /// Prints an error and returns its exit code.
+    pub fn error(&self, error: &Error) -> Exit {
+        self.problem(&error.to_problem(&self.kubectl));
+        error.exit()
+    }
+
+    /// Prints the error of the command, also as an annotation, and returns its exit code.
+    pub fn fail(&self, error: &Error) -> Exit {
+        let exit = self.error(error);
+        self.annotate(|pipeline| vec![pipeline.error("defender-sim", &error.to_string())]);
+        exit
     }
 
     /// Returns the command that verifies the alerts of a run.
