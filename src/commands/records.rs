@@ -55,16 +55,16 @@ impl Record {
 
 /// Reads a record. [`Record::Last`] is the last run in `namespace`, if given.
 pub(super) fn read(record: &Record, namespace: Option<&str>) -> Result<RunResult, Error> {
-    Ok(match record {
-        Record::File(path) => history::read(path)?,
-        Record::Run(run) => History::of_user()?.load(run)?,
-        Record::Last => History::of_user()?.last(namespace)?,
-    })
+    match record {
+        Record::File(path) => history::read(path),
+        Record::Run(run) => History::of_user()?.load(run),
+        Record::Last => History::of_user()?.last(namespace),
+    }
 }
 
 /// Saves a record. A failure is only a notice, because the run itself did not fail.
 pub(super) fn keep(result: &RunResult, events: &Events) {
-    if let Err(problem) = History::of_user().and_then(|history| history.save(result)) {
-        events.send(Event::Notice(problem.message));
+    if let Err(error) = History::of_user().and_then(|history| history.save(result)) {
+        events.send(Event::Notice(error.to_string()));
     }
 }
