@@ -310,7 +310,7 @@ fn install(folder: Option<PathBuf>, report: &Report) -> Result<PathBuf, Error> {
         return Err(Error::CompleterForeign { path });
     }
     let written = OutputFile::program(&path).and_then(|file| file.write(&format!("{HEAD}{CALL}"), report));
-    written.map_err(|error| Error::CompleterUnwritten(Box::new(error.into())))?;
+    written.map_err(|error| Error::CompleterUnwritten(Box::new(error)))?;
     Ok(path)
 }
 
