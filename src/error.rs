@@ -88,8 +88,8 @@ pub enum Error {
     AzureClusterNotFound { tried: Vec<String> },
     #[error(transparent)]
     Azure(#[from] AzureError),
-    #[error("failed to read the alerts in {source_name}: it contains no alerts{}", but_others(*others))]
-    NoAlertsSaved { source_name: String, others: usize },
+    #[error("failed to read the alerts in {file}: it contains no alerts{}", but_others(*others))]
+    NoAlertsSaved { file: String, others: usize },
     #[error("whether an alert was raised is unknown: {reason}")]
     AlertsIncomplete { reason: String },
     #[error("no alert can be raised: {reason}; nothing was created")]
@@ -542,7 +542,7 @@ mod tests {
             source: io::ErrorKind::StorageFull.into(),
         };
         let empty = Error::NoAlertsSaved {
-            source_name: "x".to_owned(),
+            file: "x".to_owned(),
             others: 0,
         };
         assert_eq!(

@@ -51,18 +51,12 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     }
     if let Some((options, source)) = options.as_ref().zip(source).filter(|_| has_run) {
         // After an interruption, alerts are not read, although they were requested.
-        if !stop.requested() {
-            verify::watch(
-                &mut result,
-                &source,
-                options,
-                Known::RunHere,
-                &stop,
-                &session.events,
-            )
-            .await;
-        }
-        result.exit = result.exit.worse(verify::exit(&result, &stop));
+        let exit = if stop.requested() {
+            stop.exit()
+        } else {
+            verify::watch(&mut result, &source, options, Known::RunHere, &stop, session).await
+        };
+        result.exit = result.exit.worse(exit);
         result.exit_code = result.exit.code();
         records::keep(&result, &session.events);
     }
@@ -80,8 +74,8 @@ async fn alert_source(options: &VerifyOptions, connection: &Connection) -> Resul
     Ok(source)
 }
 
-fn before_run(error: impl Into<Error>) -> Error {
-    Error::BeforeRun(Box::new(error.into()))
+fn before_run(error: Error) -> Error {
+    Error::BeforeRun(Box::new(error))
 }
 
 /// The inputs of a run.
@@ -120,7 +114,7 @@ impl Attack<'_> {
                         None => None,
                     };
                     require_sensor(facts.as_ref(), options, source)?;
-                    Ok::<_, Error>(sensing)
+                    Ok(sensing)
                 };
                 (unless_stopped(self.stop, check).await?, None)
             }

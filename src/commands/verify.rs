@@ -9,7 +9,7 @@ use crate::cli::Verify;
 use crate::cluster::connect::ConnectError;
 use crate::defender::identity::ClusterIdentity;
 use crate::error::Error;
-use crate::event::{Event, Events};
+use crate::event::Event;
 use crate::exit::Exit;
 use crate::history::History;
 use crate::plan::DEFAULT_NAMESPACE;
@@ -48,9 +48,8 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
     let find = AlertSource::find(&options, &result.cluster, marks);
     let source = unless_stopped(&stop, find).await?;
     result.cluster.resource_id = source.resource_id();
-    watch(&mut result, &source, &options, known, &stop, &session.events).await;
     // The exit code reports on the alerts, regardless of the exit code of the run itself.
-    let exit = exit(&result, &stop);
+    let exit = watch(&mut result, &source, &options, known, &stop, session).await;
     (result.exit, result.exit_code) = (exit, exit.code());
     Ok(Box::new(move |report| {
         report.run(&result);
@@ -86,12 +85,12 @@ async fn identity(cluster: &ClusterInfo, options: &VerifyOptions, session: &Sess
 }
 
 /// Awaits `work`, unless a signal arrives first.
-pub(super) async fn unless_stopped<T, E: Into<Error>>(
+pub(super) async fn unless_stopped<T>(
     stop: &Stop,
-    work: impl Future<Output = Result<T, E>>,
+    work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     tokio::select! {
-        done = work => done.map_err(E::into),
+        done = work => done,
         () = stop.wait() => Err(Error::Interrupted(stop.exit())),
     }
 }
@@ -107,7 +106,8 @@ pub(super) enum Known {
     Window,
 }
 
-/// Reads alerts and adds the verdicts, or why alerts could not be read, to the result.
+/// Reads alerts and adds the verdicts, or why alerts could not be read, to the result. Returns the exit code that
+/// follows from them.
 ///
 /// Updates the record if it is on this machine.
 pub(super) async fn watch(
@@ -116,8 +116,9 @@ pub(super) async fn watch(
     options: &VerifyOptions,
     known: Known,
     stop: &Stop,
-    events: &Events,
-) {
+    session: &Session,
+) -> Exit {
+    let events = &session.events;
     (result.verification, result.unread) = (None, None);
     let mut recorded = result.clone();
     let others = History::of_user()
@@ -141,17 +142,18 @@ pub(super) async fn watch(
     let runs = (&*result, &others[..]);
     let unobserved = known == Known::Window;
     let watched = verify::watch(runs, source, options, unobserved, stop.wait(), show).await;
-    (result.verification, result.unread) = (watched.last, watched.unread);
-}
-
-/// Returns the exit code that follows from the alerts of a run.
-pub(super) fn exit(result: &RunResult, stop: &Stop) -> Exit {
     let has_failed = |verification: &Verification| verification.failure.is_some();
-    let base = if stop.requested() { stop.exit() } else { Exit::Ok };
-    match &result.unread {
-        Some(problem) => base.worse(problem.exit),
-        None if result.verification.as_ref().is_some_and(has_failed) => base.worse(Exit::AlertMissing),
-        None => base,
+    let exit = match &watched.unread {
+        Some(error) => error.exit(),
+        None if watched.last.as_ref().is_some_and(has_failed) => Exit::AlertMissing,
+        None => Exit::Ok,
+    };
+    result.unread = watched.unread.map(|error| error.to_problem(&session.kubectl()));
+    result.verification = watched.last;
+    if stop.requested() {
+        exit.worse(stop.exit())
+    } else {
+        exit
     }
 }
 

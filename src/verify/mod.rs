@@ -21,8 +21,7 @@ use std::time::Duration;
 
 use crate::azure::AzureOptions;
 use crate::defender::facts::{Fact, Facts, Premise};
-use crate::exit::Exit;
-use crate::result::Problem;
+use crate::error::Error;
 pub use expected::rule_out;
 pub use fired::FiredAlert;
 pub use item::Item;
@@ -73,18 +72,12 @@ pub fn require_sensor(
     facts: Option<&Facts>,
     options: &VerifyOptions,
     source: &AlertSource,
-) -> Result<(), Problem> {
+) -> Result<(), Error> {
     let facts = options.known(facts, &source.plan);
-    for (name, fact) in [("plan", &facts.plan), ("sensor", &facts.sensor)] {
+    for (premise, fact) in [("plan", &facts.plan), ("sensor", &facts.sensor)] {
         if let Fact::No(reason) = fact {
-            return Err(Problem {
-                message: format!("no alert can be raised: {reason}; nothing was created"),
-                hint: Some(format!(
-                    "see what is missing: kubectl defender-sim doctor; to run all the same: --assume {name}=yes"
-                )),
-                details: vec![],
-                exit: Exit::NotStarted,
-            });
+            let reason = reason.clone();
+            return Err(Error::NoAlertPossible { premise, reason });
         }
     }
     Ok(())
