@@ -120,10 +120,7 @@ impl Attack<'_> {
             }
             None => (None, Some(sense)),
         };
-        let consent = async |started: &Started| {
-            let consent = self.consent(started).await;
-            consent.map_err(|error| error.to_problem(cluster.kubectl()))
-        };
+        let consent = async |started: &Started| self.consent(started).await;
         let events = &self.session.events;
         let attack = Box::pin(engine::run(cluster, self.plan, info, consent, self.stop, events));
         let (mut result, sensing) = match sense {
