@@ -203,9 +203,6 @@ pub enum Error {
     GateOpen { before: bool, code: u16 },
     #[error("{}", format_unchecked_gate(*before, failure.as_deref()))]
     GateUnchecked { before: bool, failure: Option<String> },
-    /// An error that has no variant yet.
-    #[error("{}", .0.message)]
-    Problem(Problem),
     /// The process ended during the run.
     #[error("{reason}; what it created is removed by the cluster at its deadline")]
     Unfinished { reason: &'static str },
@@ -295,7 +292,6 @@ impl Error {
             Self::Unwritten { .. } => Exit::Unwritten,
             Self::Unfinished { .. } => Exit::Interrupted,
             Self::Interrupted(exit) => *exit,
-            Self::Problem(problem) => problem.exit,
             Self::RecordFile(error) | Self::CompleterUnwritten(error) => error.exit(),
             Self::BeforeRun(error) => error.exit().worse(Exit::NotStarted),
         }
@@ -310,7 +306,6 @@ impl Error {
             Self::Cluster(error) => error.explained.hint.clone()?,
             Self::Azure(error) => error.explained.hint.clone()?,
             Self::BeforeRun(error) => error.hint(kubectl)?,
-            Self::Problem(problem) => problem.hint.clone()?,
             Self::LastRunUnknown { readable, .. } => format!(
                 "name a run, as in: kubectl defender-sim report {}; kubectl defender-sim history lists them",
                 readable.as_deref().unwrap_or("RUN")
@@ -411,7 +406,6 @@ impl Error {
             | Self::PodsTimedOut { details, .. }
             | Self::PodStopped { details, .. } => details,
             Self::BeforeRun(error) => error.details(),
-            Self::Problem(problem) => &problem.details,
             _ => &[],
         }
     }
@@ -422,14 +416,7 @@ impl Error {
             message: self.to_string(),
             hint: self.hint(kubectl),
             details: self.details().to_vec(),
-            exit: self.exit(),
         }
-    }
-}
-
-impl From<Problem> for Error {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
     }
 }
 
