@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the process says to its caller when it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Exit {
     /// Nothing failed: every step that applies was proved, and the cluster holds nothing but what is kept.
@@ -17,7 +17,6 @@ pub enum Exit {
     /// The command line (or a file it names) cannot be used.
     Usage,
     /// Nothing was attacked: unreachable, no rights, refused, not startable.
-    #[default]
     NotStarted,
     /// At least one step of the attack was not proved.
     NotProved,

@@ -14,8 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::result::{Problem, RUN_SCHEMA, RUN_SCHEMA_V1, RunResult, upgrade};
-use crate::{files, untrusted, words};
+use crate::error::Error;
+use crate::result::{RUN_SCHEMA, RUN_SCHEMA_V1, RunResult, upgrade};
+use crate::{files, untrusted};
 
 /// The folder with the records.
 #[derive(Clone, Debug)]
@@ -26,14 +27,8 @@ impl History {
     ///
     /// # Errors
     /// Fails if there is no home directory.
-    pub fn of_user() -> Result<Self, Problem> {
-        let folders = etcetera::choose_base_strategy().map_err(|_| {
-            let hint = "set XDG_STATE_HOME, or name a run's file: kubectl defender-sim verify --record FILE";
-            Problem::usage(
-                "no folder for records of runs: no home directory".to_owned(),
-                Some(hint),
-            )
-        })?;
+    pub fn of_user() -> Result<Self, Error> {
+        let folders = etcetera::choose_base_strategy().map_err(|_| Error::NoHome)?;
         // Windows has no state folder, only a data folder.
         let state = folders.state_dir().unwrap_or_else(|| folders.data_dir());
         Ok(Self(state.join("defender-sim").join("runs")))
@@ -43,7 +38,7 @@ impl History {
     ///
     /// # Errors
     /// Fails if the record cannot be written.
-    pub fn save(&self, run: &RunResult) -> Result<(), Problem> {
+    pub fn save(&self, run: &RunResult) -> Result<(), Error> {
         let path = self.0.join(format!("{}.json", run.run));
         let write = || {
             std::fs::create_dir_all(&self.0)?;
@@ -53,9 +48,9 @@ impl History {
             file.persist(&path)?;
             Ok::<_, io::Error>(())
         };
-        write().map_err(|error| {
-            let cause = words::cause(&error);
-            Problem::usage(format!("failed to write {}: {cause}", path.display()), None)
+        write().map_err(|source| Error::Unwritten {
+            what: path.display().to_string(),
+            source,
         })
     }
 
@@ -63,11 +58,12 @@ impl History {
     ///
     /// # Errors
     /// Fails if no record or several match, or if the record cannot be read.
-    pub fn load(&self, wanted: &str) -> Result<RunResult, Problem> {
-        let list = "kubectl defender-sim history";
+    pub fn load(&self, wanted: &str) -> Result<RunResult, Error> {
         let wanted = wanted.strip_prefix("run/").unwrap_or(wanted);
         if !is_id(wanted) {
-            return Err(Problem::usage(format!("{wanted:?} is not a run ID"), Some(list)));
+            return Err(Error::NotARunId {
+                id: wanted.to_owned(),
+            });
         }
         let paths = self.paths()?;
         let mut ids: Vec<&str> = paths
@@ -80,18 +76,16 @@ impl History {
             ids.retain(|id| id.starts_with(wanted));
         }
         match ids[..] {
-            [id] => read_plain(&self.0.join(format!("{id}.json")))
-                .map_err(|message| Problem::usage(message, None)),
-            [] => {
-                let message = format!("no record of run {wanted} on this machine");
-                let hint = "kubectl defender-sim history lists them; verify --record names a file of another machine";
-                Err(Problem::usage(message, Some(hint)))
-            }
+            [id] => read_plain(&self.0.join(format!("{id}.json"))),
+            [] => Err(Error::RecordNotFound {
+                run: wanted.to_owned(),
+            }),
             _ => {
                 ids.sort_unstable();
-                let ids = words::first_few(&ids);
-                let message = format!("several runs begin with {wanted}: {ids}");
-                Err(Problem::usage(message, Some(list)))
+                Err(Error::RunAmbiguous {
+                    prefix: wanted.to_owned(),
+                    ids: ids.into_iter().map(str::to_owned).collect(),
+                })
             }
         }
     }
@@ -100,28 +94,20 @@ impl History {
     ///
     /// # Errors
     /// Fails if there is no record, or if an unreadable record may be newer.
-    pub fn last(&self, namespace: Option<&str>) -> Result<RunResult, Problem> {
+    pub fn last(&self, namespace: Option<&str>) -> Result<RunResult, Error> {
         let records = self.all()?;
         let matches = |run: &RunResult| namespace.is_none_or(|namespace| run.namespace == namespace);
         let last = records.runs.into_iter().find(matches);
         let newer = |record: &Unreadable| last.as_ref().is_none_or(|last| record.may_be_newer(last));
         let newer: Vec<Unreadable> = records.unreadable.into_iter().filter(newer).collect();
         if !newer.is_empty() {
-            let run = last.as_ref().map_or("RUN", |last| &last.run);
-            let hint = format!(
-                "name a run, as in: kubectl defender-sim report {run}; kubectl defender-sim history lists them"
-            );
-            return Err(Problem {
-                details: newer.into_iter().map(|record| record.message).collect(),
-                ..Problem::usage("cannot determine the last run".to_owned(), Some(&hint))
+            return Err(Error::LastRunUnknown {
+                readable: last.map(|last| last.run),
+                unreadable: newer.into_iter().map(|record| record.message).collect(),
             });
         }
-        last.ok_or_else(|| {
-            let place = namespace.map_or(String::new(), |namespace| format!(" in namespace {namespace}"));
-            let message = format!("no record of a run{place} on this machine");
-            let hint = "kubectl defender-sim verify takes a file with --record, or --since, --until, -n and \
-                        --scenario";
-            Problem::usage(message, Some(hint))
+        last.ok_or_else(|| Error::NoRecord {
+            namespace: namespace.map(str::to_owned),
         })
     }
 
@@ -129,12 +115,12 @@ impl History {
     ///
     /// # Errors
     /// Fails if the folder exists and cannot be read.
-    pub fn all(&self) -> Result<Records, Problem> {
+    pub fn all(&self) -> Result<Records, Error> {
         let mut records = Records::default();
         for path in self.paths()? {
             match read_plain(&path) {
                 Ok(run) => records.runs.push(run),
-                Err(message) => records.unreadable.push(Unreadable::new(&path, message)),
+                Err(error) => records.unreadable.push(Unreadable::new(&path, &error)),
             }
         }
         records.runs.sort_by_key(|run| Reverse(run.started));
@@ -142,12 +128,12 @@ impl History {
         Ok(records)
     }
 
-    fn paths(&self) -> Result<Vec<PathBuf>, Problem> {
+    fn paths(&self) -> Result<Vec<PathBuf>, Error> {
         let entries = match std::fs::read_dir(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
             entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
         };
-        let entries = entries.map_err(|error| Problem::usage(format_read_error(&self.0, &error), None))?;
+        let entries = entries.map_err(|error| unreadable(&self.0, error))?;
         let paths = entries.into_iter().map(|entry| entry.path());
         Ok(paths
             .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
@@ -174,10 +160,10 @@ pub struct Unreadable {
 }
 
 impl Unreadable {
-    fn new(path: &Path, message: String) -> Self {
+    fn new(path: &Path, error: &Error) -> Self {
         let modified = path.symlink_metadata().and_then(|found| found.modified());
         Self {
-            message,
+            message: error.to_string(),
             modified: modified.ok().and_then(|time| Timestamp::try_from(time).ok()),
         }
     }
@@ -195,31 +181,38 @@ impl Unreadable {
 ///
 /// # Errors
 /// Fails if the file is not a record.
-pub fn read(path: &Path) -> Result<RunResult, Problem> {
-    let hint = "a record is written by -o json or --report json=FILE of a run";
-    read_any(path).map_err(|message| Problem::usage(message, Some(hint)))
+pub fn read(path: &Path) -> Result<RunResult, Error> {
+    read_any(path).map_err(|error| Error::RecordFile(Box::new(error)))
 }
 
 /// Reads a record in the folder. Rejects a pipe, which would block.
-fn read_plain(path: &Path) -> Result<RunResult, String> {
+fn read_plain(path: &Path) -> Result<RunResult, Error> {
     match path.metadata() {
-        Ok(found) if !found.is_file() => Err(format!("{} is not a plain file", path.display())),
+        Ok(found) if !found.is_file() => Err(Error::NotAPlainFile {
+            path: path.to_owned(),
+        }),
         Ok(_) => read_any(path),
-        Err(error) => Err(format_read_error(path, &error)),
+        Err(error) => Err(unreadable(path, error)),
     }
 }
 
-fn read_any(path: &Path) -> Result<RunResult, String> {
-    let text = files::read_text(path).map_err(|error| format_read_error(path, &error))?;
+fn read_any(path: &Path) -> Result<RunResult, Error> {
+    let text = files::read_text(path).map_err(|error| unreadable(path, error))?;
     parse(&text, &files::shown(path))
 }
 
-fn format_read_error(path: &Path, error: &io::Error) -> String {
-    format!("failed to read {}: {}", files::shown(path), words::cause(error))
+fn unreadable(path: &Path, source: io::Error) -> Error {
+    Error::FileUnreadable {
+        path: path.to_owned(),
+        source,
+    }
 }
 
-fn parse(text: &str, path: &str) -> Result<RunResult, String> {
-    let refuse = |reason: &dyn Display| format!("{path} is not a record of a run: {reason}");
+fn parse(text: &str, file: &str) -> Result<RunResult, Error> {
+    let refuse = |reason: &dyn Display| Error::NotARecord {
+        file: file.to_owned(),
+        reason: reason.to_string(),
+    };
     let mut value: Value = serde_json::from_str(text).map_err(|error| refuse(&error))?;
     clean(&mut value);
     let schema = value["schema"].as_str().unwrap_or_default();
@@ -228,9 +221,10 @@ fn parse(text: &str, path: &str) -> Result<RunResult, String> {
         && kind == ours
         && version > our_version
     {
-        return Err(format!(
-            "{path} was written by a newer version of this tool: its schema is {schema:?}, not {RUN_SCHEMA}"
-        ));
+        return Err(Error::RecordTooNew {
+            file: file.to_owned(),
+            schema: schema.to_owned(),
+        });
     }
     match schema {
         RUN_SCHEMA => {}
@@ -271,6 +265,7 @@ fn is_id(run: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubectl::Kubectl;
     use crate::report::fixture;
 
     fn folder() -> (tempfile::TempDir, History) {
@@ -335,11 +330,9 @@ mod tests {
             ("../etc", "\"../etc\" is not a run ID"),
             ("5Y5", "\"5Y5\" is not a run ID"),
         ] {
-            let problem = history.load(wanted).unwrap_err();
-            assert_eq!(
-                (problem.message.as_str(), problem.hint.is_some()),
-                (message, true)
-            );
+            let error = history.load(wanted).unwrap_err();
+            let hint = error.hint(&Kubectl::default());
+            assert_eq!((error.to_string().as_str(), hint.is_some()), (message, true));
         }
     }
 
@@ -393,8 +386,8 @@ mod tests {
             let path = path.display().to_string();
             let all = history.all().unwrap();
             let messages = [
-                read(Path::new(&path)).unwrap_err().message,
-                history.load("x").unwrap_err().message,
+                read(Path::new(&path)).unwrap_err().to_string(),
+                history.load("x").unwrap_err().to_string(),
                 all.unreadable[0].message.clone(),
             ];
             assert!(all.runs.is_empty(), "{part}");
@@ -428,14 +421,10 @@ mod tests {
             file.set_modified(modified.into()).unwrap();
             let last = history.last(None);
             assert_eq!(last.is_ok(), is_last_known, "{modified} {offset:?}");
-            if let Err(problem) = last {
-                assert!(problem.details[0].contains(&torn.display().to_string()));
-                assert!(
-                    problem
-                        .hint
-                        .unwrap()
-                        .contains("kubectl defender-sim report older")
-                );
+            if let Err(error) = last {
+                assert!(error.details()[0].contains(&torn.display().to_string()));
+                let hint = error.hint(&Kubectl::default()).unwrap();
+                assert!(hint.contains("kubectl defender-sim report older"));
             }
             assert_eq!(history.load("older").unwrap().run, "older");
             assert_eq!(ids(&history), ["older"]);
@@ -447,9 +436,9 @@ mod tests {
         let (_folder, history) = folder();
         std::fs::create_dir_all(history.0.join("folder.json")).unwrap();
         for namespace in [None, Some("sim")] {
-            let problem = history.last(namespace).unwrap_err();
-            assert_eq!(problem.message, "cannot determine the last run");
-            assert!(problem.details[0].ends_with("folder.json is not a plain file"));
+            let error = history.last(namespace).unwrap_err();
+            assert_eq!(error.to_string(), "cannot determine the last run");
+            assert!(error.details()[0].ends_with("folder.json is not a plain file"));
         }
     }
 
@@ -457,16 +446,13 @@ mod tests {
     fn unreadable_folder_is_reported() {
         let (folder, history) = folder();
         std::fs::write(folder.path().join("runs"), "").unwrap();
-        for problem in [
+        for error in [
             history.all().unwrap_err(),
             history.last(None).unwrap_err(),
             history.load("x").unwrap_err(),
         ] {
-            assert!(
-                problem.message.ends_with("runs: not a directory"),
-                "{}",
-                problem.message
-            );
+            let message = error.to_string();
+            assert!(message.ends_with("runs: not a directory"), "{message}");
         }
     }
 }

@@ -15,6 +15,9 @@
 //! `commands` has one file per command: each plans, acts, and returns what has to be printed when its progress is over.
 //! `doctor` only reads: a plan and a cluster in, a result out. `history` keeps results, `lint` checks scenario files.
 //!
+//! `error` decides the exit code and the hint of every failure; `azure`, `cluster` and everything below them have errors
+//! of their own, which it converts.
+//!
 //! The walls, which a test holds (`tests/it/walls.rs`): only `commands` imports `cli`; `scenario`, `plan`, `manifest`,
 //! `defender`, `result`, `guard`, `exit`, `kubectl`, `net::proxy`, `untrusted`, `words` and `yaml` are pure, without a
 //! client, a runtime or a process; only `cluster` talks to Kubernetes, only `azure` to Azure, only `net::registry` to
@@ -30,6 +33,7 @@ pub mod commands;
 pub mod defender;
 pub mod doctor;
 pub mod engine;
+pub mod error;
 pub mod event;
 pub mod exit;
 pub mod files;

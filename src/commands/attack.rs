@@ -8,12 +8,12 @@ use super::{Outcome, records};
 use crate::cli::RunArgs;
 use crate::doctor::SensorState;
 use crate::engine;
+use crate::error::Error;
 use crate::event::Started;
-use crate::exit::Exit;
 use crate::note;
 use crate::plan::Plan;
 use crate::report::{Files, export};
-use crate::result::{ClusterInfo, Problem, RunResult};
+use crate::result::{ClusterInfo, RunResult};
 use crate::signal::Stop;
 use crate::verify::{AlertSource, VerifyOptions, require_sensor, rule_out};
 
@@ -31,7 +31,7 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     let source = match &options {
         Some(options) => {
             let find = alert_source(options, &connection);
-            Some(unless_stopped(&stop, find).await.map_err(not_started)?)
+            Some(unless_stopped(&stop, find).await.map_err(before_run)?)
         }
         None => None,
     };
@@ -51,18 +51,12 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     }
     if let Some((options, source)) = options.as_ref().zip(source).filter(|_| has_run) {
         // After an interruption, alerts are not read, although they were requested.
-        if !stop.requested() {
-            verify::watch(
-                &mut result,
-                &source,
-                options,
-                Known::RunHere,
-                &stop,
-                &session.events,
-            )
-            .await;
-        }
-        result.exit = result.exit.worse(verify::exit(&result, &stop));
+        let exit = if stop.requested() {
+            stop.exit()
+        } else {
+            verify::watch(&mut result, &source, options, Known::RunHere, &stop, session).await
+        };
+        result.exit = result.exit.worse(exit);
         result.exit_code = result.exit.code();
         records::keep(&result, &session.events);
     }
@@ -73,20 +67,15 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
 }
 
 /// Finds the source of alerts and checks that it can be read.
-async fn alert_source(options: &VerifyOptions, connection: &Connection) -> Result<AlertSource, Problem> {
+async fn alert_source(options: &VerifyOptions, connection: &Connection) -> Result<AlertSource, Error> {
     let marks = connection.cluster.marks(connection.marks()).await;
     let source = AlertSource::find(options, &connection.info, marks).await?;
     source.try_read().await?;
     Ok(source)
 }
 
-/// Converts a problem to one that occurred before anything was created.
-fn not_started(problem: Problem) -> Problem {
-    let exit = match problem.exit {
-        Exit::AlertMissing | Exit::Unwritten => Exit::NotStarted,
-        other => other,
-    };
-    Problem { exit, ..problem }
+fn before_run(error: Error) -> Error {
+    Error::BeforeRun(Box::new(error))
 }
 
 /// The inputs of a run.
@@ -106,7 +95,7 @@ impl Attack<'_> {
     ///
     /// # Errors
     /// Fails if alerts were requested but cannot be raised. Nothing is created in this case.
-    async fn run(&self) -> Result<RunResult, Problem> {
+    async fn run(&self) -> Result<RunResult, Error> {
         let Connection { cluster, info, .. } = &self.connection;
         let info = ClusterInfo {
             resource_id: self.verify.and_then(|(_, source)| source.resource_id()),
@@ -149,14 +138,14 @@ impl Attack<'_> {
     }
 
     /// Asks for consent, and writes the files that must exist before anything is created.
-    async fn consent(&self, started: &Started) -> Result<(), Problem> {
+    async fn consent(&self, started: &Started) -> Result<(), Error> {
         let events = &self.session.events;
         consent(self.run, self.plan, &self.connection.target, started, events).await?;
         if let Some((path, file)) = self.run.soc_note.as_ref().zip(self.files.note.as_ref()) {
             let agent = user_agent(Some(self.plan));
             let note = note::soc_note(self.plan, started, &agent, jiff::Timestamp::now());
             let text = export::render_note(path, &note);
-            file.write(&text, &self.session.report).map_err(not_started)?;
+            file.write(&text, &self.session.report).map_err(before_run)?;
         }
         // Remains if this process ends before it writes the result.
         records::keep(&engine::unfinished(self.plan, started), events);

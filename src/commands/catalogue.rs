@@ -6,10 +6,10 @@ use super::session::Session;
 use super::{Outcome, Print, print, sources};
 use crate::cli::Rights;
 use crate::defender::alerts;
+use crate::error::Error;
 use crate::exit::Exit;
 use crate::manifest::rights::{self, Right, Scope};
 use crate::plan::{DEFAULT_NAMESPACE, Options};
-use crate::result::Problem;
 use crate::scenario::catalogue;
 use crate::schema::{self, Schema};
 
@@ -66,12 +66,10 @@ pub(super) fn rights(request: Rights, namespace: Option<String>) -> Outcome {
         .find(in_cluster)
         .filter(|_| request.namespace_scoped)
     {
-        let message = format!(
-            "a Role cannot allow to {} {}, which are cluster-scoped",
-            right.verb,
-            right.qualified()
-        );
-        return Err(Problem::usage(message, Some("leave out --namespace-scoped")));
+        return Err(Error::RoleTooNarrow {
+            verb: right.verb,
+            resource: right.qualified(),
+        });
     }
     Ok(print(move |report| {
         report.rights(&rights, &scope, &request.subject)

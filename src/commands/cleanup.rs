@@ -9,16 +9,17 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::Outcome;
-use super::confirm::{confirm, system_namespace};
+use super::confirm::confirm;
 use super::session::Session;
 use crate::cli::Cleanup;
 use crate::cluster::{Cluster, ClusterError};
 use crate::engine::{self, LeftRun, Standing};
+use crate::error::Error;
 use crate::event::Events;
 use crate::exit::Exit;
 use crate::guard;
 use crate::net::Cause;
-use crate::result::{self, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, Problem, SkippedRun};
+use crate::result::{self, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, SkippedRun};
 use crate::words::counted;
 
 pub(super) async fn cleanup(request: &Cleanup, session: &Session) -> Outcome {
@@ -27,14 +28,20 @@ pub(super) async fn cleanup(request: &Cleanup, session: &Session) -> Outcome {
         && guard::is_system_namespace(name)
         && !request.allow_system_namespace
     {
-        return Err(system_namespace(name));
+        return Err(Error::SystemNamespace {
+            namespace: name.to_owned(),
+        });
     }
     let connection = session.connect(None)?;
     let (cluster, mut info) = (connection.cluster, connection.info);
     let (user, runs) = find(&cluster, namespace, request.run.as_deref()).await?;
     info.user = user;
     if let (Some(run), []) = (&request.run, &runs[..]) {
-        return Err(not_found(run, namespace, &info, &cluster));
+        return Err(Error::RunNotFound {
+            run: run.clone(),
+            namespace: session.namespace.clone(),
+            server: info.server,
+        });
     }
     let now = Timestamp::now();
     let (mut selected, mut skipped) = (vec![], vec![]);
@@ -102,15 +109,6 @@ async fn find(
     let retries = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500));
     let is_busy = |error: &ClusterError| matches!(error.explained.cause, Cause::Busy | Cause::TimedOut);
     search.retry(retries).when(is_busy).await
-}
-
-fn not_found(run: &str, namespace: Option<&str>, info: &ClusterInfo, cluster: &Cluster) -> Problem {
-    let place = namespace.map_or_else(|| "any namespace".to_owned(), |name| format!("namespace {name}"));
-    let list = cluster
-        .kubectl()
-        .command(["defender-sim", "cleanup", "--dry-run"]);
-    let message = format!("run {run} has no objects in {place} of {}", info.server);
-    Problem::new(Exit::NotStarted, message).with_hint(format!("list the runs that have: {list}"))
 }
 
 /// Removes runs; those in the same namespace sequentially, because they may share it.

@@ -24,6 +24,7 @@ use crate::cluster::connect;
 use crate::cluster::kubeconfig::{self, Entry};
 use crate::cluster::{self, Cluster, Found, Selectors};
 use crate::defender::alerts::{self, Alert};
+use crate::error::Error;
 use crate::exit::Exit;
 use crate::files;
 use crate::history::History;
@@ -31,7 +32,7 @@ use crate::kubectl::Kubectl;
 use crate::manifest::Kind;
 use crate::net::Environment;
 use crate::report::{Output, OutputFile, Report};
-use crate::result::{Problem, RunResult};
+use crate::result::RunResult;
 use crate::scenario::catalogue;
 use crate::untrusted;
 
@@ -302,30 +303,21 @@ fn is_found() -> bool {
 ///
 /// # Errors
 /// Fails if the folder does not exist or is not writable, or if a file of another program has the same name.
-fn install(folder: Option<PathBuf>, report: &Report) -> Result<PathBuf, Problem> {
-    let problem = |message: String, hint: &str| Problem::usage(message, Some(hint));
+fn install(folder: Option<PathBuf>, report: &Report) -> Result<PathBuf, Error> {
     if cfg!(windows) {
-        let message = "completion in kubectl is not supported on Windows".to_owned();
-        return Err(problem(
-            message,
-            "for kubectl-defender_sim itself: kubectl defender-sim completion powershell",
-        ));
+        return Err(Error::CompletionUnsupported);
     }
-    let elsewhere = "name a folder of PATH that is yours: kubectl defender-sim completion --install DIR";
     let beside = || Some(which::which_global(PROGRAM).ok()?.parent()?.to_owned());
-    let folder = folder.or_else(beside);
-    let folder = folder.ok_or_else(|| problem(format!("{PROGRAM} is not on PATH"), elsewhere))?;
+    let folder = folder
+        .or_else(beside)
+        .ok_or(Error::NotOnPath { program: PROGRAM })?;
     let path = folder.join(COMPLETER);
     let ours = files::read_text(&path).is_ok_and(|text| text.starts_with(HEAD));
     if !ours && path.symlink_metadata().is_ok() {
-        let message = format!("{} is there and was not written by this tool", path.display());
-        return Err(problem(message, &format!("remove it, or {elsewhere}")));
+        return Err(Error::CompleterForeign { path });
     }
     let written = OutputFile::program(&path).and_then(|file| file.write(&format!("{HEAD}{CALL}"), report));
-    written.map_err(|problem| Problem {
-        hint: Some(elsewhere.to_owned()),
-        ..problem
-    })?;
+    written.map_err(|error| Error::CompleterUnwritten(Box::new(error)))?;
     Ok(path)
 }
 

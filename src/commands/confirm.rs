@@ -4,12 +4,10 @@ use tokio::sync::oneshot;
 
 use crate::cli::RunArgs;
 use crate::cluster::connect::Target;
+use crate::error::Error;
 use crate::event::{Answer, Event, Events, Question, Started};
-use crate::exit::Exit;
 use crate::guard;
 use crate::plan::Plan;
-use crate::result::Problem;
-use crate::scenario::Scenario;
 use crate::words::counted;
 
 /// Rejects clusters that resemble production unless allowed, and prompts for confirmation unless already given.
@@ -22,7 +20,7 @@ pub(super) async fn consent(
     target: &Target,
     started: &Started,
     events: &Events,
-) -> Result<(), Problem> {
+) -> Result<(), Error> {
     let scenarios: Vec<&str> = plan
         .scenarios
         .iter()
@@ -46,13 +44,12 @@ pub(super) async fn consent(
         .collect();
     let sign = guard::production_sign(&run.settings.production_words, &names, &started.labels);
     if let Some(sign) = sign.filter(|_| !run.allow_production) {
-        return Err(refusal(
-            format!("this looks like production: {sign}; nothing was made"),
-            Some(format!("to run {place} all the same: --allow-production")),
-        ));
+        return Err(Error::Production { sign, run: place });
     }
     if guard::is_system_namespace(&started.namespace) && !run.allow_system_namespace {
-        return Err(system_namespace(&started.namespace));
+        return Err(Error::SystemNamespace {
+            namespace: started.namespace.clone(),
+        });
     }
     allowed(run, plan)?;
     if run.yes {
@@ -63,26 +60,22 @@ pub(super) async fn consent(
 }
 
 /// Fails if a scenario needs consent of its own and has not been allowed.
-fn allowed(run: &RunArgs, plan: &Plan) -> Result<(), Problem> {
-    let is_missing = |scenario: &&Scenario| scenario.consent.is_some() && !run.allow.contains(&scenario.id);
-    let missing: Vec<&Scenario> = plan.scenarios.iter().filter(is_missing).collect();
-    let Some(first) = missing.first() else {
-        return Ok(());
-    };
-    let reasons = missing.iter().filter_map(|scenario| {
+fn allowed(run: &RunArgs, plan: &Plan) -> Result<(), Error> {
+    let missing = plan.scenarios.iter().filter_map(|scenario| {
         let consent = scenario.consent.as_ref()?;
-        Some(format!("{}: {}", scenario.id, consent.trim()))
+        let is_missing = !run.allow.contains(&scenario.id);
+        is_missing.then(|| {
+            (
+                scenario.id.clone(),
+                format!("{}: {}", scenario.id, consent.trim()),
+            )
+        })
     });
-    let flags: Vec<String> = missing
-        .iter()
-        .map(|scenario| format!("--allow {}", scenario.id))
-        .collect();
-    let message = format!("{} needs consent of its own; nothing was created", first.id);
-    let problem = refusal(
-        message,
-        Some(format!("to run it all the same: {}", flags.join(" "))),
-    );
-    Err(problem.with_details(reasons.collect()))
+    let (scenarios, reasons): (Vec<String>, Vec<String>) = missing.unzip();
+    if scenarios.is_empty() {
+        return Ok(());
+    }
+    Err(Error::ConsentMissing { scenarios, reasons })
 }
 
 /// Describes what a run creates, for the confirmation prompt.
@@ -123,33 +116,12 @@ fn consequences(plan: &Plan) -> String {
 ///
 /// # Errors
 /// Fails if the answer is not yes or, with `hint`, if there is no terminal.
-pub(super) async fn confirm(text: String, hint: String, events: &Events) -> Result<(), Problem> {
+pub(super) async fn confirm(text: String, hint: String, events: &Events) -> Result<(), Error> {
     let (sender, answer) = oneshot::channel();
     events.send(Event::Ask(Question { text, answer: sender }));
     match answer.await {
         Ok(Answer::Yes) => Ok(()),
-        Ok(Answer::No) => Err(refusal(
-            "aborted: not confirmed; nothing was changed".to_owned(),
-            None,
-        )),
-        Ok(Answer::Nobody) | Err(_) => Err(refusal(
-            "cannot prompt for confirmation: not a terminal; nothing was changed".to_owned(),
-            Some(hint),
-        )),
-    }
-}
-
-/// Creates the problem that a system namespace is rejected.
-pub(super) fn system_namespace(name: &str) -> Problem {
-    refusal(
-        format!("{name} is a system namespace; nothing was changed"),
-        Some("use another one with -n, or add --allow-system-namespace".to_owned()),
-    )
-}
-
-fn refusal(message: String, hint: Option<String>) -> Problem {
-    Problem {
-        hint,
-        ..Problem::new(Exit::NotStarted, message)
+        Ok(Answer::No) => Err(Error::NotConfirmed),
+        Ok(Answer::Nobody) | Err(_) => Err(Error::NoTerminal { hint }),
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn client(request: &Request, session: &Session) -> Outcome {
     let info = match session.resolve() {
         Ok((_, info)) => info,
         Err(ConnectError::NotConfigured { .. }) if session.is_default() => ClusterInfo::none(),
-        Err(error) => return Err(session.problem(&error)),
+        Err(error) => return Err(error.into()),
     };
     let manifests = manifest::render(&plan, "the user who runs it");
     let objects = manifests.all().map(|manifest| PlannedObject {

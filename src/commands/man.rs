@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Outcome, print};
 use crate::cli;
-use crate::report;
+use crate::error::Error;
 
 pub(super) fn man(folder: Option<&Path>) -> Outcome {
     // Files are named after the program; the text shows the command as users type it.
@@ -18,7 +18,9 @@ pub(super) fn man(folder: Option<&Path>) -> Outcome {
         }));
     };
     let what = format!("manual pages into {}", folder.display());
-    std::fs::create_dir_all(folder).map_err(|error| report::unwritable(&what, &error))?;
-    clap_mangen::generate_to(command, folder).map_err(|error| report::unwritten(&what, &error))?;
+    if let Err(source) = std::fs::create_dir_all(folder) {
+        return Err(Error::Unwritable { what, source });
+    }
+    clap_mangen::generate_to(command, folder).map_err(|source| Error::Unwritten { what, source })?;
     Ok(print(|_| ()))
 }

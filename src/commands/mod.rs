@@ -17,10 +17,10 @@ mod verify;
 mod version;
 
 use crate::cli::{Action, Config, DryRun, Images, Invocation};
+use crate::error::Error;
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::report::{Answer, Output, Report};
-use crate::result::Problem;
 
 use session::Session;
 use sources::Request;
@@ -29,7 +29,7 @@ use sources::Request;
 type Print = Box<dyn FnOnce(&Report) -> Exit>;
 
 /// The result of a command.
-type Outcome = Result<Print, Problem>;
+type Outcome = Result<Print, Error>;
 
 /// Prints a text and returns [`Exit::Ok`].
 fn print(text: impl FnOnce(&Report) + 'static) -> Print {
@@ -46,7 +46,7 @@ pub async fn carry_out(invocation: Invocation) -> Exit {
     let report = session.close().await;
     let exit = match outcome {
         Ok(print) => print(&report),
-        Err(problem) => report.fail(&problem),
+        Err(error) => report.fail(&error),
     };
     report.finish(exit)
 }

@@ -5,10 +5,11 @@ use super::session::Session;
 use std::path::PathBuf;
 
 use crate::cli::RecordReport;
+use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::history::{self, History};
-use crate::result::{Problem, RunResult};
+use crate::result::RunResult;
 
 pub(super) fn history(session: &Session) -> Outcome {
     let mut records = History::of_user()?.all()?;
@@ -53,7 +54,7 @@ impl Record {
 }
 
 /// Reads a record. [`Record::Last`] is the last run in `namespace`, if given.
-pub(super) fn read(record: &Record, namespace: Option<&str>) -> Result<RunResult, Problem> {
+pub(super) fn read(record: &Record, namespace: Option<&str>) -> Result<RunResult, Error> {
     match record {
         Record::File(path) => history::read(path),
         Record::Run(run) => History::of_user()?.load(run),
@@ -63,7 +64,7 @@ pub(super) fn read(record: &Record, namespace: Option<&str>) -> Result<RunResult
 
 /// Saves a record. A failure is only a notice, because the run itself did not fail.
 pub(super) fn keep(result: &RunResult, events: &Events) {
-    if let Err(problem) = History::of_user().and_then(|history| history.save(result)) {
-        events.send(Event::Notice(problem.message));
+    if let Err(error) = History::of_user().and_then(|history| history.save(result)) {
+        events.send(Event::Notice(error.to_string()));
     }
 }

@@ -9,13 +9,14 @@ use crate::cli::{Action, Invocation};
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Target};
 use crate::cluster::{Cluster, DEFAULT_REQUEST_TIMEOUT};
 use crate::defender::identity::ClusterIdentity;
+use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::net::Environment;
 use crate::plan::Plan;
 use crate::report::{Report, Setting, show_events};
-use crate::result::{ClusterInfo, Problem};
+use crate::result::ClusterInfo;
 use crate::signal::Stop;
 
 /// Version of this program.
@@ -116,16 +117,14 @@ impl Session {
     ///
     /// # Errors
     /// Fails if the kubeconfig, the flags or the credentials cannot be used.
-    pub fn connect(&self, plan: Option<&Plan>) -> Result<Connection, Problem> {
-        let problem = |error| self.problem(&error);
-        let (config, target) =
-            connect::resolve(&self.options, &Environment::from_process()).map_err(problem)?;
+    pub fn connect(&self, plan: Option<&Plan>) -> Result<Connection, Error> {
+        let (config, target) = connect::resolve(&self.options, &Environment::from_process())?;
         let events = self.events.clone();
         let client = connect::client(config, &user_agent(plan), move |text| {
             events.send(Event::Notice(text.to_owned()));
         });
         let timeout = self.request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT);
-        let cluster = Cluster::new(client.map_err(problem)?, timeout).with_hints(self.kubectl());
+        let cluster = Cluster::new(client?, timeout).with_hints(self.kubectl());
         let info = self.info(&target);
         Ok(Connection {
             cluster,
@@ -144,28 +143,20 @@ impl Session {
         }
     }
 
-    /// Describes why a connection cannot be prepared.
-    pub fn problem(&self, error: &ConnectError) -> Problem {
-        Problem {
-            hint: error.hint().map(|hint| self.kubectl().complete(&hint)),
-            ..Problem::new(Exit::NotStarted, error.to_string())
-        }
-    }
-
     /// Handles signals. The second SIGINT prints `last` and exits the process.
     ///
     /// # Errors
     /// Fails if the operating system rejects a signal handler.
-    pub fn on_signals(&self, last: String) -> Result<Stop, Problem> {
+    pub fn on_signals(&self, last: String) -> Result<Stop, Error> {
         let report = self.report.clone();
         let second = move || {
             report.note(&last);
             // The user does not want to wait for the cleanup.
             std::process::exit(Exit::Interrupted.code().into());
         };
-        Stop::on_signals(second).map_err(|error| {
-            let message = format!("failed to listen for signals: {error}");
-            Problem::new(Exit::NotStarted, message)
+        Stop::on_signals(second).map_err(|error| Error::OperatingSystem {
+            doing: "listen for signals",
+            source: error.into(),
         })
     }
 }

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use crate::cli::{RunArgs, ScenarioRun, SelectedRun};
-use crate::exit::Exit;
+use crate::error::Error;
 use crate::lint::{self, Linted};
 use crate::plan::{Options, Plan};
-use crate::result::Problem;
 use crate::scenario::{self, Scenario, catalogue};
 
 /// The source of a scenario.
@@ -64,7 +63,7 @@ impl Request {
     ///
     /// # Errors
     /// Returns the same errors as [`plan`], and fails if a flag names an alert that the run does not raise.
-    pub fn plan(&self, namespace: Option<String>) -> Result<Plan, Problem> {
+    pub fn plan(&self, namespace: Option<String>) -> Result<Plan, Error> {
         let options = self.args.settings.clone().options(self.args.keep);
         let mut plan = plan(&self.sources, options, namespace)?;
         let alerts = plan
@@ -91,18 +90,16 @@ pub(super) fn all() -> Vec<Source> {
 ///
 /// # Errors
 /// Fails if a scenario cannot be used, or if two cannot share a run.
-pub(super) fn plan(sources: &[Source], options: Options, namespace: Option<String>) -> Result<Plan, Problem> {
+pub(super) fn plan(sources: &[Source], options: Options, namespace: Option<String>) -> Result<Plan, Error> {
     let mut random = [0; 64];
-    getrandom::fill(&mut random).map_err(|error| {
-        let message = format!("failed to get randomness from the operating system: {error}");
-        Problem::new(Exit::NotStarted, message)
+    getrandom::fill(&mut random).map_err(|error| Error::OperatingSystem {
+        doing: "get randomness from the operating system",
+        source: error.into(),
     })?;
     let scenarios = read(sources)?;
     let conflicts = scenario::conflicts(&scenarios);
     if !conflicts.is_empty() {
-        let message = "these scenarios cannot share a run".to_owned();
-        let problem = Problem::usage(message, Some("run them one after the other"));
-        return Err(problem.with_details(conflicts));
+        return Err(Error::ScenarioConflict { conflicts });
     }
     Ok(Plan::new(options, namespace, scenarios, random, Timestamp::now()))
 }
@@ -111,7 +108,7 @@ pub(super) fn plan(sources: &[Source], options: Options, namespace: Option<Strin
 ///
 /// # Errors
 /// Returns every mistake in every file.
-pub(super) fn read(sources: &[Source]) -> Result<Vec<Scenario>, Problem> {
+pub(super) fn read(sources: &[Source]) -> Result<Vec<Scenario>, Error> {
     let paths = sources.iter().filter_map(|source| match source {
         Source::File(path) => Some(path.clone()),
         Source::BuiltIn(_) => None,
@@ -119,16 +116,16 @@ pub(super) fn read(sources: &[Source]) -> Result<Vec<Scenario>, Problem> {
     let linted = lint::lint(&paths.collect::<Vec<_>>());
     let bad: Vec<&Linted> = linted.iter().filter(|file| !file.errors.is_empty()).collect();
     if !bad.is_empty() {
-        let names: Vec<&str> = bad.iter().map(|file| file.file.as_str()).collect();
-        let hint = "print an example of such a file: kubectl defender-sim describe recon -o yaml";
-        let problem = Problem::usage(format!("{} cannot be used", names.join(", ")), Some(hint));
-        return Err(problem.with_details(bad.into_iter().flat_map(Linted::sentences).collect()));
+        return Err(Error::ScenariosInvalid {
+            files: bad.iter().map(|file| file.file.clone()).collect(),
+            mistakes: bad.into_iter().flat_map(Linted::sentences).collect(),
+        });
     }
     let mut files = linted.into_iter().filter_map(|file| file.content);
     let scenario = |source: &Source| match source {
         Source::BuiltIn(id) => catalogue::find(id)
             .cloned()
-            .ok_or_else(|| Problem::usage(format!("no scenario {id:?}"), Some("kubectl defender-sim list"))),
+            .ok_or_else(|| Error::ScenarioUnknown { id: id.clone() }),
         Source::File(_) => Ok(files.next().expect("a file without errors has a scenario")),
     };
     sources.iter().map(scenario).collect()

@@ -8,12 +8,13 @@ use super::{Outcome, records, sources};
 use crate::cli::Verify;
 use crate::cluster::connect::ConnectError;
 use crate::defender::identity::ClusterIdentity;
-use crate::event::{Event, Events};
+use crate::error::Error;
+use crate::event::Event;
 use crate::exit::Exit;
 use crate::history::History;
 use crate::plan::DEFAULT_NAMESPACE;
 use crate::result::{
-    ClusterInfo, Problem, RunResult, ScenarioResult, UNKNOWN_RUN, Verdict, Verification, expectations,
+    ClusterInfo, RunResult, ScenarioResult, UNKNOWN_RUN, Verdict, Verification, expectations,
 };
 use crate::scenario::Scenario;
 use crate::signal::Stop;
@@ -25,8 +26,7 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
     let (mut result, known) = if let Some(since) = request.since {
         let until = request.until.unwrap_or_else(Timestamp::now);
         if since > until {
-            let message = format!("--since {since} is after --until {until}");
-            return Err(Problem::usage(message, None));
+            return Err(Error::WindowReversed { since, until });
         }
         let cluster = cluster_of_window(&options, session)?;
         let scenarios = sources::read(&sources::built_in(request.scenario))?;
@@ -54,9 +54,8 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
     let find = AlertSource::find(&options, &result.cluster, marks);
     let source = unless_stopped(&stop, find).await?;
     result.cluster.resource_id = source.resource_id();
-    watch(&mut result, &source, &options, known, &stop, &session.events).await;
     // The exit code reports on the alerts, regardless of the exit code of the run itself.
-    let exit = exit(&result, &stop);
+    let exit = watch(&mut result, &source, &options, known, &stop, session).await;
     (result.exit, result.exit_code) = (exit, exit.code());
     Ok(Box::new(move |report| {
         report.run(&result);
@@ -65,7 +64,7 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
 }
 
 /// Returns the cluster of a run without a record: the current one, or none if the options select the alerts.
-fn cluster_of_window(options: &VerifyOptions, session: &Session) -> Result<ClusterInfo, Problem> {
+fn cluster_of_window(options: &VerifyOptions, session: &Session) -> Result<ClusterInfo, Error> {
     let is_named = options.alerts.is_some()
         || options.azure.resource_id.is_some()
         || options.azure.subscription.is_some();
@@ -75,7 +74,7 @@ fn cluster_of_window(options: &VerifyOptions, session: &Session) -> Result<Clust
             server: "an unknown cluster".to_owned(),
             ..ClusterInfo::default()
         }),
-        Err(error) => Err(session.problem(&error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -94,14 +93,11 @@ async fn identity(cluster: &ClusterInfo, options: &VerifyOptions, session: &Sess
 /// Awaits `work`, unless a signal arrives first.
 pub(super) async fn unless_stopped<T>(
     stop: &Stop,
-    work: impl Future<Output = Result<T, Problem>>,
-) -> Result<T, Problem> {
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     tokio::select! {
         done = work => done,
-        () = stop.wait() => {
-            let message = "interrupted before alerts could be read".to_owned();
-            Err(Problem::new(stop.exit(), message))
-        }
+        () = stop.wait() => Err(Error::Interrupted(stop.exit())),
     }
 }
 
@@ -116,7 +112,8 @@ pub(super) enum Known {
     Window,
 }
 
-/// Reads alerts and adds the verdicts, or why alerts could not be read, to the result.
+/// Reads alerts and adds the verdicts, or why alerts could not be read, to the result. Returns the exit code that
+/// follows from them.
 ///
 /// Updates the record if it is on this machine.
 pub(super) async fn watch(
@@ -125,8 +122,9 @@ pub(super) async fn watch(
     options: &VerifyOptions,
     known: Known,
     stop: &Stop,
-    events: &Events,
-) {
+    session: &Session,
+) -> Exit {
+    let events = &session.events;
     (result.verification, result.verification_problem) = (None, None);
     let mut recorded = result.clone();
     let others = History::of_user()
@@ -150,17 +148,18 @@ pub(super) async fn watch(
     let runs = (&*result, &others[..]);
     let unobserved = known == Known::Window;
     let watched = verify::watch(runs, source, options, unobserved, stop.wait(), show).await;
-    (result.verification, result.verification_problem) = (watched.last, watched.verification_problem);
-}
-
-/// Returns the exit code that follows from the alerts of a run.
-pub(super) fn exit(result: &RunResult, stop: &Stop) -> Exit {
     let has_failed = |verification: &Verification| verification.failure.is_some();
-    let base = if stop.requested() { stop.exit() } else { Exit::Ok };
-    match &result.verification_problem {
-        Some(problem) => base.worse(problem.exit),
-        None if result.verification.as_ref().is_some_and(has_failed) => base.worse(Exit::AlertMissing),
-        None => base,
+    let exit = match &watched.error {
+        Some(error) => error.exit(),
+        None if watched.last.as_ref().is_some_and(has_failed) => Exit::AlertMissing,
+        None => Exit::Ok,
+    };
+    result.verification_problem = watched.error.map(|error| error.to_problem(&session.kubectl()));
+    result.verification = watched.last;
+    if stop.requested() {
+        exit.worse(stop.exit())
+    } else {
+        exit
     }
 }
 

@@ -2,13 +2,14 @@
 
 use futures::{StreamExt, stream};
 
-use super::{Halt, prepare};
-use crate::cluster::Cluster;
+use super::prepare;
+use crate::cluster::{Cluster, ClusterError};
+use crate::error::Error;
 use crate::event::Events;
 use crate::manifest::{self, Kind, Manifest};
 use crate::net::Cause;
 use crate::plan::Plan;
-use crate::result::{Admission, ClusterInfo, PlannedObject, Problem};
+use crate::result::{Admission, ClusterInfo, PlannedObject};
 
 /// Maximum number of concurrent requests.
 const PARALLEL: usize = 8;
@@ -22,13 +23,9 @@ pub async fn admit(
     plan: &Plan,
     info: &mut ClusterInfo,
     events: &Events,
-) -> Result<Vec<PlannedObject>, Problem> {
-    let prepared = match prepare::look(cluster, plan, info, events).await {
-        Ok(prepared) => prepared,
-        Err(Halt::Problem(problem)) => return Err(problem),
-        Err(Halt::Stopped) => unreachable!("a look without a signal is not stopped"),
-    };
-    admit_all(cluster, plan, info.user.as_deref(), prepared.make_namespace).await
+) -> Result<Vec<PlannedObject>, Error> {
+    let prepared = prepare::look(cluster, plan, info, events).await?;
+    Ok(admit_all(cluster, plan, info.user.as_deref(), prepared.make_namespace).await?)
 }
 
 /// Like [`admit`], but without the checks before it: the caller knows whether the namespace must be created.
@@ -40,7 +37,7 @@ pub async fn admit_all(
     plan: &Plan,
     user: Option<&str>,
     make_namespace: bool,
-) -> Result<Vec<PlannedObject>, Problem> {
+) -> Result<Vec<PlannedObject>, ClusterError> {
     let manifests = manifest::render(plan, user.unwrap_or("unknown"));
     let verdicts = stream::iter(manifests.all().cloned().collect::<Vec<_>>()).map(|manifest| {
         let absent = make_namespace && manifest.kind != Kind::Namespace;
@@ -61,7 +58,7 @@ pub async fn admit_all(
             })
         }
     });
-    let verdicts: Vec<Result<PlannedObject, Problem>> = verdicts.buffered(PARALLEL).collect().await;
+    let verdicts: Vec<Result<PlannedObject, ClusterError>> = verdicts.buffered(PARALLEL).collect().await;
     verdicts.into_iter().collect()
 }
 
@@ -74,7 +71,7 @@ fn stand_in(mut manifest: Manifest) -> Manifest {
     manifest
 }
 
-async fn shown(cluster: &Cluster, manifest: Manifest, namespace: &str) -> Result<Admission, Problem> {
+async fn shown(cluster: &Cluster, manifest: Manifest, namespace: &str) -> Result<Admission, ClusterError> {
     let Err(error) = cluster.admit(&manifest, namespace).await else {
         return Ok(Admission::Admitted);
     };
@@ -82,9 +79,7 @@ async fn shown(cluster: &Cluster, manifest: Manifest, namespace: &str) -> Result
     match error.explained.cause {
         // A webhook with side effects cannot be called in a dry run.
         _ if message.contains("does not support dry run") => Ok(Admission::NotAsked(message)),
-        Cause::Unreachable | Cause::Unauthorized | Cause::TimedOut | Cause::Busy | Cause::Auth => {
-            Err(error.into())
-        }
+        Cause::Unreachable | Cause::Unauthorized | Cause::TimedOut | Cause::Busy | Cause::Auth => Err(error),
         _ => Ok(Admission::Refused(message)),
     }
 }

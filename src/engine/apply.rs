@@ -7,14 +7,13 @@ use serde_json::Value;
 
 use super::Halt;
 use super::ledger::Ledger;
-use super::prepare::{Prepared, active};
+use super::prepare::{Prepared, held};
 use crate::cluster::{Cluster, Found};
+use crate::error::Error;
 use crate::event::{Event, Events};
-use crate::exit::Exit;
 use crate::manifest::{self, ANCHOR, Kind, Manifest, Manifests, Record, record_patch};
 use crate::net::Cause;
 use crate::plan::Plan;
-use crate::result::Problem;
 use crate::signal::Stop;
 use crate::untrusted;
 
@@ -30,27 +29,25 @@ pub(super) async fn apply(
     events: &Events,
 ) -> Result<Anchored, Halt> {
     let namespace = &plan.namespace.name;
-    let complete = |halt: Halt| halt.complete(cluster.kubectl());
     if prepared.make_namespace {
         let (space, _) = cluster.create(&manifests.namespace, namespace).await?;
-        created(&manifests.namespace, &space, None, ledger, events).map_err(complete)?;
+        created(&manifests.namespace, &space, None, ledger, events)?;
     }
     let sent = Timestamp::now();
     let (anchor, answer) = match cluster.create(&manifests.anchor, namespace).await {
         Ok(created) => created,
         Err(error) if error.explained.cause == Cause::AlreadyExists => {
             // Another run created its anchor first.
-            let mut problem = Problem::from(error);
-            if let Some(other) = cluster.get(Kind::Job, namespace, ANCHOR).await? {
-                problem.message = active(&other, namespace);
-            }
-            return Err(Halt::Problem(problem));
+            return Err(match cluster.get(Kind::Job, namespace, ANCHOR).await? {
+                Some(other) => held(&other, namespace).into(),
+                None => error.into(),
+            });
         }
         Err(error) => return Err(error.into()),
     };
     let clock_offset = clock_offset(sent, Timestamp::now(), anchor.created);
-    created(&manifests.anchor, &anchor, None, ledger, events).map_err(complete)?;
-    clock(&manifests.anchor, &answer).map_err(complete)?;
+    created(&manifests.anchor, &anchor, None, ledger, events)?;
+    clock(&manifests.anchor, &answer)?;
     for batch in [&manifests.supporting, &manifests.pods] {
         if stop.requested() {
             return Err(Halt::Stopped);
@@ -60,11 +57,11 @@ pub(super) async fn apply(
             .map(|manifest| manifest.clone().owned_by_anchor(&anchor.uid));
         let applied = owned.map(async |manifest| {
             let object = cluster.apply(&manifest, namespace).await?;
-            created(&manifest, &object, Some(&anchor.uid), ledger, events).map_err(complete)
+            created(&manifest, &object, Some(&anchor.uid), ledger, events)
         });
         // Wait for all calls even after an error: an object whose creation is not awaited could not be deleted.
         let results = futures::future::join_all(applied).await;
-        results.into_iter().collect::<Result<Vec<()>, Halt>>()?;
+        results.into_iter().collect::<Result<Vec<()>, Error>>()?;
     }
     complete_record(cluster, namespace, &anchor, ledger, events).await;
     Ok(Anchored { clock_offset })
@@ -84,7 +81,7 @@ fn created(
     owner: Option<&str>,
     ledger: &Ledger,
     events: &Events,
-) -> Result<(), Halt> {
+) -> Result<(), Error> {
     ledger.record(object.clone());
     events.send(Event::Created(manifest.reference()));
     let labels = manifest.object["metadata"]["labels"]
@@ -99,28 +96,18 @@ fn created(
         let found = found.map_or_else(|| "gone".to_owned(), untrusted::line);
         let change = format!("the label {key} of {} is {found}", manifest.reference());
         if manifest::selects(key) {
-            return Err(tampered(&change));
+            return Err(Error::ObjectChanged { change });
         }
         events.send(Event::Notice(format!(
             "something in the cluster changed an object of the run: {change}"
         )));
     }
     match owner {
-        Some(owner) if !object.owners.iter().any(|known| known == owner) => Err(tampered(&format!(
-            "{} has lost its owner, {ANCHOR}",
-            manifest.reference()
-        ))),
+        Some(owner) if !object.owners.iter().any(|known| known == owner) => Err(Error::ObjectChanged {
+            change: format!("{} has lost its owner, {ANCHOR}", manifest.reference()),
+        }),
         _ => Ok(()),
     }
-}
-
-fn tampered(change: &str) -> Halt {
-    Halt::Problem(Problem {
-        message: format!("something in the cluster changes the objects of a run: {change}"),
-        hint: Some("list the webhooks that may do that: kubectl get mutatingwebhookconfigurations".into()),
-        details: vec![],
-        exit: Exit::NotStarted,
-    })
 }
 
 /// Writes the UIDs of all objects to the record of the anchor, so that `cleanup` finds the objects by UID. Without them
@@ -165,7 +152,7 @@ fn clock_offset(sent: Timestamp, received: Timestamp, created: Option<Timestamp>
 
 /// Fails if a field by which the anchor ends the run differs from the manifest. A webhook may have changed it, and then
 /// nothing would end a run whose client died.
-fn clock(anchor: &Manifest, made: &Value) -> Result<(), Halt> {
+fn clock(anchor: &Manifest, made: &Value) -> Result<(), Error> {
     let (wanted, made) = (&anchor.object["spec"], &made["spec"]);
     let other = ["activeDeadlineSeconds", "ttlSecondsAfterFinished", "parallelism"]
         .into_iter()
@@ -174,16 +161,11 @@ fn clock(anchor: &Manifest, made: &Value) -> Result<(), Halt> {
     let Some(field) = other.or(suspended.then_some("suspend")) else {
         return Ok(());
     };
-    Err(Halt::Problem(Problem {
-        message: format!(
-            "something in the cluster changed {}: its {field} is {}, and it would not end the run by itself",
-            anchor.reference(),
-            untrusted::line(&made[field].to_string())
-        ),
-        hint: Some("see which webhooks change jobs: kubectl get mutatingwebhookconfigurations".into()),
-        details: vec![],
-        exit: Exit::NotStarted,
-    }))
+    Err(Error::DeadlineChanged {
+        anchor: anchor.reference(),
+        field,
+        value: untrusted::line(&made[field].to_string()),
+    })
 }
 
 #[cfg(test)]
@@ -225,13 +207,8 @@ mod tests {
         ] {
             let mut made = made.clone();
             made["spec"][field] = value;
-            let Err(Halt::Problem(problem)) = clock(&anchor, &made) else {
-                panic!("{field} may not change");
-            };
-            assert!(
-                problem.message.contains(&format!("its {field} is ")),
-                "{problem:?}"
-            );
+            let message = clock(&anchor, &made).unwrap_err().to_string();
+            assert!(message.contains(&format!("its {field} is ")), "{message}");
         }
         let mut made = made;
         made["spec"]["suspend"] = json!(false);

@@ -13,10 +13,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::pods::{Ending, NodeState, Pods, explain};
 use super::tracker::Tracker;
 use super::{Halt, Run};
+use crate::error::{Error, Phase};
 use crate::event::{Event, Events};
-use crate::exit::Exit;
 use crate::manifest::{ATTACKER, ATTACKER_CONTAINER, Kind, VICTIM, go_patch};
-use crate::result::Problem;
 use crate::signal::Stop;
 use crate::untrusted;
 
@@ -63,8 +62,8 @@ pub(super) async fn attack(
         followed = timeout_at(give_up, follow(run, nodes[0].1.as_deref(), tracker, &progress)) => match followed {
             Ok(Ok(Followed::Done)) => return Ok(()),
             Ok(Ok(Followed::Ended(ending))) => (ATTACKER, ending),
-            Ok(Err(halt)) => return Err(halt),
-            Err(_) => return Err(unproved(format!("the attack did not end within {} s", deadline.as_secs()))),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(Error::AttackTimedOut { deadline }.into()),
         },
         ended = pods.ended(run) => ended,
         missing = node_missing(run, &nodes, &progress) => missing,
@@ -81,9 +80,8 @@ pub(super) async fn attack(
     if tracker.depends_on_victim() && (name == VICTIM || pods.stops(run, VICTIM).await) {
         tracker.victim_stopped();
     }
-    let what = "stopped during the attack";
-    let problem = Box::pin(explain(run, pods, name, ending, what, Exit::NotProved)).await;
-    Err(Halt::Problem(problem))
+    let error = Box::pin(explain(run, pods, name, ending, Phase::Attack)).await;
+    Err(error.into())
 }
 
 /// Sets the go annotation to a new value until the attack starts. A node that read the annotation just before it was
@@ -133,15 +131,6 @@ async fn node_missing(
     }
 }
 
-fn unproved(message: String) -> Halt {
-    Halt::Problem(Problem {
-        message,
-        hint: None,
-        details: vec![],
-        exit: Exit::NotProved,
-    })
-}
-
 /// Why reading a log ended.
 enum Read {
     /// The attacker reported that it is done.
@@ -173,7 +162,7 @@ async fn follow(
     node: Option<&str>,
     tracker: &mut Tracker,
     progress: &Progress,
-) -> Result<Followed, Halt> {
+) -> Result<Followed, Error> {
     let (cluster, namespace) = (run.cluster, &run.plan.namespace.name);
     let on_node = node.map_or_else(String::new, |node| {
         format!(" (on node {})", untrusted::line(node))
@@ -184,7 +173,7 @@ async fn follow(
         let read = match cluster.follow_log(namespace, ATTACKER, ATTACKER_CONTAINER).await {
             Ok(log) => read(log, tracker, progress, run.events).await,
             Err(error) if error.is_final() && !error.is_not_found() => {
-                return Err(unproved(error.to_string()));
+                return Err(Error::Log(error));
             }
             Err(error) => {
                 run.events.send(Event::Notice(format!("{error}{on_node}")));

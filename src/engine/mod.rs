@@ -22,13 +22,14 @@ mod tracker;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::Cluster;
+use crate::error::{Error, Phase};
 use crate::event::{Event, Events, Started};
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::manifest::{self, ANCHOR, ATTACKER, Kind, Manifest, VICTIM};
 use crate::plan::Plan;
-use crate::result::{Cleanup, ClusterInfo, Problem, RunResult, Victim};
+use crate::result::{Cleanup, ClusterInfo, RunResult, Victim};
 use crate::signal::Stop;
 use crate::untrusted;
 
@@ -42,38 +43,13 @@ pub(crate) use prepare::{active, hint_grant, namespace_use, needed, taken};
 
 /// The reason why a phase ended early.
 enum Halt {
-    Problem(Problem),
+    Failed(Error),
     Stopped,
 }
 
-impl Halt {
-    /// Adds the connection flags to the command at the end of the hint.
-    fn complete(self, kubectl: &Kubectl) -> Self {
-        match self {
-            Halt::Problem(problem) => Halt::Problem(Problem {
-                hint: problem.hint.map(|hint| kubectl.complete(&hint)),
-                ..problem
-            }),
-            Halt::Stopped => Halt::Stopped,
-        }
-    }
-}
-
-impl From<ClusterError> for Halt {
-    fn from(error: ClusterError) -> Self {
-        Halt::Problem(error.into())
-    }
-}
-
-impl From<ClusterError> for Problem {
-    fn from(error: ClusterError) -> Self {
-        let hint = error.explained.hint.clone();
-        Problem {
-            message: error.to_string(),
-            hint,
-            details: vec![],
-            exit: Exit::NotStarted,
-        }
+impl<E: Into<Error>> From<E> for Halt {
+    fn from(error: E) -> Self {
+        Halt::Failed(error.into())
     }
 }
 
@@ -83,7 +59,7 @@ pub async fn run(
     cluster: &Cluster,
     plan: &Plan,
     target: ClusterInfo,
-    consent: impl AsyncFnOnce(&Started) -> Result<(), Problem>,
+    consent: impl AsyncFnOnce(&Started) -> Result<(), Error>,
     stop: &Stop,
     events: &Events,
 ) -> RunResult {
@@ -102,18 +78,17 @@ pub async fn run(
             change(cluster, plan, user, prepared, (stop, events), &mut observed).await
         }
     };
-    let (problem, stopped) = match halt {
-        Some(Halt::Problem(problem)) => (Some(problem), None),
-        Some(Halt::Stopped) => (None, Some(stop.exit())),
-        None => (None, None),
+    let (problem, halted, why) = match &halt {
+        Some(Halt::Failed(error)) => (
+            Some(error.to_problem(cluster.kubectl())),
+            Some(error.exit()),
+            Some(error.to_string()),
+        ),
+        Some(Halt::Stopped) => (None, Some(stop.exit()), Some("interrupted".to_owned())),
+        None => (None, None, None),
     };
-    let interrupted = stopped.map(|_| "interrupted".to_owned());
-    let why = problem
-        .as_ref()
-        .map(|problem| problem.message.clone())
-        .or(interrupted);
     let scenarios = observed.tracker.finish(why.as_deref());
-    let exit = verdict(&scenarios, problem.as_ref(), stopped, observed.cleanup.as_ref());
+    let exit = verdict(&scenarios, halted, observed.cleanup.as_ref());
     let result = RunResult {
         victims: plan
             .victims
@@ -248,21 +223,21 @@ async fn change(
 
 /// Returns the result of a run that is about to create objects, for the case that its end is never observed.
 pub fn unfinished(plan: &Plan, started: &Started) -> RunResult {
-    let why = "the process that ran it ended before the run did";
+    let reason = "the process that ran it ended before the run did";
+    let error = Error::Unfinished { reason };
     let plan = Plan {
         created: Timestamp::now(),
         ..plan.clone()
     };
-    let scenarios = tracker::Tracker::new(&plan).finish(Some(why));
-    let message = format!("{why}; what it created is removed by the cluster at its deadline");
+    let scenarios = tracker::Tracker::new(&plan).finish(Some(reason));
     let (run, namespace) = (plan.run.to_string(), plan.namespace.name.clone());
     RunResult {
         started: plan.created,
         // The cluster ends the run at this time at the latest.
         ended: plan.ends(),
-        problem: Some(Problem::new(Exit::Interrupted, message)),
-        exit: Exit::Interrupted,
-        exit_code: Exit::Interrupted.code(),
+        problem: Some(error.to_problem(&Kubectl::default())),
+        exit: error.exit(),
+        exit_code: error.exit().code(),
         ..RunResult::new(run, started.cluster.clone(), namespace, scenarios, plan.created)
     }
 }
@@ -272,7 +247,7 @@ async fn begin(
     cluster: &Cluster,
     plan: &Plan,
     info: &mut ClusterInfo,
-    consent: impl AsyncFnOnce(&Started) -> Result<(), Problem>,
+    consent: impl AsyncFnOnce(&Started) -> Result<(), Error>,
     stop: &Stop,
     events: &Events,
 ) -> Result<prepare::Prepared, Halt> {
@@ -290,7 +265,7 @@ async fn begin(
         labels: prepared.labels.clone(),
     };
     tokio::select! {
-        answer = consent(&started) => answer.map_err(Halt::Problem)?,
+        answer = consent(&started) => answer?,
         () = stop.wait() => return Err(Halt::Stopped),
     }
     events.send(Event::Started(started));
@@ -309,25 +284,23 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn deadline_passed(&self) -> String {
-        format!(
-            "the deadline of {} s passed, and the cluster ended the run; give it more with --deadline",
-            self.plan.options.deadline.as_secs()
-        )
+    fn deadline_passed(&self, phase: Phase) -> Error {
+        Error::DeadlinePassed {
+            deadline: self.plan.options.deadline,
+            phase,
+        }
     }
 
     /// Returns why the anchor or the namespace of the run no longer exists.
-    fn ended_externally(&self) -> String {
+    fn ended_externally(&self, phase: Phase) -> Error {
         if is_past_deadline(self.plan) {
-            return self.deadline_passed();
+            return self.deadline_passed(phase);
         }
-        format!(
-            "run {} was deleted externally: by `kubectl defender-sim cleanup`, or by deletion of {}/{ANCHOR} or of \
-             namespace {}",
-            self.plan.run,
-            Kind::Job.singular(),
-            self.plan.namespace.name
-        )
+        Error::RunDeleted {
+            run: self.plan.run.to_string(),
+            namespace: self.plan.namespace.name.clone(),
+            phase,
+        }
     }
 }
 
@@ -342,7 +315,7 @@ async fn act(
     *node = pods.node(VICTIM).map(str::to_owned);
     attack::attack(run, &mut pods, tracker, stop).await?;
     anchor::check(run).await;
-    tracker.check_gate().map_err(Halt::Problem)
+    Ok(tracker.check_gate()?)
 }
 
 /// Returns `true` if the deadline has passed, and so ended a run whose objects no longer exist.
@@ -353,23 +326,20 @@ fn is_past_deadline(plan: &Plan) -> bool {
 
 fn verdict(
     scenarios: &[crate::result::ScenarioResult],
-    problem: Option<&Problem>,
-    stopped: Option<Exit>,
+    halted: Option<Exit>,
     cleanup: Option<&Cleanup>,
 ) -> Exit {
     use crate::scenario::Outcome::{Proved, Skipped};
-    let mut exit = match (problem, stopped) {
-        (Some(problem), _) => problem.exit,
-        (None, Some(stopped)) => stopped,
-        (None, None)
-            if scenarios
-                .iter()
-                .flat_map(|s| &s.steps)
-                .all(|s| matches!(s.outcome, Proved | Skipped)) =>
+    let mut exit = match halted {
+        Some(exit) => exit,
+        None if scenarios
+            .iter()
+            .flat_map(|s| &s.steps)
+            .all(|s| matches!(s.outcome, Proved | Skipped)) =>
         {
             Exit::Ok
         }
-        (None, None) => Exit::NotProved,
+        None => Exit::NotProved,
     };
     if cleanup.is_some_and(|cleanup| !cleanup.is_clean()) {
         exit = exit.worse(Exit::LeftBehind);

@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::anchor::{self, Anchor};
 use super::{Run, is_past_deadline};
 use crate::cluster::{Cluster, PodChange};
+use crate::error::{Error, Phase};
 use crate::event::Event;
 use crate::manifest::{ATTACKER_CONTAINER, Kind, VICTIM_CONTAINER};
-use crate::result::Problem;
 use crate::scenario::payload::MARK;
 use crate::untrusted;
 
@@ -321,23 +321,16 @@ impl NodeState {
     }
 }
 
-/// Returns the problem of a stopped pod, with its events and the end of its log. `what` is the verb after `pod/x`.
+/// Returns the error of a stopped pod, with its events and the end of its log.
 pub(super) async fn explain(
     run: &Run<'_>,
     pods: &Pods,
     name: &'static str,
     ending: Ending,
-    what: &str,
-    exit: crate::exit::Exit,
-) -> Problem {
-    let problem = |message: String, details| Problem {
-        message,
-        hint: None,
-        details,
-        exit,
-    };
+    phase: Phase,
+) -> Error {
     if ending == Ending::Deadline {
-        return problem(run.deadline_passed(), vec![]);
+        return run.deadline_passed(phase);
     }
     let node = pods.node(name).map(str::to_owned);
     let state = async {
@@ -356,20 +349,26 @@ pub(super) async fn explain(
         log_end(run, pods, name, &ending),
     );
     if anchor == Anchor::Gone {
-        return problem(run.ended_externally(), vec![]);
+        return run.ended_externally(phase);
     }
     details.extend(log);
     let ending = match (&node, &state) {
         (Some(node), NodeState::Missing) => Ending::NodeMissing(untrusted::line(node)),
         _ => ending,
     };
-    let cause = match (&ending, state) {
-        (Ending::Deleted, _) if is_past_deadline(run.plan) => return problem(run.deadline_passed(), vec![]),
+    let reason = match (&ending, state) {
+        (Ending::Deleted, _) if is_past_deadline(run.plan) => return run.deadline_passed(phase),
         (_, NodeState::NotReady(state)) => format!("{ending}; {state}"),
         _ => ending.to_string(),
     };
-    let node = node.map_or_else(String::new, |node| format!(" on node {}", untrusted::line(&node)));
-    problem(format!("pod/{name} {what}{node}: {cause}"), details)
+    Error::PodStopped {
+        pod: name,
+        phase,
+        node: node.as_deref().map(untrusted::line),
+        reason,
+        has_exited: matches!(ending, Ending::Exited(_)),
+        details,
+    }
 }
 
 /// Returns the state of the anchor after a pod stopped. If the pod was deleted, waits for a short time, since a

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::Halt;
 use crate::cluster::{Cluster, ClusterError, Found};
+use crate::error::Error;
 use crate::event::{Event, Events};
-use crate::exit::Exit;
 use crate::guard::Label;
 use crate::kubectl::Kubectl;
 use crate::manifest::rights::{self, NamespaceUse, Subject};
 use crate::manifest::{ANCHOR, ATTACKER, Kind, Record, Right, VICTIM};
 use crate::net::Cause;
 use crate::plan::Plan;
-use crate::result::{ClusterInfo, Problem};
+use crate::result::ClusterInfo;
 use crate::signal::Stop;
 use crate::untrusted;
 
@@ -36,7 +36,7 @@ pub(super) async fn prepare(
     events: &Events,
 ) -> Result<Prepared, Halt> {
     tokio::select! {
-        prepared = look(cluster, plan, info, events) => prepared,
+        prepared = look(cluster, plan, info, events) => Ok(prepared?),
         () = stop.wait() => Err(Halt::Stopped),
     }
 }
@@ -47,7 +47,7 @@ pub(super) async fn look(
     plan: &Plan,
     info: &mut ClusterInfo,
     events: &Events,
-) -> Result<Prepared, Halt> {
+) -> Result<Prepared, Error> {
     events.send(Event::Waiting("the cluster to answer".into()));
     let name = &plan.namespace.name;
     info.version = Some(cluster.version().await?);
@@ -77,13 +77,7 @@ pub(super) async fn look(
         match tokio::time::timeout(NAMESPACE_GOING, cluster.wait_until_gone(&going)).await {
             Ok(gone) => gone?,
             Err(_) => {
-                return refuse(
-                    format!("namespace {name} is still being deleted"),
-                    format!(
-                        "see what holds it: {}",
-                        kubectl.command(["get", "namespace", name, "-o", "yaml"])
-                    ),
-                );
+                return Err(terminating(name, true));
             }
         }
     }
@@ -92,17 +86,10 @@ pub(super) async fn look(
             make_namespace: true,
             labels,
         }),
-        Some(found) if found.terminating => refuse(
-            format!("namespace {name} is being deleted"),
-            format!(
-                "wait for it: {}",
-                kubectl.command(["wait", "--for=delete", &format!("namespace/{name}")])
-            ),
-        ),
-        Some(found) if !found.is_ours() && !plan.namespace.given => refuse(
-            format!("namespace {name} exists and was not created by this tool; nothing in it was touched"),
-            format!("to use it unchanged: -n {name}; a run keeps it, with everything in it"),
-        ),
+        Some(found) if found.terminating => Err(terminating(name, false)),
+        Some(found) if !found.is_ours() && !plan.namespace.given => Err(Error::NamespaceForeign {
+            namespace: name.clone(),
+        }),
         Some(found) => {
             free(cluster, name).await?;
             let object = found.reference();
@@ -120,34 +107,31 @@ pub(super) async fn look(
 }
 
 /// Checks a run that only sends requests: each of them reports its own missing rights.
-async fn look_without_pods(cluster: &Cluster, name: &str, info: &mut ClusterInfo) -> Result<Prepared, Halt> {
+async fn look_without_pods(cluster: &Cluster, name: &str, info: &mut ClusterInfo) -> Result<Prepared, Error> {
     let namespace = async {
         match cluster.get(Kind::Namespace, name, name).await {
             // The requests tell whether it exists.
-            Err(error) if error.explained.cause == Cause::Forbidden => Ok(vec![]),
-            Ok(None) => Ok(vec![format!("namespace {name} does not exist")]),
-            found => found.map(|_| vec![]),
+            Err(error) if error.explained.cause == Cause::Forbidden => Ok(()),
+            Ok(None) => Err(Error::NamespaceNotFound {
+                namespace: name.to_owned(),
+            }),
+            found => Ok(found.map(|_| ())?),
         }
     };
-    let nodes = async { Ok(cluster.node_labels().await) };
-    let (user, problems, labels) = tokio::try_join!(cluster.whoami(), namespace, nodes)?;
-    info.user = user;
-    match problems.into_iter().next() {
-        None => Ok(Prepared {
-            make_namespace: false,
-            labels,
-        }),
-        Some(problem) => refuse(problem, "use a namespace that exists: -n NAMESPACE".to_owned()),
-    }
+    let (user, found, labels) = tokio::join!(cluster.whoami(), namespace, cluster.node_labels());
+    found?;
+    info.user = user?;
+    Ok(Prepared {
+        make_namespace: false,
+        labels,
+    })
 }
 
-fn refuse<T>(message: String, hint: String) -> Result<T, Halt> {
-    Err(Halt::Problem(Problem {
-        message,
-        hint: Some(hint),
-        details: vec![],
-        exit: Exit::NotStarted,
-    }))
+fn terminating(namespace: &str, waited: bool) -> Error {
+    Error::NamespaceTerminating {
+        namespace: namespace.to_owned(),
+        waited,
+    }
 }
 
 /// Returns how a run uses its namespace. A namespace that cannot be read counts as existing if the user named it.
@@ -169,18 +153,16 @@ fn check_rights(
     namespace: &str,
     user: Option<&str>,
     kubectl: &Kubectl,
-) -> Result<(), Halt> {
+) -> Result<(), Error> {
     let missing = needed(missing, namespace_use);
     let Some(first) = missing.first() else {
         return Ok(());
     };
-    refuse(
-        format!(
-            "missing rights for a run in namespace {namespace}: {}",
-            rights::grouped(&missing)
-        ),
-        hint_grant(first, namespace_use, namespace, user, kubectl),
-    )
+    Err(Error::MissingRights {
+        namespace: namespace.to_owned(),
+        hint: hint_grant(first, namespace_use, namespace, user, kubectl),
+        missing,
+    })
 }
 
 /// Returns the rights in `missing` that a run needs.
@@ -219,31 +201,25 @@ pub(crate) fn hint_grant(
 }
 
 /// Fails if a name that this run needs is not free.
-async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Halt> {
-    let cleanup = || {
-        let words = ["defender-sim", "cleanup", "-n", namespace];
-        cluster.kubectl().command(words)
-    };
-    let anchor = cluster.get(Kind::Job, namespace, ANCHOR).await?;
-    if let Some(anchor) = anchor {
-        return refuse(
-            active(&anchor, namespace),
-            format!("wait for it, or remove it: {}", cleanup()),
-        );
+async fn free(cluster: &Cluster, namespace: &str) -> Result<(), Error> {
+    if let Some(anchor) = cluster.get(Kind::Job, namespace, ANCHOR).await? {
+        return Err(held(&anchor, namespace));
     }
     match taken(cluster, namespace).await? {
         None => Ok(()),
-        Some(found) => refuse(
-            format!(
-                "{} exists in namespace {namespace} and this run needs the name; it was not touched",
-                found.reference()
-            ),
-            if found.is_ours() {
-                cleanup()
-            } else {
-                "use another namespace: -n NAMESPACE".into()
-            },
-        ),
+        Some(found) => Err(Error::NameTaken {
+            namespace: namespace.to_owned(),
+            object: found.reference(),
+            is_ours: found.is_ours(),
+        }),
+    }
+}
+
+/// Returns the error that `anchor` holds the namespace.
+pub(super) fn held(anchor: &Found, namespace: &str) -> Error {
+    Error::NamespaceHeld {
+        namespace: namespace.to_owned(),
+        holder: active(anchor, namespace),
     }
 }
 

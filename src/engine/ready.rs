@@ -8,11 +8,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::pods::{Ending, NodeState, Pods, Update, container, explain, warnings};
 use super::{Halt, Run};
+use crate::error::{Error, Phase};
 use crate::event::Event;
-use crate::exit::Exit;
 use crate::manifest::{ATTACKER, Kind, VICTIM, go_patch};
-use crate::plan::Plan;
-use crate::result::Problem;
 use crate::signal::Stop;
 use crate::untrusted;
 
@@ -59,7 +57,7 @@ pub(super) async fn ready(run: &Run<'_>, pods: &mut Pods, stop: &Stop) -> Result
 
 const BOTH: [&str; 2] = [VICTIM, ATTACKER];
 
-async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Halt> {
+async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Error> {
     let mut wait = Wait::new(run);
     loop {
         let update = tokio::select! {
@@ -132,12 +130,18 @@ impl<'a> Wait<'a> {
         warnings(self.run.cluster, &self.run.plan.namespace.name, &uid).await
     }
 
-    fn fail(&self, message: String, details: Vec<String>) -> Halt {
-        problem(message, details, Exit::NotStarted).complete(self.run.cluster.kubectl())
+    /// Returns the error of a pod that cannot be scheduled or cannot become ready.
+    async fn unready(&self, pod: &'static str, is_scheduled: bool, reason: String) -> Error {
+        Error::PodUnready {
+            pod,
+            is_scheduled,
+            details: without_repetition(&reason, self.warnings(pod).await),
+            reason,
+        }
     }
 
     /// Fails if the node of a pod that is not ready no longer exists, and records if it is not ready itself.
-    async fn read_nodes(&mut self, pods: &Pods) -> Result<(), Halt> {
+    async fn read_nodes(&mut self, pods: &Pods) -> Result<(), Error> {
         if Instant::now() < self.read_nodes {
             return Ok(());
         }
@@ -176,18 +180,17 @@ impl<'a> Wait<'a> {
     }
 
     /// Fails if a pod can never become ready.
-    async fn check_hopeless(&self) -> Result<(), Halt> {
+    async fn check_hopeless(&self) -> Result<(), Error> {
         for (name, state) in &self.states {
             if let State::Hopeless(reason) = state {
-                let message = format!("pod/{name} cannot become ready: {reason}");
-                return Err(self.fail(message, self.warnings(name).await));
+                return Err(self.unready(name, true, reason.clone()).await);
             }
         }
         Ok(())
     }
 
     /// Fails if a pod is unschedulable for so long that no node can be expected.
-    async fn check_scheduling(&mut self) -> Result<(), Halt> {
+    async fn check_scheduling(&mut self) -> Result<(), Error> {
         // The attacker's scheduling depends on the victim's, so at first only the victim's state is meaningful.
         let stuck = BOTH.into_iter().find_map(|name| match self.states.get(name) {
             Some(State::Unschedulable(reason)) => Some((name, reason.clone())),
@@ -215,8 +218,7 @@ impl<'a> Wait<'a> {
             if NODE_COMES.into_iter().any(has) {
                 stuck.until = now + UNSCHEDULABLE;
             } else if now >= stuck.until || has(NO_NODE_COMES) {
-                let message = format!("pod/{name} cannot be scheduled: {reason}");
-                return Err(self.fail(message, self.warnings(name).await));
+                return Err(self.unready(name, false, reason).await);
             }
         }
         self.unschedulable = Some(stuck);
@@ -224,7 +226,7 @@ impl<'a> Wait<'a> {
     }
 
     /// Fails if the timeout for the pods has passed.
-    async fn check_timeout(&self) -> Result<(), Halt> {
+    async fn check_timeout(&self) -> Result<(), Error> {
         if Instant::now() < self.give_up {
             return Ok(());
         }
@@ -232,46 +234,30 @@ impl<'a> Wait<'a> {
         for name in self.states.keys().filter(|name| !self.is_ready(name)) {
             details.extend(self.warnings(name).await);
         }
-        let what = match self.shown.as_str() {
-            "" => "no pod was seen",
-            shown => shown,
+        let last = match self.shown.as_str() {
+            "" => "no pod was seen".to_owned(),
+            shown => shown.to_owned(),
         };
-        Err(self.fail(timed_out(self.run.plan, what), details))
+        Err(Error::PodsTimedOut {
+            timeout: self.run.plan.options.timeout,
+            details: without_repetition(&last, details),
+            last,
+        })
     }
 }
 
-async fn cannot_become_ready(run: &Run<'_>, pods: &Pods, name: &'static str, ending: Ending) -> Halt {
-    let exit = match ending {
-        Ending::Exited(_) => Exit::NotProved,
-        _ => Exit::NotStarted,
-    };
-    let hint = matches!(ending, Ending::Exited(_)).then(|| LOOK_AT_IMAGE.to_owned());
-    let problem = Box::pin(explain(run, pods, name, ending, "cannot become ready", exit)).await;
-    Halt::Problem(Problem { hint, ..problem })
+async fn cannot_become_ready(run: &Run<'_>, pods: &Pods, name: &'static str, ending: Ending) -> Error {
+    Box::pin(explain(run, pods, name, ending, Phase::Start)).await
 }
 
-fn timed_out(plan: &Plan, what: &str) -> String {
-    format!(
-        "the pods were not ready within {} s; last seen: {what}",
-        plan.options.timeout.as_secs()
-    )
+/// Removes the scheduler's event that repeats the condition of the pod, which `reason` contains.
+fn without_repetition(reason: &str, mut details: Vec<String>) -> Vec<String> {
+    details.retain(|detail| !repeats(reason, detail));
+    details
 }
 
-const LOOK_AT_IMAGE: &str = "look at the image; --victim-image and --attacker-image name others";
-
-fn problem(message: String, mut details: Vec<String>, exit: Exit) -> Halt {
-    // The scheduler's event repeats the condition of the pod.
-    details.retain(|detail| !repeats(&message, detail));
-    Halt::Problem(Problem {
-        hint: Some(hint(&message)),
-        message,
-        details,
-        exit,
-    })
-}
-
-/// Returns `true` if an event of the scheduler adds nothing to `message`.
-fn repeats(message: &str, detail: &str) -> bool {
+/// Returns `true` if an event of the scheduler adds nothing to `reason`.
+fn repeats(reason: &str, detail: &str) -> bool {
     let nodes = |text: &str| {
         text.split(" preemption: ")
             .next()
@@ -280,29 +266,7 @@ fn repeats(message: &str, detail: &str) -> bool {
             .to_owned()
     };
     let event = detail.strip_prefix("FailedScheduling: ");
-    event.is_some_and(|event| message.contains(&nodes(event)))
-}
-
-/// Returns the hint that matches the wording of the scheduler or of [`State::of`].
-fn hint(message: &str) -> String {
-    let taint = message.contains("taint");
-    let selector = message.contains("affinity/selector");
-    if taint || selector {
-        let flags = match (taint, selector) {
-            (true, true) => "--toleration lets the pods onto tainted nodes, --node-selector chooses others",
-            (true, false) => "--toleration lets the pods onto tainted nodes",
-            _ => "--node-selector chooses other nodes",
-        };
-        return format!(
-            "{flags}; the reason for each node, with the same flags: kubectl defender-sim doctor"
-        );
-    }
-    if message.contains("which has not started it") || message.contains(" is not Ready") {
-        return "--node-selector chooses other nodes, --timeout allows more time; see: kubectl get nodes"
-            .to_owned();
-    }
-    "see the reason above; --victim-image, --attacker-image and --timeout change what is waited for"
-        .to_owned()
+    event.is_some_and(|event| reason.contains(&nodes(event)))
 }
 
 /// The readiness of a pod according to its status.
@@ -417,62 +381,20 @@ mod tests {
     }
 
     #[test]
-    fn hint_names_the_flag_for_the_cause() {
-        let taint = "0/1 nodes are available: 1 node(s) had untolerated taint(s).";
-        let selector = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
-        for (message, flags) in [
-            (taint.to_owned(), &["--toleration"][..]),
-            (selector.to_owned(), &["--node-selector"]),
-            (
-                format!("{taint} {selector}"),
-                &["--toleration", "--node-selector"],
-            ),
-            (
-                "pod/x: assigned to node node3, which has not started it".to_owned(),
-                &["--node-selector", "--timeout"],
-            ),
-            (
-                "pod/x: ContainerCreating; node node3 is not Ready since then".to_owned(),
-                &["--node-selector", "--timeout"],
-            ),
-            (
-                "pod/x: ImagePullBackOff: no such image".to_owned(),
-                &["--victim-image", "--attacker-image", "--timeout"],
-            ),
-        ] {
-            let hint = hint(&message);
-            for flag in [
-                "--toleration",
-                "--node-selector",
-                "--timeout",
-                "--victim-image",
-                "--attacker-image",
-            ] {
-                assert_eq!(hint.contains(flag), flags.contains(&flag), "{message}: {hint}");
-            }
-        }
-    }
-
-    #[test]
     fn scheduling_failure_is_shown_once() {
         let nodes = "0/2 nodes are available: 2 node(s) had untolerated taint(s).";
-        let Halt::Problem(problem) = problem(
-            format!(
-                "pod/x cannot be scheduled: {nodes} no new claims to deallocate, preemption: 0/2 nodes: none"
-            ),
+        let details = without_repetition(
+            &format!("{nodes} no new claims to deallocate, preemption: 0/2 nodes: none"),
             vec![
                 format!("FailedScheduling: {nodes} preemption: 0/2 nodes are available: 2 of another kind."),
                 "FailedScheduling: 0/3 nodes are available: another reason.".to_owned(),
                 "FailedMount: no such secret".to_owned(),
             ],
-            Exit::NotStarted,
-        ) else {
-            panic!("a problem is a problem");
-        };
+        );
         let expected = [
             "FailedScheduling: 0/3 nodes are available: another reason.",
             "FailedMount: no such secret",
         ];
-        assert_eq!(problem.details, expected);
+        assert_eq!(details, expected);
     }
 }

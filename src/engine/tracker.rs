@@ -6,10 +6,10 @@
 
 use jiff::Timestamp;
 
+use crate::error::Error;
 use crate::event::{Event, Events};
-use crate::exit::Exit;
 use crate::plan::Plan;
-use crate::result::{Problem, ScenarioResult, StepResult, expectations};
+use crate::result::{ScenarioResult, StepResult, expectations};
 use crate::scenario::proof::{Answer, Line, Report, curl_failure, http_failure, is_disconnect, parse};
 use crate::scenario::{AttackId, Outcome, Step};
 
@@ -66,54 +66,27 @@ impl Tracker {
     }
 
     /// Checks that the gate refused the requests without the key: one before the first step, and one after the last.
-    pub(super) fn check_gate(&self) -> Result<(), Problem> {
+    pub(super) fn check_gate(&self) -> Result<(), Error> {
         let opened = |answer: Answer| answer.curl == 0 && (200..300).contains(&answer.code);
         let failure = |answer: Answer| match answer.curl {
             0 => http_failure(answer.code),
             curl => curl_failure(curl),
         };
-        let open =
-            |code: u16| format!("the web shell answered a request without this run's key (HTTP {code})");
-        let (message, exit) = match (self.gate_before, self.gate_after) {
+        let unchecked = |before, failure| Error::GateUnchecked { before, failure };
+        Err(match (self.gate_before, self.gate_after) {
             (Some(before), Some(after)) if refused(before) && refused(after) => return Ok(()),
-            (Some(before), _) if opened(before) => (
-                format!("{}; no step was sent", open(before.code)),
-                Exit::NotStarted,
-            ),
-            (Some(before), _) if !refused(before) => {
-                (format!("{}; no step was sent", failure(before)), Exit::NotProved)
-            }
-            (Some(_), Some(after)) if opened(after) => (
-                format!("the gate did not hold: after the last step {}", open(after.code)),
-                Exit::NotProved,
-            ),
-            (Some(_), Some(after)) => (
-                format!(
-                    "the gate could not be checked after the last step: {}",
-                    failure(after)
-                ),
-                Exit::NotProved,
-            ),
-            (None, _) => (
-                "the attacker did not check the gate before the first step".to_owned(),
-                Exit::NotProved,
-            ),
-            (_, None) => (
-                "the attacker did not check the gate after the last step".to_owned(),
-                Exit::NotProved,
-            ),
-        };
-        let hint =
-            "check what changes PHP's auto_prepend_file in the victim: its image or an admission webhook";
-        let is_open = [self.gate_before, self.gate_after]
-            .into_iter()
-            .flatten()
-            .any(opened);
-        Err(Problem {
-            message,
-            hint: is_open.then(|| hint.to_owned()),
-            details: vec![],
-            exit,
+            (Some(before), _) if opened(before) => Error::GateOpen {
+                before: true,
+                code: before.code,
+            },
+            (Some(before), _) if !refused(before) => unchecked(true, Some(failure(before))),
+            (Some(_), Some(after)) if opened(after) => Error::GateOpen {
+                before: false,
+                code: after.code,
+            },
+            (Some(_), Some(after)) => unchecked(false, Some(failure(after))),
+            (None, _) => unchecked(true, None),
+            (_, None) => unchecked(false, None),
         })
     }
 
@@ -317,6 +290,7 @@ fn unproved(step: &Step, victim: Option<&str>, outcome: Outcome, reason: String)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
 
     const GATE: &str = "defender-sim/1 gate before 403 0";
     const BEGIN: &str = "defender-sim/1 begin recon.read-token";
@@ -353,7 +327,7 @@ mod tests {
         }
         tracker
             .check_gate()
-            .map_err(|problem| (problem.message, problem.exit))
+            .map_err(|error| (error.to_string(), error.exit()))
     }
 
     #[test]

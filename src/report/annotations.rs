@@ -95,7 +95,6 @@ fn failed_steps(result: &RunResult) -> impl Iterator<Item = (String, &StepResult
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
     use crate::report::fixture;
     use crate::result::Problem;
 
@@ -134,10 +133,11 @@ mod tests {
     #[test]
     fn text_from_outside_stays_within_its_command() {
         let result = RunResult {
-            problem: Some(Problem::new(
-                Exit::NotStarted,
-                "50%, a\r\n::stop-commands::x".to_owned(),
-            )),
+            problem: Some(Problem {
+                message: "50%, a\r\n::stop-commands::x".to_owned(),
+                hint: None,
+                details: vec![],
+            }),
             ..fixture::mixed()
         };
         let first = |pipeline| annotations(pipeline, &result).remove(0);

@@ -25,9 +25,9 @@ use tempfile::NamedTempFile;
 use super::export::{self, Kind};
 use super::target::{self, Target, folder};
 use super::{Format, Report, ReportFile};
+use crate::error::Error;
 use crate::exit::Exit;
-use crate::result::{Problem, RunResult};
-use crate::words;
+use crate::result::RunResult;
 
 /// Timeout for a reader to open a FIFO.
 const READER_BOUND: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ impl OutputFile {
     ///
     /// # Errors
     /// Fails if the folder does not exist or the file cannot be written.
-    pub fn open(path: &Path) -> Result<Self, Problem> {
+    pub fn open(path: &Path) -> Result<Self, Error> {
         Self::with_mode(path, 0o666)
     }
 
@@ -65,18 +65,26 @@ impl OutputFile {
     ///
     /// # Errors
     /// Returns the same errors as [`OutputFile::open`].
-    pub fn program(path: &Path) -> Result<Self, Problem> {
+    pub fn program(path: &Path) -> Result<Self, Error> {
         Self::with_mode(path, 0o777)
     }
 
-    fn with_mode(path: &Path, mode: u32) -> Result<Self, Problem> {
+    fn with_mode(path: &Path, mode: u32) -> Result<Self, Error> {
         let file = Self {
             path: path.to_owned(),
             mode,
             append: false,
         };
-        file.check().map_err(|error| unwritable(&file, &error))?;
+        file.check().map_err(|source| file.unwritable(source))?;
         Ok(file)
+    }
+
+    /// Creates the error that the file cannot be written, detected before anything else happened.
+    fn unwritable(&self, source: io::Error) -> Error {
+        Error::Unwritable {
+            what: self.to_string(),
+            source,
+        }
     }
 
     fn check(&self) -> io::Result<()> {
@@ -91,9 +99,12 @@ impl OutputFile {
     ///
     /// # Errors
     /// Fails if the operating system returns an error, or if nothing reads a FIFO.
-    pub fn write(&self, text: &str, report: &Report) -> Result<(), Problem> {
+    pub fn write(&self, text: &str, report: &Report) -> Result<(), Error> {
         self.write_to_target(text, report)
-            .map_err(|error| unwritten(self, &error))
+            .map_err(|source| Error::Unwritten {
+                what: self.to_string(),
+                source,
+            })
     }
 
     fn write_to_target(&self, text: &str, report: &Report) -> io::Result<()> {
@@ -198,8 +209,8 @@ impl Report {
     /// # Errors
     /// Fails if a file cannot be written, if two are the same, or if one is standard output and that carries data for
     /// programs.
-    pub fn open_files(&self, reports: &[ReportFile], note: Option<&Path>) -> Result<Files, Problem> {
-        let open = |report: &ReportFile| -> Result<_, Problem> {
+    pub fn open_files(&self, reports: &[ReportFile], note: Option<&Path>) -> Result<Files, Error> {
+        let open = |report: &ReportFile| -> Result<_, Error> {
             let file = OutputFile::open(&report.path)?;
             let append = report.kind == Kind::Markdown && is_job_summary(&report.path);
             Ok((report.kind, OutputFile { append, ..file }))
@@ -212,20 +223,23 @@ impl Report {
         Ok(files)
     }
 
-    fn check_together(&self, files: &Files) -> Result<(), Problem> {
+    fn check_together(&self, files: &Files) -> Result<(), Error> {
         let mut seen: Vec<(&OutputFile, Target)> = vec![];
         for file in files.reports.iter().map(|(_, file)| file).chain(&files.note) {
-            let target = Target::of(&file.path).map_err(|error| unwritable(file, &error))?;
+            let target = Target::of(&file.path).map_err(|source| file.unwritable(source))?;
             if matches!(target, Target::Stdout) {
                 if !matches!(self.output.format, Format::Table | Format::Wide) {
-                    let message = format!("{file} already carries the result in the format of -o");
-                    return Err(Problem::usage(message, Some("write the report to a file")));
+                    return Err(Error::StdoutTaken {
+                        file: file.to_string(),
+                    });
                 }
                 self.stdout_taken.store(true, Ordering::Relaxed);
             }
             if let Some((other, _)) = seen.iter().find(|(_, known)| known.is_same(&target)) {
-                let message = format!("two reports go to the same file: {other} and {file}");
-                return Err(Problem::usage(message, None));
+                return Err(Error::ReportsShareFile {
+                    first: other.to_string(),
+                    second: file.to_string(),
+                });
             }
             seen.push((file, target));
         }
@@ -239,10 +253,7 @@ impl Report {
             match file.write(&export::render(*kind, result), self) {
                 Ok(()) if file.append => self.notice(&format!("appended to the job summary {file}")),
                 Ok(()) => {}
-                Err(problem) => {
-                    self.problem(&problem);
-                    exit = exit.worse(problem.exit);
-                }
+                Err(error) => exit = exit.worse(self.error(&error)),
             }
         }
         exit
@@ -259,24 +270,6 @@ fn is_job_summary(path: &Path) -> bool {
         .is_some_and(|(summary, path)| summary.is_same(&path))
 }
 
-/// Creates the problem that `what` cannot be written, detected before anything else happened.
-pub fn unwritable(what: impl fmt::Display, error: &io::Error) -> Problem {
-    Problem {
-        exit: Exit::Usage,
-        ..unwritten(what, error)
-    }
-}
-
-/// Creates the problem that `what` could not be written.
-pub fn unwritten(what: impl fmt::Display, error: &io::Error) -> Problem {
-    Problem {
-        message: format!("failed to write {what}: {}", words::cause(error)),
-        hint: None,
-        details: vec![],
-        exit: Exit::Unwritten,
-    }
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use std::fs;
@@ -287,7 +280,7 @@ mod tests {
     use super::*;
     use crate::kubectl::Kubectl;
 
-    fn write(path: &Path, text: &str) -> Result<(), Problem> {
+    fn write(path: &Path, text: &str) -> Result<(), Error> {
         let report = Report::new(Output::default(), Kubectl::default());
         OutputFile::open(path)?.write(text, &report)
     }
@@ -433,9 +426,9 @@ mod tests {
             ("socket", "it is a socket"),
             (&"x".repeat(300), "file name too long"),
         ] {
-            let problem = OutputFile::open(&at(name)).unwrap_err();
+            let error = OutputFile::open(&at(name)).unwrap_err();
             let expected = format!("failed to write {}: {cause}", at(name).display());
-            assert_eq!((problem.message, problem.exit), (expected, Exit::Usage));
+            assert_eq!((error.to_string(), error.exit()), (expected, Exit::Usage));
         }
         for name in ["", "..", "/"] {
             assert!(OutputFile::open(Path::new(name)).is_err(), "{name:?}");

@@ -31,6 +31,7 @@ use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 
 use crate::defender::alerts::Alert;
+use crate::error::Error;
 use crate::exit::Exit;
 use crate::history::Records;
 use crate::kubectl::Kubectl;
@@ -46,7 +47,7 @@ use crate::untrusted;
 use crate::words::counted;
 
 use annotations::{Pipeline, annotations};
-pub use files::{Files, OutputFile, unwritable, unwritten};
+pub use files::{Files, OutputFile};
 pub use options::{Answer, Color, Detail, Format, Output, ReportFile, Setting};
 pub use progress::show_events;
 use style::{CYAN, GREEN, RED, YELLOW, paint};
@@ -57,7 +58,7 @@ pub struct Report {
     output: Output,
     kubectl: Kubectl,
     /// The first error of writing to standard output.
-    unwritten: Arc<OnceLock<io::Error>>,
+    unwritten: Arc<OnceLock<Error>>,
     /// Whether standard output carries a report, and so no table.
     stdout_taken: Arc<AtomicBool>,
 }
@@ -84,9 +85,12 @@ impl Report {
 
     /// Writes data to standard output. [`Report::finish`] reports a failure.
     fn data(&self, text: &str) {
-        if let Err(error) = self.write_stdout(text) {
+        if let Err(source) = self.write_stdout(text) {
             // Only the first failure is reported.
-            let _ = self.unwritten.set(error);
+            let _ = self.unwritten.set(Error::Unwritten {
+                what: "standard output".to_owned(),
+                source,
+            });
         }
     }
 
@@ -108,11 +112,8 @@ impl Report {
 
     /// Reports a failure to write to standard output, if any. Returns the exit code of the process.
     pub fn finish(&self, exit: Exit) -> Exit {
-        let Some(error) = self.unwritten.get() else {
-            return exit;
-        };
-        self.problem(&unwritten("standard output", error));
-        exit.worse(Exit::Unwritten)
+        let unwritten = self.unwritten.get();
+        unwritten.map_or(exit, |error| exit.worse(self.error(error)))
     }
 
     /// Prints the parser's answer: help or the version as data, an error as an error.
@@ -427,11 +428,17 @@ impl Report {
         }
     }
 
-    /// Prints a problem and returns its exit code.
-    pub fn fail(&self, problem: &Problem) -> Exit {
-        self.problem(problem);
-        self.annotate(|pipeline| vec![pipeline.error("defender-sim", &problem.message)]);
-        problem.exit
+    /// Prints an error and returns its exit code.
+    pub fn error(&self, error: &Error) -> Exit {
+        self.problem(&error.to_problem(&self.kubectl));
+        error.exit()
+    }
+
+    /// Prints the error of the command, also as an annotation, and returns its exit code.
+    pub fn fail(&self, error: &Error) -> Exit {
+        let exit = self.error(error);
+        self.annotate(|pipeline| vec![pipeline.error("defender-sim", &error.to_string())]);
+        exit
     }
 
     /// Returns the command that verifies the alerts of a run.

@@ -22,8 +22,7 @@ use std::time::Duration;
 use crate::azure::AzureOptions;
 use crate::defender::alerts::{self, Alert};
 use crate::defender::facts::{Fact, Facts, Premise};
-use crate::exit::Exit;
-use crate::result::Problem;
+use crate::error::Error;
 use crate::scenario::Scenario;
 pub use expected::rule_out;
 pub use fired::FiredAlert;
@@ -76,18 +75,14 @@ pub fn require_sensor(
     facts: Option<&Facts>,
     options: &VerifyOptions,
     source: &AlertSource,
-) -> Result<(), Problem> {
+) -> Result<(), Error> {
     let facts = options.known(facts, &source.plan);
     let Some((name, reason)) = absent_premise(scenarios, &facts) else {
         return Ok(());
     };
-    Err(Problem {
-        message: format!("no alert can be raised: {reason}; nothing was created"),
-        hint: Some(format!(
-            "see what is missing: kubectl defender-sim doctor; to run all the same: --assume {name}=yes"
-        )),
-        details: vec![],
-        exit: Exit::NotStarted,
+    Err(Error::NoAlertPossible {
+        premise: name,
+        reason: reason.to_owned(),
     })
 }
 

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::matching::Names;
 use crate::defender::facts::Facts;
-use crate::result::Problem;
+use crate::error::Error;
 
 /// Which alerts are required, contrary to the scenarios.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ impl Overrides {
     ///
     /// # Errors
     /// If an ID is meant for the run, but none of its alerts has it.
-    pub fn apply<'a>(&self, alerts: impl Iterator<Item = (&'a str, &'a mut bool)>) -> Result<(), Problem> {
+    pub fn apply<'a>(&self, alerts: impl Iterator<Item = (&'a str, &'a mut bool)>) -> Result<(), Error> {
         let mut missing: BTreeSet<&str> = self.given.iter().map(String::as_str).collect();
         for (id, is_optional) in alerts {
             missing.remove(id);
@@ -35,10 +35,7 @@ impl Overrides {
         let Some(id) = missing.first() else {
             return Ok(());
         };
-        Err(Problem::usage(
-            format!("no scenario of this run raises the alert {id:?}"),
-            Some("see what raises it: kubectl defender-sim alerts -o wide"),
-        ))
+        Err(Error::AlertNotRaised { id: (*id).to_owned() })
     }
 }
 
@@ -109,7 +106,7 @@ mod tests {
             ("token-access", true),
         ];
         let pairs = alerts.iter_mut().map(|(id, optional)| (*id, optional));
-        assert_eq!(overrides.apply(pairs).map_err(|problem| problem.message), Ok(()));
+        assert_eq!(overrides.apply(pairs).map_err(|error| error.to_string()), Ok(()));
         assert_eq!(
             alerts.map(|(_, optional)| optional),
             [true, false, false, false, true]
@@ -117,7 +114,7 @@ mod tests {
         let others = alerts[1..].iter_mut().map(|(id, optional)| (*id, optional));
         let problem = overrides.apply(others).unwrap_err();
         assert_eq!(
-            problem.message,
+            problem.to_string(),
             "no scenario of this run raises the alert \"web-shell\""
         );
     }

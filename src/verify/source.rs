@@ -7,28 +7,14 @@ use jiff::Timestamp;
 use super::VerifyOptions;
 use super::fired::FiredAlert;
 use super::matching::Names;
-use crate::azure::{
-    Answer, AzureCluster, AzureError, AzureOptions, HOW_TO_SAVE, Located, Saved, Source, locate, plan,
-};
+use crate::azure::{Answer, AzureCluster, AzureError, AzureOptions, Located, Saved, Source, locate, plan};
 use crate::defender::alerts;
 use crate::defender::facts::Fact;
 use crate::defender::identity::ClusterIdentity;
-use crate::exit::Exit;
+use crate::error::Error;
 use crate::files;
-use crate::result::{ClusterInfo, Problem};
-use crate::words::counted;
+use crate::result::ClusterInfo;
 use crate::yaml;
-
-impl From<AzureError> for Problem {
-    fn from(error: AzureError) -> Self {
-        Problem {
-            message: error.to_string(),
-            hint: error.explained.hint,
-            details: vec![],
-            exit: Exit::AlertMissing,
-        }
-    }
-}
 
 /// Source of the alerts of a cluster.
 pub struct AlertSource {
@@ -50,7 +36,7 @@ impl AlertSource {
         options: &VerifyOptions,
         cluster: &ClusterInfo,
         marks: ClusterIdentity,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, Error> {
         let names = match &options.alert_names {
             None => Names::new(),
             Some(path) => read_names(path)?,
@@ -76,12 +62,7 @@ impl AlertSource {
         };
         let Located { arm, search, scope } = locate(&azure, marks).await?;
         let Some(scope) = scope else {
-            let mut problem = Problem::usage(
-                "could not find this cluster's Azure resource".to_owned(),
-                Some("name it: --resource-id ID, or --subscription ID to read all of its alerts"),
-            );
-            problem.details = search.tried;
-            return Err(problem);
+            return Err(Error::AzureClusterNotFound { tried: search.tried });
         };
         let plan = match plan(&arm, scope.subscription(), search.found.as_ref(), is_certain).await {
             Ok(plan) if plan.on => Fact::Yes,
@@ -124,7 +105,7 @@ impl AlertSource {
     ///
     /// # Errors
     /// If alerts cannot be read.
-    pub async fn try_read(&self) -> Result<(), Problem> {
+    pub async fn try_read(&self) -> Result<(), Error> {
         if matches!(&self.source, Source::Saved(saved) if !saved.is_plain()) {
             return Ok(());
         }
@@ -164,27 +145,23 @@ impl AlertSource {
     }
 
     /// Refuses a saved list without an alert: it may be anything and proves nothing.
-    pub(super) fn refuse_empty(&self, answer: Answer) -> Option<Problem> {
+    pub(super) fn refuse_empty(&self, answer: Answer) -> Option<Error> {
         let Source::Saved(saved) = &self.source else {
             return None;
         };
-        let others = match answer.others {
-            0 => "it contains no alerts".to_owned(),
-            others => format!("it contains no alerts, but {}", counted(others, "other item")),
-        };
-        (answer.alerts == 0).then(|| Problem {
-            message: format!("failed to read the alerts in {saved}: {others}"),
-            hint: Some(HOW_TO_SAVE.to_owned()),
-            details: vec![],
-            exit: Exit::AlertMissing,
+        (answer.alerts == 0).then(|| Error::NoAlertsSaved {
+            file: saved.to_string(),
+            others: answer.others,
         })
     }
 }
 
 /// Reads a file with further names of alerts.
-fn read_names(path: &Path) -> Result<Names, Problem> {
-    let refuse =
-        |cause: String| Problem::usage(format!("{} cannot be used: {cause}", files::shown(path)), None);
+fn read_names(path: &Path) -> Result<Names, Error> {
+    let refuse = |reason: String| Error::AlertNamesInvalid {
+        file: files::shown(path),
+        reason,
+    };
     let text = files::read_text(path).map_err(|error| refuse(error.to_string()))?;
     let names = yaml::parse(&text, |_| None).map_err(|mistake| refuse(mistake.to_string()))?;
     let names: Names = names.unwrap_or_default();

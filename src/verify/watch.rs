@@ -11,9 +11,9 @@ use super::options::JudgeOptions;
 use super::verdict;
 use super::{AlertSource, VerifyOptions};
 use crate::azure::Answer;
-use crate::exit::Exit;
+use crate::error::Error;
 use crate::net::Cause;
-use crate::result::{Problem, RunResult, Verdict, Verification};
+use crate::result::{RunResult, Verdict, Verification};
 
 /// Alerts are read from this long before the run: sources may return them late, and clocks differ.
 const LOOKBACK: SignedDuration = SignedDuration::from_hours(1);
@@ -41,7 +41,7 @@ pub struct WatchOutcome {
     /// The last verdicts, if alerts were read.
     pub last: Option<Verification>,
     /// Why alerts could not be read.
-    pub verification_problem: Option<Problem>,
+    pub error: Option<Error>,
 }
 
 /// Reads the alerts of `run`, which are not those of `others`, until the verdicts are final, `options` end the wait, or
@@ -143,7 +143,7 @@ impl<'a> Watch<'a> {
                 Round::Again(self.interval.max(error.explained.retry_after.unwrap_or_default()))
             }
             Err(error) => {
-                self.outcome.verification_problem = Some(error.into());
+                self.outcome.error = Some(error.into());
                 Round::Done
             }
         }
@@ -159,8 +159,8 @@ impl<'a> Watch<'a> {
     ) -> Round {
         let is_last = !self.judging.waiting;
         self.judging.gap = self.source.gap(answer, self.end).filter(|_| is_last);
-        if let Some(problem) = self.source.refuse_empty(answer).filter(|_| is_last) {
-            self.outcome.verification_problem = Some(problem);
+        if let Some(error) = self.source.refuse_empty(answer).filter(|_| is_last) {
+            self.outcome.error = Some(error);
             return Round::Done;
         }
         let source = self.source.description();
@@ -177,17 +177,12 @@ impl<'a> Watch<'a> {
             return Round::Again(self.interval);
         }
         // No verdict has the reason if no alert is expected.
-        self.outcome.verification_problem =
-            self.judging
-                .gap
-                .take()
-                .filter(|_| is_quiet)
-                .map(|reason| Problem {
-                    message: format!("whether an alert was raised is unknown: {reason}"),
-                    hint: None,
-                    details: vec![],
-                    exit: Exit::AlertMissing,
-                });
+        self.outcome.error = self
+            .judging
+            .gap
+            .take()
+            .filter(|_| is_quiet)
+            .map(|reason| Error::AlertsIncomplete { reason });
         Round::Done
     }
 }

@@ -3,7 +3,6 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Output;
 
-use defender_sim::exit::Exit;
 use defender_sim::report;
 use defender_sim::result::Problem;
 use defender_sim::scenario::catalogue;
@@ -64,7 +63,6 @@ fn hostile_machine() -> Machine {
         message: text.clone(),
         hint: Some(text.clone()),
         details: vec![text.clone()],
-        exit: Exit::NotProved,
     });
     let scenario = &mut run.scenarios[0];
     for field in [

@@ -118,6 +118,12 @@ fn imports(code: &str) -> BTreeSet<&str> {
 fn modules_import_only_lower_modules() {
     for (module, lower) in [
         ("defender", &[][..]),
+        (
+            "error.rs",
+            &[
+                "azure", "cluster", "exit", "files", "kubectl", "manifest", "result", "words",
+            ],
+        ),
         ("exit.rs", &[]),
         ("files.rs", &["untrusted"]),
         ("guard.rs", &[]),
@@ -177,6 +183,7 @@ fn pure_modules_use_no_client_no_runtime_and_no_process() {
         "manifest",
         "defender",
         "result",
+        "error.rs",
         "guard.rs",
         "exit.rs",
         "kubectl.rs",

@@ -191,7 +191,6 @@ pub fn not_started() -> RunResult {
             message: "pods is forbidden".into(),
             hint: Some("kubectl auth can-i create pods".into()),
             details: vec!["in namespace sim".into()],
-            exit: Exit::NotStarted,
         }),
         cleanup: None,
         exit: Exit::NotStarted,
@@ -246,7 +245,6 @@ pub fn hostile() -> RunResult {
         message: text(),
         hint: Some(text()),
         details: vec![text()],
-        exit: Exit::NotStarted,
     });
     let cleanup = result.cleanup.as_mut().expect("an unclean one");
     cleanup.left = vec![text()];

@@ -23,10 +23,8 @@ pub(super) async fn check(snapshot: &Snapshot) -> Checked {
             "namespace {name} has the objects of another run, with the same names"
         )));
     }
-    match engine::admit_all(&snapshot.cluster, &snapshot.plan, None, absent).await {
-        Ok(objects) => Ok(judge(&objects, name, absent)),
-        Err(problem) => Ok(Finding::unknown(problem.message).hint(problem.hint)),
-    }
+    let objects = engine::admit_all(&snapshot.cluster, &snapshot.plan, None, absent).await?;
+    Ok(judge(&objects, name, absent))
 }
 
 /// Judges the answers. The first object is the namespace, which is submitted only if it has to be created.
