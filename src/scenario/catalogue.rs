@@ -74,7 +74,8 @@ static ENTRIES: &[Entry] = &entries! {
         "discovery" "execution" "persistence" "accounts" "anti-forensics" "impair-defenses" "attack-tools" "tunnels"
         "miner-behaviour" "exploited-app" "docker-commands" "dns" "canary";
     ControlPlane "control-plane":
-        "rbac";
+        "rbac" "inert-workloads" "events" "admission" "kube-system" "miner-image" "exposed-service" "coredns"
+        "service-account" "gated-deployment";
 };
 
 static PARSED: [OnceLock<Scenario>; ENTRIES.len()] = [const { OnceLock::new() }; ENTRIES.len()];
