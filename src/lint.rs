@@ -9,7 +9,7 @@ use std::thread;
 use serde::Serialize;
 
 use crate::files;
-use crate::scenario::Scenario;
+use crate::scenario::{Action, Scenario};
 use crate::untrusted;
 use crate::yaml::{Mistake, Tree};
 
@@ -104,7 +104,11 @@ fn lint_file(path: &Path, bash: &LazyCell<Result<Bash, String>>) -> Linted {
 /// Returns every shell script with the path of its field.
 fn scripts(scenario: &Scenario) -> Vec<(String, &str)> {
     let steps = scenario.steps.iter().enumerate();
-    let steps = steps.filter_map(|(i, step)| Some((format!("steps[{i}].script"), step.script.as_deref()?)));
+    let steps = steps.filter_map(|(i, step)| match step.action() {
+        Action::Script(script) => Some((format!("steps[{i}].script"), script)),
+        Action::Command(command) => Some((format!("steps[{i}].command.run"), command.run.as_str())),
+        Action::Visit | Action::Request(_) => None,
+    });
     let attacker = scenario.attacker.iter();
     let scripts = steps.chain(attacker.map(|text| ("attacker".to_owned(), text.as_str())));
     scripts.filter(|(_, script)| !script.is_empty()).collect()

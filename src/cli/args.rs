@@ -135,10 +135,9 @@ pub struct ScenarioRun {
 impl Subcommand for ScenarioRun {
     fn augment_subcommands(command: Command) -> Command {
         command.subcommands(catalogue::entries().iter().map(|entry| {
-            Command::new(entry.id).about(entry.title()).defer(|command| {
-                let scenario = catalogue::find(command.get_name()).expect("an entry of the catalogue");
-                RunArgs::augment_args(command).long_about(help::scenario(scenario))
-            })
+            RunArgs::augment_args(Command::new(entry.id))
+                .about(entry.title())
+                .long_about(help::scenario(entry))
         }))
     }
 

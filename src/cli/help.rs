@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use clap::Command;
 
 use crate::exit::Exit;
-use crate::scenario::Scenario;
-use crate::scenario::catalogue::{self, Family};
+use crate::scenario::catalogue::{self, Entry, Family};
 use crate::words::paragraphs;
 
 pub(super) const DOCTOR: &str = "Check whether scenarios can run here and their alerts be raised: rights, namespace, \
@@ -58,8 +57,8 @@ const RUNTIME: &str = "More attacks in the victim";
 const CONTROL_PLANE: &str = "Attacks through the Kubernetes API";
 
 /// Returns the title and description of a scenario.
-pub(super) fn scenario(scenario: &Scenario) -> String {
-    format!("{}\n\n{}", scenario.title, paragraphs(&scenario.description))
+pub(super) fn scenario(entry: &Entry) -> String {
+    format!("{}\n\n{}", entry.title(), paragraphs(&entry.description()))
 }
 
 /// Returns the examples of a command: a description and the arguments of each.

@@ -106,7 +106,10 @@ async fn find(
     run: Option<&str>,
 ) -> Result<(Option<String>, Vec<LeftRun>), ClusterError> {
     let search = async || futures::try_join!(cluster.whoami(), engine::find_runs(cluster, namespace, run));
-    let retries = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500));
+    let retries = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(2))
+        .with_max_times(6);
     let is_busy = |error: &ClusterError| matches!(error.explained.cause, Cause::Busy | Cause::TimedOut);
     search.retry(retries).when(is_busy).await
 }

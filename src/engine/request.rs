@@ -387,6 +387,7 @@ fn judge(refusal: &Explanation, verb: Verb) -> Failure {
         "denied request",
         "violates PodSecurity",
         "denied by autogke",
+        "disallowed by cluster policy",
         "GKE Warden",
     ]);
     let outcome = match refusal.cause {

@@ -98,7 +98,7 @@ pub(super) fn attacker(plan: &Plan) -> Manifest {
         }),
         ..DownwardAPIVolumeFile::default()
     };
-    let curlrcs = (0..plan.steps().count())
+    let curlrcs = (0..plan.victim_steps().count())
         .map(step_number)
         .map(|number| KeyToPath {
             path: format!("{number}/.curlrc"),

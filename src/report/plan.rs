@@ -32,15 +32,19 @@ pub(super) fn plan(result: &PlanResult, plan: &Plan, width: Width) -> String {
     sections.extend(requests(result));
     sections.extend((!result.victims.is_empty()).then(|| end(result, plan)));
     let mut text = fill(&head, "") + "\n";
-    for (number, section) in (1..).zip(sections) {
-        let _ = write!(text, "\n{number}. {section}");
+    for (number, (heading, body)) in (1..).zip(sections) {
+        let heading = fill(&format!("{number}. {heading}"), "   ");
+        let _ = write!(text, "\n{heading}\n{body}");
     }
     let _ = write!(text, "\n{}", table::expected(&result.alerts, width));
     text
 }
 
-fn objects(result: &PlanResult, plan: &Plan) -> String {
-    let mut text = "create these objects; the Job owns everything else except the namespace:\n".to_owned();
+/// The heading of a section, and its lines.
+type Section = (String, String);
+
+fn objects(result: &PlanResult, plan: &Plan) -> Section {
+    let mut text = String::new();
     for object in &result.objects {
         let message = match &object.admission {
             None => String::new(),
@@ -65,7 +69,8 @@ fn objects(result: &PlanResult, plan: &Plan) -> String {
     for (pod, image) in attacker.chain(victims) {
         let _ = writeln!(text, "{}", fill(&format!("   {pod} runs {image}"), "     "));
     }
-    text
+    let heading = "create these objects; the Job owns everything else except the namespace:";
+    (heading.to_owned(), text)
 }
 
 fn victims(result: &PlanResult) -> String {
@@ -73,12 +78,12 @@ fn victims(result: &PlanResult) -> String {
     pods.join(", ")
 }
 
-fn victim_steps(result: &PlanResult) -> String {
+fn victim_steps(result: &PlanResult) -> Section {
     let heading = format!(
         "run these steps in {}, each sent by {ATTACKER} through the web shell:",
         victims(result)
     );
-    let mut text = fill(&heading, "   ") + "\n";
+    let mut text = String::new();
     for step in result.steps.iter().filter(|step| step.request.is_none()) {
         let heading = format!("   {}: {}", step.id, step.title);
         let _ = writeln!(text, "{}", fill(&heading, "     "));
@@ -86,22 +91,22 @@ fn victim_steps(result: &PlanResult) -> String {
             let _ = writeln!(text, "       {line}");
         }
     }
-    text
+    (heading, text)
 }
 
-fn addresses(result: &PlanResult) -> String {
-    let mut text = format!("contact these addresses from {}:\n", victims(result));
+fn addresses(result: &PlanResult) -> Section {
+    let mut text = String::new();
     for address in &result.addresses {
         let _ = writeln!(text, "     {address}");
     }
     if result.addresses.is_empty() {
         text += "     none\n";
     }
-    text
+    (format!("contact these addresses from {}:", victims(result)), text)
 }
 
 /// Formats the requests to the Kubernetes API; `None` if there are none.
-fn requests(result: &PlanResult) -> Option<String> {
+fn requests(result: &PlanResult) -> Option<Section> {
     let requests = result
         .steps
         .iter()
@@ -125,10 +130,10 @@ fn requests(result: &PlanResult) -> Option<String> {
     }
     let heading = "send these requests to the Kubernetes API, as you, and delete what they create at once (they are \
                    never sent as a dry run, which Defender may detect as well):";
-    (!text.is_empty()).then(|| fill(heading, "   ") + "\n" + &text)
+    (!text.is_empty()).then(|| (heading.to_owned(), text))
 }
 
-fn end(result: &PlanResult, plan: &Plan) -> String {
+fn end(result: &PlanResult, plan: &Plan) -> Section {
     let end = if plan.options.keep {
         "keep everything for inspection; Kubernetes deletes it"
     } else {
@@ -136,7 +141,7 @@ fn end(result: &PlanResult, plan: &Plan) -> String {
          dies, Kubernetes deletes it"
     };
     let deadline = SignedDuration::from_secs(i64::try_from(result.deadline_seconds).unwrap_or(i64::MAX));
-    fill(&format!("{end} after {deadline:#}."), "   ") + "\n"
+    (format!("{end} after {deadline:#}."), String::new())
 }
 
 /// Returns every object that the API server rejected, with the reason.

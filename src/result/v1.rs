@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::RUN_SCHEMA;
-use crate::plan::VICTIM;
+
+/// The only victim of runs of version 0.1.
+const VICTIM: &str = "mdc-simulation-victim";
 
 /// Schema of the records that [`upgrade`] accepts.
 pub const RUN_SCHEMA_V1: &str = "defender-sim/run/v1";

@@ -56,6 +56,19 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Returns the description of the scenario.
+    pub fn description(&self) -> String {
+        let lines = self
+            .text
+            .lines()
+            .skip_while(|line| *line != "description: |")
+            .skip(1);
+        let lines = lines.map_while(|line| line.strip_prefix("  ").or(line.is_empty().then_some(line)));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+}
+
 macro_rules! entries {
     ($($family:ident $folder:literal: $($id:literal)*;)*) => {
         [$($(Entry {
@@ -198,6 +211,7 @@ mod tests {
         assert_eq!(baseline().id, BASELINE_ID);
         for (entry, scenario) in entries().iter().zip(all()) {
             assert_eq!((entry.id, entry.title()), (&*scenario.id, &*scenario.title));
+            assert_eq!(entry.description(), scenario.description, "{}", entry.id);
             assert_eq!(find(entry.id), Some(scenario));
             assert!(ids.insert(entry.id), "{}", entry.id);
         }

@@ -476,7 +476,7 @@ fn a_dry_run_says_everything_and_reaches_nobody() {
         &[],
     )))
     .unwrap();
-    assert_eq!(json["schema"], "defender-sim/plan/v1");
+    assert_eq!(json["schema"], "defender-sim/plan/v2");
     assert_eq!(json["steps"].as_array().unwrap().len(), 4);
     let manifests = stdout(&run(
         &[&["crypto", "-n", "sim", "-o", "yaml"][..], &server].concat(),

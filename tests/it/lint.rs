@@ -141,9 +141,12 @@ fn titles_and_the_like_have_one_line() {
             "steps[0].skipped.9",
         ),
         (
-            with_fields("  direct: {expect: \"a\\nb\"}"),
+            GOOD.replace(
+                "script: |\n    echo hi >&2\n    exit 0\n",
+                "command: {run: a, expect: \"a\\nb\"}\n",
+            ),
             "12:20",
-            "steps[0].direct.expect",
+            "steps[0].command.expect",
         ),
         (format!("{GOOD}leaves: [a, \"a\\nb\"]\n"), "14:13", "leaves[1]"),
         (
@@ -257,9 +260,9 @@ fn scripts_that_bash_cannot_parse_are_refused() {
         (
             GOOD.replace(
                 "script: |\n    echo hi >&2\n    exit 0",
-                "script: whoami )\n  direct: {expect: a}",
+                "command: {run: whoami ), expect: a}",
             ),
-            "8:11: error: steps[0].script",
+            "8:18: error: steps[0].command.run",
             "syntax error near unexpected token `)'",
         ),
         (

@@ -32,6 +32,7 @@ mod pods;
 mod proofs;
 mod range;
 mod records;
+mod requests;
 #[path = "../support/results.rs"]
 mod results;
 mod rights;

@@ -102,7 +102,7 @@ fn unreadable_record_is_reported_and_never_skipped_as_the_last() {
         ),
         (": >$R/newer.json", "newer.json is not a record of a run: EOF"),
         (
-            "sed s,run/v1,run/v2, $R/abcdefgh.json >$R/newer.json",
+            "sed s,run/v2,run/v3, $R/abcdefgh.json >$R/newer.json",
             "newer.json was written by a newer version of this tool",
         ),
         ("mkfifo $R/newer.json", "newer.json is not a plain file"),

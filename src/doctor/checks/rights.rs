@@ -3,6 +3,7 @@
 use crate::doctor::finding::{Checked, Finding};
 use crate::doctor::snapshot::Snapshot;
 use crate::engine;
+use crate::kubectl::Kubectl;
 use crate::manifest::rights::{self, NamespaceUse, Right};
 use crate::words::counted;
 
@@ -69,13 +70,7 @@ async fn requests(snapshot: &Snapshot) -> Checked {
         "steps will be skipped for lack of {}",
         rights::grouped(&missing)
     ));
-    let ids: Vec<&str> = plan
-        .scenarios
-        .iter()
-        .map(|scenario| scenario.id.as_str())
-        .collect();
-    Ok(finding.advise(format!(
-        "print the role: kubectl defender-sim rights {}",
-        ids.join(" ")
-    )))
+    let ids = plan.scenarios.iter().map(|scenario| scenario.id.as_str());
+    let print = Kubectl::default().command(["defender-sim", "rights"].into_iter().chain(ids));
+    Ok(finding.advise(format!("print the role: {print}")))
 }

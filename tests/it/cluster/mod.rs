@@ -25,7 +25,7 @@ fn recon_from_end_to_end() {
     let ran = running.end().assert(0);
 
     let json = ran.json();
-    assert_eq!(json["schema"], "defender-sim/run/v1");
+    assert_eq!(json["schema"], "defender-sim/run/v2");
     for (step, outcome) in ran.outcomes() {
         assert_eq!(outcome, "proved", "{step}: {ran:#?}");
     }

@@ -70,7 +70,7 @@ pub fn recon() -> RunResult {
     run.ended = "2026-05-04T10:01:00Z".parse().unwrap();
     let scenario = defender_sim::scenario::catalogue::find("recon").unwrap();
     let steps = scenario.steps.iter().map(|step| {
-        json!({"id": step.id, "title": step.title, "techniques": [], "begun": "2026-05-04T10:00:10Z", "outcome": "proved"})
+        json!({"id": step.id, "title": step.title, "techniques": [], "started": "2026-05-04T10:00:10Z", "outcome": "proved"})
     });
     let alerts = defender_sim::result::expectations(&scenario.alerts);
     run.scenarios = serde_json::from_value(json!([{
