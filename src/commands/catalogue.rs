@@ -48,9 +48,10 @@ pub(super) fn schema(name: Schema) -> Print {
 }
 
 pub(super) fn rights(request: Rights, namespace: Option<String>) -> Outcome {
-    let sources = match request.scenarios.is_empty() {
-        true => sources::all(),
-        false => sources::built_in(request.scenarios),
+    let sources = if request.scenarios.is_empty() {
+        sources::all()
+    } else {
+        sources::built_in(request.scenarios)
     };
     let scenarios = sources::read(&sources)?;
     let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
@@ -72,7 +73,7 @@ pub(super) fn rights(request: Rights, namespace: Option<String>) -> Outcome {
         });
     }
     Ok(print(move |report| {
-        report.rights(&rights, &scope, &request.subject)
+        report.rights(&rights, &scope, &request.subject);
     }))
 }
 

@@ -57,15 +57,17 @@ fn result(plan: &Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> Pla
     let steps = plan.steps().map(|(id, step)| PlannedStep {
         id: id.clone(),
         title: step.title.clone(),
-        victims: match step.runs_in_victim() {
-            true => plan.victims.iter().map(|victim| victim.pod.clone()).collect(),
-            false => vec![],
-        },
+        victims: plan
+            .victims
+            .iter()
+            .filter(|_| step.runs_in_victim())
+            .map(|victim| victim.pod.clone())
+            .collect(),
         script: Some(step.text().to_owned()).filter(|text| !text.is_empty()),
         request: step.request.as_ref().map(|request| PlannedRequest {
             verb: request.verb.as_str().to_owned(),
             resource: Kind::of_api(request.api_version(), request.kind())
-                .map(|kind| kind.resource())
+                .map(Kind::resource)
                 .unwrap_or_default(),
             objects: requested(plan, &id, request)
                 .into_iter()

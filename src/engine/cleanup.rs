@@ -133,27 +133,44 @@ pub async fn find_runs(
     let runs = runs
         .into_iter()
         .filter(|(_, found)| run.is_none_or(|run| run == found));
-    let (anchors, spaces, requested) = (&anchors, &spaces, &requested);
-    try_join_all(runs.map(|(namespace, run)| async move {
-        let anchor = anchors.get(&namespace).filter(|(holder, _)| *holder == run);
+    let found = Search {
+        spaces,
+        anchors,
+        requested,
+    };
+    try_join_all(runs.map(|(namespace, run)| found.run(cluster, namespace, run))).await
+}
+
+/// What a search of the cluster found.
+struct Search {
+    /// Namespaces with the label of a run.
+    spaces: Vec<Found>,
+    /// Anchors with their runs, by namespace.
+    anchors: BTreeMap<String, (String, Found)>,
+    /// Objects that steps left.
+    requested: Vec<Found>,
+}
+
+impl Search {
+    async fn run(&self, cluster: &Cluster, namespace: String, run: String) -> Result<LeftRun, ClusterError> {
+        let anchor = self.anchors.get(&namespace).filter(|(holder, _)| *holder == run);
         let anchor = anchor.map(|(_, anchor)| anchor);
         let claim = Claim::of_anchor(&run, anchor);
         let record = anchor.and_then(|anchor| Record::of_annotations(&anchor.annotations));
         let of_run = |object: &&Found| object.run() == Some(&run) && place(object) == namespace;
-        let requested: Vec<Found> = requested.iter().filter(of_run).cloned().collect();
-        let mut objects = if namespace == NO_NAMESPACE {
-            vec![]
-        } else {
-            claim.find(cluster, &namespace).await?
-        };
-        objects.extend(requested.iter().cloned());
-        let known = spaces.iter().find(|space| space.name == namespace).cloned();
-        let unknown = OptionFuture::from(known.is_none().then(|| read_namespace(cluster, &namespace)));
-        let space = match unknown.await {
-            Some(space) => space?,
-            None => known,
-        };
-        objects.extend(space.filter(|space| space.is_ours() && (anchor.is_some() || claim.covers(space))));
+        let requested: Vec<Found> = self.requested.iter().filter(of_run).cloned().collect();
+        let mut objects = requested.clone();
+        if namespace != NO_NAMESPACE {
+            objects.extend(claim.find(cluster, &namespace).await?);
+            let known = self.spaces.iter().find(|space| space.name == namespace).cloned();
+            let unknown = OptionFuture::from(known.is_none().then(|| read_namespace(cluster, &namespace)));
+            let space = match unknown.await {
+                Some(space) => space?,
+                None => known,
+            };
+            objects
+                .extend(space.filter(|space| space.is_ours() && (anchor.is_some() || claim.covers(space))));
+        }
         Ok(LeftRun {
             user: record.as_ref().map(|record| untrusted::line(&record.user)),
             deadline: record.map(|record| record.deadline),
@@ -164,8 +181,7 @@ pub async fn find_runs(
             claim,
             requested,
         })
-    }))
-    .await
+    }
 }
 
 /// Returns the namespace of an object of a step, or [`NO_NAMESPACE`].

@@ -65,7 +65,7 @@ impl Entry {
             .skip_while(|line| *line != "description: |")
             .skip(1);
         let lines = lines.map_while(|line| line.strip_prefix("  ").or(line.is_empty().then_some(line)));
-        lines.map(|line| format!("{line}\n")).collect()
+        lines.flat_map(|line| [line, "\n"]).collect()
     }
 }
 

@@ -145,7 +145,7 @@ fn titles_and_the_like_have_one_line() {
                 "script: |\n    echo hi >&2\n    exit 0\n",
                 "command: {run: a, expect: \"a\\nb\"}\n",
             ),
-            "12:20",
+            "8:29",
             "steps[0].command.expect",
         ),
         (format!("{GOOD}leaves: [a, \"a\\nb\"]\n"), "14:13", "leaves[1]"),
@@ -509,10 +509,15 @@ fn described_scenarios_are_fine() {
         let ran = folder.run_with(&["lint", "-"], file.as_bytes()).assert(0);
         let steps = scenario.steps.len();
         let plural = if steps == 1 { "" } else { "s" };
+        let ok = format!("<stdin>: ok ({}, {steps} step{plural})\n", scenario.id);
+        let warning = ran.stderr.strip_suffix(&ok).unwrap();
+        let expected = scenario.alerts.is_empty();
         assert_eq!(
-            ran.stderr,
-            format!("<stdin>: ok ({}, {steps} step{plural})\n", scenario.id)
+            warning.contains("warning: alerts: no alert is expected"),
+            expected,
+            "{warning}"
         );
+        assert_eq!(warning.lines().count(), usize::from(expected), "{warning}");
         assert_eq!(Scenario::from_yaml(&file).unwrap(), *scenario);
     }
 }

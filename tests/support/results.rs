@@ -29,13 +29,7 @@ fn step(id: &str, techniques: &[&str], outcome: Outcome, reason: Option<&str>) -
 
 /// Returns a run of two scenarios with every outcome and nothing left behind.
 pub fn mixed() -> RunResult {
-    let started = |second: &str| {
-        Some(
-            format!("2026-01-02T03:04:{second}Z")
-                .parse()
-                .expect("a fixed time"),
-        )
-    };
+    let started = |second: &str| format!("2026-01-02T03:04:{second}Z").parse().ok();
     let mut look = step("look", &["T1613", "T1069"], Outcome::Proved, None);
     look.started = started("06");
     look.duration_ms = Some(1234.5);
