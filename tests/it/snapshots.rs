@@ -10,7 +10,7 @@ use regex::Regex;
 use crate::cli::every_command;
 
 /// Parts that differ from run to run, and what replaces them. They are applied in this order.
-const REDACTIONS: [(&str, &str); 7] = [
+const REDACTIONS: [(&str, &str); 6] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"defender-sim/run: (\S+)", "defender-sim/run: RUN"),
     (
@@ -20,7 +20,6 @@ const REDACTIONS: [(&str, &str); 7] = [
     (r#"\brun(\\?":\\?"|=| )[a-z0-9]{8}\b"#, "run${1}RUN"),
     (r"\b[0-9a-f]{32,64}\b", "RANDOM"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}", "UUID"),
-    (r"\b[0-9a-f]{32}\b", "NONCE"),
 ];
 
 /// Both output streams of a command that does not need a cluster.
@@ -37,6 +36,9 @@ fn print(arguments: &[&str]) -> String {
         .map(|bytes| String::from_utf8(bytes).unwrap())
         .concat();
     let text = text.replace(home.path().to_str().unwrap(), "HOME");
+    let run = Regex::new("defender-sim/run: ([a-z2-7]{8})").unwrap();
+    let run = run.captures(&text).map(|found| found[1].to_owned());
+    let text = run.map_or_else(|| text.clone(), |run| text.replace(&run, "RUN"));
     REDACTIONS.iter().fold(text, |text, (pattern, replacement)| {
         Regex::new(pattern)
             .unwrap()
