@@ -10,7 +10,7 @@ use regex::Regex;
 use crate::cli::every_command;
 
 /// Parts that differ from run to run, and what replaces them. They are applied in this order.
-const REDACTIONS: [(&str, &str); 6] = [
+const REDACTIONS: [(&str, &str); 7] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"defender-sim/run: (\S+)", "defender-sim/run: RUN"),
     (
@@ -18,8 +18,12 @@ const REDACTIONS: [(&str, &str); 6] = [
         "$1-RUN",
     ),
     (r#"\brun(\\?":\\?"|=| )[a-z0-9]{8}\b"#, "run${1}RUN"),
+    (r"defender-sim-[a-z2-7]{8}\b", "defender-sim-RUN"),
     (r"\b[0-9a-f]{32,64}\b", "RANDOM"),
-    (r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}", "UUID"),
+    (
+        r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}",
+        "UUID",
+    ),
 ];
 
 /// Both output streams of a command that does not need a cluster.
