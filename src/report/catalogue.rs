@@ -5,8 +5,10 @@ use std::fmt::Write;
 
 use super::table::{self, fill, table};
 use super::{Width, yaml};
+use crate::defender::alerts::{self, Alert};
 use crate::manifest::rights::{self, Grant, Right, Scope};
 use crate::result::expectations;
+use crate::scenario::catalogue::{self, Family};
 use crate::scenario::{Action, AttackId, Scenario, Step};
 use crate::words::paragraphs;
 
@@ -32,34 +34,77 @@ fn tactic(id: &str) -> &str {
     }
 }
 
+/// Formats one table per family.
 pub(super) fn list(scenarios: &[Scenario], width: Width) -> String {
-    let rows = scenarios.iter().map(|scenario| {
-        let tactics = scenario.tactics.iter().map(AttackId::v19);
-        let mut row = vec![
-            scenario.id.clone(),
-            scenario.title.clone(),
-            match width {
-                Width::Screen => joined(tactics.map(tactic), ", "),
-                Width::Wide => joined(tactics, " "),
-            },
+    let mut parts = vec![];
+    for (family, title) in [
+        (Family::Microsoft, "MICROSOFT"),
+        (Family::Runtime, "RUNTIME"),
+        (Family::ControlPlane, "CONTROL PLANE"),
+    ] {
+        let of_family = |id: &str| {
+            let mut entries = catalogue::entries().iter();
+            entries.any(|entry| entry.id == id && entry.family == family)
+        };
+        let rows = scenarios.iter().filter(|scenario| of_family(&scenario.id));
+        let mut header = vec![title, "TITLE", "TACTICS", "SEVERITY", "NEEDS"];
+        if width == Width::Wide {
+            header.extend(["STEPS", "ALERTS", "TECHNIQUES", "CONTACTS"]);
+        }
+        parts.push(table(
+            &header,
+            rows.map(|scenario| listed(scenario, width)),
+            width,
+        ));
+    }
+    parts.join("\n")
+}
+
+fn listed(scenario: &Scenario, width: Width) -> Vec<String> {
+    let tactics = scenario.tactics.iter().map(AttackId::v19);
+    let alerts: Vec<&Alert> = scenario
+        .alerts
+        .iter()
+        .filter_map(|alert| alerts::find(&alert.id))
+        .collect();
+    let severities = ["High", "Medium", "Low", "Informational"];
+    let has = |severity: &&str| {
+        alerts
+            .iter()
+            .any(|alert| alert.severity.as_deref() == Some(severity))
+    };
+    let highest = severities.into_iter().find(has).unwrap_or("-");
+    let sensor = alerts
+        .iter()
+        .any(|alert| alert.needs_sensor())
+        .then(|| "sensor".to_owned());
+    let conditions: BTreeSet<_> = alerts.iter().filter_map(|alert| alert.condition).collect();
+    let allow = scenario.consent.is_some().then(|| "--allow".to_owned());
+    let needs = sensor
+        .into_iter()
+        .chain(conditions.iter().map(ToString::to_string))
+        .chain(allow);
+    let mut row = vec![
+        scenario.id.clone(),
+        scenario.title.clone(),
+        match width {
+            Width::Screen => joined(tactics.map(tactic), ", "),
+            Width::Wide => joined(tactics, " "),
+        },
+        highest.to_owned(),
+        joined(needs, ", "),
+    ];
+    if width == Width::Wide {
+        let techniques = scenario.steps.iter().flat_map(|step| &step.techniques);
+        let techniques: BTreeSet<_> = techniques.map(AttackId::v19).collect();
+        row.extend([
             scenario.steps.len().to_string(),
             scenario.alerts.len().to_string(),
-        ];
-        if width == Width::Wide {
-            let techniques = scenario.steps.iter().flat_map(|step| &step.techniques);
-            row.push(joined(
-                techniques.map(AttackId::v19).collect::<BTreeSet<_>>(),
-                " ",
-            ));
-            row.push(scenario.needs.egress.join(" "));
-        }
-        row
-    });
-    let mut header = vec!["ID", "TITLE", "TACTICS", "STEPS", "ALERTS"];
-    if width == Width::Wide {
-        header.extend(["TECHNIQUES", "CONTACTS"]);
+            joined(techniques, " "),
+            scenario.needs.egress.join(" "),
+        ]);
     }
-    table(&header, rows, width)
+    row
 }
 
 pub(super) fn describe(scenario: &Scenario, width: Width) -> String {

@@ -36,6 +36,7 @@ mod requests;
 #[path = "../support/results.rs"]
 mod results;
 mod rights;
+mod runtime;
 mod settings;
 mod snapshots;
 mod terminal;

@@ -13,7 +13,7 @@ use crate::range::{Finally, Space, alone, shared, state, text};
 
 /// A program that ran, with the actions of its forks before they executed another program.
 #[derive(Debug)]
-struct Program {
+pub struct Program {
     /// When it was forked; orders programs of one container.
     at: u64,
     name: String,
@@ -25,7 +25,7 @@ struct Program {
 
 impl Program {
     /// Returns the command line.
-    fn command(&self) -> String {
+    pub fn command(&self) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
         let quoted = self.argv.iter().map(|argument| {
             if !argument.is_empty() && argument.chars().all(plain) {
@@ -44,7 +44,7 @@ impl Program {
 }
 
 /// Runs scenarios under the recorder. Returns the programs by container name.
-fn record(space: &Space, scenarios: &[&str]) -> BTreeMap<String, Vec<Program>> {
+pub fn record(space: &Space, scenarios: &[&str]) -> BTreeMap<String, Vec<Program>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = tempfile::NamedTempFile::new().unwrap();
     let binary = Path::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"))
