@@ -8,7 +8,7 @@ use defender_sim::commands::{self, completion};
 use defender_sim::exit::Exit;
 
 /// musl's own allocator takes three times as long for large files of alerts.
-#[cfg(target_env = "musl")]
+#[cfg(all(target_env = "musl", target_arch = "x86_64"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
