@@ -192,7 +192,7 @@ fn text_of(examples: &[(&str, &str)]) -> String {
 
 /// Returns the help of the program.
 fn root(command: &Command) -> String {
-    const WIDTH: usize = 15;
+    const WIDTH: usize = 16;
     let mut text = "\
 Run harmless attack simulations to validate Microsoft Defender for Containers.
 Every step is proved from inside the victim pod, and everything that was

@@ -482,3 +482,6 @@ fn webhook(webhook: &Value, path: &str, expect: &mut impl FnMut(bool, &str, &str
     let service = webhook["clientConfig"]["url"].is_null() && webhook["clientConfig"]["service"].is_object();
     expect(service, &at("clientConfig"), "expected a service, and no url");
 }
+
+#[cfg(test)]
+mod tests;
