@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use defender_sim::scenario::Scenario;
 use defender_sim::scenario::catalogue::{self, Family};
 use regex::Regex;
+use serde_json::Value;
 
-use crate::range::{Identity, Space, alone, assert_nothing_left, shared, sim_as};
+use crate::range::{Space, alone, assert_nothing_left};
 use crate::trees::{Program, record};
 
 /// Steps and regular expressions for the command lines of their programs.
@@ -48,22 +49,21 @@ fn every_runtime_step_has_programs_and_every_alert_has_steps() {
 
 #[test]
 #[ignore = "needs the range: make range"]
-fn runtime_scenarios_are_proved_and_leave_nothing() {
-    let _shared = shared();
-    let space = Space::named("runtime");
-    let arguments = ["run", "--family", "runtime", "-n", &space.0, "-o", "json"];
-    let ran = sim_as(Identity::Admin, &arguments).assert(0);
-    ran.assert_proved();
-    assert_nothing_left(&space.0);
-}
-
-#[test]
-#[ignore = "needs the range: make range"]
-fn programs_of_runtime_steps_are_executed_as_listed() {
+fn runtime_scenarios_are_proved_and_execute_their_programs() {
     let _alone = alone();
-    let space = Space::named("programs");
+    let space = Space::named("runtime");
+    let report = tempfile::NamedTempFile::new().unwrap();
+    let report_flag = format!("json={}", report.path().display());
     let ids: Vec<&str> = catalogue::family(Family::Runtime).collect();
-    let recorded = record(&space, &ids);
+    let recorded = record(&space, &[&ids[..], &["--report", &report_flag]].concat());
+
+    let result: Value = serde_json::from_str(&std::fs::read_to_string(report.path()).unwrap()).unwrap();
+    let scenarios = result["scenarios"].as_array().unwrap().iter();
+    let steps = scenarios.flat_map(|scenario| scenario["steps"].as_array().unwrap());
+    let unproved: Vec<&Value> = steps.filter(|step| step["outcome"] != "proved").collect();
+    assert!(unproved.is_empty(), "{unproved:#?}");
+    assert_nothing_left(&space.0);
+
     let lines: Vec<String> = recorded["victim"].iter().map(Program::command).collect();
     let missing: Vec<(&str, &str)> = programs()
         .filter(|(_, pattern)| {
