@@ -20,6 +20,9 @@ mod remove;
 mod request;
 mod tracker;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::Cluster;
@@ -29,7 +32,7 @@ use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::manifest::{self, ANCHOR, ATTACKER, Kind, Manifest, VICTIM};
 use crate::plan::Plan;
-use crate::result::{Cleanup, ClusterInfo, RunResult, Victim};
+use crate::result::{Cleanup, ClusterInfo, RunResult, Victim, VictimEnd};
 use crate::signal::Stop;
 use crate::untrusted;
 
@@ -75,7 +78,15 @@ pub async fn run(
         Err(halt) => Some(halt),
         Ok(prepared) => {
             let user = info.user.as_deref().unwrap_or("unknown");
-            change(cluster, plan, user, prepared, (stop, events), &mut observed).await
+            Box::pin(change(
+                cluster,
+                plan,
+                user,
+                prepared,
+                (stop, events),
+                &mut observed,
+            ))
+            .await
         }
     };
     let (problem, halted, why) = match &halt {
@@ -87,18 +98,11 @@ pub async fn run(
         Some(Halt::Stopped) => (None, Some(stop.exit()), Some("interrupted".to_owned())),
         None => (None, None, None),
     };
+    let victims = observed.victims(plan, halt.as_ref());
     let scenarios = observed.tracker.finish(why.as_deref());
     let exit = verdict(&scenarios, halted, observed.cleanup.as_ref());
     let result = RunResult {
-        victims: plan
-            .victims
-            .iter()
-            .map(|victim| Victim {
-                pod: victim.pod.clone(),
-                node: observed.node.as_deref().map(untrusted::line),
-                ..Victim::default()
-            })
-            .collect(),
+        victims,
         started: plan.created,
         problem,
         cleanup: observed.cleanup,
@@ -138,6 +142,7 @@ fn describe_offset(offset: SignedDuration) -> String {
 struct Observed {
     tracker: tracker::Tracker,
     node: Option<String>,
+    node_labels: BTreeMap<String, String>,
     cleanup: Option<Cleanup>,
     kept_until: Option<Timestamp>,
     clock_offset: Option<SignedDuration>,
@@ -148,10 +153,33 @@ impl Observed {
         Self {
             tracker: tracker::Tracker::new(plan),
             node: None,
+            node_labels: BTreeMap::new(),
             cleanup: None,
             kept_until: None,
             clock_offset: None,
         }
+    }
+}
+
+impl Observed {
+    /// Returns the victims of the run, with the end of one that stopped early.
+    fn victims(&self, plan: &Plan, halt: Option<&Halt>) -> Vec<Victim> {
+        let ended = match halt {
+            Some(Halt::Failed(Error::PodStopped {
+                pod, reason, details, ..
+            })) if *pod == VICTIM => Some(VictimEnd {
+                reason: reason.clone(),
+                details: details.clone(),
+            }),
+            _ => None,
+        };
+        let victims = plan.victims.iter().map(|victim| Victim {
+            pod: victim.pod.clone(),
+            node: self.node.as_deref().map(untrusted::line),
+            node_labels: self.node_labels.clone(),
+            ended: ended.clone(),
+        });
+        victims.collect()
     }
 }
 
@@ -196,7 +224,7 @@ async fn change(
                 events,
             };
             let requests = requests(ledger.uid(Kind::Job, ANCHOR));
-            let acted = act(&run, &mut observed.node, &mut observed.tracker, stop);
+            let acted = act(&run, observed, stop);
             let (acted, (results, removed)) = futures::join!(acted, requests.perform());
             observed.tracker.record(results);
             requested = removed;
@@ -304,18 +332,35 @@ impl Run<'_> {
     }
 }
 
-async fn act(
-    run: &Run<'_>,
-    node: &mut Option<String>,
-    tracker: &mut tracker::Tracker,
-    stop: &Stop,
-) -> Result<(), Halt> {
+async fn act(run: &Run<'_>, observed: &mut Observed, stop: &Stop) -> Result<(), Halt> {
     let mut pods = pods::Pods::watch(run, [VICTIM, ATTACKER]);
     ready::ready(run, &mut pods, stop).await?;
-    *node = pods.node(VICTIM).map(str::to_owned);
-    attack::attack(run, &mut pods, tracker, stop).await?;
+    let node = pods.node(VICTIM).map(str::to_owned);
+    observed.node.clone_from(&node);
+    let (attacked, labels) = futures::join!(
+        attack::attack(run, &mut pods, &mut observed.tracker, stop),
+        node_labels(run.cluster, node)
+    );
+    observed.node_labels = labels;
+    attacked?;
     anchor::check(run).await;
-    Ok(tracker.check_gate()?)
+    Ok(observed.tracker.check_gate()?)
+}
+
+/// Returns the labels of a node, or none if they cannot be read soon.
+async fn node_labels(cluster: &Cluster, node: Option<String>) -> BTreeMap<String, String> {
+    const SOON: Duration = Duration::from_secs(2);
+    let Some(node) = node else {
+        return BTreeMap::new();
+    };
+    let found = tokio::time::timeout(SOON, cluster.node(&node)).await;
+    let labels = found
+        .ok()
+        .and_then(Result::ok)
+        .flatten()
+        .and_then(|node| node.metadata.labels);
+    let clean = |(key, value): (String, String)| (untrusted::line(&key), untrusted::line(&value));
+    labels.into_iter().flatten().map(clean).collect()
 }
 
 /// Returns `true` if the deadline has passed, and so ended a run whose objects no longer exist.

@@ -214,20 +214,18 @@ pub struct Victim {
     pub node: Option<String>,
     /// Labels of the node, if they could be read.
     pub node_labels: BTreeMap<String, String>,
-    /// How its container ended, if it ended before the run did.
-    pub ended: Option<ContainerEnd>,
+    /// How it ended, if it ended before the run did.
+    pub ended: Option<VictimEnd>,
 }
 
-/// How a container ended.
+/// How a victim ended before its run did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ContainerEnd {
-    /// The reason, as the pod's status has it: `OOMKilled`, `Evicted`.
+pub struct VictimEnd {
+    /// The state of the pod and of its container, such as an exit code or an eviction.
     pub reason: String,
-    /// Exit code of the container, if it is known.
-    pub exit_code: Option<i32>,
-    /// The last lines of its log.
-    pub log: Vec<String>,
+    /// Events of the pod, and the last lines of its log.
+    pub details: Vec<String>,
 }
 
 /// The result of a scenario.

@@ -222,9 +222,9 @@ exit 1
 
 #[test]
 #[ignore = "needs the range: make range"]
-fn direct_steps_with_one_command_are_judged_each_by_its_own_rule() {
+fn steps_with_one_command_are_judged_each_by_its_own_rule() {
     let _shared = shared();
-    let step = |id: &str, expect: &str| value!({ "id": id, "title": "t", "script": "whoami", "direct": { "expect": expect }, "proof": "p" });
+    let step = |id: &str, expect: &str| value!({ "id": id, "title": "t", "command": { "run": "whoami", "expect": expect }, "proof": "p" });
     let file = written(&value!({
         "apiVersion": "defender-sim/v1", "id": "twice", "title": "t", "description": "d", "alerts": [],
         "steps": [step("one", "^www-data$"), step("two", "^root$"), step("three", "^www-data$")],
