@@ -128,12 +128,12 @@ fn baseline_fails_if_an_alert_is_raised() {
             .parse::<jiff::Timestamp>()
             .unwrap()
     };
-    let looked = ran.json()["verification"]["looked"]
+    let read = ran.json()["verification"]["read"]
         .as_str()
         .unwrap()
         .parse::<jiff::Timestamp>()
         .unwrap();
-    assert!(looked.duration_since(waited("ended")).as_secs() >= 4, "{ran:#?}");
+    assert!(read.duration_since(waited("ended")).as_secs() >= 4, "{ran:#?}");
     let mut unexpected = alert("Suspicious PHP execution detected");
     unexpected["properties"]["endTimeUtc"] = "2099-01-01T00:00:00Z".into();
     unexpected["properties"]["entities"][0]["name"] = space.0.as_str().into();
