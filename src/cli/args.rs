@@ -78,7 +78,7 @@ pub enum Action {
         #[command(subcommand)]
         action: Images,
     },
-    /// Print the smallest role that a run needs, and a binding (YAML)
+    /// Print the smallest role that a run needs, with a binding
     #[command(long_about = help::RIGHTS)]
     Rights(Rights),
     /// Check scenario files
