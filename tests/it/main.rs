@@ -31,6 +31,7 @@ mod ownership;
 mod pods;
 mod proofs;
 mod range;
+mod recorder;
 mod records;
 mod requests;
 #[path = "../support/results.rs"]

@@ -1,75 +1,110 @@
-//! The runtime scenarios: every step is proved, and the kernel records the programs by which Defender may recognize it.
+//! The programs that the runtime scenarios execute, compared with those declared in `tests/support/programs.tsv`.
 
 use std::collections::BTreeSet;
 
 use defender_sim::scenario::Scenario;
 use defender_sim::scenario::catalogue::{self, Family};
 use regex::Regex;
-use serde_json::Value;
 
 use crate::range::{Space, alone, assert_nothing_left};
-use crate::trees::{Program, record};
+use crate::recorder::{Program, deliveries, record_run};
 
-/// Steps and regular expressions for the command lines of their programs.
-const PROGRAMS: &str = include_str!("../support/programs.tsv");
-
-fn programs() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let lines = PROGRAMS.lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| line.split_once('\t').unwrap())
+/// A line of the file: a program that a step executes.
+struct Declared {
+    step: &'static str,
+    line: &'static str,
+    name: Regex,
+    command: Regex,
 }
 
-fn scenarios() -> impl Iterator<Item = &'static Scenario> {
-    catalogue::family(Family::Runtime).map(|id| catalogue::find(id).unwrap())
+impl Declared {
+    fn parse(line: &'static str) -> Self {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [step, name, command] = columns[..] else {
+            panic!("not 3 columns: {line}");
+        };
+        let whole = |expression: &str| Regex::new(&format!("^(?:{expression})$")).expect(line);
+        Self {
+            step,
+            line,
+            name: whole(name),
+            command: whole(command),
+        }
+    }
+
+    fn matches(&self, program: &Program) -> bool {
+        self.name.is_match(&program.name) && self.command.is_match(&program.command())
+    }
 }
 
-/// Returns the full IDs of the steps that run in the victim.
-fn steps() -> BTreeSet<String> {
-    let steps = scenarios().flat_map(|scenario| scenario.steps.iter().map(move |step| (scenario, step)));
-    let in_victim = steps.filter(|(_, step)| step.runs_in_victim());
-    in_victim
-        .map(|(scenario, step)| format!("{}.{}", scenario.id, step.id))
-        .collect()
+fn declared() -> Vec<Declared> {
+    let lines = include_str!("../support/programs.tsv").lines();
+    let declared = lines.filter(|line| !line.starts_with('#'));
+    declared.map(Declared::parse).collect()
+}
+
+/// Returns the IDs of the steps that run in the victim, which are all but calls to the Kubernetes API.
+fn steps_in_victim(scenario: &Scenario) -> impl Iterator<Item = String> {
+    let steps = scenario.steps.iter().filter(|step| step.runs_in_victim());
+    steps.map(|step| format!("{}.{}", scenario.id, step.id))
 }
 
 #[test]
-fn every_runtime_step_has_programs_and_every_alert_has_steps() {
-    let listed: BTreeSet<String> = programs().map(|(step, _)| step.to_owned()).collect();
-    assert_eq!(listed, steps());
-    for scenario in scenarios() {
+fn steps_declare_programs_and_alerts_name_steps() {
+    let entries = catalogue::entries().iter().zip(catalogue::all());
+    let runtime = entries.filter(|(entry, _)| entry.family == Family::Runtime);
+    let scenarios: Vec<&Scenario> = runtime.map(|(_, scenario)| scenario).collect();
+    let declared = declared();
+    let with_programs: BTreeSet<String> = declared.iter().map(|program| program.step.to_owned()).collect();
+    let steps: BTreeSet<String> = scenarios
+        .iter()
+        .flat_map(|scenario| steps_in_victim(scenario))
+        .collect();
+    let undeclared: Vec<&String> = steps.difference(&with_programs).collect();
+    assert!(undeclared.is_empty(), "steps without programs: {undeclared:?}");
+    let unknown: Vec<&String> = with_programs.difference(&steps).collect();
+    assert!(unknown.is_empty(), "unknown steps: {unknown:?}");
+    let distinct: BTreeSet<&str> = declared.iter().map(|program| program.line).collect();
+    assert_eq!(distinct.len(), declared.len(), "a line is repeated");
+    for scenario in scenarios {
         for alert in scenario.alerts.iter().filter(|alert| alert.id != "web-shell") {
-            assert!(
-                !alert.steps.is_empty() && alert.optional,
-                "{}: {}",
-                scenario.id,
-                alert.id
-            );
+            let (scenario, alert_id) = (&scenario.id, &alert.id);
+            assert!(!alert.steps.is_empty(), "{scenario}: {alert_id} names no steps");
+            assert!(alert.optional, "{scenario}: {alert_id} is required");
         }
     }
 }
 
 #[test]
 #[ignore = "needs the range: make range"]
-fn runtime_scenarios_are_proved_and_execute_their_programs() {
+fn scenarios_execute_the_declared_programs() {
     let _alone = alone();
-    let space = Space::named("runtime");
-    let report = tempfile::NamedTempFile::new().unwrap();
-    let report_flag = format!("json={}", report.path().display());
-    let ids: Vec<&str> = catalogue::family(Family::Runtime).collect();
-    let recorded = record(&space, &[&ids[..], &["--report", &report_flag]].concat());
-
-    let result: Value = serde_json::from_str(&std::fs::read_to_string(report.path()).unwrap()).unwrap();
-    let scenarios = result["scenarios"].as_array().unwrap().iter();
-    let steps = scenarios.flat_map(|scenario| scenario["steps"].as_array().unwrap());
-    let unproved: Vec<&Value> = steps.filter(|step| step["outcome"] != "proved").collect();
-    assert!(unproved.is_empty(), "{unproved:#?}");
+    let space = Space::named("tree-runtime");
+    let (ran, programs) = record_run(&space, &["--family", "runtime"]);
+    ran.assert_proved();
     assert_nothing_left(&space.0);
 
-    let lines: Vec<String> = recorded["victim"].iter().map(Program::command).collect();
-    let missing: Vec<(&str, &str)> = programs()
-        .filter(|(_, pattern)| {
-            let pattern = Regex::new(pattern).unwrap();
-            !lines.iter().any(|line| pattern.is_match(line))
-        })
-        .collect();
-    assert!(missing.is_empty(), "{missing:#?}\n{lines:#?}");
+    let scenarios = catalogue::family(Family::Runtime).map(|id| catalogue::find(id).unwrap());
+    let steps: Vec<String> = scenarios.flat_map(steps_in_victim).collect();
+    let deliveries = deliveries(&programs);
+    let delivered: Vec<&str> = deliveries.iter().map(|delivery| delivery.step.as_str()).collect();
+    assert_eq!(delivered, steps);
+
+    let victim = &programs["victim"];
+    let declared = declared();
+    let mut missing = vec![];
+    for delivery in &deliveries {
+        let is_below = |program: &&Program| program.above.contains(&delivery.bash);
+        let below: Vec<&Program> = victim.iter().filter(is_below).collect();
+        let of_step = declared.iter().filter(|program| program.step == delivery.step);
+        let absent: Vec<&str> = of_step
+            .filter(|expected| !below.iter().any(|program| expected.matches(program)))
+            .map(|expected| expected.line)
+            .collect();
+        if !absent.is_empty() {
+            let executed = below.iter().map(|p| format!("{}\t{}", p.name, p.command()));
+            missing.push((absent, executed.collect::<Vec<_>>()));
+        }
+    }
+    assert!(missing.is_empty(), "not executed, and executed: {missing:#?}");
 }
