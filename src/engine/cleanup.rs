@@ -6,6 +6,7 @@ use futures::future::{OptionFuture, try_join_all};
 use jiff::{SignedDuration, Timestamp};
 
 use super::claim::{Claim, holder};
+use super::entries::{self, Entry};
 use super::{remove, request};
 use crate::cluster::{Cluster, ClusterError, Found, Selectors, selector};
 use crate::event::Events;
@@ -35,6 +36,7 @@ pub struct LeftRun {
     claim: Claim,
     /// The objects of steps outside the namespace, or of a run without pods.
     requested: Vec<Found>,
+    entries: Vec<Entry>,
 }
 
 /// In place of the namespace of a run that has only cluster-scoped objects.
@@ -98,11 +100,12 @@ pub async fn find_runs(
             None => cluster.list(Kind::Job, None, by_name).await,
         }
     };
-    let (spaces, anchors, objects, requested) = futures::try_join!(
+    let (spaces, anchors, objects, requested, entries) = futures::try_join!(
         spaces,
         anchors,
         cluster.list_ours(namespace, run),
-        find_requested(cluster, namespace, run)
+        find_requested(cluster, namespace, run),
+        entries::find(cluster, namespace, run)
     )?;
 
     let anchors: BTreeMap<String, (String, Found)> = anchors
@@ -124,6 +127,8 @@ pub async fn find_runs(
             .iter()
             .filter_map(|object| Some((place(object), object.run()?.to_owned()))),
     );
+    let of_entries = entries.iter();
+    runs.extend(of_entries.map(|entry| (entry.namespace.clone(), entry.run.clone())));
     for space in spaces.iter().filter(|space| space.is_ours()) {
         // A namespace is removed with the run that holds it, which may differ from the run that created it.
         if !anchors.contains_key(&space.name) {
@@ -137,6 +142,7 @@ pub async fn find_runs(
         spaces,
         anchors,
         requested,
+        entries,
     };
     try_join_all(runs.map(|(namespace, run)| found.run(cluster, namespace, run))).await
 }
@@ -149,6 +155,8 @@ struct Search {
     anchors: BTreeMap<String, (String, Found)>,
     /// Objects that steps left.
     requested: Vec<Found>,
+    /// Entries that steps left in other objects.
+    entries: Vec<Entry>,
 }
 
 impl Search {
@@ -159,6 +167,8 @@ impl Search {
         let record = anchor.and_then(|anchor| Record::of_annotations(&anchor.annotations));
         let of_run = |object: &&Found| object.run() == Some(&run) && place(object) == namespace;
         let requested: Vec<Found> = self.requested.iter().filter(of_run).cloned().collect();
+        let of_run = |entry: &&Entry| entry.run == run && entry.namespace == namespace;
+        let entries: Vec<Entry> = self.entries.iter().filter(of_run).cloned().collect();
         let mut objects = requested.clone();
         if namespace != NO_NAMESPACE {
             objects.extend(claim.find(cluster, &namespace).await?);
@@ -175,11 +185,16 @@ impl Search {
             user: record.as_ref().map(|record| untrusted::line(&record.user)),
             deadline: record.map(|record| record.deadline),
             created: objects.iter().filter_map(|object| object.created).max(),
-            objects: objects.iter().map(Found::reference).collect(),
+            objects: objects
+                .iter()
+                .map(Found::reference)
+                .chain(entries.iter().map(Entry::reference))
+                .collect(),
             run,
             namespace,
             claim,
             requested,
+            entries,
         })
     }
 }
@@ -233,6 +248,7 @@ pub async fn remove_run(cluster: &Cluster, run: &LeftRun, events: &Events) -> Cl
         let _ = cluster.patch(Kind::Job, &run.namespace, ANCHOR, &patch).await;
     }
     let mut cleanup = request::remove(cluster, &run.requested).await;
+    cleanup.absorb(entries::remove(cluster, &run.entries).await);
     if run.namespace != NO_NAMESPACE {
         cleanup.absorb(remove::remove(cluster, &run.namespace, &run.claim, events).await);
     }

@@ -12,6 +12,7 @@ mod apply;
 mod attack;
 mod claim;
 mod cleanup;
+mod entries;
 mod ledger;
 mod pods;
 mod prepare;

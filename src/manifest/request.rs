@@ -2,8 +2,8 @@
 //!
 //! Each has the ID of the run in its name and labels. Its owner is a `ClusterRole` that does not exist, so the garbage
 //! collector deletes it within a second even if nobody else does; in the namespace of a run with an anchor, the engine
-//! replaces that owner by the anchor. The garbage collector ignores events: those of a killed client
-//! stay until `cleanup`, or until they expire.
+//! replaces that owner by the anchor. The garbage collector ignores Events, which the API server deletes after its
+//! `--event-ttl`, an hour by default.
 
 use std::collections::BTreeMap;
 

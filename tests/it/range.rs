@@ -235,11 +235,13 @@ pub fn run_inside(arguments: &[&str]) -> Ran {
     ran(command)
 }
 
-/// A webhook that modifies the objects created in one namespace until it is dropped: see `tests/range/webhook`.
+/// A webhook that modifies or refuses the objects created in one namespace until it is dropped: see
+/// `tests/range/webhook`.
 pub struct Webhook(Child);
 
 impl Webhook {
-    /// Applies a JSON Patch to objects of the given kinds, or of all kinds if the list is empty.
+    /// Applies a JSON Patch to objects of the given kinds, or of all kinds if the list is empty. A string in place of the
+    /// patch refuses objects of the given kinds with that message.
     pub fn start(namespace: &str, patch: &Value, kinds: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/range/webhook");
         let mut command = inside(script.to_str().unwrap());

@@ -1,5 +1,6 @@
 //! Tests of the locks, on the requests of the built-in scenarios.
 
+use super::locks::{KINDS, Lock};
 use super::*;
 use crate::scenario::catalogue;
 
@@ -37,6 +38,7 @@ fn request_without_one_of_its_locks_is_refused() {
                 "/spec/template/spec/automountServiceAccountToken",
             ],
             "Service" => &[
+                "/spec/type",
                 "/spec/selector",
                 "/spec/loadBalancerClass",
                 "/spec/allocateLoadBalancerNodePorts",
@@ -54,8 +56,14 @@ fn request_without_one_of_its_locks_is_refused() {
             _ => &[],
         };
         for lock in locks {
-            let changed = with(request, lock, Value::Null);
-            assert_ne!(changed.check(), vec![], "{} {lock}", request.kind());
+            let mistakes = with(request, lock, Value::Null).check();
+            let field = format!("object{}", lock.replace("/0", "[0]").replace('/', "."));
+            let names_it = |(wrong, cause): &(String, String)| field.starts_with(wrong) && !cause.is_empty();
+            assert!(
+                mistakes.iter().any(names_it),
+                "{} {lock}: {mistakes:?}",
+                request.kind()
+            );
         }
     }
     assert_eq!(kinds.len(), KINDS.len(), "{kinds:?}");
@@ -94,9 +102,41 @@ fn dangerous_fields_are_refused() {
     let named = |name: &str| with(of("Role"), "/metadata", serde_json::json!({ "name": name }));
     assert_ne!(named("admin").check(), vec![]);
     assert_eq!(named("x-$(run)").check(), vec![]);
-    let labelled =
-        serde_json::json!({ "labels": { "rbac.authorization.k8s.io/aggregate-to-admin": "true" } });
-    assert_ne!(with(of("ClusterRole"), "/metadata", labelled).check(), vec![]);
+    for label in ["rbac.authorization.k8s.io/aggregate-to-admin", "example.com/any"] {
+        let labelled = serde_json::json!({ "labels": { label: "true" } });
+        assert_ne!(with(of("ClusterRole"), "/metadata", labelled).check(), vec![]);
+    }
+}
+
+#[test]
+fn every_lock_is_missed_when_the_cluster_takes_it_away() {
+    let mut checked = std::collections::BTreeSet::new();
+    for request in creations() {
+        let of_webhook = request.object["webhooks"].is_array();
+        assert_eq!(request.missing_lock(&request.object, &request.object), None);
+        for (lock, _) in request.locks().unwrap() {
+            let pointer = if of_webhook {
+                format!("/webhooks/0{lock}")
+            } else {
+                (*lock).to_owned()
+            };
+            if request.object.pointer(&pointer).is_none() {
+                continue;
+            }
+            checked.insert((request.kind(), *lock));
+            let answer = with(request, &pointer, Value::Null).object;
+            let found = request.missing_lock(&request.object, &answer);
+            assert_eq!(found, Some(pointer), "{}", request.kind());
+        }
+    }
+    // A scenario has every lock except those that are about absent fields.
+    let all = KINDS.iter().flat_map(|(_, kind, locks)| {
+        let present = locks
+            .iter()
+            .filter(|(_, lock)| matches!(lock, Lock::Contains | Lock::Same));
+        present.map(move |(lock, _)| (*kind, *lock))
+    });
+    assert_eq!(checked, all.collect());
 }
 
 #[test]
@@ -129,6 +169,18 @@ fn lock_that_an_answer_lacks_is_named_and_additions_are_accepted() {
             "/status",
             serde_json::json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } }),
             Some("/status/loadBalancer/ingress"),
+        ),
+        (
+            "ClusterRole",
+            "/metadata",
+            serde_json::json!({ "labels": { "example.com/aggregate-to-monitoring": "true" } }),
+            Some("/metadata/labels"),
+        ),
+        (
+            "ClusterRole",
+            "/metadata",
+            serde_json::json!({ "labels": { "example.com/team": "x" } }),
+            None,
         ),
         (
             "RoleBinding",
