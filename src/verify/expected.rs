@@ -52,6 +52,12 @@ impl ExpectedAlert<'_> {
         steps.filter_map(|step| step.started).min()
     }
 
+    /// Whether the alert, which was not raised so far, may still be raised.
+    pub fn is_possible(&self, facts: &Facts, options: &JudgeOptions) -> bool {
+        let coverage = Some(self.coverage()).filter(|_| !options.unobserved);
+        self.ruled_out(coverage.as_ref(), facts).is_none()
+    }
+
     /// Returns the verdict on the alert, if it was not raised, and the reason.
     pub fn verdict_if_not_raised(&self, facts: &Facts, options: &JudgeOptions) -> (Verdict, Option<String>) {
         let coverage = Some(self.coverage()).filter(|_| !options.unobserved);

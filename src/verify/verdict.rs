@@ -44,6 +44,15 @@ pub fn judge(
     let pairs = expected.iter().zip(&all_raised);
     let detected = pairs.filter(|(_, raised)| raised.is_some());
     let detected: BTreeSet<&str> = detected.map(|(expected, _)| expected.alert.id.as_str()).collect();
+    let is_detected = |expected: &ExpectedAlert| detected.contains(expected.alert.id.as_str());
+    let is_waiting = expected
+        .iter()
+        .filter(|alert| !is_detected(alert) && is_decisive(alert, &expected, options.required))
+        .any(|alert| !alert.is_form_of(&detected) && alert.is_possible(&facts, options));
+    let options = &JudgeOptions {
+        waiting: options.waiting && is_waiting,
+        ..options.clone()
+    };
     let verdict = |(expected, raised): (&ExpectedAlert, Option<RaisedAlert>)| {
         let (verdict, reason) = match &raised {
             Some(raised) => (Verdict::Raised, late(raised, options.max_time_to_detect)),
@@ -82,6 +91,14 @@ pub fn judge(
     };
     verification.failure = failure(&verification, &facts, options.required);
     verification
+}
+
+/// Whether the alert can decide whether the verification fails. Optional alerts can if any alert counts, and are awaited
+/// if there are no others.
+fn is_decisive(alert: &ExpectedAlert, all: &[ExpectedAlert], required: Required) -> bool {
+    !alert.is_optional()
+        || matches!(required, Required::AtLeast(_))
+        || all.iter().all(ExpectedAlert::is_optional)
 }
 
 /// Corrects facts that raised alerts contradict. Returns each contradiction as a sentence.
@@ -317,6 +334,31 @@ mod tests {
         assert_eq!(judged(&scan, Required::AtLeast(1), None), None);
         let all = [&others[..], &scan].concat();
         assert_eq!(judged(&all, Required::NoneMissing, Some(1)), None, "late");
+    }
+
+    #[test]
+    fn optional_alerts_are_awaited_only_while_they_can_decide() {
+        let mut run = run("recon");
+        let subject = Subject::of(&run, vec![], false);
+        let one = [raised("Network scanning tool detected", "2026-05-04T10:00:30Z")];
+        let mut waiting = |optional: &[&str], required: Required| {
+            for alert in &mut run.scenarios[0].alerts {
+                alert.optional = optional.contains(&alert.id.as_str());
+            }
+            let options = JudgeOptions {
+                required,
+                waiting: true,
+                ..JudgeOptions::default()
+            };
+            judge_all(&run, &one, &subject, &options).count(Verdict::Waiting)
+        };
+        let others = ["web-shell", "service-account-operation", "token-access"];
+        assert_eq!(waiting(&[], Required::All), 3);
+        assert_eq!(waiting(&others[1..], Required::All), 3, "one is required");
+        assert_eq!(waiting(&others, Required::All), 0);
+        assert_eq!(waiting(&others, Required::AtLeast(2)), 3, "any alert counts");
+        let all = [&others[..], &["network-scan"]].concat();
+        assert_eq!(waiting(&all, Required::All), 3, "no alert is required");
     }
 
     #[test]
