@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::source::Scope;
 use super::{Arm, AzureError, Call, Result, Right};
+use crate::defender::alerts::Cloud;
 use crate::defender::identity::{ClusterIdentity, ForeignCluster};
-use crate::defender::sensor;
 use crate::net::{Cause, Explanation};
 use crate::untrusted;
 
@@ -166,11 +166,8 @@ pub async fn find_cluster(arm: &Arm, hints: &ClusterHints) -> Result<Search> {
             Ok(()) => {}
         }
     }
-    let unnamed = hints.marks.foreign().is_none()
-        && matches!(
-            hints.marks.cloud,
-            Some(sensor::Provider::Eks | sensor::Provider::Gke)
-        );
+    let unnamed =
+        hints.marks.foreign().is_none() && matches!(hints.marks.cloud, Some(Cloud::Eks | Cloud::Gke));
     let outcome = match &hints.marks.arc {
         None => "not read from the cluster".to_owned(),
         Some(Err(reason)) => reason.clone(),

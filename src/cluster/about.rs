@@ -11,8 +11,8 @@ use kube::api::{Api, ListParams, PostParams};
 use kube::core::PartialObjectMeta;
 
 use super::{Cluster, PARALLEL, Result};
+use crate::defender::alerts::Cloud;
 use crate::defender::identity::ClusterIdentity;
-use crate::defender::sensor::Provider;
 use crate::guard::Label;
 use crate::manifest::Right;
 use crate::net::Cause;
@@ -124,7 +124,7 @@ impl Cluster {
         let group = nodes
             .iter()
             .find_map(|node| node.labels().get("kubernetes.azure.com/cluster"));
-        let cloud = |node: &Node| Provider::of_node(node.labels().keys().map(String::as_str));
+        let cloud = |node: &Node| Cloud::of_node(node.labels().keys().map(String::as_str));
         ClusterIdentity {
             cloud: nodes.iter().find_map(cloud),
             node_resource_group: group.cloned(),

@@ -59,9 +59,14 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// Whether only the sensor can detect it.
-    pub fn needs_sensor(&self) -> bool {
-        self.plane == Plane::Runtime
+    /// Whether only the sensor can detect it on `cloud`, if that is known. On Arc, the sensor reads the audit log too.
+    pub fn needs_sensor(&self, cloud: Option<Cloud>) -> bool {
+        self.plane == Plane::Runtime || cloud == Some(Cloud::Arc)
+    }
+
+    /// Whether Microsoft documents the alert for a cluster of this kind, or for none at all.
+    pub fn is_documented_for(&self, cloud: Cloud) -> bool {
+        self.clouds.is_empty() || self.clouds.contains(&cloud)
     }
 
     /// Returns this alert and those that are raised in its place if a policy blocks the behaviour.
@@ -82,7 +87,7 @@ pub enum Plane {
 }
 
 /// A kind of cluster that Defender for Containers supports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Cloud {
     /// Azure Kubernetes Service.
     #[serde(rename = "AKS")]
@@ -95,6 +100,28 @@ pub enum Cloud {
     Gke,
     /// Any other cluster, connected by Azure Arc.
     Arc,
+}
+
+impl Cloud {
+    /// Returns the cloud of a managed Kubernetes by the prefixes that each reserves for labels of its nodes.
+    pub fn of_node<'a>(labels: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        labels.into_iter().find_map(|key| match key.split('/').next() {
+            Some("kubernetes.azure.com") => Some(Self::Aks),
+            Some("eks.amazonaws.com") => Some(Self::Eks),
+            _ => key.starts_with("cloud.google.com/gke-").then_some(Self::Gke),
+        })
+    }
+}
+
+impl fmt::Display for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Aks => "AKS",
+            Self::Eks => "EKS",
+            Self::Gke => "GKE",
+            Self::Arc => "Arc",
+        })
+    }
 }
 
 /// Evidence of what raises an alert.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::alerts::Condition;
+use super::alerts::{Cloud, Condition};
 
 /// Whether a prerequisite is met, if known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,9 +24,13 @@ pub enum Fact {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Facts {
+    /// The kind of the cluster, if known. Some alerts are not documented for all kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<Cloud>,
     /// Whether the plan is on, which every alert needs.
     pub plan: Fact,
-    /// Whether a sensor is ready on the node of the pods, which every alert needs except those of the audit log.
+    /// Whether a sensor is ready on the node of the pods, which every alert needs except those of the audit log
+    /// (and these too, on Arc).
     pub sensor: Fact,
     /// Whether the cluster has what only some alerts need.
     pub conditions: BTreeMap<Condition, Fact>,
@@ -64,6 +68,7 @@ impl Default for Facts {
     fn default() -> Self {
         let unknown = || Fact::Unknown("not checked".to_owned());
         Self {
+            cloud: None,
             plan: unknown(),
             sensor: unknown(),
             conditions: BTreeMap::new(),

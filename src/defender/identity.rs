@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sensor::Provider;
+use super::alerts::Cloud;
 
 /// Suffixes of the names of AKS API servers.
 const AKS: [(&str, Azure); 4] = [
@@ -40,7 +40,7 @@ pub struct ClusterIdentity {
     /// The kubeconfig's name for the cluster.
     pub name: Option<String>,
     /// The provider, by the labels of the nodes.
-    pub cloud: Option<Provider>,
+    pub cloud: Option<Cloud>,
     /// The resource group of the nodes, by the label of AKS: `kubernetes.azure.com/cluster`.
     pub node_resource_group: Option<String>,
     /// `spec.providerID` of some nodes.

@@ -4,7 +4,7 @@
 //! places (`collector` and `collectors`): so every spelling is accepted. What no public page states is
 //! reported as assumed or unknown, never as known.
 
-use super::alerts::Condition;
+use super::alerts::{Cloud, Condition};
 use super::facts::Fact;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -123,28 +123,6 @@ impl fmt::Display for Sensor {
     }
 }
 
-/// The provider of a managed Kubernetes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
-    /// Azure Kubernetes Service.
-    Aks,
-    /// Amazon EKS.
-    Eks,
-    /// Google GKE.
-    Gke,
-}
-
-impl Provider {
-    /// Returns the provider by the prefixes that each reserves for labels of its nodes.
-    pub fn of_node<'a>(labels: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        labels.into_iter().find_map(|key| match key.split('/').next() {
-            Some("kubernetes.azure.com") => Some(Provider::Aks),
-            Some("eks.amazonaws.com") => Some(Provider::Eks),
-            _ => key.starts_with("cloud.google.com/gke-").then_some(Provider::Gke),
-        })
-    }
-}
-
 /// The sensors of a cluster, and what they can detect.
 ///
 /// ```
@@ -165,15 +143,16 @@ impl Provider {
 pub struct SensorFacts {
     /// The recognized sensors.
     pub sensors: Vec<Sensor>,
-    /// The provider of the cluster, if known.
-    pub provider: Option<Provider>,
+    /// The kind of the cluster, if known.
+    pub cloud: Option<Cloud>,
     /// Whether it is known to be in Azure Government, which lacks some features.
     pub government: bool,
 }
 
 impl SensorFacts {
-    /// Recognizes the sensors among `workloads`. `arc` is whether Azure Arc connects the cluster, if known.
-    pub fn new(workloads: &[Workload], arc: Option<bool>, provider: Option<Provider>) -> Self {
+    /// Recognizes the sensors among `workloads`. `arc` is whether Azure Arc connects the cluster, if known;
+    /// `provider` is what its nodes say about their cloud.
+    pub fn new(workloads: &[Workload], arc: Option<bool>, provider: Option<Cloud>) -> Self {
         let has_name = |workload: &Workload| COLLECTORS.contains(&workload.name.as_str());
         let has_image = |workload: &Workload| {
             // The publisher has an image with the same prefix and detects nothing.
@@ -197,7 +176,7 @@ impl SensorFacts {
         });
         Self {
             sensors: sensors.collect(),
-            provider,
+            cloud: provider.or_else(|| (arc == Some(true)).then_some(Cloud::Arc)),
             government: false,
         }
     }
@@ -213,16 +192,16 @@ impl SensorFacts {
 
     /// Returns whether a condition is met by a ready sensor, or by the cluster.
     pub fn fact(&self, condition: Condition) -> Fact {
-        let audit_log = |provider| match provider {
-            Some(Provider::Aks) => Fact::Yes,
-            Some(Provider::Eks) => unknown("on EKS, sending the audit log to CloudWatch must be enabled"),
-            Some(Provider::Gke) => unknown("GKE's audit log lacks data that alerts need"),
-            None => {
+        let audit_log = |cloud| match cloud {
+            Some(Cloud::Aks) => Fact::Yes,
+            Some(Cloud::Eks) => unknown("on EKS, sending the audit log to CloudWatch must be enabled"),
+            Some(Cloud::Gke) => unknown("GKE's audit log lacks data that alerts need"),
+            Some(Cloud::Arc) | None => {
                 unknown("whether Defender reads the audit log cannot be determined from inside the cluster")
             }
         };
         if condition == Condition::AuditLog {
-            return audit_log(self.provider);
+            return audit_log(self.cloud);
         }
         // Microsoft's support matrix of Defender for Containers.
         if self.government && matches!(condition, Condition::DnsDetection | Condition::AntiMalware) {
@@ -525,11 +504,11 @@ mod tests {
         }
         let mut arc = facts("mdc", many, "0.10.0", Some(true));
         for (provider, audit) in [
-            (Provider::Aks, Some(Fact::Yes)),
-            (Provider::Eks, None),
-            (Provider::Gke, None),
+            (Cloud::Aks, Some(Fact::Yes)),
+            (Cloud::Eks, None),
+            (Cloud::Gke, None),
         ] {
-            arc.provider = Some(provider);
+            arc.cloud = Some(provider);
             assert!(matches!(arc.fact(DriftPolicy), Fact::Unknown(_)), "{provider:?}");
             let known = arc.fact(AuditLog);
             assert!(
@@ -586,13 +565,13 @@ mod tests {
     #[test]
     fn provider_is_recognized_by_node_labels() {
         for (key, provider) in [
-            ("kubernetes.azure.com/cluster", Some(Provider::Aks)),
-            ("eks.amazonaws.com/nodegroup", Some(Provider::Eks)),
-            ("cloud.google.com/gke-nodepool", Some(Provider::Gke)),
+            ("kubernetes.azure.com/cluster", Some(Cloud::Aks)),
+            ("eks.amazonaws.com/nodegroup", Some(Cloud::Eks)),
+            ("cloud.google.com/gke-nodepool", Some(Cloud::Gke)),
             ("cloud.google.com/other", None),
             ("kubernetes.io/os", None),
         ] {
-            assert_eq!(Provider::of_node(["kubernetes.io/arch", key]), provider, "{key}");
+            assert_eq!(Cloud::of_node(["kubernetes.io/arch", key]), provider, "{key}");
         }
     }
 }

@@ -28,6 +28,7 @@ impl Facts {
             (.., Some((_, Ok(_))) | None) => Fact::Yes,
         };
         Self {
+            cloud: sensors.cloud,
             sensor,
             conditions: Condition::ALL
                 .map(|condition| (condition, sensors.fact(condition)))

@@ -118,13 +118,8 @@ fn certainty(certainty: Certainty) -> &'static str {
 }
 
 fn clouds(alert: &Alert) -> String {
-    let names = alert.clouds.iter().map(|cloud| match cloud {
-        Cloud::Aks => "AKS",
-        Cloud::Eks => "EKS",
-        Cloud::Gke => "GKE",
-        Cloud::Arc => "Arc",
-    });
-    let windows = alert.windows.then_some("(also Windows)");
+    let names = alert.clouds.iter().map(Cloud::to_string);
+    let windows = alert.windows.then(|| "(also Windows)".to_owned());
     names.chain(windows).collect::<Vec<_>>().join(" ")
 }
 

@@ -76,7 +76,7 @@ fn listed(scenario: &Scenario, width: Width) -> Vec<String> {
     let highest = severities.into_iter().find(has).unwrap_or("-");
     let sensor = alerts
         .iter()
-        .any(|alert| alert.needs_sensor())
+        .any(|alert| alert.needs_sensor(None))
         .then(|| "sensor".to_owned());
     let conditions: BTreeSet<_> = alerts.iter().filter_map(|alert| alert.condition).collect();
     let allow = scenario.consent.is_some().then(|| "--allow".to_owned());

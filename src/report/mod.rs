@@ -33,6 +33,7 @@ use serde::Serialize;
 use crate::defender::alerts::Alert;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::guard;
 use crate::history::Records;
 use crate::kubectl::Kubectl;
 use crate::lint::Linted;
@@ -450,7 +451,9 @@ impl Report {
     /// Returns the command that removes a run, independent of the current context.
     pub fn cleanup_of(&self, run: &str, namespace: &str, cluster: &ClusterInfo) -> String {
         let kubectl = self.kubectl.in_context(cluster.context.as_deref());
-        kubectl.command(["defender-sim", "cleanup", "--run", run, "-n", namespace])
+        let allow = guard::is_system_namespace(namespace).then_some("--allow-system-namespace");
+        let words = ["defender-sim", "cleanup", "--run", run, "-n", namespace];
+        kubectl.command(words.into_iter().chain(allow))
     }
 
     fn hint(&self, hint: &str) {
@@ -521,6 +524,11 @@ mod tests {
         assert_eq!(
             report.cleanup_of("r", "x; touch /tmp/pwn #", &cluster),
             "kubectl defender-sim cleanup --run r -n 'x; touch /tmp/pwn #' --context 'my cluster' --as bob"
+        );
+        let refused_without = report.cleanup_of("r", "kube-system", &cluster);
+        assert!(
+            refused_without.contains("-n kube-system --allow-system-namespace"),
+            "{refused_without}"
         );
     }
 }

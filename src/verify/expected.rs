@@ -91,7 +91,7 @@ impl ExpectedAlert<'_> {
             );
             return (Verdict::Unknown, Some(reason));
         }
-        let sensor = Some(("sensor", &facts.sensor)).filter(|_| self.alert.needs_sensor());
+        let sensor = Some(("sensor", &facts.sensor)).filter(|_| self.alert.needs_sensor(facts.cloud));
         let unknown: Vec<String> = [Some(("plan", &facts.plan)), sensor]
             .into_iter()
             .flatten()
@@ -159,7 +159,10 @@ impl ExpectedAlert<'_> {
         if let Some(coverage) = coverage.filter(|coverage| !coverage.any) {
             return Some(format!("step not proved: {}", coverage.unproved));
         }
-        let sensor = Some(&facts.sensor).filter(|_| self.alert.needs_sensor());
+        if let Some(cloud) = facts.cloud.filter(|cloud| !self.alert.is_documented_for(*cloud)) {
+            return Some(format!("Microsoft does not document it for {cloud}"));
+        }
+        let sensor = Some(&facts.sensor).filter(|_| self.alert.needs_sensor(facts.cloud));
         let condition = self
             .alert
             .condition
@@ -205,7 +208,7 @@ mod tests {
 
     use super::super::fixture::{run, verdicts};
     use super::*;
-    use crate::defender::alerts::Condition;
+    use crate::defender::alerts::{Cloud, Condition};
 
     #[test]
     fn verdict_has_its_reason() {
@@ -269,6 +272,36 @@ mod tests {
             verdicts(&run("crypto"), &[], &known)["binary-drift"].0,
             Verdict::NotRaised
         );
+    }
+
+    #[test]
+    fn alert_that_is_not_documented_for_the_cloud_is_not_expected() {
+        let on = |cloud| JudgeOptions {
+            facts: Facts {
+                cloud,
+                sensor: Fact::No("no sensor".to_owned()),
+                ..Facts::default()
+            },
+            ..JudgeOptions::default()
+        };
+        let mut events = run("events");
+        for alert in &mut events.scenarios[0].alerts {
+            alert.optional = false;
+        }
+        let of = |cloud| {
+            verdicts(&events, &[], &on(cloud))
+                .remove("delete-events")
+                .unwrap()
+        };
+        let reason = "Microsoft does not document it for GKE".to_owned();
+        assert_eq!(of(Some(Cloud::Gke)), (Verdict::NotExpected, Some(reason)));
+        assert_eq!(
+            of(Some(Cloud::Arc)),
+            (Verdict::NotExpected, Some("no sensor".to_owned()))
+        );
+        for cloud in [None, Some(Cloud::Aks), Some(Cloud::Eks)] {
+            assert_ne!(of(cloud).0, Verdict::NotExpected, "{cloud:?}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::azure::AzureOptions;
-use crate::defender::alerts::{self, Alert};
+use crate::defender::alerts;
 use crate::defender::facts::{Fact, Facts, Premise};
 use crate::error::Error;
 use crate::scenario::Scenario;
@@ -94,7 +94,7 @@ fn absent_premise<'f>(scenarios: &[Scenario], facts: &'f Facts) -> Option<(&'sta
         .filter_map(|alert| alerts::find(&alert.id))
         .peekable();
     // Without a sensor, a baseline raises no alert either way.
-    let needs_sensor = alerts.peek().is_none() || alerts.any(Alert::needs_sensor);
+    let needs_sensor = alerts.peek().is_none() || alerts.any(|alert| alert.needs_sensor(facts.cloud));
     let sensor = Some(("sensor", &facts.sensor)).filter(|_| needs_sensor);
     let mut needed = [Some(("plan", &facts.plan)), sensor].into_iter().flatten();
     needed.find_map(|(name, fact)| match fact {

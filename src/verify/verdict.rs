@@ -112,7 +112,7 @@ fn correct<'a>(facts: &mut Facts, raised: impl Iterator<Item = &'a Alert>) -> Ve
             }
         };
         correct_fact(&mut facts.plan);
-        if alert.needs_sensor() {
+        if alert.needs_sensor(facts.cloud) {
             correct_fact(&mut facts.sensor);
         }
         if let Some(fact) = alert

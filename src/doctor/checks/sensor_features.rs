@@ -1,9 +1,9 @@
-//! Checks that the sensor and the cluster have the features that the alerts of the scenarios need.
+//! Checks that the alerts of the scenarios exist for this kind of cluster, and that the sensor and the cluster have the
+//! features they need.
 
 use std::collections::BTreeSet;
 
-use crate::defender::alerts;
-use crate::defender::alerts::Condition;
+use crate::defender::alerts::{self, Alert, Condition};
 use crate::defender::facts::Fact;
 use crate::defender::sensor::SensorFacts;
 use crate::doctor::finding::{Checked, Finding};
@@ -15,23 +15,27 @@ pub(super) async fn check(snapshot: &Snapshot) -> Checked {
 }
 
 fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
-    if facts.sensors.is_empty() {
-        return Finding::not_applicable("there is no sensor");
-    }
     let ids: BTreeSet<&str> = scenarios
         .iter()
         .flat_map(|scenario| &scenario.alerts)
         .map(|alert| alert.id.as_str())
         .collect();
-    let needed: BTreeSet<(Condition, &str)> = ids
+    let is_documented = |alert: &&Alert| facts.cloud.is_none_or(|cloud| alert.is_documented_for(cloud));
+    let (alerts, elsewhere): (Vec<&Alert>, Vec<&Alert>) =
+        ids.into_iter().filter_map(alerts::find).partition(is_documented);
+    if facts.sensors.is_empty() && elsewhere.is_empty() {
+        return Finding::not_applicable("there is no sensor");
+    }
+    let needed: BTreeSet<(Condition, &str)> = alerts
         .into_iter()
-        .filter_map(|id| Some((alerts::find(id)?.condition?, id)))
+        .filter_map(|alert| Some((alert.condition?, alert.id.as_str())))
+        .filter(|_| !facts.sensors.is_empty())
         .collect();
     let known: Vec<_> = needed
         .into_iter()
         .map(|(condition, id)| (condition, id, facts.fact(condition)))
         .collect();
-    if known.is_empty() {
+    if known.is_empty() && elsewhere.is_empty() {
         return Finding::not_applicable("the alerts of these scenarios need only a ready sensor");
     }
     let describe = |reasons: fn(&Fact) -> Option<&String>| -> Vec<String> {
@@ -43,10 +47,14 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
             })
             .collect()
     };
-    let missing = describe(|known| match known {
+    let mut missing = describe(|known| match known {
         Fact::No(reason) => Some(reason),
         Fact::Yes | Fact::Unknown(_) => None,
     });
+    if let Some(cloud) = facts.cloud {
+        let undocumented = |alert: &Alert| format!("\"{}\", which is not documented for {cloud}", alert.name);
+        missing.extend(elsewhere.into_iter().map(undocumented));
+    }
     let unknown = describe(|known| match known {
         Fact::Unknown(reason) => Some(reason),
         Fact::Yes | Fact::No(_) => None,
@@ -69,7 +77,7 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
                 message = format!("{message}; {unknown_features}");
             }
             Finding::warning(message).advise(
-                "these alerts cannot be raised; the latest Helm chart of the sensor supports most of them",
+                "these alerts cannot be expected here; the latest Helm chart of the sensor supports most features",
             )
         }
     }
@@ -78,7 +86,8 @@ fn judge(scenarios: &[Scenario], facts: &SensorFacts) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defender::sensor::{MDC, Provider, Workload};
+    use crate::defender::alerts::Cloud;
+    use crate::defender::sensor::{MDC, Workload};
     use crate::result::CheckStatus::{NotApplicable, Ok as Fine, Unknown, Warning};
     use crate::scenario::catalogue;
 
@@ -127,7 +136,7 @@ mod tests {
                 ready: true,
             };
             let workloads: Vec<_> = [workload].into_iter().filter(|_| version != "none").collect();
-            let facts = SensorFacts::new(&workloads, Some(false), Some(Provider::Aks));
+            let facts = SensorFacts::new(&workloads, Some(false), Some(Cloud::Aks));
             let scenarios: Vec<_> = scenarios
                 .iter()
                 .map(|id| catalogue::find(id).unwrap().clone())
@@ -135,6 +144,19 @@ mod tests {
             let finding = judge(&scenarios, &facts);
             assert_eq!(finding.status, status, "{finding:?}");
             assert!(finding.message.contains(message), "{message:?} in {finding:?}");
+        }
+    }
+
+    #[test]
+    fn alerts_that_are_not_documented_for_the_cloud_are_named() {
+        let events = [catalogue::find("events").unwrap().clone()];
+        let on = |cloud| judge(&events, &SensorFacts::new(&[], Some(false), cloud));
+        let on_gke = on(Some(Cloud::Gke));
+        assert_eq!(on_gke.status, Warning);
+        let undocumented = "\"Kubernetes events deleted\", which is not documented for GKE";
+        assert!(on_gke.message.contains(undocumented), "{}", on_gke.message);
+        for cloud in [None, Some(Cloud::Aks)] {
+            assert_eq!(on(cloud).status, NotApplicable, "{cloud:?}");
         }
     }
 }

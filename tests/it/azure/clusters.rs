@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use defender_sim::azure::{AzureCluster, AzureOptions, ClusterHints, ClusterKind, find_cluster, plan};
+use defender_sim::defender::alerts::Cloud;
 use defender_sim::defender::identity::ClusterIdentity;
-use defender_sim::defender::sensor::Provider;
 use serde_json::{Value, json};
 
 use super::{id_of, ready};
@@ -139,10 +139,10 @@ async fn resource_id_and_arc_data_identify_a_cluster_without_a_query() {
     );
     // Alerts do not name an EKS or GKE cluster the way Azure Arc does.
     for (cloud, has_arc, found) in [
-        (Provider::Eks, true, false),
-        (Provider::Gke, true, false),
-        (Provider::Gke, false, false),
-        (Provider::Aks, true, true),
+        (Cloud::Eks, true, false),
+        (Cloud::Gke, true, false),
+        (Cloud::Gke, false, false),
+        (Cloud::Aks, true, true),
     ] {
         let hints = of(ClusterIdentity {
             cloud: Some(cloud),

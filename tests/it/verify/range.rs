@@ -260,7 +260,7 @@ async fn through_azure() {
         (&["--wait=1s", "--assume=audit-log=yes"], 5, "notRaised"),
     ] {
         for (id, reported) in watched.verdicts(flags, code).await {
-            let is_expected = !known(&id).needs_sensor() && !optional.contains(id.as_str());
+            let is_expected = !known(&id).needs_sensor(None) && !optional.contains(id.as_str());
             let expected = if is_expected { verdict } else { "notExpected" };
             assert_eq!(reported, expected, "{id}");
         }
