@@ -10,7 +10,7 @@ use defender_sim::manifest::{self, ATTACKER, Kind, Manifest};
 use defender_sim::plan::{DEFAULT_REGISTRY, Fit, Options, Plan};
 use defender_sim::scenario::catalogue;
 use futures::future::try_join_all;
-use futures::{AsyncBufReadExt, StreamExt};
+use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, LogParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -20,9 +20,10 @@ use kube::{Client, ResourceExt};
 fn api(client: &Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
     let gvk = GroupVersionKind::gvk(kind.group(), kind.version(), kind.kind());
     let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
-    match kind {
-        Kind::Namespace => Api::all_with(client.clone(), &resource),
-        _ => Api::namespaced_with(client.clone(), namespace, &resource),
+    if kind.is_namespaced() {
+        Api::namespaced_with(client.clone(), namespace, &resource)
+    } else {
+        Api::all_with(client.clone(), &resource)
     }
 }
 
@@ -31,6 +32,19 @@ async fn apply(client: &Client, manifest: Manifest, namespace: &str) -> kube::Re
     api(client, manifest.kind, namespace)
         .patch(&manifest.name, &parameters, &Patch::Apply(&manifest.object))
         .await
+}
+
+/// Performs one request of a step.
+async fn create_and_delete(client: &Client, manifest: Manifest) -> kube::Result<()> {
+    let object: DynamicObject = serde_json::from_value(manifest.object).map_err(kube::Error::SerdeError)?;
+    let api = api(
+        client,
+        manifest.kind,
+        object.metadata.namespace.as_deref().unwrap_or_default(),
+    );
+    api.create(&PostParams::default(), &object).await?;
+    api.delete(&manifest.name, &DeleteParams::default()).await?;
+    Ok(())
 }
 
 #[expect(clippy::too_many_lines, reason = "the calls of a run, in their order")]
@@ -95,24 +109,35 @@ async fn main() -> Result<(), Box<dyn Error>> {
         &Patch::Merge(manifest::go_patch(&plan, &attacker, 1)),
     )
     .await?;
-    let log = LogParams {
-        follow: true,
-        ..LogParams::default()
-    };
-    let mut lines = pods.log_stream(ATTACKER, &log).await?.lines();
-    let mut proofs = 0;
-    while let Some(line) = lines.next().await {
-        let line = line?;
-        if line.starts_with("defender-sim/1 report ") {
-            proofs += 1;
-            if proofs == 1 {
-                println!("proof");
+    let requested = manifests
+        .requested
+        .into_iter()
+        .map(|manifest| create_and_delete(&client, manifest));
+    let attacked = async {
+        let log = LogParams {
+            follow: true,
+            ..LogParams::default()
+        };
+        let mut lines = pods.log_stream(ATTACKER, &log).await?.lines();
+        let mut proofs = 0;
+        while let Some(line) = lines
+            .try_next()
+            .await
+            .map_err(|error| kube::Error::Service(error.into()))?
+        {
+            if line.starts_with("defender-sim/1 report ") {
+                proofs += 1;
+                if proofs == 1 {
+                    println!("proof");
+                }
+            }
+            if line.ends_with(" done") {
+                break;
             }
         }
-        if line.ends_with(" done") {
-            break;
-        }
-    }
+        Ok(())
+    };
+    futures::future::try_join(attacked, try_join_all(requested)).await?;
     println!("result");
     let spaces = api(&client, Kind::Namespace, "");
     // Deletes the pods at the same time; otherwise the namespace controller needs a second pass.
