@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::files::shown;
 use crate::kubectl::Kubectl;
 use crate::manifest::{ANCHOR, Kind, Right, rights};
+use crate::net::Explanation;
 use crate::result::{Problem, RUN_SCHEMA};
 use crate::words::{cause, counted, first_few};
 
@@ -100,6 +101,11 @@ pub enum Error {
     NoAlertPossible { premise: &'static str, reason: String },
     #[error("interrupted before alerts could be read")]
     Interrupted(Exit),
+
+    #[error("failed to publish the result: {0}")]
+    Unpublished(Box<Error>),
+    #[error("failed to send metrics to {gateway}: {}", explained.message)]
+    Unpushed { gateway: String, explained: Explanation },
 
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -305,7 +311,7 @@ impl Error {
             | Self::DeadlinePassed { phase, .. }
             | Self::RunDeleted { phase, .. } => phase.exit(),
             Self::Azure(_) | Self::NoAlertsSaved { .. } | Self::AlertsIncomplete { .. } => Exit::AlertMissing,
-            Self::Unwritten { .. } => Exit::Unwritten,
+            Self::Unwritten { .. } | Self::Unpublished(_) | Self::Unpushed { .. } => Exit::Unwritten,
             Self::Unfinished { .. } => Exit::Interrupted,
             Self::Interrupted(exit) => *exit,
             Self::RecordFile(error) | Self::CompleterUnwritten(error) => error.exit(),
@@ -320,6 +326,8 @@ impl Error {
         Some(match self {
             Self::Connect(error) => kubectl.complete(&error.hint()?),
             Self::Cluster(error) => error.explained.hint.clone()?,
+            Self::Unpublished(error) => error.hint(kubectl)?,
+            Self::Unpushed { explained, .. } => explained.hint.clone()?,
             Self::Azure(error) => error.explained.hint.clone()?,
             Self::BeforeRun(error) => error.hint(kubectl)?,
             Self::LastRunUnknown { readable, .. } => format!(

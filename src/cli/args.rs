@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use http::Uri;
 use jiff::Timestamp;
 
 use super::options::{AzureArgs, Global, Settings, VerifyOptions};
@@ -57,7 +58,7 @@ pub enum Action {
     #[command(long_about = help::CLEANUP)]
     Cleanup(Cleanup),
     /// List past runs of this machine
-    History,
+    History(History),
     /// Show a past run or export it
     Report(RecordReport),
     /// List scenarios
@@ -165,6 +166,15 @@ impl FromArgMatches for ScenarioRun {
     }
 }
 
+/// A `CronJob`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CronJobName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// `run`.
 #[derive(Debug, Args)]
 pub struct SelectedRun {
@@ -203,13 +213,19 @@ pub struct RunArgs {
     /// Keep the pods for inspection until the deadline
     #[arg(long)]
     pub keep: bool,
-    /// Write a report: junit=, json=, markdown= or navigator=FILE, - for standard output; can be
-    /// repeated
+    /// Write a report: junit=, json=, markdown=, navigator= or openmetrics=FILE, - for standard
+    /// output; can be repeated
     #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
     pub report: Vec<ReportFile>,
     /// Write a notice for the SOC before creating anything: Markdown to FILE.md, otherwise JSON
     #[arg(long, value_name = "FILE")]
     pub soc_note: Option<PathBuf>,
+    /// Send the metrics of the run to this Pushgateway
+    #[arg(long, value_name = "URL", value_parser = values::gateway)]
+    pub push_gateway: Option<Uri>,
+    /// CronJob that starts this run: gets events, and keeps in its ConfigMap what was detected
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = values::cron_job)]
+    pub cron_job: Option<CronJobName>,
     /// Wait for the expected alerts afterwards and report which were raised
     #[arg(long)]
     pub verify: bool,
@@ -252,12 +268,20 @@ pub struct Verify {
     /// A run without a record: what ran; can be repeated
     #[arg(long, value_name = "SCENARIO", value_parser = ids(), requires = "since")]
     pub scenario: Vec<String>,
-    /// Write a report: junit=, json=, markdown= or navigator=FILE, - for standard output; can be
-    /// repeated
+    /// Write a report: junit=, json=, markdown=, navigator= or openmetrics=FILE, - for standard
+    /// output; can be repeated
     #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
     pub report: Vec<ReportFile>,
     #[command(flatten)]
     pub options: VerifyOptions,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Compare the alerts of verified runs; exit with 5 if one that was raised earlier is missing now
+    #[arg(long)]
+    pub compare: bool,
 }
 
 /// `report`.
@@ -266,8 +290,8 @@ pub struct RecordReport {
     /// Run ID [default: the most recent]
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// Write a report: junit=, json=, markdown= or navigator=FILE, - for standard output; can be
-    /// repeated
+    /// Write a report: junit=, json=, markdown=, navigator= or openmetrics=FILE, - for standard
+    /// output; can be repeated
     #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
     pub report: Vec<ReportFile>,
 }

@@ -20,8 +20,8 @@ use clap::{ArgMatches, Args as _, Command, CommandFactory as _, FromArgMatches a
 
 use args::Arguments;
 pub use args::{
-    Action, Cleanup, Completion, Config, Doctor, DryRun, Images, RecordReport, Rights, RunArgs, ScenarioRun,
-    SelectedRun, Verify,
+    Action, Cleanup, Completion, Config, CronJobName, Doctor, DryRun, History, Images, RecordReport, Rights,
+    RunArgs, ScenarioRun, SelectedRun, Verify,
 };
 use options::Global;
 pub use options::VerifyOptions;

@@ -3,9 +3,11 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use http::Uri;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use super::args::CronJobName;
 use crate::azure::LoginKind;
 use crate::defender::alerts;
 use crate::defender::facts::Premise;
@@ -141,14 +143,37 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     ago.ok_or_else(|| "expected a time such as 2026-05-04T10:00:00Z, or how long ago, such as 30m".to_owned())
 }
 
+/// Parses the namespace and the name of a `CronJob`.
+pub(super) fn cron_job(text: &str) -> Result<CronJobName, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(CronJobName {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            })
+        }
+        _ => Err("expected NAMESPACE/NAME".to_owned()),
+    }
+}
+
+/// Parses the address of a Pushgateway.
+pub(super) fn gateway(text: &str) -> Result<Uri, String> {
+    let uri: Uri = text.parse().map_err(|_| "expected http://HOST:PORT".to_owned())?;
+    match uri.scheme_str() {
+        Some("http" | "https") if uri.query().is_none() => Ok(uri),
+        _ => Err("expected http://HOST:PORT or https://HOST:PORT".to_owned()),
+    }
+}
+
 pub(super) fn report_file(text: &str) -> Result<ReportFile, String> {
-    let kinds = "expected junit=FILE, json=FILE, markdown=FILE or navigator=FILE";
+    let kinds = "expected junit=FILE, json=FILE, markdown=FILE, navigator=FILE or openmetrics=FILE";
     let (kind, path) = text.split_once('=').ok_or(kinds)?;
     let kind = match kind {
         "junit" => export::Kind::Junit,
         "json" => export::Kind::Json,
         "markdown" | "md" => export::Kind::Markdown,
         "navigator" => export::Kind::Navigator,
+        "openmetrics" => export::Kind::OpenMetrics,
         _ => return Err(kinds.to_owned()),
     };
     if path.is_empty() {

@@ -16,6 +16,7 @@ mod others;
 mod plugin;
 mod pods;
 pub mod request;
+mod schedule;
 mod survey;
 mod warnings;
 
@@ -30,6 +31,7 @@ use explain::explain;
 pub use found::{Found, selector, selects};
 pub use others::Selectors;
 pub use pods::PodChange;
+pub use schedule::Schedule;
 pub use survey::Survey;
 
 /// Timeout of a call unless the user sets one. Callers bound watches and followed logs.

@@ -1,6 +1,7 @@
 //! A run: checks files and guards, runs the attack, saves its record, and verifies alerts if requested.
 
 use super::confirm::consent;
+use super::publish::{self, Scheduled};
 use super::session::{Connection, Session, user_agent};
 use super::sources::Request;
 use super::verify::{self, Known, unless_stopped};
@@ -9,11 +10,12 @@ use crate::cli::RunArgs;
 use crate::doctor::SensorState;
 use crate::engine;
 use crate::error::Error;
-use crate::event::Started;
+use crate::event::{Event, Started};
+use crate::exit::Exit;
 use crate::note;
 use crate::plan::Plan;
 use crate::report::{Files, export};
-use crate::result::{ClusterInfo, RunResult};
+use crate::result::{ClusterInfo, Detections, RunResult};
 use crate::signal::Stop;
 use crate::verify::{AlertSource, VerifyOptions, require_sensor, rule_out};
 
@@ -21,7 +23,57 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     let plan = request.plan(session.namespace.clone())?;
     let run = &request.args;
     let connection = session.connect(Some(&plan))?;
+    let scheduled = match &run.cron_job {
+        Some(name) => {
+            let find = Scheduled::find(&connection.cluster, name, &session.events);
+            Some(find.await.map_err(before_run)?)
+        }
+        None => None,
+    };
     let files = session.report.open_files(&run.report, run.soc_note.as_deref())?;
+    let earlier = scheduled.as_ref().map(|scheduled| scheduled.earlier.clone());
+    let attacked = Box::pin(attack_and_verify(
+        run, &plan, connection, &files, earlier, session,
+    ))
+    .await;
+    let mut problems = vec![];
+    if let Some(scheduled) = &scheduled {
+        let published = match &attacked {
+            Ok(result) => scheduled.publish(result).await,
+            Err(error) => scheduled.publish_error(error).await,
+        };
+        problems.extend(published.err().map(|error| Error::Unpublished(Box::new(error))));
+    }
+    if let (Some(gateway), Ok(result)) = (&run.push_gateway, &attacked) {
+        problems.extend(publish::push(gateway, result).await.err());
+    }
+    let result = match attacked {
+        Ok(result) => result,
+        Err(error) => {
+            for problem in problems {
+                session.events.send(Event::Notice(problem.to_string()));
+            }
+            return Err(error);
+        }
+    };
+    Ok(Box::new(move |report| {
+        report.finished_run(&result);
+        let exit = result.exit.worse(report.write_reports(&files, &result));
+        let failed = problems.iter().map(|problem| report.fail(problem));
+        failed.fold(exit, Exit::worse)
+    }))
+}
+
+/// Runs the plan and verifies its alerts, if requested. `earlier` is what earlier runs detected, if not the records of
+/// this machine say that.
+async fn attack_and_verify(
+    run: &RunArgs,
+    plan: &Plan,
+    connection: Connection,
+    files: &Files,
+    earlier: Option<Detections>,
+    session: &Session,
+) -> Result<RunResult, Error> {
     let (id, namespace) = (plan.run.to_string(), &plan.namespace.name);
     let now = session.report.cleanup_of(&id, namespace, &connection.info);
     let stop = session.on_signals(format!(
@@ -38,10 +90,10 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     let attack = Attack {
         run,
         verify: options.as_ref().zip(source.as_ref()),
-        plan: &plan,
+        plan,
         session,
         connection,
-        files: &files,
+        files,
         stop: &stop,
     };
     let mut result = Box::pin(attack.run()).await?;
@@ -54,16 +106,21 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
         let exit = if stop.requested() {
             stop.exit()
         } else {
-            verify::watch(&mut result, &source, options, Known::RunHere, &stop, session).await
+            verify::watch(
+                &mut result,
+                &source,
+                options,
+                (Known::RunHere, earlier),
+                &stop,
+                session,
+            )
+            .await
         };
         result.exit = result.exit.worse(exit);
         result.exit_code = result.exit.code();
         records::keep(&result, &session.events);
     }
-    Ok(Box::new(move |report| {
-        report.finished_run(&result);
-        result.exit.worse(report.write_reports(&files, &result))
-    }))
+    Ok(result)
 }
 
 /// Finds the source of alerts and checks that it can be read.

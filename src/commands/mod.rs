@@ -10,6 +10,7 @@ mod confirm;
 mod doctor;
 mod dry_run;
 mod man;
+mod publish;
 mod records;
 mod session;
 mod sources;
@@ -70,7 +71,7 @@ async fn dispatch(action: Action, session: &Session) -> Outcome {
         Action::Doctor(request) => doctor::doctor(request, session).await,
         Action::Verify(request) => verify::verify(request, session).await,
         Action::Cleanup(request) => cleanup::cleanup(&request, session).await,
-        Action::History => records::history(session),
+        Action::History(request) => records::history(&request, session),
         Action::Report(request) => records::report(request, session),
         Action::List => Ok(catalogue::list()),
         Action::Describe { scenario } => catalogue::describe(scenario),

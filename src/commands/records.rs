@@ -4,23 +4,35 @@ use super::Outcome;
 use super::session::Session;
 use std::path::PathBuf;
 
-use crate::cli::RecordReport;
+use crate::cli::{self, RecordReport};
 use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::history::{self, History};
-use crate::result::RunResult;
+use crate::result::{self, RunResult};
 
-pub(super) fn history(session: &Session) -> Outcome {
+pub(super) fn history(request: &cli::History, session: &Session) -> Outcome {
     let mut records = History::of_user()?.all()?;
     let (namespace, context) = (session.namespace.as_ref(), session.context());
     records.runs.retain(|run| {
         namespace.is_none_or(|namespace| *namespace == run.namespace)
             && (context.is_none() || context == run.cluster.context.as_ref())
     });
+    let compare = request.compare;
     Ok(Box::new(move |report| {
-        report.history(&records);
-        Exit::Ok
+        if !compare {
+            report.history(&records);
+            return Exit::Ok;
+        }
+        let trends = result::trends(&records.runs);
+        report.trends(&trends);
+        report.unreadable(&records);
+        let mut alerts = trends.iter().flat_map(|trend| &trend.alerts);
+        if alerts.any(|alert| alert.is_regression) {
+            Exit::AlertMissing
+        } else {
+            Exit::Ok
+        }
     }))
 }
 

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::history::History;
 use crate::plan::DEFAULT_NAMESPACE;
 use crate::result::{
-    ClusterInfo, RunResult, ScenarioResult, UNKNOWN_RUN, Verdict, Verification, expectations,
+    ClusterInfo, Detections, RunResult, ScenarioResult, UNKNOWN_RUN, Verdict, Verification, expectations,
 };
 use crate::scenario::Scenario;
 use crate::signal::Stop;
@@ -55,7 +55,7 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
     let source = unless_stopped(&stop, find).await?;
     result.cluster.resource_id = source.resource_id();
     // The exit code reports on the alerts, regardless of the exit code of the run itself.
-    let exit = watch(&mut result, &source, &options, known, &stop, session).await;
+    let exit = watch(&mut result, &source, &options, (known, None), &stop, session).await;
     (result.exit, result.exit_code) = (exit, exit.code());
     Ok(Box::new(move |report| {
         report.run(&result);
@@ -113,14 +113,14 @@ pub(super) enum Known {
 }
 
 /// Reads alerts and adds the verdicts, or why alerts could not be read, to the result. Returns the exit code that
-/// follows from them.
+/// follows from them. What earlier runs detected is `earlier`, or else what their records say.
 ///
 /// Updates the record if it is on this machine.
 pub(super) async fn watch(
     result: &mut RunResult,
     source: &AlertSource,
     options: &VerifyOptions,
-    known: Known,
+    (known, earlier): (Known, Option<Detections>),
     stop: &Stop,
     session: &Session,
 ) -> Exit {
@@ -145,7 +145,8 @@ pub(super) async fn watch(
         }
         Progress::Retrying(error) => events.send(Event::Notice(error)),
     };
-    let runs = (&*result, &others[..]);
+    let earlier = earlier.unwrap_or_else(|| Detections::before(result, &others));
+    let runs = (&*result, &others[..], earlier);
     let unobserved = known == Known::Window;
     let watched = verify::watch(runs, source, options, unobserved, stop.wait(), show).await;
     let has_failed = |verification: &Verification| verification.failure.is_some();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{json, junit, markdown, navigator, note};
+use super::{json, junit, markdown, navigator, note, openmetrics};
 use crate::result::{Note, RunResult};
 use crate::untrusted;
 
@@ -17,6 +17,8 @@ pub enum Kind {
     Markdown,
     /// A layer of the ATT&CK Navigator.
     Navigator,
+    /// Metrics in the `OpenMetrics` text format.
+    OpenMetrics,
 }
 
 /// Renders a result in the given format, with a trailing newline.
@@ -26,6 +28,7 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
         Kind::Json => json(result),
         Kind::Markdown => markdown::render(result),
         Kind::Navigator => navigator::render(result),
+        Kind::OpenMetrics => openmetrics::render(result),
     });
     if !text.ends_with('\n') {
         text.push('\n');
@@ -57,7 +60,13 @@ mod tests {
 
     #[test]
     fn every_format_ends_with_one_newline() {
-        for kind in [Kind::Junit, Kind::Json, Kind::Markdown, Kind::Navigator] {
+        for kind in [
+            Kind::Junit,
+            Kind::Json,
+            Kind::Markdown,
+            Kind::Navigator,
+            Kind::OpenMetrics,
+        ] {
             let text = render(kind, &fixture::mixed());
             assert!(
                 text.ends_with('\n') && !text.ends_with("\n\n"),

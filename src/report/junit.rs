@@ -327,7 +327,7 @@ fn coverage(verification: &Verification) -> Case {
     };
     let mut case = passed(ALERTS, name);
     let failure = verification.failure.as_ref();
-    case.failure = failure.map(|failure| cause(Some("alerts"), failure, &verification.contradictions));
+    case.failure = failure.map(|failure| cause(Some("alerts"), failure, &verification.warnings()));
     case
 }
 

@@ -252,8 +252,8 @@ fn alerts(text: &mut String, verification: &Verification) {
     let rows = verification.unattributed.iter();
     let rows = rows.map(|alert| [plain(&alert.name), plain(&alert.reason)]);
     table(text, ["Alert that may be of this run", "Unknown because"], rows);
-    for contradiction in &verification.contradictions {
-        let _ = writeln!(text, "\n**Warning:** {}", code(contradiction));
+    for warning in verification.warnings() {
+        let _ = writeln!(text, "\n**Warning:** {}", code(&warning));
     }
     let _ = writeln!(
         text,

@@ -8,7 +8,7 @@ use crate::result::{RaisedAlert, RunResult, Verification};
 /// Returns the meaning of a result's exit code, as documented.
 ///
 /// If alerts were verified, success may be that of `verify`, which does not cover the run.
-pub(super) fn meaning(result: &RunResult) -> &'static str {
+pub(crate) fn meaning(result: &RunResult) -> &'static str {
     let verified = |verification: &Verification| verification.failure.is_none();
     if result.exit == Exit::Ok && result.verification.as_ref().is_some_and(verified) {
         return "the alerts pass: none is known to be missing or unexpected";

@@ -11,9 +11,10 @@ mod files;
 pub(crate) mod fixture;
 mod junit;
 mod markdown;
-mod meaning;
+pub(crate) mod meaning;
 mod navigator;
 mod note;
+pub mod openmetrics;
 mod options;
 mod plan;
 mod progress;
@@ -21,6 +22,7 @@ mod reasons;
 mod style;
 mod table;
 mod target;
+mod trend;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +43,7 @@ use crate::manifest::rights::{Grant, Right, Scope, Subject};
 use crate::manifest::{self, VICTIM};
 use crate::plan::Plan;
 use crate::result::{
-    CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult, Verdict, Verification,
+    CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult, Trend, Verdict, Verification,
 };
 use crate::scenario::{Outcome, Scenario};
 use crate::untrusted;
@@ -229,8 +231,8 @@ impl Report {
 
     /// Prints the notes on the alerts that the verdicts do not include, and the next command.
     fn verification(&self, verification: &Verification, result: &RunResult) {
-        for contradiction in &verification.contradictions {
-            self.note(&format!("{}: {contradiction}", paint("warning", YELLOW)));
+        for warning in verification.warnings() {
+            self.note(&format!("{}: {warning}", paint("warning", YELLOW)));
         }
         let kubectl = self.kubectl.in_context(result.cluster.context.as_deref());
         if let Some(failure) = &verification.failure {
@@ -268,9 +270,23 @@ impl Report {
         let runs = &records.runs;
         let ids = runs.iter().map(|run| run.run.clone());
         self.print(runs, |width| table::history(runs, width), ids);
+        self.unreadable(records);
+    }
+
+    /// Warns of records that cannot be read.
+    pub fn unreadable(&self, records: &Records) {
         for record in &records.unreadable {
             self.note(&format!("warning: {}", record.message));
         }
+    }
+
+    /// Prints detection over time.
+    pub fn trends(&self, trends: &[Trend]) {
+        let regressed = trends.iter().flat_map(|trend| &trend.alerts);
+        let ids = regressed
+            .filter(|alert| alert.is_regression)
+            .map(|alert| alert.alert.clone());
+        self.print(&trends, |width| trend::trends(trends, width), ids);
     }
 
     /// Prints the result of a cleanup.

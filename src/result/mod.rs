@@ -4,10 +4,12 @@
 //! Records of version 1 are converted by [`upgrade`].
 
 mod cleanup;
+mod detection;
 mod doctor;
 mod note;
 mod plan;
 mod problem;
+mod trend;
 mod v1;
 mod verification;
 
@@ -24,10 +26,12 @@ use crate::exit::Exit;
 use crate::scenario::{ExpectedAlert, Outcome, Scenario};
 
 pub use cleanup::{Cleanup, CleanupResult, SkippedRun};
+pub use detection::{Detection, Detections, Regression};
 pub use doctor::{CheckResult, CheckStatus, DoctorResult};
 pub use note::{Note, NoteStep};
 pub use plan::{Admission, PlanResult, PlannedObject, PlannedRequest, PlannedStep, PlannedVictim};
 pub use problem::Problem;
+pub use trend::{AlertTrend, Trend, trends};
 pub use v1::{RUN_SCHEMA_V1, upgrade};
 pub use verification::{AlertVerdict, RaisedAlert, UnattributedAlert, Verdict, Verification};
 
@@ -173,6 +177,14 @@ pub struct ClusterInfo {
 }
 
 impl ClusterInfo {
+    /// Whether both are the same cluster: the same resource in Azure, or else the same address of the API server.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.resource_id, &other.resource_id) {
+            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+            _ => self.server == other.server,
+        }
+    }
+
     /// What is in the place of the address if no cluster is configured.
     pub const NO_CLUSTER: &str = "no cluster";
 

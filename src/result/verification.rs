@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Regression;
+
 /// The alerts that Defender raised for a run, as read last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +27,9 @@ pub struct Verification {
     /// Facts about the cluster that a raised alert contradicts.
     #[serde(default)]
     pub contradictions: Vec<String>,
+    /// Alerts that were raised for earlier runs on this cluster, and not for this one.
+    #[serde(default)]
+    pub regressions: Vec<Regression>,
     /// Why the verification fails, if it does.
     #[serde(default)]
     pub failure: Option<String>,
@@ -87,6 +92,12 @@ impl Verification {
         let alerts = self.alerts.iter().filter(|alert| alert.optional == optional);
         let raised = alerts.clone().filter(|alert| alert.verdict == Verdict::Raised);
         (raised.count(), alerts.count())
+    }
+
+    /// Returns what is remarkable about the alerts, beyond the verdicts: contradictions and regressions, as sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let regressions = self.regressions.iter().map(Regression::to_string);
+        self.contradictions.iter().cloned().chain(regressions).collect()
     }
 
     /// Returns the number of expected alerts with this verdict.

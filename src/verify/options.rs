@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use super::matching::Names;
 use crate::defender::facts::Facts;
 use crate::error::Error;
+use crate::result::Detections;
 
 /// Which alerts are required, contrary to the scenarios.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +85,8 @@ pub struct JudgeOptions {
     pub max_time_to_detect: Option<SignedDuration>,
     /// How many alerts have to be raised.
     pub required: Required,
+    /// What earlier runs on this cluster detected.
+    pub earlier: Detections,
 }
 
 #[cfg(test)]

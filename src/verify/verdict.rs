@@ -87,8 +87,10 @@ pub fn judge(
         alerts: verdicts,
         unattributed,
         contradictions,
+        regressions: vec![],
         failure: None,
     };
+    verification.regressions = options.earlier.regressions(&verification);
     verification.failure = failure(&verification, &facts, options.required);
     verification
 }

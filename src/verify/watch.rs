@@ -13,7 +13,7 @@ use super::{AlertSource, VerifyOptions};
 use crate::azure::Answer;
 use crate::error::Error;
 use crate::net::Cause;
-use crate::result::{RunResult, Verdict, Verification};
+use crate::result::{Detections, RunResult, Verdict, Verification};
 
 /// Alerts are read from this long before the run: sources may return them late, and clocks differ.
 const LOOKBACK: SignedDuration = SignedDuration::from_hours(1);
@@ -45,9 +45,10 @@ pub struct WatchOutcome {
 }
 
 /// Reads the alerts of `run`, which are not those of `others`, until the verdicts are final, `options` end the wait, or
-/// `stop` completes. Reports each read, so that verdicts survive this process.
+/// `stop` completes. Reports each read, so that verdicts survive this process. `earlier` is what earlier runs on this
+/// cluster detected.
 pub async fn watch(
-    (run, others): (&RunResult, &[RunResult]),
+    (run, others, earlier): (&RunResult, &[RunResult], Detections),
     source: &AlertSource,
     options: &VerifyOptions,
     unobserved: bool,
@@ -56,6 +57,7 @@ pub async fn watch(
 ) -> WatchOutcome {
     let mut stop = pin!(stop);
     let mut watch = Watch::new(run, others, source, options, unobserved);
+    watch.judging.earlier = earlier;
     loop {
         let round = tokio::select! {
             round = watch.read(&mut report) => round,

@@ -155,6 +155,7 @@ pub fn verified() -> RunResult {
         additional: vec![raised("One more", "Active")],
         unattributed: vec![],
         contradictions: vec![],
+        regressions: vec![],
         failure: Some("1 of 6 expected alerts were raised".into()),
     });
     result.exit = Exit::AlertMissing;
