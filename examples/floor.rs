@@ -43,8 +43,11 @@ async fn create_and_delete(client: &Client, manifest: Manifest) -> kube::Result<
         object.metadata.namespace.as_deref().unwrap_or_default(),
     );
     api.create(&PostParams::default(), &object).await?;
-    api.delete(&manifest.name, &DeleteParams::default()).await?;
-    Ok(())
+    // Its owner does not exist, so it may be gone.
+    match api.delete(&manifest.name, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        deleted => deleted.map(drop),
+    }
 }
 
 #[expect(clippy::too_many_lines, reason = "the calls of a run, in their order")]

@@ -135,3 +135,43 @@ fn truth(is_true: bool) -> f64 {
 fn count(number: usize) -> f64 {
     u32::try_from(number).map_or(f64::MAX, f64::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn metrics_are_of_the_run_its_steps_and_decided_alerts() {
+        let mut run = fixture::verified();
+        run.cluster.context = Some("a \"b\"".to_owned());
+        let text = render(&run);
+        let has = |line: &str| text.lines().any(|found| found == line);
+        for line in [
+            "# TYPE defender_sim_run_success gauge",
+            r#"defender_sim_run_success{cluster="a \"b\""} 0.0"#,
+            r#"defender_sim_run_exit_code{cluster="a \"b\""} 5.0"#,
+            r#"defender_sim_alert_raised{cluster="a \"b\"",scenario="one",alert="missing"} 0.0"#,
+            r#"defender_sim_alert_regressed{cluster="a \"b\"",scenario="one",alert="missing"} 0.0"#,
+        ] {
+            assert!(has(line), "{line}\n{text}");
+        }
+        for undecided in ["open", "absent", "drift"] {
+            assert!(!text.contains(&format!("alert=\"{undecided}\"")), "{text}");
+        }
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn cluster_is_named_by_its_resource_then_its_context_then_its_address() {
+        let mut cluster = ClusterInfo {
+            server: "https://s".to_owned(),
+            ..ClusterInfo::default()
+        };
+        assert_eq!(cluster_label(&cluster), "https://s");
+        cluster.context = Some("c".to_owned());
+        assert_eq!(cluster_label(&cluster), "c");
+        cluster.resource_id = Some("/subscriptions/1/managedClusters/blue".to_owned());
+        assert_eq!(cluster_label(&cluster), "blue");
+    }
+}

@@ -38,6 +38,7 @@ mod requests;
 mod results;
 mod rights;
 mod runtime;
+mod schedule;
 mod settings;
 mod snapshots;
 mod terminal;
