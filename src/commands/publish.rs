@@ -1,25 +1,17 @@
 //! What a run publishes besides its reports: events and the state of the `CronJob` that started it, and metrics.
 
-use std::time::Duration;
-
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE;
-use http::{Request, Uri};
+use http::Uri;
 
 use crate::cli::CronJobName;
 use crate::cluster::{Cluster, Schedule};
 use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
-use crate::net::http::{Bytes, Transport};
-use crate::net::{Cause, Environment, Explanation};
+use crate::net::pushgateway;
 use crate::report::{meaning, openmetrics};
 use crate::result::{Detections, RunResult};
 use crate::scenario::Outcome;
 use crate::untrusted;
-
-/// Timeout of a Pushgateway.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The `CronJob` that started this run.
 pub(super) struct Scheduled {
@@ -120,31 +112,16 @@ fn summary(result: &RunResult) -> String {
     untrusted::line(&parts.join("; "))
 }
 
-/// Replaces the metrics of the cluster at a Pushgateway.
+/// Sends the metrics of a run to a Pushgateway.
 ///
 /// # Errors
 /// If it cannot be reached or refuses them.
 pub(super) async fn push(gateway: &Uri, result: &RunResult) -> Result<(), Error> {
-    let unpushed = |explained: Explanation| Error::Unpushed {
-        gateway: gateway.to_string(),
-        explained,
-    };
-    let cluster = BASE64_URL_SAFE.encode(openmetrics::cluster_label(&result.cluster));
-    let base = gateway.to_string();
-    let path = format!(
-        "{}/metrics/job/defender-sim/cluster@base64/{cluster}",
-        base.trim_end_matches('/')
-    );
-    let request = Request::put(path)
-        .header("Content-Type", "text/plain; version=0.0.4")
-        .body(Bytes::from(openmetrics::render(result)))
-        .map_err(|error| unpushed(Explanation::new(Cause::Setting, error.to_string())))?;
-    let transport = Transport::new(None, Environment::from_process()).map_err(unpushed)?;
-    let answer = transport.send(request, TIMEOUT).await.map_err(unpushed)?;
-    if answer.status.is_success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&answer.body);
-    let message = format!("it answered {}: {}", answer.status, untrusted::line(text.trim()));
-    Err(unpushed(Explanation::new(Cause::Other, message)))
+    let cluster = openmetrics::cluster_label(&result.cluster);
+    pushgateway::push(gateway, cluster, openmetrics::render(result))
+        .await
+        .map_err(|explained| Error::Unpushed {
+            gateway: gateway.to_string(),
+            explained,
+        })
 }

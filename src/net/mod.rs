@@ -6,6 +6,7 @@ mod explanation;
 pub(crate) mod http;
 pub(crate) mod pem;
 pub(crate) mod proxy;
+pub(crate) mod pushgateway;
 pub(crate) mod registry;
 
 pub use environment::Environment;

@@ -77,6 +77,14 @@ fn unusable_rights_command_line_is_refused() {
     for (arguments, part) in [
         (&["--namespace-scoped"][..], "--namespace"),
         (&["no-such-scenario"], "no-such-scenario"),
+        (
+            &["coredns", "--namespace-scoped", "-n", "team"],
+            "a Role cannot allow what a step does in namespace kube-system",
+        ),
+        (
+            &["rbac", "--namespace-scoped", "-n", "team"],
+            "which are cluster-scoped",
+        ),
         (&["--subject", "bob"], "expected user:NAME"),
         (
             &["--subject", "serviceaccount:bot"],

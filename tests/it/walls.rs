@@ -121,7 +121,7 @@ fn modules_import_only_lower_modules() {
         (
             "error.rs",
             &[
-                "azure", "cluster", "exit", "files", "kubectl", "manifest", "result", "words",
+                "azure", "cluster", "exit", "files", "kubectl", "manifest", "net", "result", "words",
             ],
         ),
         ("exit.rs", &[]),

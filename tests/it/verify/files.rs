@@ -10,6 +10,53 @@ use super::{Machine, RECON, alert, recon, unrelated, verdicts};
 use crate::contract::assert_keeps_to;
 
 #[test]
+fn alert_that_an_earlier_run_had_is_a_regression() {
+    let machine = Machine::new();
+    let earlier = recon();
+    let mut later = earlier
+        .clone()
+        .in_cluster_time(jiff::SignedDuration::from_hours(24));
+    later.run = "bcdefghi".to_owned();
+    machine.record(&earlier);
+    let alerts = |names: &[&str], day: &str| -> Value {
+        let of_day = |name: &&str| alert(name).to_string().replace("2026-05-04", day);
+        let alerts = names.iter().map(of_day);
+        alerts
+            .map(|alert| serde_json::from_str::<Value>(&alert).unwrap())
+            .collect()
+    };
+    let all = machine.file("all.json", &alerts(&RECON, "2026-05-04"));
+    machine.printed(&["verify", "abcdefgh", "--alerts", &all], 0);
+    let before = machine.printed(&["history", "--compare"], 0);
+    assert!(
+        before.contains("1 of 1") && before.contains("2026-05-04"),
+        "{before}"
+    );
+
+    machine.record(&later);
+    let some = machine.file("some.json", &alerts(&RECON[1..], "2026-05-05"));
+    let result = machine.json(&["verify", "bcdefghi", "--alerts", &some, "-o", "json"], 5);
+    assert_keeps_to("run", &result);
+    let regressions = &result["verification"]["regressions"];
+    assert_eq!(regressions.as_array().unwrap().len(), 1, "{regressions}");
+    assert_eq!(
+        (&regressions[0]["alert"], &regressions[0]["lastRun"]),
+        (&json!("web-shell"), &json!("abcdefgh"))
+    );
+    let trends = machine.json(&["history", "--compare", "-o", "json"], 5);
+    let shells = trends[0]["alerts"].as_array().unwrap().iter();
+    let shells: Vec<&Value> = shells.filter(|alert| alert["isRegression"] == true).collect();
+    assert_eq!(shells.len(), 1, "{trends}");
+    assert_eq!(
+        (&shells[0]["raised"], &shells[0]["decided"]),
+        (&json!(1), &json!(2))
+    );
+    assert_eq!(shells[0]["medianSecondsToDetect"], 1200.0);
+    let names = machine.printed(&["history", "--compare", "-o", "name"], 5);
+    assert_eq!(names, "web-shell\n");
+}
+
+#[test]
 fn missing_alert_fails_the_verification() {
     let machine = Machine::new();
     machine.record(&recon());
