@@ -65,8 +65,6 @@ pub enum Error {
 
     #[error("a Role cannot allow to {verb} {resource}, which are cluster-scoped")]
     RoleTooNarrow { verb: &'static str, resource: String },
-    #[error("a Role cannot allow what a step does in namespace {namespace}")]
-    RoleElsewhere { namespace: String },
     #[error("failed to write {what}: {}", cause(source))]
     Unwritable { what: String, source: io::Error },
     #[error("failed to write {what}: {}", cause(source))]
@@ -272,7 +270,6 @@ impl Error {
             | Self::ScenariosInvalid { .. }
             | Self::ScenarioConflict { .. }
             | Self::RoleTooNarrow { .. }
-            | Self::RoleElsewhere { .. }
             | Self::Unwritable { .. }
             | Self::StdoutTaken { .. }
             | Self::ReportsShareFile { .. }
@@ -410,7 +407,7 @@ impl Error {
             Self::AlertNotRaised { .. } => "see what raises it: kubectl defender-sim alerts -o wide",
             Self::NoAlertsSaved { .. } => HOW_TO_SAVE,
             Self::NamespaceNotFound { .. } => "use a namespace that exists: -n NAMESPACE",
-            Self::RoleTooNarrow { .. } | Self::RoleElsewhere { .. } => "leave out --namespace-scoped",
+            Self::RoleTooNarrow { .. } => "leave out --namespace-scoped",
             Self::SystemNamespace { .. } => "use another one with -n, or add --allow-system-namespace",
             Self::NameTaken { .. } => "use another namespace: -n NAMESPACE",
             Self::PodStopped {

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::manifest::rights::{self, Right, Scope};
 use crate::plan::{DEFAULT_NAMESPACE, Options};
-use crate::scenario::{Request, catalogue};
+use crate::scenario::catalogue;
 use crate::schema::{self, Schema};
 
 pub(super) fn list() -> Print {
@@ -55,16 +55,6 @@ pub(super) fn rights(request: Rights, namespace: Option<String>) -> Outcome {
     };
     let scenarios = sources::read(&sources)?;
     let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-    let elsewhere = scenarios
-        .iter()
-        .flat_map(|scenario| scenario.steps.iter().filter_map(|step| step.request.as_ref()))
-        .filter_map(Request::namespace)
-        .find(|other| request.namespace_scoped && *other != namespace);
-    if let Some(other) = elsewhere {
-        return Err(Error::RoleElsewhere {
-            namespace: other.to_owned(),
-        });
-    }
     let scope = if request.namespace_scoped {
         Scope::Namespace(namespace)
     } else {

@@ -8,14 +8,13 @@ use std::str::FromStr;
 use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::rbac::v1 as rbac;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Serialize;
-use serde_json::Value;
 
-use super::{Kind, OWNER};
-use crate::plan::DEFAULT_NAMESPACE;
+mod grant;
+
+use super::Kind;
 use crate::scenario::request::Verb;
 use crate::scenario::{Request, Scenario, Step};
+pub use grant::{Grant, rules};
 
 /// Name of the printed role and of its binding.
 pub const ROLE: &str = "kubectl-defender-sim-run";
@@ -42,6 +41,8 @@ pub struct Right {
     pub name: Option<String>,
     /// Whether objects of the resource are in a namespace.
     pub is_namespaced: bool,
+    /// The namespace, if it is not that of the run.
+    pub namespace: Option<String>,
 }
 
 impl Right {
@@ -53,6 +54,7 @@ impl Right {
             subresource: "",
             name: None,
             is_namespaced: true,
+            namespace: None,
         }
     }
 
@@ -64,6 +66,7 @@ impl Right {
             subresource: "",
             name: None,
             is_namespaced: false,
+            namespace: None,
         }
     }
 
@@ -169,6 +172,7 @@ pub fn of_request(request: &Request) -> Vec<Right> {
     let name = name.filter(|_| request.verb == Verb::Patch).map(str::to_owned);
     let right = |verb: &&'static str| Right {
         name: name.clone(),
+        namespace: request.namespace().map(str::to_owned),
         ..Right::on(kind, verb)
     };
     verbs.iter().map(right).collect()
@@ -320,128 +324,13 @@ impl Scope {
     }
 }
 
-/// A role that allows a run and nothing else, with its binding.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Grant {
-    api_version: &'static str,
-    kind: &'static str,
-    /// The role, then the binding.
-    pub items: [Value; 2],
-}
-
-impl Grant {
-    /// Grants `subjects` these rights in `scope`; a placeholder stands for missing subjects.
-    pub fn new(rights: &[Right], scope: &Scope, subjects: &[Subject]) -> Self {
-        let rules = rules(rights, scope);
-        let placeholder = [Subject::User(PLACEHOLDER.to_owned())];
-        let subjects = if subjects.is_empty() {
-            &placeholder
-        } else {
-            subjects
-        };
-        let subjects = Some(subjects.iter().map(Subject::in_binding).collect());
-        // Roles for several namespaces that runs create must not replace each other.
-        let name = match scope {
-            Scope::Cluster(namespace) if namespace != DEFAULT_NAMESPACE => format!("{ROLE}-{namespace}"),
-            _ => ROLE.to_owned(),
-        };
-        let metadata = ObjectMeta {
-            name: Some(name.clone()),
-            namespace: match scope {
-                Scope::Cluster(_) => None,
-                Scope::Namespace(namespace) => Some(namespace.clone()),
-            },
-            // This is not the label by which objects of runs are found.
-            labels: Some([("app.kubernetes.io/part-of".to_owned(), OWNER.to_owned())].into()),
-            ..ObjectMeta::default()
-        };
-        let role_ref = |kind: &str| rbac::RoleRef {
-            api_group: <rbac::Role as Resource>::GROUP.to_owned(),
-            kind: kind.to_owned(),
-            name: name.clone(),
-        };
-        let items = match scope {
-            Scope::Cluster(_) => [
-                value(&rbac::ClusterRole {
-                    metadata: metadata.clone(),
-                    rules: Some(rules),
-                    aggregation_rule: None,
-                }),
-                value(&rbac::ClusterRoleBinding {
-                    role_ref: role_ref("ClusterRole"),
-                    metadata,
-                    subjects,
-                }),
-            ],
-            Scope::Namespace(_) => [
-                value(&rbac::Role {
-                    metadata: metadata.clone(),
-                    rules: Some(rules),
-                }),
-                value(&rbac::RoleBinding {
-                    role_ref: role_ref("Role"),
-                    metadata,
-                    subjects,
-                }),
-            ],
-        };
-        Self {
-            api_version: "v1",
-            kind: "List",
-            items,
-        }
-    }
-}
-
-fn value(object: &impl Serialize) -> Value {
-    serde_json::to_value(object).expect("a role is always JSON")
-}
-
-/// Returns the rules that grant exactly `rights`. Resources of one group with the same verbs share a rule.
-pub fn rules(rights: &[Right], scope: &Scope) -> Vec<rbac::PolicyRule> {
-    // A rule can name an existing namespace; RBAC does not know the name of a namespace that is being created.
-    let name = |right: &Right| {
-        let is_known =
-            right.is_on_namespaces() && right.verb != "create" && matches!(scope, Scope::Cluster(_));
-        right
-            .name
-            .clone()
-            .or_else(|| is_known.then(|| scope.namespace().to_owned()))
-    };
-    let mut verbs: BTreeMap<(Option<String>, &str, String), Vec<String>> = BTreeMap::new();
-    for right in rights {
-        let key = (name(right), right.group, right.in_rule());
-        verbs.entry(key).or_default().push(right.verb.to_owned());
-    }
-    let mut rules: Vec<rbac::PolicyRule> = vec![];
-    for ((name, group, resource), verbs) in verbs {
-        let names = name.map(|name| vec![name]);
-        let alike = rules.iter_mut().find(|rule| {
-            rule.verbs == verbs
-                && rule.api_groups == Some(vec![group.to_owned()])
-                && rule.resource_names == names
-        });
-        match alike {
-            Some(rule) => rule.resources.get_or_insert_default().push(resource),
-            None => rules.push(rbac::PolicyRule {
-                api_groups: Some(vec![group.to_owned()]),
-                resources: Some(vec![resource]),
-                resource_names: names,
-                verbs,
-                ..rbac::PolicyRule::default()
-            }),
-        }
-    }
-    rules
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
     use crate::manifest;
+    use crate::plan::DEFAULT_NAMESPACE;
     use crate::plan::tests::plan;
 
     #[test]
@@ -554,7 +443,9 @@ mod tests {
             &Scope::Namespace("n".into()),
             &[account],
         );
-        let [role, binding] = &grant.items;
+        let [role, binding] = &grant.items[..] else {
+            panic!("{grant:?}");
+        };
         assert_eq!(
             (&role["kind"], &binding["kind"]),
             (&"Role".into(), &"RoleBinding".into())

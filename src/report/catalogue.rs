@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use serde_json::Value;
+
 use super::table::{self, fill, table};
 use super::{Width, yaml};
 use crate::defender::alerts::{self, Alert};
@@ -177,9 +179,19 @@ pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
         Scope::Cluster(_) => format!("that creates namespace {namespace} and deletes it"),
         Scope::Namespace(_) => format!("in namespace {namespace}, which exists and stays"),
     };
-    let [role, binding] = grant.items.each_ref().map(yaml);
-    let mut text = format!("# The rights of a run {purpose}.\n---\n{role}");
-    for (right, reason) in scope.optional() {
+    let mut text = format!("# The rights of a run {purpose}.\n");
+    let (roles, others) = grant.items.split_at(1);
+    for role in roles {
+        text += "---\n";
+        text += &yaml(role);
+    }
+    let elsewhere = |role: &Value| {
+        role["metadata"]["namespace"]
+            .as_str()
+            .is_some_and(|name| name != namespace)
+    };
+    let optional = scope.optional().filter(|_| !roles.iter().any(elsewhere));
+    for (right, reason) in optional {
         let _ = writeln!(text, "# Optional: {reason}.");
         // Skips the key, which the role already has: once uncommented, the lines extend its list.
         let rules = yaml(&BTreeMap::from([("rules", rights::rules(&[right], scope))]));
@@ -187,7 +199,9 @@ pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
             let _ = writeln!(text, "#{line}");
         }
     }
-    text + "---\n" + &binding
+    others
+        .iter()
+        .fold(text, |text, other| text + "---\n" + &yaml(other))
 }
 
 /// Renders the permissions of a run, grouped by resource.
