@@ -22,8 +22,8 @@ use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::TokioExecutor;
-use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 
 use rustls_platform_verifier::Verifier;
 use tower::util::BoxCloneSyncService;
@@ -97,11 +97,26 @@ impl Transport {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::with_tls(tls, environment))
+    }
+
+    /// Creates a client for plain HTTP, which needs no certificates. It trusts none.
+    pub fn plain(environment: Environment) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider supports the default versions")
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        Self::with_tls(tls, environment)
+    }
+
+    fn with_tls(tls: ClientConfig, environment: Environment) -> Self {
+        Self(Arc::new(Inner {
             tls,
             environment,
             clients: Mutex::default(),
-        })))
+        }))
     }
 
     /// Sends a request and reads the whole answer, whatever its status, within `timeout`.
@@ -178,7 +193,7 @@ impl Transport {
 }
 
 fn secured<C>(tls: &ClientConfig, connector: C) -> HttpsConnector<C> {
-    // Only managed identity, on the local link, uses plain HTTP.
+    // Only managed identity, on the local link, and a Pushgateway use plain HTTP.
     HttpsConnectorBuilder::new()
         .with_tls_config(tls.clone())
         .https_or_http()

@@ -49,13 +49,14 @@ pub struct Regression {
     pub last_run: String,
 }
 
-/// `"NAME" was raised for run ID on DATE, and not for this run`.
+/// `ALERT ("NAME") was raised for run ID on DATE, and not for this run`.
 impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, run, date) = (&self.name, &self.last_run, self.last_raised.strftime("%Y-%m-%d"));
+        let (alert, name, run) = (&self.alert, &self.name, &self.last_run);
+        let date = self.last_raised.strftime("%Y-%m-%d");
         write!(
             f,
-            "{name:?} was raised for run {run} on {date}, and not for this run"
+            "{alert} ({name:?}) was raised for run {run} on {date}, and not for this run"
         )
     }
 }
