@@ -9,7 +9,7 @@
 //!                                     |
 //!                                 RunResult --verify--(azure | file)--> Verification
 //!                                     |
-//!                                  report --> tables, JSON, YAML, JUnit, Markdown, Navigator
+//!                                  report --> tables, JSON, YAML, JUnit, Markdown, HTML, Navigator
 //! ```
 //!
 //! `commands` has one file per command: each plans, acts, and returns what has to be printed when its progress is over.

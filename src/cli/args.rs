@@ -213,8 +213,8 @@ pub struct RunArgs {
     /// Keep the pods for inspection until the deadline
     #[arg(long)]
     pub keep: bool,
-    /// Write a report: junit=, json=, markdown=, navigator= or openmetrics=FILE, - for standard
-    /// output; can be repeated
+    /// Write a report: junit=, json=, markdown=, html=, navigator= or openmetrics=FILE, - for
+    /// standard output; can be repeated
     #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
     pub report: Vec<ReportFile>,
     /// Write a notice for the SOC before creating anything: Markdown to FILE.md, otherwise JSON
@@ -268,8 +268,8 @@ pub struct Verify {
     /// A run without a record: what ran; can be repeated
     #[arg(long, value_name = "SCENARIO", value_parser = ids(), requires = "since")]
     pub scenario: Vec<String>,
-    /// Write a report: junit=, json=, markdown=, navigator= or openmetrics=FILE, - for standard
-    /// output; can be repeated
+    /// Write a report: junit=, json=, markdown=, html=, navigator= or openmetrics=FILE, - for
+    /// standard output; can be repeated
     #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
     pub report: Vec<ReportFile>,
     #[command(flatten)]
@@ -290,8 +290,8 @@ pub struct RecordReport {
     /// Run ID [default: the most recent]
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// Write a report: junit=, json=, markdown=, navigator= or openmetrics=FILE, - for standard
-    /// output; can be repeated
+    /// Write a report: junit=, json=, markdown=, html=, navigator= or openmetrics=FILE, - for
+    /// standard output; can be repeated
     #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
     pub report: Vec<ReportFile>,
 }

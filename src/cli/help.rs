@@ -109,8 +109,8 @@ fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
         "report" => &[
             ("The most recent run again", "report"),
             (
-                "As a layer of the ATT&CK Navigator",
-                "report q33wg4p3 --report navigator=layer.json",
+                "As a document for people",
+                "report q33wg4p3 --report html=report.html",
             ),
         ],
         "list" => &[("With techniques and contacted hosts", "list -o wide")],

@@ -166,12 +166,14 @@ pub(super) fn gateway(text: &str) -> Result<Uri, String> {
 }
 
 pub(super) fn report_file(text: &str) -> Result<ReportFile, String> {
-    let kinds = "expected junit=FILE, json=FILE, markdown=FILE, navigator=FILE or openmetrics=FILE";
+    let kinds =
+        "expected junit=FILE, json=FILE, markdown=FILE, html=FILE, navigator=FILE or openmetrics=FILE";
     let (kind, path) = text.split_once('=').ok_or(kinds)?;
     let kind = match kind {
         "junit" => export::Kind::Junit,
         "json" => export::Kind::Json,
         "markdown" | "md" => export::Kind::Markdown,
+        "html" => export::Kind::Html,
         "navigator" => export::Kind::Navigator,
         "openmetrics" => export::Kind::OpenMetrics,
         _ => return Err(kinds.to_owned()),

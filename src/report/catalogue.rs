@@ -15,7 +15,7 @@ use crate::scenario::{Action, AttackId, Scenario, Step};
 use crate::words::paragraphs;
 
 /// Returns the name of an ATT&CK Enterprise v19 tactic, or the ID itself if it is unknown.
-fn tactic(id: &str) -> &str {
+pub(super) fn tactic(id: &str) -> &str {
     match id {
         "TA0001" => "Initial Access",
         "TA0002" => "Execution",

@@ -1,8 +1,8 @@
-//! Report formats for other programs. This module only renders: it neither writes nor prints.
+//! Report formats. This module only renders: it neither writes nor prints.
 
 use std::path::Path;
 
-use super::{json, junit, markdown, navigator, note, openmetrics};
+use super::{html, json, junit, markdown, navigator, note, openmetrics};
 use crate::result::{Note, RunResult};
 use crate::untrusted;
 
@@ -15,6 +15,8 @@ pub enum Kind {
     Json,
     /// GitHub-flavoured Markdown, for a comment or a job summary.
     Markdown,
+    /// One self-contained HTML document, for people.
+    Html,
     /// A layer of the ATT&CK Navigator.
     Navigator,
     /// Metrics in the `OpenMetrics` text format.
@@ -27,6 +29,7 @@ pub fn render(kind: Kind, result: &RunResult) -> String {
         Kind::Junit => junit::render(result),
         Kind::Json => json(result),
         Kind::Markdown => markdown::render(result),
+        Kind::Html => html::render(result),
         Kind::Navigator => navigator::render(result),
         Kind::OpenMetrics => openmetrics::render(result),
     });
@@ -58,15 +61,18 @@ mod tests {
     use crate::note::tests::note;
     use crate::report::fixture;
 
+    const KINDS: [Kind; 6] = [
+        Kind::Junit,
+        Kind::Json,
+        Kind::Markdown,
+        Kind::Html,
+        Kind::Navigator,
+        Kind::OpenMetrics,
+    ];
+
     #[test]
     fn every_format_ends_with_one_newline() {
-        for kind in [
-            Kind::Junit,
-            Kind::Json,
-            Kind::Markdown,
-            Kind::Navigator,
-            Kind::OpenMetrics,
-        ] {
+        for kind in KINDS {
             let text = render(kind, &fixture::mixed());
             assert!(
                 text.ends_with('\n') && !text.ends_with("\n\n"),
@@ -105,7 +111,7 @@ mod tests {
         scenario.steps[0].evidence = Some(text.into());
         scenario.steps[1].reason = Some(text.into());
         result.verification.as_mut().unwrap().alerts[0].name = text.into();
-        for kind in [Kind::Junit, Kind::Json, Kind::Markdown, Kind::Navigator] {
+        for kind in KINDS {
             let report = render(kind, &result);
             assert!(!report.contains(untrusted::is_unseen), "{kind:?}: {report:?}");
         }

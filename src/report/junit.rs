@@ -155,7 +155,7 @@ pub(super) fn render(result: &RunResult) -> String {
 }
 
 /// Returns whether XML 1.0 can represent a character, escaped or not.
-fn in_xml(char: char) -> bool {
+pub(super) fn in_xml(char: char) -> bool {
     match char {
         '\t' | '\n' | '\r' => true,
         '\u{fffe}' | '\u{ffff}' => false,

@@ -7,16 +7,14 @@ use std::fmt::Write;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::meaning::{meaning, portal};
+use super::meaning::{State, meaning, news, portal, proved_steps};
 use super::milliseconds;
 use super::reasons::{Reasons, any_ran, proved};
-use super::table::{clean, note, raised, seconds};
-use crate::exit::Exit;
+use super::table::{clean, note, seconds};
 use crate::result::{
     AlertVerdict, Cleanup, ClusterInfo, Problem, RaisedAlert, RunResult, StepResult, Verdict, Verification,
 };
 use crate::scenario::Outcome;
-use crate::words::counted;
 
 /// Characters that would end a link destination or a table cell, or act as markup in one.
 const DESTINATION: &AsciiSet = &CONTROLS
@@ -73,36 +71,16 @@ fn details(text: &mut String, result: &RunResult) {
     }
 }
 
-/// Returns the news: the number of alerts that were raised or, if unknown, of steps that were proved.
+/// Returns the news with a mark of its state.
 fn title(result: &RunResult) -> String {
-    let Some(verification) = &result.verification else {
-        return match (&result.verification_problem, result.exit) {
-            (Some(_), _) => "❌ Alerts could not be read".to_owned(),
-            (None, Exit::Ok) => format!("✅ Attack simulation: {}", proved_steps(result)),
-            (None, _) => format!("❌ Attack simulation: {}", proved_steps(result)),
-        };
+    let (state, news) = news(result);
+    let mark = match state {
+        State::Passed => "✅",
+        State::Waiting => "⏳",
+        State::AlertsPassed => "⚠️",
+        State::Failed => "❌",
     };
-    let mark = if verification.failure.is_some() || result.verification_problem.is_some() {
-        "❌"
-    } else if verification.count(Verdict::Waiting) > 0 {
-        "⏳"
-    } else if result.exit == Exit::Ok {
-        "✅"
-    } else {
-        // The alerts pass, but the run does not.
-        "⚠️"
-    };
-    let late = verification.alerts.iter().filter(|alert| alert.late).count();
-    let late = if late > 0 {
-        format!(", {late} too late")
-    } else {
-        String::new()
-    };
-    match (verification.alerts.len(), verification.additional.len()) {
-        (0, 0) => format!("{mark} Defender raised no alert"),
-        (0, more) => format!("{mark} Defender raised {}", counted(more, "unexpected alert")),
-        _ => format!("{mark} Defender raised {}{late}", raised(verification)),
-    }
+    format!("{mark} {news}")
 }
 
 /// Formats which scenarios ran, where and when.
@@ -154,11 +132,6 @@ pub(super) fn period(from: jiff::Timestamp, until: jiff::Timestamp) -> String {
         from.strftime("%Y-%m-%d %H:%M:%S"),
         until.strftime("%H:%M:%S")
     )
-}
-
-fn proved_steps(result: &RunResult) -> String {
-    let (proved, all) = proved(result);
-    format!("{proved} of {} proved", counted(all, "step"))
 }
 
 fn add_problem(text: &mut String, title: &str, problem: &Problem) {

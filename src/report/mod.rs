@@ -9,6 +9,7 @@ mod files;
 #[path = "../../tests/support/results.rs"]
 #[cfg(test)]
 pub(crate) mod fixture;
+mod html;
 mod junit;
 mod markdown;
 pub(crate) mod meaning;
@@ -35,7 +36,6 @@ use serde::Serialize;
 use crate::defender::alerts::Alert;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::guard;
 use crate::history::Records;
 use crate::kubectl::Kubectl;
 use crate::lint::Linted;
@@ -467,9 +467,7 @@ impl Report {
     /// Returns the command that removes a run, independent of the current context.
     pub fn cleanup_of(&self, run: &str, namespace: &str, cluster: &ClusterInfo) -> String {
         let kubectl = self.kubectl.in_context(cluster.context.as_deref());
-        let allow = guard::is_system_namespace(namespace).then_some("--allow-system-namespace");
-        let words = ["defender-sim", "cleanup", "--run", run, "-n", namespace];
-        kubectl.command(words.into_iter().chain(allow))
+        meaning::cleanup_command(&kubectl, run, namespace)
     }
 
     fn hint(&self, hint: &str) {

@@ -225,7 +225,7 @@ fn a_run_is_announced_and_reported_in_every_form_at_once() {
     let space = Space::named("reports");
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let reports: Vec<String> = ["junit", "json", "markdown", "navigator"]
+    let reports: Vec<String> = ["junit", "json", "markdown", "html", "navigator"]
         .map(|kind| format!("--report={kind}={}", path(kind)))
         .into();
     let mut arguments = vec!["run", "recon", "webshell", "-n", &space.0, "-o", "json"];
@@ -239,6 +239,7 @@ fn a_run_is_announced_and_reported_in_every_form_at_once() {
     assert_eq!(read("json"), ran.stdout);
     assert!(read("junit").contains("<testsuites"));
     assert!(read("markdown").contains("recon.read-token") || read("markdown").contains("read-token"));
+    assert!(read("html").contains("recon") && !read("html").contains("<script"));
     let layer: serde_json::Value = serde_json::from_str(&read("navigator")).unwrap();
     assert!(
         layer["techniques"]

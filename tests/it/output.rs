@@ -129,11 +129,12 @@ impl Desk {
 }
 
 /// Each kind of report and the beginning of its content.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("junit", "<?xml"),
     ("json", "{\n"),
     ("markdown", "## "),
     ("md", "## "),
+    ("html", "<!DOCTYPE html>\n"),
     ("navigator", "{\n"),
 ];
 

@@ -452,7 +452,7 @@ fn what_does_not_fit_is_refused_before_anything_is_reached() {
         ("--node-selector=x", "expected key=value"),
         ("--toleration=a:Sometimes", "expected the effect NoSchedule"),
         ("--image-pull-policy=Sometimes", "IfNotPresent"),
-        ("--report=html=x", "expected junit=FILE"),
+        ("--report=pdf=x", "expected junit=FILE"),
         ("--dry-run=later", "server"),
         ("--deadline=48h", "expected between 10s and 24h"),
     ] {

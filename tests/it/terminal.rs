@@ -132,7 +132,7 @@ fn hostile_machine() -> Machine {
 }
 
 /// Command lines that show untrusted text, from every source.
-const SHOWN: [&str; 58] = [
+const SHOWN: [&str; 59] = [
     // Arguments.
     "--UNSEEN",
     "UNSEEN",
@@ -172,6 +172,7 @@ const SHOWN: [&str; 58] = [
     "report abcdefgh --report junit=-",
     "report abcdefgh --report json=-",
     "report abcdefgh --report md=-",
+    "report abcdefgh --report html=-",
     "report abcdefgh --report navigator=-",
     "report",
     "history",

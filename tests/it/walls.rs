@@ -242,7 +242,16 @@ fn only_report_prints() {
 
 #[test]
 fn exports_are_pure() {
-    for file in ["export.rs", "junit.rs", "markdown.rs", "navigator.rs", "note.rs"] {
+    for file in [
+        "export.rs",
+        "html",
+        "html.rs",
+        "junit.rs",
+        "markdown.rs",
+        "meaning.rs",
+        "navigator.rs",
+        "note.rs",
+    ] {
         forbid(
             &format!("report/{file}"),
             &["std::fs", "std::io", "std::env::", "Timestamp::now", "Report"],

@@ -1,4 +1,5 @@
 use super::*;
+use crate::exit::Exit;
 use crate::report::fixture;
 use crate::result::UnattributedAlert;
 
