@@ -116,7 +116,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .requested
         .into_iter()
         .map(|manifest| create_and_delete(&client, manifest));
-    let attacked = async {
+    let follow = async {
         let log = LogParams {
             follow: true,
             ..LogParams::default()
@@ -140,7 +140,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         Ok(())
     };
-    futures::future::try_join(attacked, try_join_all(requested)).await?;
+    futures::future::try_join(follow, try_join_all(requested)).await?;
     println!("result");
     let spaces = api(&client, Kind::Namespace, "");
     // Deletes the pods at the same time; otherwise the namespace controller needs a second pass.

@@ -326,10 +326,9 @@ impl Error {
         Some(match self {
             Self::Connect(error) => kubectl.complete(&error.hint()?),
             Self::Cluster(error) => error.explained.hint.clone()?,
-            Self::Unpublished(error) => error.hint(kubectl)?,
             Self::Unpushed { explained, .. } => explained.hint.clone()?,
             Self::Azure(error) => error.explained.hint.clone()?,
-            Self::BeforeRun(error) => error.hint(kubectl)?,
+            Self::BeforeRun(error) | Self::Unpublished(error) => error.hint(kubectl)?,
             Self::LastRunUnknown { readable, .. } => format!(
                 "name a run, as in: kubectl defender-sim report {}; kubectl defender-sim history lists them",
                 readable.as_deref().unwrap_or("RUN")

@@ -223,7 +223,7 @@ pub struct RunArgs {
     /// Send the metrics of the run to this Pushgateway
     #[arg(long, value_name = "URL", value_parser = values::gateway)]
     pub push_gateway: Option<Uri>,
-    /// CronJob that starts this run: gets events, and keeps in its ConfigMap what was detected
+    /// Cron job that starts this run: gets events, and remembers in its config map what was detected
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = values::cron_job)]
     pub cron_job: Option<CronJobName>,
     /// Wait for the expected alerts afterwards and report which were raised

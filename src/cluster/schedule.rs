@@ -80,7 +80,7 @@ impl Cluster {
                 EventType::Normal
             },
             reason: reason.to_owned(),
-            note: Some(note[..note.floor_char_boundary(MAX_NOTE)].to_owned()),
+            note: Some(shortened(note).to_owned()),
             action: "Run".to_owned(),
             secondary: None,
         };
@@ -89,5 +89,26 @@ impl Cluster {
         let name = schedule.reference.name.as_deref().unwrap_or_default();
         self.call(|| format!("create an event of cronjob.batch/{name}"), publish)
             .await
+    }
+}
+
+/// Returns the beginning of a text that fits into a note.
+fn shortened(note: &str) -> &str {
+    let mut end = note.len().min(MAX_NOTE);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    &note[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn note_is_shortened_between_characters() {
+        assert_eq!(shortened("short"), "short");
+        let long = format!("x{}", "\u{e4}".repeat(MAX_NOTE));
+        assert_eq!(shortened(&long).len(), MAX_NOTE - 1);
     }
 }

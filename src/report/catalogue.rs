@@ -180,8 +180,8 @@ pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
         Scope::Namespace(_) => format!("in namespace {namespace}, which exists and stays"),
     };
     let mut text = format!("# The rights of a run {purpose}.\n");
-    let (roles, others) = grant.items.split_at(1);
-    for role in roles {
+    let (first, others) = grant.items.split_at(1);
+    for role in first {
         text += "---\n";
         text += &yaml(role);
     }
@@ -190,7 +190,7 @@ pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
             .as_str()
             .is_some_and(|name| name != namespace)
     };
-    let optional = scope.optional().filter(|_| !roles.iter().any(elsewhere));
+    let optional = scope.optional().filter(|_| !first.iter().any(elsewhere));
     for (right, reason) in optional {
         let _ = writeln!(text, "# Optional: {reason}.");
         // Skips the key, which the role already has: once uncommented, the lines extend its list.
