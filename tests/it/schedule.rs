@@ -6,8 +6,36 @@ use defender_sim::result::Detections;
 use serde_json::{Value, json};
 
 use crate::contract::assert_keeps_to;
-use crate::range::{Identity, Ran, Space, apply, kubectl, shared, sim, sim_as, text, try_kubectl};
+use crate::range::{
+    Identity, Ran, Space, apply, await_that, kubectl, shared, sim, sim_as, text, try_kubectl,
+};
 use crate::verify::{Machine, RECON, alert};
+
+/// What a run may do to its `CronJob`, its `ConfigMap` and its events: group, resource, verb.
+const RIGHTS: [(&str, &str, &str); 4] = [
+    ("batch", "cronjobs", "get"),
+    ("", "configmaps", "get"),
+    ("", "configmaps", "update"),
+    ("events.k8s.io", "events", "create"),
+];
+
+/// Returns a role in a namespace with these rights.
+fn role(namespace: &str, rights: &[(&str, &str, &str)]) -> Value {
+    let rule = |(group, resource, verb): &(&str, &str, &str)| {
+        let mut rule = json!({ "apiGroups": [group], "resources": [resource], "verbs": [verb] });
+        // Objects that are created cannot be named.
+        if *verb != "create" {
+            rule["resourceNames"] = json!(["sim"]);
+        }
+        rule
+    };
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": { "name": "sim", "namespace": namespace },
+        "rules": rights.iter().map(rule).collect::<Vec<_>>(),
+    })
+}
 
 /// Creates a suspended `CronJob` and its `ConfigMap`, both named `sim`, in a new namespace, with the permissions of its
 /// runs on them.
@@ -30,16 +58,7 @@ fn scheduled(name: &str) -> Space {
         "kind": "ConfigMap",
         "metadata": { "name": "sim", "namespace": space.0 },
     });
-    let role = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "Role",
-        "metadata": { "name": "sim", "namespace": space.0 },
-        "rules": [
-            { "apiGroups": ["batch"], "resources": ["cronjobs"], "resourceNames": ["sim"], "verbs": ["get"] },
-            { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["sim"], "verbs": ["get", "update"] },
-            { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"] },
-        ],
-    });
+    let role = role(&space.0, &RIGHTS);
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
@@ -50,6 +69,23 @@ fn scheduled(name: &str) -> Space {
     let items = [job, map, role, binding];
     apply(&json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string());
     space
+}
+
+/// Saves alerts about continuing activity in a namespace.
+fn saved(machine: &Machine, namespace: &str, alerts: &[&str]) -> String {
+    let ongoing = |name: &&str| {
+        let mut alert = alert(name);
+        alert["properties"]["endTimeUtc"] = "2099-01-01T00:00:00Z".into();
+        alert["properties"]["entities"][0]["name"] = namespace.into();
+        alert
+    };
+    let alerts: Vec<Value> = alerts.iter().map(ongoing).collect();
+    let path = machine.file("alerts.json", &alerts.into());
+    // A file from before the end of the wait could lack alerts.
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(86400))
+        .unwrap();
+    path
 }
 
 /// Returns type, reason and note of the events of a namespace, in their order.
@@ -72,19 +108,7 @@ fn alert_that_is_not_raised_any_more_is_an_event_of_the_cron_job() {
     let (jobs, runs) = (scheduled("cron-jobs"), Space::new("cron-runs", &[]));
     let machine = Machine::new();
     let verified = |alerts: &[&str]| -> Ran {
-        let ongoing = |name: &&str| {
-            let mut alert = alert(name);
-            alert["properties"]["endTimeUtc"] = "2099-01-01T00:00:00Z".into();
-            alert["properties"]["entities"][0]["name"] = runs.0.as_str().into();
-            alert
-        };
-        let alerts: Vec<Value> = alerts.iter().map(ongoing).collect();
-        let file = machine.file("alerts.json", &alerts.into());
-        // A file from before the end of the wait could lack alerts.
-        let saved = std::fs::File::options().write(true).open(&file).unwrap();
-        saved
-            .set_modified(SystemTime::now() + Duration::from_secs(86400))
-            .unwrap();
+        let file = saved(&machine, &runs.0, alerts);
         let job = format!("{}/sim", jobs.0);
         sim(&[
             "recon",
@@ -136,6 +160,59 @@ fn alert_that_is_not_raised_any_more_is_an_event_of_the_cron_job() {
     assert_eq!(reasons, ["RunSucceeded", "RunFailed", "DetectionRegressed"]);
     let (kind, _, note) = &events[2];
     assert!(kind == "Warning" && note.contains(&id), "{note}");
+}
+
+#[test]
+#[ignore = "needs the range: make range"]
+fn each_right_on_the_cron_job_is_needed_and_named() {
+    let _shared = shared();
+    let (jobs, runs) = (scheduled("cron-rights"), Space::new("cron-limited", &[]));
+    let machine = Machine::new();
+    let file = saved(&machine, &runs.0, &RECON[..1]);
+    let job = format!("{}/sim", jobs.0);
+    let arguments = [
+        "webshell",
+        "-n",
+        &runs.0,
+        "--verify",
+        "--alerts",
+        &file,
+        "--assume=sensor=yes",
+        "--cron-job",
+        &job,
+    ];
+    for (number, (_, resource, verb)) in RIGHTS.into_iter().enumerate() {
+        let mut rights = RIGHTS.to_vec();
+        rights.remove(number);
+        apply(&role(&jobs.0, &rights).to_string());
+        await_that("the right is gone", Duration::from_secs(20), || {
+            let object = format!("{resource}/sim");
+            let object = if verb == "create" {
+                "events.events.k8s.io"
+            } else {
+                &object
+            };
+            let question = [
+                "auth",
+                "can-i",
+                verb,
+                object,
+                "-n",
+                &jobs.0,
+                "--as",
+                Identity::Tenant.name(),
+            ];
+            try_kubectl(&question).stdout == "no\n"
+        });
+        let ran = sim(&arguments);
+        // What is written comes after the run.
+        let expected = if verb == "get" { 3 } else { 7 };
+        assert_eq!(ran.code, Some(expected), "{verb} {resource}: {ran:#?}");
+        assert!(
+            ran.stderr.contains(&format!("{verb} ")) && ran.stderr.contains("forbidden"),
+            "{ran:#?}"
+        );
+    }
 }
 
 #[test]
