@@ -162,6 +162,7 @@ impl Report {
             Format::Table => self.data(&table(Width::Screen)),
             Format::Wide => self.data(&table(Width::Wide)),
             Format::Json => self.data(&json(value)),
+            Format::Jsonl => self.data(&json_line(value)),
             Format::Yaml => self.data(&yaml(value)),
             Format::Name => self.data(&names.into_iter().map(|name| name + "\n").collect::<String>()),
         }
@@ -486,7 +487,16 @@ enum Width {
 
 /// Formats a value as JSON with a trailing newline. Invisible characters are escaped.
 pub fn json(value: &impl Serialize) -> String {
-    untrusted::escape(&pretty(value), |c| match c.encode_utf16(&mut [0; 2]) {
+    escaped(&pretty(value))
+}
+
+/// Formats a value as one line of JSON, with the same escapes.
+fn json_line(value: &impl Serialize) -> String {
+    escaped(&serde_json::to_string(value).expect("a result is always JSON")) + "\n"
+}
+
+fn escaped(json: &str) -> String {
+    untrusted::escape(json, |c| match c.encode_utf16(&mut [0; 2]) {
         [high, low] => format!("\\u{high:04x}\\u{low:04x}"),
         _ => format!("\\u{:04x}", u32::from(c)),
     })

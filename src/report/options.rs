@@ -41,6 +41,8 @@ pub enum Format {
     Wide,
     /// For programs; results of runs, dry runs, doctor and cleanup carry a schema version.
     Json,
+    /// The JSON in one line, for logs.
+    Jsonl,
     /// The JSON as YAML; of a dry run, the manifests.
     Yaml,
     /// Names only, one per line.

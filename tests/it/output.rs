@@ -341,3 +341,13 @@ fn markdown_is_appended_to_the_job_summary() {
         "only Markdown is appended"
     );
 }
+
+#[test]
+fn jsonl_is_the_json_in_one_line() {
+    let machine = Machine::new();
+    machine.record(&recon());
+    let line = machine.printed(&["report", "abcdefgh", "-o", "jsonl"], 0);
+    assert_eq!(line.matches('\n').count(), 1, "{line}");
+    let json: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(json, machine.json(&["report", "abcdefgh", "-o", "json"], 0));
+}

@@ -94,7 +94,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 - --namespace={{ .Values.runNamespace.name }}
 - --deadline={{ int .Values.deadlineSeconds }}s
-- --output=json
+- --output=jsonl
 - --quiet
 {{- range .Values.allow }}
 - --allow={{ . }}
