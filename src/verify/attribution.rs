@@ -1,9 +1,13 @@
 //! Attributes alerts to a run by its ID, or else by time, cluster, namespace and pods.
 //!
 //! An alert that names the run's ID is the run's: the ID is random and part of the names of the objects that the run
-//! creates in the control plane, and of its service account. Another alert is the run's if its time overlaps the run's, if it names the run's namespace where it names any, if it
-//! names the cluster where the cluster is known, and if it names the run's pods; an expected one needs to name no more
-//! than the namespace. If one of these cannot be read and no other rules the alert out, the attribution is unknown.
+//! creates in the control plane, and of its service account. Another alert is the run's if its time overlaps the run's,
+//! if it names the run's namespace where it names any, if it names the cluster where the cluster is known, and if it
+//! names the run's pods; an expected one needs to name no more than the namespace. If one of these cannot be read and no
+//! other rules the alert out, the attribution is unknown. So it is if an alert names another namespace in which a step
+//! acted: others act there as well.
+
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
@@ -45,6 +49,8 @@ pub struct Subject {
     pub from: Timestamp,
     /// Latest time of its alerts.
     pub until: Timestamp,
+    /// Other namespaces in which its steps acted.
+    pub elsewhere: BTreeSet<String>,
     /// When the run started.
     started: Timestamp,
 }
@@ -63,7 +69,10 @@ pub enum Relation {
 impl Subject {
     /// Describes a run; of an unobserved one only place and time are known.
     pub fn of(run: &RunResult, cluster: Vec<String>, unobserved: bool) -> Self {
+        let requests = run.steps().filter_map(|step| step.request.as_ref());
+        let namespaces = requests.filter_map(|request| request.namespace.clone());
         Self {
+            elsewhere: namespaces.filter(|other| *other != run.namespace).collect(),
             cluster,
             namespace: run.namespace.to_lowercase(),
             run: (!unobserved).then(|| run.run.clone()),
@@ -177,6 +186,10 @@ impl Subject {
             return Some(Relation::Named);
         }
         let is_own_pod = |pod: &String| pod == VICTIM || pod == ATTACKER;
+        if let Some(other) = about.namespaces.iter().find(|other| self.elsewhere.contains(*other)) {
+            let reason = format!("it names namespace {other}, where a step acted, and not the run");
+            return Some(Relation::Unknown(reason));
+        }
         let elsewhere = !about.namespaces.is_empty() && !about.namespaces.contains(&self.namespace);
         if elsewhere || (!about.pods.is_empty() && !about.pods.iter().any(is_own_pod)) {
             return None;
@@ -252,12 +265,35 @@ mod tests {
     use super::super::fixture::{at, changed, judge_all, parse, raised, run, unknowns, verdicts};
     use super::super::options::JudgeOptions;
     use super::*;
-    use crate::result::Verdict;
+    use crate::result::{RequestResult, Verdict};
 
     fn web_shell(change: impl Fn(&mut Value)) -> Verdict {
         let mut alert = raised("Possible Web Shell Activity Detected.", "2026-05-04T10:00:30Z");
         change(&mut alert["properties"]);
         verdicts(&run("recon"), &[alert], &JudgeOptions::default())["web-shell"].0
+    }
+
+    #[test]
+    fn alert_about_another_namespace_where_a_step_acted_is_unknown() {
+        let mut run = run("coredns");
+        let parsed = parse(&raised("CoreDNS modification in Kubernetes detected", "2026-05-04T10:00:30Z"));
+        let with_namespace = |namespace: &str| {
+            let mut alert = parsed.clone();
+            alert.about.namespaces = vec![namespace.to_owned()].into_iter().collect();
+            alert.about.pods.clear();
+            alert.about.mentions.clear();
+            alert
+        };
+        let relation = |run: &RunResult, namespace: &str| {
+            Subject::of(run, vec![], false).relation(&with_namespace(namespace))
+        };
+        assert_eq!(relation(&run, "kube-system"), None);
+        run.scenarios[0].steps[0].request = Some(RequestResult {
+            namespace: Some("kube-system".to_owned()),
+            ..RequestResult::default()
+        });
+        assert!(matches!(relation(&run, "kube-system"), Some(Relation::Unknown(_))));
+        assert_eq!(relation(&run, "shop"), None);
     }
 
     #[test]
