@@ -186,7 +186,11 @@ impl Subject {
             return Some(Relation::Named);
         }
         let is_own_pod = |pod: &String| pod == VICTIM || pod == ATTACKER;
-        if let Some(other) = about.namespaces.iter().find(|other| self.elsewhere.contains(*other)) {
+        if let Some(other) = about
+            .namespaces
+            .iter()
+            .find(|other| self.elsewhere.contains(*other))
+        {
             let reason = format!("it names namespace {other}, where a step acted, and not the run");
             return Some(Relation::Unknown(reason));
         }
@@ -276,7 +280,10 @@ mod tests {
     #[test]
     fn alert_about_another_namespace_where_a_step_acted_is_unknown() {
         let mut run = run("coredns");
-        let parsed = parse(&raised("CoreDNS modification in Kubernetes detected", "2026-05-04T10:00:30Z"));
+        let parsed = parse(&raised(
+            "CoreDNS modification in Kubernetes detected",
+            "2026-05-04T10:00:30Z",
+        ));
         let with_namespace = |namespace: &str| {
             let mut alert = parsed.clone();
             alert.about.namespaces = vec![namespace.to_owned()].into_iter().collect();
@@ -292,7 +299,10 @@ mod tests {
             namespace: Some("kube-system".to_owned()),
             ..RequestResult::default()
         });
-        assert!(matches!(relation(&run, "kube-system"), Some(Relation::Unknown(_))));
+        assert!(matches!(
+            relation(&run, "kube-system"),
+            Some(Relation::Unknown(_))
+        ));
         assert_eq!(relation(&run, "shop"), None);
     }
 

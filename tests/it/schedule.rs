@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use defender_sim::manifest::rights::ROLE;
 use defender_sim::result::Detections;
 use serde_json::{Value, json};
 
@@ -41,6 +42,8 @@ fn role(namespace: &str, rights: &[(&str, &str, &str)]) -> Value {
 /// runs on them.
 fn scheduled(name: &str) -> Space {
     let space = Space::new(name, &[]);
+    // Runs take place elsewhere.
+    kubectl(&["delete", "rolebinding", ROLE, "-n", &space.0]);
     let pod =
         json!({ "restartPolicy": "Never", "containers": [{ "name": "sim", "image": "none.invalid/sim" }] });
     let job = json!({
