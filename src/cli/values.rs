@@ -266,7 +266,7 @@ mod tests {
         let file = report_file("junit=a=b.xml").unwrap();
         assert_eq!((file.kind, file.path), (export::Kind::Junit, "a=b.xml".into()));
         assert_eq!(report_file("md=a"), report_file("markdown=a"));
-        for wrong in ["junit", "junit=", "html=x", "x.xml"] {
+        for wrong in ["junit", "junit=", "pdf=x", "x.xml"] {
             assert!(report_file(wrong).is_err(), "{wrong}");
         }
     }
