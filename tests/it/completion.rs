@@ -103,7 +103,7 @@ fn words_are_completed_as_kubectl_does_it() {
         ),
         (&["recon", "--color="], &["auto", "always", "never", ":4"]),
         (&["recon", "--color", "a"], &["auto", "always", ":4"]),
-        (&["recon", "-oj"], &["-ojson", ":4"]),
+        (&["recon", "-oj"], &["-ojson", "-ojsonl", ":4"]),
         (&["recon", "--dry-run", ""], &[":4"]),
         (&["recon", "--dry-run=c"], &["client", ":4"]),
         (&["run", "recon", "re"], &[":4"]),
