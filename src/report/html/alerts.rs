@@ -35,7 +35,7 @@ pub(super) struct Row<'a> {
     pub note: &'a str,
 }
 
-/// An alert that was not looked for.
+/// An alert before verification.
 pub(super) struct Expected<'a> {
     pub name: &'a str,
     pub severity: &'a str,
