@@ -10,7 +10,6 @@ use crate::exit::Exit;
 use crate::net::pushgateway;
 use crate::report::{meaning, openmetrics};
 use crate::result::{Detections, RunResult};
-use crate::scenario::Outcome;
 use crate::untrusted;
 
 /// The `CronJob` that started this run.
@@ -57,12 +56,8 @@ impl Scheduled {
             return Ok(());
         };
         for regression in &verification.regressions {
-            self.tell(
-                "DetectionRegressed",
-                true,
-                &untrusted::line(&regression.to_string()),
-            )
-            .await?;
+            self.tell("DetectionRegressed", true, &regression.to_string())
+                .await?;
         }
         let mut detections = self.earlier.clone();
         detections.add(result);
@@ -75,27 +70,23 @@ impl Scheduled {
     /// # Errors
     /// If the event cannot be created.
     pub async fn publish_error(&self, error: &Error) -> Result<(), Error> {
-        self.tell("RunFailed", true, &untrusted::line(&error.to_string()))
-            .await
+        self.tell("RunFailed", true, &error.to_string()).await
     }
 
     async fn tell(&self, reason: &str, is_warning: bool, note: &str) -> Result<(), Error> {
-        let event = self.cluster.tell(&self.schedule, reason, is_warning, note);
+        let note = untrusted::line(note);
+        let event = self.cluster.tell(&self.schedule, reason, is_warning, &note);
         Ok(event.await?)
     }
 }
 
 /// Returns one line about a run: its exit, its steps, and why it failed.
 fn summary(result: &RunResult) -> String {
-    let proved = result
-        .steps()
-        .filter(|step| step.outcome == Outcome::Proved)
-        .count();
     let mut parts = vec![format!(
-        "run {}: {}; {proved} of {} steps proved",
+        "run {}: {}; {}",
         result.run,
         meaning::meaning(result),
-        result.steps().count()
+        meaning::proved_steps(result)
     )];
     let verification = result.verification.as_ref();
     parts.extend(verification.map(|verification| {
@@ -109,7 +100,7 @@ fn summary(result: &RunResult) -> String {
             .flatten()
             .map(|problem| problem.message.clone()),
     );
-    untrusted::line(&parts.join("; "))
+    parts.join("; ")
 }
 
 /// Sends the metrics of a run to a Pushgateway.

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use serde_json::Value;
-
 use super::table::{self, fill, table};
 use super::{Width, yaml};
 use crate::defender::alerts::{self, Alert};
@@ -180,18 +178,15 @@ pub(super) fn grant(grant: &Grant, scope: &Scope) -> String {
         Scope::Namespace(_) => format!("in namespace {namespace}, which exists and stays"),
     };
     let mut text = format!("# The rights of a run {purpose}.\n");
-    let (first, others) = grant.items.split_at(1);
-    for role in first {
-        text += "---\n";
-        text += &yaml(role);
-    }
-    let elsewhere = |role: &Value| {
-        role["metadata"]["namespace"]
-            .as_str()
-            .is_some_and(|name| name != namespace)
+    let Some((role, others)) = grant.items.split_first() else {
+        return text;
     };
-    let optional = scope.optional().filter(|_| !first.iter().any(elsewhere));
-    for (right, reason) in optional {
+    text += "---\n";
+    text += &yaml(role);
+    // The first role is that of the run, if the run itself needs rights.
+    let role_namespace = role["metadata"]["namespace"].as_str();
+    let is_of_run = role_namespace.is_none_or(|name| name == namespace);
+    for (right, reason) in scope.optional().filter(|_| is_of_run) {
         let _ = writeln!(text, "# Optional: {reason}.");
         // Skips the key, which the role already has: once uncommented, the lines extend its list.
         let rules = yaml(&BTreeMap::from([("rules", rights::rules(&[right], scope))]));

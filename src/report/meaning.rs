@@ -57,7 +57,7 @@ pub(super) fn news(result: &RunResult) -> (State, String) {
 }
 
 /// Formats the number of proved steps: `2 of 3 steps proved`.
-pub(super) fn proved_steps(result: &RunResult) -> String {
+pub(crate) fn proved_steps(result: &RunResult) -> String {
     let (proved, all) = proved(result);
     format!("{proved} of {} proved", counted(all, "step"))
 }
