@@ -91,6 +91,23 @@ fn saved(machine: &Machine, namespace: &str, alerts: &[&str]) -> String {
     path
 }
 
+/// Runs a scenario in the namespace `runs` for the `CronJob` in `jobs`, and verifies its alerts by a file.
+fn verify(scenario: &str, (runs, jobs): (&Space, &Space), alerts: &str, more: &[&str]) -> Ran {
+    let job = format!("{}/sim", jobs.0);
+    let arguments = [
+        scenario,
+        "-n",
+        &runs.0,
+        "--verify",
+        "--alerts",
+        alerts,
+        "--assume=sensor=yes",
+        "--cron-job",
+        &job,
+    ];
+    sim(&[&arguments, more].concat())
+}
+
 /// Returns type, reason and note of the events of a namespace, in their order.
 fn events(namespace: &str) -> Vec<(String, String, String)> {
     let listed = kubectl(&["get", "events.events.k8s.io", "-n", namespace, "-o", "json"]);
@@ -112,20 +129,7 @@ fn alert_that_is_not_raised_any_more_is_an_event_of_the_cron_job() {
     let machine = Machine::new();
     let verified = |alerts: &[&str]| -> Ran {
         let file = saved(&machine, &runs.0, alerts);
-        let job = format!("{}/sim", jobs.0);
-        sim(&[
-            "recon",
-            "-n",
-            &runs.0,
-            "--verify",
-            "--alerts",
-            &file,
-            "--assume=sensor=yes",
-            "--cron-job",
-            &job,
-            "-o",
-            "json",
-        ])
+        verify("recon", (&runs, &jobs), &file, &["-o", "json"])
     };
     let first = verified(&RECON).assert(0).json();
     let id = text(&first["run"]);
@@ -172,18 +176,6 @@ fn each_right_on_the_cron_job_is_needed_and_named() {
     let (jobs, runs) = (scheduled("cron-rights"), Space::new("cron-limited", &[]));
     let machine = Machine::new();
     let file = saved(&machine, &runs.0, &RECON[..1]);
-    let job = format!("{}/sim", jobs.0);
-    let arguments = [
-        "webshell",
-        "-n",
-        &runs.0,
-        "--verify",
-        "--alerts",
-        &file,
-        "--assume=sensor=yes",
-        "--cron-job",
-        &job,
-    ];
     for (number, (_, resource, verb)) in RIGHTS.into_iter().enumerate() {
         let mut rights = RIGHTS.to_vec();
         rights.remove(number);
@@ -207,7 +199,7 @@ fn each_right_on_the_cron_job_is_needed_and_named() {
             ];
             try_kubectl(&question).stdout == "no\n"
         });
-        let ran = sim(&arguments);
+        let ran = verify("webshell", (&runs, &jobs), &file, &[]);
         // What is written comes after the run.
         let expected = if verb == "get" { 3 } else { 7 };
         assert_eq!(ran.code, Some(expected), "{verb} {resource}: {ran:#?}");

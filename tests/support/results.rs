@@ -163,6 +163,18 @@ pub fn verified() -> RunResult {
     result
 }
 
+/// Returns a run for each way to end, and a hostile one.
+pub fn all() -> [RunResult; 6] {
+    [
+        mixed(),
+        verified(),
+        unclean(),
+        not_started(),
+        interrupted(),
+        hostile(),
+    ]
+}
+
 /// Returns a run that left something behind.
 pub fn unclean() -> RunResult {
     let cleanup = Cleanup {

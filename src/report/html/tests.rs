@@ -227,19 +227,15 @@ fn samples() -> Vec<RunResult> {
     // As `verify --since` looks for alerts without the record of a run.
     let mut searched = all_raised(&[]);
     searched.run = crate::result::UNKNOWN_RUN.into();
-    vec![
+    let mut documents = vec![
         complete(),
         all_raised(&[("aks-np1-vmss000002", "user")]),
         silent_pool(),
         empty,
         searched,
-        fixture::mixed(),
-        fixture::verified(),
-        fixture::unclean(),
-        fixture::not_started(),
-        fixture::interrupted(),
-        fixture::hostile(),
-    ]
+    ];
+    documents.extend(fixture::all());
+    documents
 }
 
 /// What a document consists of, as a strict parser sees it.
@@ -559,7 +555,7 @@ fn gaps_with_the_same_reason_are_one() {
 #[test]
 fn verified_run_is_rendered_completely() {
     let html = render(&complete());
-    // The style has tests of its own, and its hash changes with it.
+    // Other tests cover the style, whose hash changes with it.
     let (before, rest) = html.split_once("<style>").unwrap();
     let (_, after) = rest.split_once("</style>").unwrap();
     let hash = STANDARD.encode(Sha256::digest(STYLE));

@@ -356,14 +356,7 @@ mod documented {
 
 #[test]
 fn layer_has_the_documented_form() {
-    for result in [
-        fixture::mixed(),
-        fixture::verified(),
-        fixture::unclean(),
-        fixture::not_started(),
-        fixture::interrupted(),
-        fixture::hostile(),
-    ] {
+    for result in fixture::all() {
         let layer: documented::Layer = serde_json::from_str(&render(&result)).unwrap();
         assert_eq!(layer.versions.layer, "4.5");
         let navigator = layer
