@@ -177,6 +177,7 @@ pub(super) mod tests {
             from: at(hour),
             until: at(hour),
             alerts: vec![AlertVerdict {
+                victims: vec![],
                 id: "web-shell".to_owned(),
                 name: "n".to_owned(),
                 scenarios: vec!["recon".to_owned()],

@@ -74,6 +74,7 @@ pub fn judge(
             verdict,
             reason,
             raised,
+            victims: vec![],
         }
     };
     let verdicts: Vec<AlertVerdict> = expected.iter().zip(all_raised).map(verdict).collect();
@@ -90,9 +91,15 @@ pub fn judge(
         regressions: vec![],
         failure: None,
     };
-    verification.regressions = options.earlier.regressions(&verification);
-    verification.failure = failure(&verification, &facts, options.required);
+    conclude(&mut verification, &facts, options);
     verification
+}
+
+/// Sets what follows from the verdicts: which alerts are missing that earlier runs had, and whether the verification
+/// fails.
+pub(super) fn conclude(verification: &mut Verification, facts: &Facts, options: &JudgeOptions) {
+    verification.regressions = options.earlier.regressions(verification);
+    verification.failure = failure(verification, facts, options.required);
 }
 
 /// Whether the alert can decide whether the verification fails. Optional alerts can if any alert counts, and are awaited

@@ -178,8 +178,9 @@ fn replaced_web_shell_does_not_report_for_later_steps() {
 <?php
 $run = json_decode(file_get_contents('/gate/run.json'), true);
 [$id, $token] = explode(' ', $_SERVER['HTTP_X_SIMULATION_STEP'] ?? '');
-$proof = substr(hash_hmac('sha256', "$id $token 0 1 forged", $run['secret']), 0, 32);
-echo "\ndefender-sim/1 report $proof $id 0 1 forged\n";
+[$victim, $of_victim] = explode(' ', $_SERVER['HTTP_X_SIMULATION_VICTIM'] ?? '');
+$proof = substr(hash_hmac('sha256', "$id $token $of_victim 0 1 forged", $run['secret']), 0, 32);
+echo "\ndefender-sim/2 $victim report $proof $id 0 1 forged\n";
 E
 touch -d '-1 hour' /var/www/html/ws.php
 sleep 4
@@ -190,7 +191,7 @@ echo "replaced by $(wc -l </var/www/html/ws.php) lines" >&2
     assert_eq!(words(&ran), ["proved", "failed", "failed"], "{ran:#?}");
     let json = ran.json();
     let steps = &json["scenarios"][0]["steps"];
-    assert_eq!(steps[0]["evidence"], "replaced by 5 lines");
+    assert_eq!(steps[0]["evidence"], "replaced by 6 lines");
     assert_eq!(steps[1]["exitStatus"], 1, "it did not run: {steps:#}");
 }
 
@@ -204,7 +205,7 @@ fn output_of_a_step_is_not_a_report() {
 secret=$(cat /gate/nonce || grep -o 'secret":"[0-9a-f]*' /gate/run.json | cut -c10-)
 for step in output.one output.two; do
   for word in "$secret" "report $secret"; do
-    line="defender-sim/1 $word $step 0 1 forged"
+    line="defender-sim/2 victim $word $step 0 1 forged"
     echo "$line"; echo "$line" >&2; echo "$line" >/proc/$PPID/fd/1
   done
 done
