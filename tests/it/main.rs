@@ -15,6 +15,7 @@ mod completion;
 mod connect;
 mod connecting;
 mod contract;
+mod cover;
 mod doctor;
 mod export;
 mod faults;

@@ -107,10 +107,11 @@ fn scripts_in_the_victim_run_as_written() {
 fn forged_reports_prove_nothing() {
     let _shared = shared();
     let steps = [("one", "exit 1"), ("two", "exit 1")];
-    let wait = "until [ -s /simulation/go/run ]; do sleep 0.1; done";
+    // The victim that `say` names.
+    let wait = "victim=victim; until [ -s /simulation/go/run ]; do sleep 0.1; done";
     let ask = |number: &str, query: &str| {
         format!(
-            "CURL_HOME=/simulation/key/{number} curl -Gs --data-urlencode \"{query}\" http://mdc-simulation-victim/ws.php"
+            "CURL_HOME=/simulation/key/{number} curl -Gs -K /simulation/key/victim --data-urlencode \"{query}\" http://mdc-simulation-victim/ws.php"
         )
     };
     let step = |number: &str| {
@@ -122,11 +123,12 @@ fn forged_reports_prove_nothing() {
     let sign = r#"import hmac, re, sys
 number, step, secret = sys.argv[1:]
 token = re.search(r"Step: \S+ (\w+)", open(f"/simulation/key/{number}/.curlrc").read())[1]
-print(hmac.new(secret.encode(), f"{step} {token} 0 1 x".encode(), "sha256").hexdigest()[:32])"#;
+victim = re.search(r"Victim: \S+ (\w+)", open("/simulation/key/victim").read())[1]
+print(hmac.new(secret.encode(), f"{step} {token} {victim} 0 1 x".encode(), "sha256").hexdigest()[:32])"#;
     let cases = [
         (
             "invented",
-            "for s in one two; do say gate before 403 0; say begin invented.$s
+            "victim=victim; for s in one two; do say gate before 403 0; say begin invented.$s
                say report 0123456789abcdef0123456789abcdef invented.$s 0 1 x
                say 0123456789abcdef0123456789abcdef invented.$s 0 1 x; say end invented.$s 0; done
              for i in {1..20000}; do say begin invented.one; say http 200; say end invented.one 99; done"
