@@ -216,11 +216,20 @@ impl Refusal {
         } else if !ready {
             Some(Refusal::NotReady)
         } else {
-            taints.iter().find(is_repelling).map(|taint| {
+            taints.iter().find(is_repelling).map(Refusal::of_taint)
+        }
+    }
+
+    fn of_taint(taint: &Taint) -> Self {
+        let Taint { key, effect, .. } = taint;
+        // Controllers set these for the state of the node.
+        match key.as_str() {
+            "node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable" => Refusal::NotReady,
+            "node.kubernetes.io/unschedulable" => Refusal::Cordoned,
+            _ => {
                 let value = taint.value.as_ref().map(|value| format!("={value}"));
-                let Taint { key, effect, .. } = taint;
                 Refusal::Taint(format!("{key}{}:{effect}", value.unwrap_or_default()))
-            })
+            }
         }
     }
 
@@ -323,6 +332,20 @@ mod tests {
             (pool, tainted, "True", &["k=w"], taint()),
             (pool, tainted, "True", &["k:NoExecute"], taint()),
             (pool, tainted, "True", &["j"], taint()),
+            (
+                pool,
+                r#"{"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]}"#,
+                "True",
+                &[],
+                Some(Refusal::NotReady),
+            ),
+            (
+                r#"{"type": "virtual-kubelet", "pool": "a"}"#,
+                "{}",
+                "True",
+                &[],
+                Some(Refusal::Virtual),
+            ),
         ] {
             let node = node(labels, spec, ready, tolerations);
             assert_eq!(node.refusal, expected, "{labels} {spec} {ready} {tolerations:?}");

@@ -59,7 +59,7 @@ impl AttributedAlerts {
         let without = attributed
             .clone()
             .filter(|attributed| attributed.victim.is_none());
-        let without = without.map(|attributed| (attributed.clone(), "it names no victim".to_owned()));
+        let without = without.map(|attributed| (attributed.clone(), "it names no single victim".to_owned()));
         let unknown = self.unknown.iter().filter(|(attributed, _)| {
             attributed.victim.is_none() || attributed.victim.as_deref() == Some(pod)
         });

@@ -166,7 +166,9 @@ fn failure(verification: &Verification, facts: &Facts, required: Required) -> Op
     };
     let expected = counted(alerts.len(), "expected alert");
     let verb = if alerts.len() == 1 { "was" } else { "were" };
-    fails.then(|| format!("{raised} of {expected} {verb} raised{reason}"))
+    let has_victims = alerts.iter().any(|alert| !alert.victims.is_empty());
+    let everywhere = if has_victims { " for every victim" } else { "" };
+    fails.then(|| format!("{raised} of {expected} {verb} raised{everywhere}{reason}"))
 }
 
 /// Returns why the verification fails if no alert is expected.

@@ -47,6 +47,11 @@ fn three_nodes() -> Finally<impl FnMut()> {
         &format!("--node-labels={POOL}=gpu"),
         taint
     ]));
+    // The taints of a node that is about to be ready outlast its condition.
+    await_that("no node is tainted as not ready", Duration::from_secs(30), || {
+        let taints = ["get", "nodes", "-o", "jsonpath={.items[*].spec.taints[*].key}"];
+        !kubectl(&taints).contains("not-ready")
+    });
     finally
 }
 
@@ -185,15 +190,13 @@ fn groups_without_victim_are_named_and_rights_are_enough() {
     let _alone = alone();
     let _nodes = three_nodes();
     let space = Space::named("cover-rights");
-    let operator = |flags: &[&str]| {
-        let arguments = [
-            &["recon", "-n", &space.0, "--cover=node-pool", "-o", "json"],
-            flags,
-        ]
-        .concat();
-        sim_as(Identity::Operator, &arguments)
+    let operator = |cover: &str| {
+        sim_as(
+            Identity::Operator,
+            &["recon", "-n", &space.0, "--cover", cover, "-o", "json"],
+        )
     };
-    let refused = operator(&[]).assert(3);
+    let refused = operator("node-pool").assert(3);
     for part in ["nodes (list)", "rights -n", "--cover"] {
         assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
     }
@@ -203,7 +206,7 @@ fn groups_without_victim_are_named_and_rights_are_enough() {
     await_that("the right counts", Duration::from_secs(20), || {
         try_kubectl(&["auth", "can-i", "list", "nodes", "--as=operator"]).stdout == "yes\n"
     });
-    let ran = operator(&[]).assert(0);
+    let ran = operator("node-pool").assert(0);
     let result = ran.json();
     assert_eq!(
         victims(&result),
@@ -220,7 +223,7 @@ fn groups_without_victim_are_named_and_rights_are_enough() {
     assert_nothing_left(&space.0);
 
     // Without a group, nothing is created; and a dry run names what would be.
-    let none = operator(&["--cover=no-such-label"]).assert(3);
+    let none = operator("no-such-label").assert(3);
     assert!(
         none.stderr
             .contains("no group of nodes can be covered: without a group: no label no-such-label"),
