@@ -377,6 +377,7 @@ impl Error {
             } => cleanup(namespace),
             Self::ObjectChanged { .. } => format!("list the webhooks that may do that: {}", webhooks()),
             Self::DeadlineChanged { .. } => format!("see which webhooks change jobs: {}", webhooks()),
+            Self::NothingCovered { .. } => kubectl.command(["get", "nodes", "--show-labels"]),
             Self::PodUnready { .. } | Self::PodsTimedOut { .. } => hint_unready(&self.to_string(), kubectl),
             _ => self.fixed_hint()?.to_owned(),
         })
@@ -421,7 +422,6 @@ impl Error {
                 ..
             } => "look at the image; --victim-image and --attacker-image name others",
             Self::CoverWithoutCluster => "ask the cluster: --dry-run=server",
-            Self::NothingCovered { .. } => "kubectl get nodes --show-labels",
             Self::GateOpen { .. } => {
                 "check what changes PHP's auto_prepend_file in the victim: its image or an admission webhook"
             }

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::arm::{GROUP, SUBSCRIPTION};
 use crate::contract::assert_keeps_to;
 use crate::doctor::sensors;
+use crate::nodes::{forget_pods, node, signal_kubelet};
 use crate::range::{
-    Finally, Identity, Ran, Running, Space, alone, assert_nothing_left, await_that, forget_pods, kubectl,
-    node, sim_as, state, text, try_kubectl,
+    Finally, Identity, Ran, Running, Space, alone, assert_nothing_left, await_that, kubectl, sim_as, state,
+    text, try_kubectl,
 };
 use crate::verify::azure::FakeAzure;
 use crate::verify::{RECON, alert};
@@ -317,8 +318,8 @@ fn victim_that_cannot_start_fails_its_own_group_only() {
     let _alone = alone();
     let _nodes = three_nodes();
     let space = Space::named("cover-start");
-    crate::range::signal_kubelet("node2", "STOP");
-    let _continue = Finally(|| crate::range::signal_kubelet("node2", "CONT"));
+    signal_kubelet("node2", "STOP");
+    let _continue = Finally(|| signal_kubelet("node2", "CONT"));
     let mut running = Running::start_as(
         Identity::Admin,
         &[
@@ -333,7 +334,7 @@ fn victim_that_cannot_start_fails_its_own_group_only() {
         ],
     );
     running.await_line("removing");
-    crate::range::signal_kubelet("node2", "CONT");
+    signal_kubelet("node2", "CONT");
     let ran = running.end().assert(4);
     let found = victims(&ran.json());
     let skipped = vec!["skipped".to_owned(); 3];

@@ -27,6 +27,7 @@ mod kubectl;
 mod lint;
 #[path = "../support/nasty.rs"]
 mod nasty;
+mod nodes;
 mod output;
 mod ownership;
 mod pods;

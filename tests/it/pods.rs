@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::nodes::{forget_pods, node, signal_kubelet};
 use crate::range::{
-    Finally, Identity, Ran, Running, Space, alone, assert_nothing_left, forget_pods, image, kubectl, node,
-    shared, signal_kubelet, sim, state, text,
+    Finally, Identity, Ran, Running, Space, alone, assert_nothing_left, image, kubectl, shared, sim, state,
+    text,
 };
 
 /// Proves one step, waits in the second until a file exists in the victim, and has a third.
