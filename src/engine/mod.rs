@@ -52,6 +52,9 @@ pub use cover::cover;
 pub(crate) use cover::{Chosen, choose, describe_uncovered};
 pub(crate) use prepare::{active, hint_grant, namespace_use, needed, taken};
 
+/// Limit of concurrent calls for the objects of a run: the API server shares its capacity between clients.
+const PARALLEL: usize = 16;
+
 /// The reason why a phase ended early.
 enum Halt {
     Failed(Error),
@@ -401,7 +404,6 @@ async fn node_labels(
     nodes: BTreeSet<String>,
 ) -> BTreeMap<String, BTreeMap<String, String>> {
     const SOON: Duration = Duration::from_secs(2);
-    const PARALLEL: usize = 8;
     let clean = |(key, value): (String, String)| (untrusted::line(&key), untrusted::line(&value));
     let read = async |name: String| {
         let found = tokio::time::timeout(SOON, cluster.node(&name)).await;

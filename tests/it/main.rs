@@ -40,6 +40,7 @@ mod requests;
 mod results;
 mod rights;
 mod runtime;
+mod scale;
 mod schedule;
 mod settings;
 mod snapshots;
