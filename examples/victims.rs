@@ -41,7 +41,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let recon = catalogue::find("recon").ok_or("no recon")?.clone();
     let mut plan = Plan::new(options, None, vec![recon], random, jiff::Timestamp::now());
     let groups = nodes.iter().cycle().take(number.get());
-    plan.cover(groups.cloned().map(Group::Node).collect(), "amd64".to_owned(), vec![]);
+    plan.cover(
+        groups.cloned().map(Group::Node).collect(),
+        "amd64".to_owned(),
+        vec![],
+    );
     let (config, _) = connect::resolve(&ConnectOptions::default(), &Environment::from_process())?;
     let client = connect::client(config, "victims", |_| {})?;
     let cluster = Cluster::new(client, Duration::from_secs(30));
@@ -58,7 +62,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         &events,
     ))
     .await;
-    let proved = result.steps().filter(|step| step.outcome == Outcome::Proved).count();
+    let proved = result
+        .steps()
+        .filter(|step| step.outcome == Outcome::Proved)
+        .count();
     let seconds = started.elapsed().as_secs_f64();
     println!(
         "{number} victims: {seconds:.1} s, {proved} of {} steps proved, exit code {}",

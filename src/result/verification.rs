@@ -79,12 +79,21 @@ pub struct AlertVerdict {
 pub struct VictimVerdict {
     /// Name of the pod.
     pub pod: String,
+    /// The group of nodes for which it stands.
+    pub group: Option<String>,
     /// The verdict.
     pub verdict: Verdict,
     /// The reason, unless it was raised in time.
     pub reason: Option<String>,
     /// The first alert that was raised and names the pod.
     pub raised: Option<RaisedAlert>,
+}
+
+impl VictimVerdict {
+    /// Whether the alert was not raised for this victim, whatever the reason, if it is missing for the run.
+    pub fn is_missing(&self) -> bool {
+        matches!(self.verdict, Verdict::NotRaised | Verdict::NotExpected)
+    }
 }
 
 /// What is known of an expected alert.

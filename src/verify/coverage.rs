@@ -76,6 +76,7 @@ fn combine(alert: &mut AlertVerdict, parts: &[(&Victim, &AlertVerdict)]) {
         .iter()
         .map(|(victim, part)| VictimVerdict {
             pod: victim.pod.clone(),
+            group: victim.group.clone(),
             verdict: part.verdict,
             reason: part.reason.clone(),
             raised: part.raised.clone(),
