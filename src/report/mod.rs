@@ -9,6 +9,7 @@ mod files;
 #[path = "../../tests/support/results.rs"]
 #[cfg(test)]
 pub(crate) mod fixture;
+mod handover;
 mod html;
 mod junit;
 mod markdown;
@@ -43,7 +44,8 @@ use crate::manifest::rights::{Grant, Right, Scope, Subject};
 use crate::manifest::{self, VICTIM};
 use crate::plan::Plan;
 use crate::result::{
-    CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult, Trend, Verdict, Verification,
+    CleanupResult, ClusterInfo, DoctorResult, Handover, PlanResult, Problem, RunResult, Trend, Verdict,
+    Verification,
 };
 use crate::scenario::{Outcome, Scenario};
 use crate::untrusted;
@@ -279,6 +281,15 @@ impl Report {
         for record in &records.unreadable {
             self.note(&format!("warning: {}", record.message));
         }
+    }
+
+    /// Prints the handover of a run.
+    pub fn handover(&self, handover: &Handover) {
+        let run = &handover.run;
+        let kubectl = self.kubectl.in_context(run.cluster.context.as_deref());
+        let verify = kubectl.command(["defender-sim", "verify", &run.id]);
+        let ids = handover.alerts.iter().map(|alert| alert.id.clone());
+        self.print(handover, |width| handover::text(handover, &verify, width), ids);
     }
 
     /// Prints detection over time.
