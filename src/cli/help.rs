@@ -18,8 +18,8 @@ pub(super) const CLEANUP: &str = "Delete leftovers of runs, from any machine: th
     if the run created it and it holds nothing else. Runs in progress and runs of other users are left alone, unless \
     --run names one or --force is given. -n limits this to one namespace.";
 pub(super) const HANDOVER: &str = "Print what a SOC needs after a run, from its record: the alerts of the run with links, \
-    KQL that finds them, how to recognize the run, and proposed rules that dismiss only the alerts of such runs. Verify \
-    the run first: the alerts are those that were read then. Nothing is read or changed in Azure.";
+    KQL that finds them, how to recognize the run, and proposed suppression rules, limited to such runs. Verify the run \
+    first: the alerts are those that were read then. Nothing is read or changed in Azure.";
 pub(super) const DESCRIBE: &str = "Print a scenario: steps, proofs, alerts, needs. With -o yaml it is a scenario file, \
     the starting point for your own.";
 pub(super) const ALERTS: &str = "List every alert of Defender for Containers that is publicly known, and what raises \
