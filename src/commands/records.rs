@@ -48,12 +48,12 @@ pub(super) fn report(request: RecordReport, session: &Session) -> Outcome {
 }
 
 pub(super) fn handover(request: cli::Handover, session: &Session) -> Outcome {
-    let record = Record::new(request.run, request.record);
+    let record = Record::new(request.run, request.record.clone());
     let result = read(&record, session.namespace.as_deref())?;
     let handover = handover::handover(&result, jiff::Timestamp::now());
     let files = session.report.open_files(&[], request.note.as_deref())?;
     Ok(Box::new(move |report| {
-        report.handover(&handover);
+        report.handover(&handover, request.record.as_deref());
         let Some((path, file)) = request.note.as_ref().zip(files.note) else {
             return Exit::Ok;
         };

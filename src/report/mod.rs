@@ -27,6 +27,7 @@ mod target;
 mod trend;
 
 use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -283,11 +284,18 @@ impl Report {
         }
     }
 
-    /// Prints the handover of a run.
-    pub fn handover(&self, handover: &Handover) {
+    /// Prints the handover of a run; `record` is the file with its record, unless it is one of this machine.
+    pub fn handover(&self, handover: &Handover, record: Option<&Path>) {
         let run = &handover.run;
         let kubectl = self.kubectl.in_context(run.cluster.context.as_deref());
-        let verify = kubectl.command(["defender-sim", "verify", &run.id]);
+        let verify = match record.map(|path| path.to_string_lossy()) {
+            None => kubectl.command(["defender-sim", "verify", &run.id]),
+            // Only a report adds the alerts to a file.
+            Some(file) => {
+                let json = format!("json={file}");
+                kubectl.command(["defender-sim", "verify", "--record", &file, "--report", &json])
+            }
+        };
         let ids = handover.alerts.iter().map(|alert| alert.id.clone());
         self.print(handover, |width| handover::text(handover, &verify, width), ids);
     }

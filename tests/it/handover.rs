@@ -119,3 +119,18 @@ fn record_from_elsewhere_is_read_from_a_file() {
     );
     assert!(machine.printed(&["handover"], 2).contains("no record of a run"));
 }
+
+#[test]
+fn file_gets_its_alerts_by_a_report_of_the_verification() {
+    let machine = Machine::new();
+    let path = machine.file("run.json", &serde_json::to_value(recon()).unwrap());
+    let all = machine.file("all.json", &json!(RECON.map(alert)));
+    let report = format!("json={path}");
+    let verify = ["verify", "--record", &path, "--report", &report];
+    let printed = machine.printed(&["handover", "--record", &path], 0);
+    let command = format!("kubectl defender-sim {} --context prod\n", verify.join(" "));
+    assert!(printed.contains(&command), "{command} in {printed}");
+    machine.printed(&[&verify[..], &["--alerts", &all]].concat(), 0);
+    let document = machine.json(&["handover", "--record", &path, "-o", "json"], 0);
+    assert_eq!(document["alerts"].as_array().unwrap().len(), 4);
+}
