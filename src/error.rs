@@ -176,7 +176,7 @@ pub enum Error {
 
     #[error("pod/{pod} cannot {}: {reason}", if *is_scheduled { "become ready" } else { "be scheduled" })]
     PodUnready {
-        pod: &'static str,
+        pod: String,
         is_scheduled: bool,
         reason: String,
         details: Vec<String>,
@@ -189,7 +189,7 @@ pub enum Error {
     },
     #[error("pod/{pod} {}{}: {reason}", phase.describe_stop(), on_node(node.as_deref()))]
     PodStopped {
-        pod: &'static str,
+        pod: String,
         phase: Phase,
         node: Option<String>,
         reason: String,
@@ -221,6 +221,10 @@ pub enum Error {
     GateOpen { before: bool, code: u16 },
     #[error("{}", format_unchecked_gate(*before, failure.as_deref()))]
     GateUnchecked { before: bool, failure: Option<String> },
+    #[error("--cover needs the nodes of the cluster, and this dry run does not contact it")]
+    CoverWithoutCluster,
+    #[error("no group of nodes can be covered: {}", listed_groups(groups))]
+    NothingCovered { groups: Vec<String> },
     /// The process ended during the run.
     #[error("{reason}; what it created is removed by the cluster at its deadline")]
     Unfinished { reason: &'static str },
@@ -269,6 +273,7 @@ impl Error {
             | Self::ScenarioUnknown { .. }
             | Self::ScenariosInvalid { .. }
             | Self::ScenarioConflict { .. }
+            | Self::CoverWithoutCluster
             | Self::RoleTooNarrow { .. }
             | Self::Unwritable { .. }
             | Self::StdoutTaken { .. }
@@ -298,6 +303,7 @@ impl Error {
             | Self::NameTaken { .. }
             | Self::ObjectChanged { .. }
             | Self::DeadlineChanged { .. }
+            | Self::NothingCovered { .. }
             | Self::PodUnready { .. }
             | Self::PodsTimedOut { .. }
             | Self::GateOpen { before: true, .. } => Exit::NotStarted,
@@ -371,6 +377,7 @@ impl Error {
             } => cleanup(namespace),
             Self::ObjectChanged { .. } => format!("list the webhooks that may do that: {}", webhooks()),
             Self::DeadlineChanged { .. } => format!("see which webhooks change jobs: {}", webhooks()),
+            Self::NothingCovered { .. } => kubectl.command(["get", "nodes", "--show-labels"]),
             Self::PodUnready { .. } | Self::PodsTimedOut { .. } => hint_unready(&self.to_string(), kubectl),
             _ => self.fixed_hint()?.to_owned(),
         })
@@ -414,6 +421,7 @@ impl Error {
                 has_exited: true,
                 ..
             } => "look at the image; --victim-image and --attacker-image name others",
+            Self::CoverWithoutCluster => "ask the cluster: --dry-run=server",
             Self::GateOpen { .. } => {
                 "check what changes PHP's auto_prepend_file in the victim: its image or an admission webhook"
             }
@@ -485,6 +493,13 @@ fn describe_scope(namespace: Option<&str>) -> String {
 
 fn on_node(node: Option<&str>) -> String {
     node.map_or_else(String::new, |node| format!(" on node {node}"))
+}
+
+fn listed_groups(groups: &[String]) -> String {
+    match groups {
+        [] => "there are no nodes".to_owned(),
+        groups => groups.join("; "),
+    }
 }
 
 fn but_others(others: usize) -> String {

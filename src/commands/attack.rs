@@ -20,9 +20,11 @@ use crate::signal::Stop;
 use crate::verify::{AlertSource, VerifyOptions, require_sensor, rule_out};
 
 pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
-    let plan = request.plan(session.namespace.clone())?;
+    let mut plan = request.plan(session.namespace.clone())?;
     let run = &request.args;
     let connection = session.connect(Some(&plan))?;
+    let cover = engine::cover(&connection.cluster, &mut plan);
+    cover.await.map_err(before_run)?;
     let scheduled = match &run.cron_job {
         Some(name) => {
             let find = Scheduled::find(&connection.cluster, name, &session.events);
@@ -167,7 +169,7 @@ impl Attack<'_> {
                 let check = async {
                     let sensing = sense.await;
                     let facts = match &sensing {
-                        Some(sensing) => sensing.facts(None).await,
+                        Some(sensing) => sensing.facts().await,
                         None => None,
                     };
                     require_sensor(&self.plan.scenarios, facts.as_ref(), options, source)?;
@@ -185,10 +187,10 @@ impl Attack<'_> {
             None => (attack.await, sensing),
         };
         if let Some(sensing) = sensing {
-            result.facts = tokio::select! {
-                facts = sensing.facts(result.node()) => facts,
-                () = self.stop.wait() => None,
-            };
+            tokio::select! {
+                () = sensing.complete(&mut result) => {}
+                () = self.stop.wait() => {}
+            }
         }
         rule_out(&mut result);
         Ok(result)

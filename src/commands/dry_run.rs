@@ -5,6 +5,7 @@ use super::sources::Request;
 use super::{Outcome, Print};
 use crate::cluster::connect::ConnectError;
 use crate::engine;
+use crate::error::Error;
 use crate::exit::Exit;
 use crate::manifest::{self, Kind, request::requested};
 use crate::plan::Plan;
@@ -16,6 +17,9 @@ use crate::result::{
 /// Prints the plan without contacting a cluster. Without a kubeconfig, the plan names no cluster.
 pub(super) fn client(request: &Request, session: &Session) -> Outcome {
     let plan = request.plan(session.namespace.clone())?;
+    if plan.options.cover.is_some() {
+        return Err(Error::CoverWithoutCluster);
+    }
     let info = match session.resolve() {
         Ok((_, info)) => info,
         Err(ConnectError::NotConfigured { .. }) if session.is_default() => ClusterInfo::none(),
@@ -32,8 +36,9 @@ pub(super) fn client(request: &Request, session: &Session) -> Outcome {
 
 /// Submits every object to the API server without persisting it.
 pub(super) async fn server(request: &Request, session: &Session) -> Outcome {
-    let plan = request.plan(session.namespace.clone())?;
+    let mut plan = request.plan(session.namespace.clone())?;
     let connection = session.connect(Some(&plan))?;
+    engine::cover(&connection.cluster, &mut plan).await?;
     let mut info = connection.info;
     let objects = engine::admit(&connection.cluster, &plan, &mut info, &session.events).await?;
     Ok(print_plan(plan, info, objects))
@@ -87,9 +92,11 @@ fn result(plan: &Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> Pla
             .iter()
             .map(|victim| PlannedVictim {
                 pod: victim.pod.clone(),
+                group: engine::group_of(victim),
                 image: plan.options.victim_image.clone(),
             })
             .collect(),
+        uncovered: engine::uncovered(plan),
         objects,
         steps: steps.collect(),
         addresses: plan.addresses(),

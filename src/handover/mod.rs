@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::azure::AzureCluster;
 use crate::manifest::{ATTACKER, RUN_LABEL};
 use crate::note::user_agent;
-use crate::plan::RunId;
+use crate::plan::{RunId, VICTIMS_OF_ATTACKER};
 use crate::result::{
     ClusterInfo, HANDOVER_SCHEMA, Handover, HandoverAlert, HandoverVerification, OutstandingAlert,
     RaisedAlert, RunMarks, RunResult, UnattributedAlert, Verdict, Verification,
@@ -62,9 +62,8 @@ fn marks(run: &RunResult, cluster: Option<&AzureCluster>) -> RunMarks {
     let namespaces = requests().filter_map(|request| request.namespace.as_ref());
     let mut pods = names(&mut run.victims.iter().map(|victim| &victim.pod));
     let has_pods = !pods.is_empty();
-    if has_pods {
-        pods.insert(0, ATTACKER.to_owned());
-    }
+    let attackers = attackers(pods.len());
+    pods.splice(0..0, attackers);
     let optional = |text: &Option<String>| text.as_ref().map(name);
     let verification = run.verification.as_ref();
     let shifted = |time: Timestamp, by: SignedDuration| time.saturating_add(by).unwrap_or(time);
@@ -97,13 +96,30 @@ fn marks(run: &RunResult, cluster: Option<&AzureCluster>) -> RunMarks {
     }
 }
 
-/// Returns the alerts that were raised: the expected ones, then the others.
+/// Returns the alerts that were raised, each once: the expected ones, also those of single victims, then the others.
 fn alerts(verification: &Verification) -> Vec<HandoverAlert> {
-    let expected = verification.alerts.iter();
-    let expected = expected.filter_map(|alert| Some((Some(&alert.id), alert.raised.as_ref()?)));
+    let expected = verification.alerts.iter().flat_map(|alert| {
+        let victims = alert.victims.iter().filter_map(|victim| victim.raised.as_ref());
+        let raised = alert.raised.iter().chain(victims);
+        raised.map(|raised| (Some(&alert.id), raised))
+    });
     let additional = verification.additional.iter().map(|alert| (None, alert));
-    let raised = expected.chain(additional);
-    raised.map(|(id, raised)| alert(id, raised)).collect()
+    let mut alerts: Vec<HandoverAlert> = vec![];
+    for (id, raised) in expected.chain(additional) {
+        let alert = alert(id, raised);
+        if !alerts.contains(&alert) {
+            alerts.push(alert);
+        }
+    }
+    alerts
+}
+
+/// Returns the names of the pods that attacked this number of victims.
+fn attackers(victims: usize) -> impl Iterator<Item = String> {
+    (1..=victims.div_ceil(VICTIMS_OF_ATTACKER)).map(|number| match number {
+        1 => ATTACKER.to_owned(),
+        _ => format!("{ATTACKER}-{number}"),
+    })
 }
 
 fn alert(expected: Option<&String>, raised: &RaisedAlert) -> HandoverAlert {

@@ -4,7 +4,7 @@
 
 use crate::azure::AzureCluster;
 use crate::kql::{datetime, quoted};
-use crate::plan::RunId;
+use crate::plan::{ATTACKER, RunId, VICTIM};
 use crate::result::{Queries, RunMarks};
 
 /// Returns the queries.
@@ -73,11 +73,9 @@ fn condition(run: &RunMarks, cluster: Option<&AzureCluster>, [start, end, entity
         format!("text has {}", quoted(&run.namespace)),
     ];
     if !run.pods.is_empty() {
-        let pods = run.pods.iter().map(|pod| format!("text has {}", quoted(pod)));
-        parts.push(format!(
-            "({})",
-            pods.collect::<Vec<_>>().join("\n            or ")
-        ));
+        // The names of several pods begin with these: `has` finds a text between any characters but letters and digits.
+        let (attacker, victim) = (quoted(ATTACKER), quoted(VICTIM));
+        parts.push(format!("(text has {attacker}\n            or text has {victim})"));
     }
     if let Some(cluster) = cluster {
         let (id, name) = (quoted(&cluster.id), quoted(&cluster.name));

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::note;
 use crate::report::fixture::{self, HOSTILE};
-use crate::result::{RequestResult, UNKNOWN_RUN, expectations};
+use crate::result::{RequestResult, UNKNOWN_RUN, VictimVerdict, expectations};
 use crate::scenario::catalogue;
 
 const CLUSTER: &str = "/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/rg/providers/\
@@ -98,6 +98,41 @@ fn only_plain_https_links_are_kept() {
         let alert = handover(&run, now()).alerts.pop().unwrap();
         assert_eq!(alert.link.as_deref(), is_kept.then_some(link));
     }
+}
+
+#[test]
+fn alerts_of_each_victim_are_listed_once() {
+    let mut run = run();
+    let alert = &mut run.verification.as_mut().unwrap().alerts[0];
+    let raised = alert.raised.clone().unwrap();
+    let victim = |pod: &str, id: &str| VictimVerdict {
+        pod: pod.into(),
+        group: None,
+        verdict: Verdict::Raised,
+        reason: None,
+        raised: Some(RaisedAlert {
+            id: id.into(),
+            ..raised.clone()
+        }),
+    };
+    alert.victims = vec![victim("a", &raised.id), victim("b", "/alerts/2")];
+    let ids: Vec<String> = handover(&run, now())
+        .alerts
+        .into_iter()
+        .filter(|found| found.expected.as_deref() == Some("alpha"))
+        .map(|alert| alert.id)
+        .collect();
+    assert_eq!(ids, [raised.id, "/alerts/2".to_owned()]);
+    run.victims = vec![run.victims[0].clone(); 101];
+    for (number, victim) in run.victims.iter_mut().enumerate() {
+        victim.pod = format!("mdc-simulation-victim-{number}");
+    }
+    let pods = handover(&run, now()).run.pods;
+    assert_eq!(pods.len(), 103);
+    assert_eq!(
+        pods[..2],
+        ["mdc-simulation-attacker", "mdc-simulation-attacker-2"]
+    );
 }
 
 #[test]
