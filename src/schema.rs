@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
-use crate::result::{CleanupResult, DoctorResult, Note, PlanResult, RunResult};
+use crate::result::{CleanupResult, DoctorResult, Handover, Note, PlanResult, RunResult};
 use crate::scenario::Scenario;
 
 /// A JSON Schema that this tool publishes.
@@ -24,6 +24,8 @@ pub enum Schema {
     Doctor,
     /// Of the note for the SOC.
     Note,
+    /// Of what `handover` prints.
+    Handover,
 }
 
 /// Returns the schema (JSON Schema, draft 2020-12) with that name.
@@ -35,6 +37,7 @@ pub fn schema(name: Schema) -> Value {
         Schema::Cleanup => of::<CleanupResult>(output()),
         Schema::Doctor => of::<DoctorResult>(output()),
         Schema::Note => of::<Note>(output()),
+        Schema::Handover => of::<Handover>(output()),
     }
 }
 

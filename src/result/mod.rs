@@ -6,6 +6,7 @@
 mod cleanup;
 mod detection;
 mod doctor;
+mod handover;
 mod note;
 mod plan;
 mod problem;
@@ -28,6 +29,10 @@ use crate::scenario::{ExpectedAlert, Outcome, Scenario};
 pub use cleanup::{Cleanup, CleanupResult, SkippedRun};
 pub use detection::{Detection, Detections, Regression};
 pub use doctor::{CheckResult, CheckStatus, DoctorResult};
+pub use handover::{
+    AlertWithoutRule, Handover, HandoverAlert, HandoverVerification, OutstandingAlert, Queries, Rule,
+    RuleCondition, RuleProperties, RuleProposal, RuleScope, RunMarks, Suppression,
+};
 pub use note::{Note, NoteStep};
 pub use plan::{Admission, PlanResult, PlannedObject, PlannedRequest, PlannedStep, PlannedVictim};
 pub use problem::Problem;
@@ -45,6 +50,8 @@ pub const PLAN_SCHEMA: &str = "defender-sim/plan/v2";
 pub const DOCTOR_SCHEMA: &str = "defender-sim/doctor/v2";
 /// Schema of [`Note`] in JSON.
 pub const NOTE_SCHEMA: &str = "defender-sim/note/v2";
+/// Schema of [`Handover`] in JSON.
+pub const HANDOVER_SCHEMA: &str = "defender-sim/handover/v1";
 
 /// The [`RunResult::run`] of alerts that are looked for by time and place alone.
 pub const UNKNOWN_RUN: &str = "unknown";

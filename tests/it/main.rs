@@ -21,6 +21,7 @@ mod export;
 mod faults;
 mod files;
 mod guarding;
+mod handover;
 mod hints;
 mod images;
 mod kubectl;
