@@ -5,6 +5,7 @@ use super::sources::Request;
 use super::{Outcome, Print};
 use crate::cluster::connect::ConnectError;
 use crate::engine;
+use crate::error::Error;
 use crate::exit::Exit;
 use crate::manifest::{self, Kind, request::requested};
 use crate::plan::Plan;
@@ -16,31 +17,47 @@ use crate::result::{
 /// Prints the plan without contacting a cluster. Without a kubeconfig, the plan names no cluster.
 pub(super) fn client(request: &Request, session: &Session) -> Outcome {
     let plan = request.plan(session.namespace.clone())?;
-    let info = match session.resolve() {
-        Ok((_, info)) => info,
-        Err(ConnectError::NotConfigured { .. }) if session.is_default() => ClusterInfo::none(),
-        Err(error) => return Err(error.into()),
-    };
-    let manifests = manifest::render(&plan, "the user who runs it");
-    let objects = manifests.all().map(|manifest| PlannedObject {
-        name: manifest.reference(),
-        admission: None,
-    });
-    let objects = objects.collect();
-    Ok(print_plan(plan, info, objects))
+    let result = describe(&plan, session)?;
+    Ok(print_plan(plan, result))
 }
 
 /// Submits every object to the API server without persisting it.
 pub(super) async fn server(request: &Request, session: &Session) -> Outcome {
     let plan = request.plan(session.namespace.clone())?;
-    let connection = session.connect(Some(&plan))?;
-    let mut info = connection.info;
-    let objects = engine::admit(&connection.cluster, &plan, &mut info, &session.events).await?;
-    Ok(print_plan(plan, info, objects))
+    let result = admit(&plan, session).await?;
+    Ok(print_plan(plan, result))
 }
 
-fn print_plan(plan: Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> Print {
-    let result = result(&plan, cluster, objects);
+/// Describes a plan without contacting the cluster.
+///
+/// # Errors
+/// Fails if the kubeconfig or the flags are invalid.
+pub(super) fn describe(plan: &Plan, session: &Session) -> Result<PlanResult, Error> {
+    let info = match session.resolve() {
+        Ok((_, info)) => info,
+        Err(ConnectError::NotConfigured { .. }) if session.is_default() => ClusterInfo::none(),
+        Err(error) => return Err(error.into()),
+    };
+    let manifests = manifest::render(plan, "the user who runs it");
+    let objects = manifests.all().map(|manifest| PlannedObject {
+        name: manifest.reference(),
+        admission: None,
+    });
+    Ok(result(plan, info, objects.collect()))
+}
+
+/// Describes a plan with the API server's answer to every object.
+///
+/// # Errors
+/// Fails if the cluster cannot be read.
+pub(super) async fn admit(plan: &Plan, session: &Session) -> Result<PlanResult, Error> {
+    let connection = session.connect(Some(plan))?;
+    let mut info = connection.info;
+    let objects = engine::admit(&connection.cluster, plan, &mut info, &session.events).await?;
+    Ok(result(plan, info, objects))
+}
+
+fn print_plan(plan: Plan, result: PlanResult) -> Print {
     Box::new(move |report| {
         report.plan(&result, &plan);
         result.exit

@@ -12,7 +12,12 @@ use super::table::fill;
 use super::{Detail, Output, Report, milliseconds, outcome};
 use crate::event::{Answer, Event, Question, Started};
 use crate::result::StepResult;
+use crate::scenario::Outcome;
 use crate::words::counted;
+
+mod fleet;
+
+pub use fleet::show_fleet;
 
 /// Columns of the longest outcome.
 const OUTCOME: usize = 7;
@@ -36,7 +41,8 @@ async fn answer(report: &Report, mut question: Question) {
         let _ = question.answer.send(Answer::Nobody);
         return;
     }
-    let lines = question.text.lines().map(|line| fill(line, ""));
+    let text = question.text();
+    let lines = text.lines().map(|line| fill(line, ""));
     report.prompt(&(lines.collect::<Vec<_>>().join("\n") + " "));
     // A separate thread: nothing else may block on a line that may never arrive.
     let (sender, line) = oneshot::channel();
@@ -117,6 +123,8 @@ fn is_same(one: &str, other: &str) -> bool {
 
 struct Progress {
     report: Report,
+    /// The cluster, if there are several. It begins each line.
+    label: Option<String>,
     notices: Notices,
     spinner: Option<ProgressBar>,
     begun: std::time::Instant,
@@ -150,6 +158,7 @@ impl Progress {
             // Created with the first event: most commands have no events.
             spinner: None,
             report,
+            label: None,
             notices: Notices::default(),
             begun: std::time::Instant::now(),
             objects: 0,
@@ -168,7 +177,7 @@ impl Progress {
     }
 
     fn show(&mut self, event: Event) {
-        if self.spinner.is_none() && !matches!(event, Event::Notice(_)) {
+        if self.spinner.is_none() && self.label.is_none() && !matches!(event, Event::Notice(_)) {
             self.spinner = spinner(&self.report);
         }
         if matches!(event, Event::Ready | Event::Stopping | Event::Removing(_)) {
@@ -218,7 +227,7 @@ impl Progress {
             Event::Stopping => {
                 self.line("stopping and cleaning up (press Ctrl-C again to quit immediately and leave cleanup to the cluster)");
             }
-            Event::Ask(_) | Event::Removing(0) | Event::Finished => {}
+            Event::Ask(_) | Event::Removing(0) | Event::Ended(_) | Event::Finished => {}
             Event::Removing(objects) => self.either(&format!("removing {}", counted(objects, "object"))),
             Event::Removed(object) => {
                 self.detail(&format!("{object} deleted"), &format!("removing {object}"));
@@ -244,11 +253,15 @@ impl Progress {
 
     /// Prints the line of a step that ended, in columns at a terminal.
     fn step(&self, step: &str, result: &StepResult) {
+        let is_news = !matches!(result.outcome, Outcome::Proved | Outcome::Skipped);
+        if self.label.is_some() && self.report.output.detail == Detail::Normal && !is_news {
+            return;
+        }
         let (steps, ended) = &self.steps;
         let number = format!("{ended}/{}", steps.len());
         let time = milliseconds(result.duration_ms);
         let (outcome, text) = (outcome(result.outcome), result.explanation());
-        if self.spinner.is_some() && self.report.output.detail == Detail::Normal {
+        if self.spinner.is_some() && self.label.is_none() && self.report.output.detail == Detail::Normal {
             let width = steps.iter().map(String::len).max().unwrap_or_default();
             let gap = " ".repeat(OUTCOME.saturating_sub(result.outcome.as_str().len()));
             let line = format!("{outcome}{gap} {number:>5}  {step:width$} {time:>6}  {text}");
@@ -294,6 +307,7 @@ impl Progress {
 
     /// Prints a permanent line; at a terminal, its continuation lines are indented.
     fn indented(&self, text: &str, indent: usize) {
+        let text = &self.labelled(text);
         match &self.spinner {
             Some(spinner) => spinner.suspend(|| self.report.note(&fill(text, &" ".repeat(indent)))),
             None => self.report.note(text),
@@ -303,7 +317,7 @@ impl Progress {
     /// Shows the current activity, at a terminal only.
     fn busy(&self, text: &str) {
         if let Some(spinner) = &self.spinner {
-            spinner.set_message(printable(text));
+            spinner.set_message(printable(&self.labelled(text)));
         }
     }
 
@@ -312,6 +326,14 @@ impl Progress {
         match &self.spinner {
             Some(_) => self.busy(text),
             None => self.line(text),
+        }
+    }
+
+    /// Returns a text that begins with the cluster, if there are several.
+    fn labelled(&self, text: &str) -> String {
+        match &self.label {
+            Some(label) => format!("{label}: {text}"),
+            None => text.to_owned(),
         }
     }
 

@@ -6,6 +6,7 @@
 mod cleanup;
 mod detection;
 mod doctor;
+mod fleet;
 mod note;
 mod plan;
 mod problem;
@@ -28,6 +29,7 @@ use crate::scenario::{ExpectedAlert, Outcome, Scenario};
 pub use cleanup::{Cleanup, CleanupResult, SkippedRun};
 pub use detection::{Detection, Detections, Regression};
 pub use doctor::{CheckResult, CheckStatus, DoctorResult};
+pub use fleet::{ClusterOutcome, ClusterResult, FleetResult};
 pub use note::{Note, NoteStep};
 pub use plan::{Admission, PlanResult, PlannedObject, PlannedRequest, PlannedStep, PlannedVictim};
 pub use problem::Problem;
@@ -43,6 +45,8 @@ pub const CLEANUP_SCHEMA: &str = "defender-sim/cleanup/v2";
 pub const PLAN_SCHEMA: &str = "defender-sim/plan/v2";
 /// Schema of [`DoctorResult`] in JSON.
 pub const DOCTOR_SCHEMA: &str = "defender-sim/doctor/v2";
+/// Schema of [`FleetResult`] in JSON.
+pub const FLEET_SCHEMA: &str = "defender-sim/fleet/v1";
 /// Schema of [`Note`] in JSON.
 pub const NOTE_SCHEMA: &str = "defender-sim/note/v2";
 
