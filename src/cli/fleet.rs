@@ -329,6 +329,10 @@ fn parse(text: &str) -> Result<Vec<BTreeMap<String, Value>>, Mistake> {
             expected: "mapping start",
             ..
         } => Some("expected a mapping, such as \"context: NAME\""),
+        serde_saphyr::Error::Unexpected {
+            expected: "sequence start",
+            ..
+        } => Some("expected a list of clusters"),
         _ => None,
     };
     let clusters = yaml::parse::<File>(text, words)?.map(|file| file.clusters);
@@ -369,22 +373,5 @@ impl Action {
             Self::Cleanup(cleanup) => Some(&cleanup.fleet),
             action => action.run().map(|run| &run.fleet),
         }
-    }
-}
-
-impl FleetArgs {
-    /// Returns these flags as words of a command line.
-    pub fn words(&self) -> Vec<String> {
-        let mut words = vec![];
-        if let Some(file) = &self.fleet {
-            words.extend(["--fleet".to_owned(), file.to_string_lossy().into_owned()]);
-        }
-        if self.all_contexts {
-            words.push("--all-contexts".to_owned());
-        }
-        if !self.contexts.is_empty() {
-            words.extend(["--contexts".to_owned(), self.contexts.join(",")]);
-        }
-        words
     }
 }

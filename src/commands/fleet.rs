@@ -49,11 +49,7 @@ struct Member {
 
 async fn run(invocation: Invocation, fleet: Fleet, report: &Report) -> Result<Exit, Error> {
     let started = Timestamp::now();
-    let selection = invocation
-        .action
-        .fleet()
-        .map(|args| args.words())
-        .unwrap_or_default();
+    let file = invocation.action.fleet().and_then(|args| args.fleet.clone());
     let files = report.open_files(reports(&invocation.action), None)?;
     let is_explicit = !matches!(fleet, Fleet::All);
     let (sender, events) = unbounded_channel();
@@ -79,7 +75,7 @@ async fn run(invocation: Invocation, fleet: Fleet, report: &Report) -> Result<Ex
     // Nothing is left to show if the display has failed.
     let _ = display.await;
     let result = FleetResult::new(clusters, (started, Timestamp::now()));
-    report.fleet(&result, &selection);
+    report.fleet(&result, file.as_deref());
     for problem in failures.iter().flatten() {
         report.problem(problem);
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+use std::path::Path;
 
 use textwrap::core::display_width;
 
@@ -27,8 +28,8 @@ const NAME: usize = 32;
 
 impl Report {
     /// Prints the results of several clusters, why some of them failed, and the next commands.
-    /// `selection` are the flags that selected the clusters.
-    pub fn fleet(&self, result: &FleetResult, selection: &[String]) {
+    /// `file` is the fleet file, if there is one.
+    pub fn fleet(&self, result: &FleetResult, file: Option<&Path>) {
         if self.output.format == Format::Jsonl {
             let lines = result.clusters.iter().map(json_line);
             self.data(&lines.collect::<String>());
@@ -50,10 +51,14 @@ impl Report {
                 self.annotate(|pipeline| vec![pipeline.error(&title, &problem.message)]);
             }
         }
-        if result.runs().any(|(_, run)| may_raise_alerts(run)) {
-            let words = ["defender-sim", "verify"];
-            let words = words.into_iter().chain(selection.iter().map(String::as_str));
-            self.suggest(&self.kubectl.command(words));
+        let to_verify = result.runs().filter(|(_, run)| may_raise_alerts(run));
+        let to_verify: Vec<&str> = to_verify.map(|(context, _)| context).collect();
+        if !to_verify.is_empty() {
+            let file = file.map(|file| file.to_string_lossy().into_owned());
+            let file = file.iter().flat_map(|file| ["--fleet", file]);
+            let contexts = to_verify.join(",");
+            let words = ["defender-sim", "verify"].into_iter().chain(file);
+            self.suggest(&self.kubectl.command(words.chain(["--contexts", &contexts])));
         }
     }
 

@@ -42,7 +42,10 @@ async fn answer(report: &Report, mut question: Question) {
         return;
     }
     let text = question.text();
-    let lines = text.lines().map(|line| fill(line, ""));
+    let lines = text.lines().map(|line| {
+        let indent = if line.starts_with("- ") { "  " } else { "" };
+        fill(line, indent)
+    });
     report.prompt(&(lines.collect::<Vec<_>>().join("\n") + " "));
     // A separate thread: nothing else may block on a line that may never arrive.
     let (sender, line) = oneshot::channel();

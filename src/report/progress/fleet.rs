@@ -15,11 +15,12 @@ pub async fn show_fleet(report: Report, labels: Vec<String>, mut events: Unbound
     let mut fleet = Fleet::new(&report, labels);
     while let Some((member, event)) = events.recv().await {
         match event {
-            Event::Ask(question) => fleet.asked.push(question),
+            Event::Ask(question) => fleet.asked.push((member, question)),
             Event::Ended(summary) => {
                 fleet.members[member].spinner.clone_from(&fleet.spinner);
                 fleet.members[member].line(&summary);
                 fleet.ended += 1;
+                fleet.count();
             }
             event => fleet.show(member, event),
         }
@@ -35,8 +36,8 @@ struct Fleet {
     members: Vec<Progress>,
     /// One spinner for all of them.
     spinner: Option<ProgressBar>,
-    /// The questions that have no answer yet.
-    asked: Vec<Question>,
+    /// The questions that have no answer yet, with their clusters.
+    asked: Vec<(usize, Question)>,
     ended: usize,
 }
 
@@ -63,10 +64,18 @@ impl Fleet {
         member.show(event);
     }
 
+    /// Replaces the activity of a cluster that has ended.
+    fn count(&self) {
+        if let Some(spinner) = &self.spinner {
+            let clusters = counted(self.members.len(), "cluster");
+            spinner.set_message(format!("{} of {clusters} done", self.ended));
+        }
+    }
+
     /// Asks one question as soon as every cluster has asked or ended.
     async fn ask(&mut self, report: &Report) {
         // A cluster that was interrupted meanwhile needs no answer.
-        self.asked.retain(|question| !question.answer.is_closed());
+        self.asked.retain(|(_, question)| !question.answer.is_closed());
         if self.asked.is_empty() || self.asked.len() + self.ended < self.members.len() {
             return;
         }
@@ -76,7 +85,9 @@ impl Fleet {
         for member in &mut self.members {
             member.spinner = None;
         }
-        let questions = std::mem::take(&mut self.asked);
+        self.asked.sort_by_key(|(member, _)| *member);
+        let questions = self.asked.drain(..).map(|(_, question)| question);
+        let questions: Vec<Question> = questions.collect();
         let (sender, receiver) = oneshot::channel();
         let question = Question {
             answer: sender,
