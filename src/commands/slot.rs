@@ -54,7 +54,7 @@ mod tests {
         one.release();
         waiting.await;
         assert_eq!(slots.available_permits(), 0);
-        drop(other);
+        other.release();
         assert_eq!(slots.available_permits(), 1);
         Slot::default().acquire().await;
     }

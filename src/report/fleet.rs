@@ -432,3 +432,6 @@ fn of_plan(result: &PlanResult) -> Vec<(String, Option<String>)> {
         .map(|(object, reason)| (format!("{object} is refused: {reason}"), None))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ mod doctor;
 mod export;
 mod faults;
 mod files;
+mod fleet;
 mod guarding;
 mod hints;
 mod images;
