@@ -166,39 +166,7 @@ impl Parsed<'_> {
             let why = format!("reports on several clusters are {}", kinds.join(", "));
             return Err(one(&name, &why));
         }
-        self.check_inputs(action, verify, flag)
-    }
-
-    /// Rejects inputs that are of one cluster, or that can be read only once.
-    fn check_inputs(
-        &self,
-        action: &Action,
-        verify: Option<&VerifyOptions>,
-        flag: &str,
-    ) -> Result<(), clap::Error> {
-        let azure = match action {
-            Action::Doctor(doctor) => Some(&doctor.azure),
-            _ => verify.map(|verify| &verify.azure),
-        };
-        if azure.is_some_and(|azure| azure.resource_id.is_some()) {
-            return Err(refuse(&format!(
-                "--resource-id cannot be used with {flag}: it names one cluster; a file of --fleet gives each its own"
-            )));
-        }
-        let files = match action {
-            Action::Run(selected) => &selected.file[..],
-            _ => &[],
-        };
-        let alerts = verify
-            .into_iter()
-            .flat_map(|verify| [&verify.alerts, &verify.alert_names]);
-        let mut inputs = files.iter().chain(alerts.flatten());
-        if inputs.any(|path| files::is_stdin(path)) {
-            return Err(refuse(&format!(
-                "standard input (-) cannot be used with {flag}: every cluster reads it"
-            )));
-        }
-        Ok(())
+        check_inputs(action, verify, flag)
     }
 
     /// Reads the file and returns the invocation for each of its clusters, or for those in `contexts` if it is not
@@ -306,6 +274,33 @@ impl Parsed<'_> {
         member.connect.context = Some(context.to_owned());
         Ok(member)
     }
+}
+
+/// Rejects inputs that are of one cluster, or that can be read only once.
+fn check_inputs(action: &Action, verify: Option<&VerifyOptions>, flag: &str) -> Result<(), clap::Error> {
+    let azure = match action {
+        Action::Doctor(doctor) => Some(&doctor.azure),
+        _ => verify.map(|verify| &verify.azure),
+    };
+    if azure.is_some_and(|azure| azure.resource_id.is_some()) {
+        return Err(refuse(&format!(
+            "--resource-id cannot be used with {flag}: it names one cluster; a file of --fleet gives each its own"
+        )));
+    }
+    let files = match action {
+        Action::Run(selected) => &selected.file[..],
+        _ => &[],
+    };
+    let alerts = verify
+        .into_iter()
+        .flat_map(|verify| [&verify.alerts, &verify.alert_names]);
+    let mut inputs = files.iter().chain(alerts.flatten());
+    if inputs.any(|path| files::is_stdin(path)) {
+        return Err(refuse(&format!(
+            "standard input (-) cannot be used with {flag}: every cluster reads it"
+        )));
+    }
+    Ok(())
 }
 
 /// Returns the flags that the file may give to a cluster, by their long names.

@@ -182,7 +182,7 @@ fn question(runs: &[LeftRun], info: &ClusterInfo, now: Timestamp) -> Subject {
         );
     }
     Subject {
-        subject,
+        place: subject,
         consequences: String::new(),
         prompt: "Remove them? [y/N]",
     }

@@ -57,7 +57,7 @@ pub(super) async fn consent(
         return Ok(());
     }
     let subject = Subject {
-        subject: place.clone(),
+        place: place.clone(),
         consequences: consequences(plan),
         prompt: "Continue? [y/N]",
     };
@@ -119,7 +119,8 @@ fn consequences(plan: &Plan) -> String {
 
 /// The parts of a [`Question`].
 pub(super) struct Subject {
-    pub subject: String,
+    /// The cluster and what is done there.
+    pub place: String,
     pub consequences: String,
     pub prompt: &'static str,
 }
@@ -133,7 +134,7 @@ pub(super) async fn confirm(subject: Subject, hint: String, session: &Session) -
     // The other clusters of a fleet have to come to the same question meanwhile.
     session.slot.release();
     session.events.send(Event::Ask(Question {
-        subject: subject.subject,
+        subject: subject.place,
         consequences: subject.consequences,
         prompt: subject.prompt,
         answer: sender,

@@ -53,7 +53,7 @@ async fn run(invocation: Invocation, fleet: Fleet, report: &Report) -> Result<Ex
     let files = report.open_files(reports(&invocation.action), None)?;
     let is_explicit = !matches!(fleet, Fleet::All);
     let (sender, events) = unbounded_channel();
-    let mut members = start(invocations(invocation, fleet)?, report, &sender)?;
+    let mut members = start(invocations(&invocation, fleet)?, report, &sender)?;
     drop(sender);
     ask_elsewhere(&members, report)?;
     remove_repeated(&mut members, is_explicit, report)?;
@@ -83,7 +83,7 @@ async fn run(invocation: Invocation, fleet: Fleet, report: &Report) -> Result<Ex
 }
 
 /// Returns the invocation for each cluster.
-fn invocations(invocation: Invocation, fleet: Fleet) -> Result<Vec<Invocation>, Error> {
+fn invocations(invocation: &Invocation, fleet: Fleet) -> Result<Vec<Invocation>, Error> {
     let contexts = match fleet {
         Fleet::File(members) => return Ok(members),
         Fleet::Contexts(contexts) => contexts,

@@ -36,7 +36,9 @@ impl Interrupts {
         let stop = Stop::on_signals(move || {
             // Several sessions may have the same to say.
             let last: BTreeSet<String> = interrupts.state().last.values().cloned().collect();
-            last.iter().for_each(|last| report.note(last));
+            for last in &last {
+                report.note(last);
+            }
             // The user does not want to wait for the cleanup.
             std::process::exit(Exit::Interrupted.code().into());
         })?;

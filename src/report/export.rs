@@ -48,7 +48,7 @@ impl Kind {
 
     /// Returns whether one file can hold the results of several clusters.
     pub fn holds_several_results(self) -> bool {
-        matches!(self, Self::Junit | Self::Json | Self::Markdown)
+        matches!(self, Self::Junit | Self::Json | Self::Markdown | Self::Html)
     }
 }
 
@@ -58,7 +58,8 @@ pub fn render_fleet(kind: Kind, fleet: &FleetResult) -> String {
     complete(match kind {
         Kind::Junit => junit::render_fleet(fleet),
         Kind::Markdown => markdown::render_fleet(fleet),
-        Kind::Json | Kind::Html | Kind::Navigator | Kind::OpenMetrics => json(fleet),
+        Kind::Html => html::fleet::render(fleet),
+        Kind::Json | Kind::Navigator | Kind::OpenMetrics => json(fleet),
     })
 }
 

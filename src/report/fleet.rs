@@ -1,5 +1,7 @@
 //! Human-readable results of several clusters: one table of clusters and scenarios, and why clusters failed.
 
+pub(super) mod matrix;
+
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -16,10 +18,12 @@ use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::result::{
     Admission, CheckStatus, CleanupResult, ClusterOutcome, ClusterResult, DoctorResult, FleetResult,
-    PlanResult, Problem, RunResult, ScenarioResult, Verdict,
+    PlanResult, Problem, RunResult,
 };
 use crate::scenario::Outcome;
 use crate::words::{counted, first_few};
+
+use matrix::{Part, Tone};
 
 /// Columns between two columns of a table.
 const GAP: usize = 2;
@@ -184,152 +188,113 @@ fn refused(result: &PlanResult) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
+/// A table of text: clusters by scenarios.
+struct Sheet {
+    names: Vec<String>,
+    titles: Vec<String>,
+    /// A cell for each cluster, by title.
+    cells: Vec<Vec<String>>,
+}
+
+impl Sheet {
+    fn of(fleet: &FleetResult) -> Self {
+        let columns = matrix::columns(fleet);
+        let names = fleet.clusters.iter().map(|cluster| visible(&cluster.context));
+        Self {
+            names: names.collect(),
+            titles: columns.iter().map(|column| column.title.to_owned()).collect(),
+            cells: columns
+                .into_iter()
+                .map(|column| column.cells.iter().map(|parts| cell(parts)).collect())
+                .collect(),
+        }
+    }
+
+    /// Returns the table with the other orientation, whose first title is that of the scenarios.
+    fn turned(&self) -> Self {
+        let cells = 0..self.names.len();
+        let cells = cells.map(|index| self.cells.iter().map(|column| column[index].clone()).collect());
+        Self {
+            names: self.titles.clone(),
+            titles: self.names.clone(),
+            cells: cells.collect(),
+        }
+    }
+
+    /// Returns the width of the first column, and of each other one.
+    fn widths(&self, first: &str) -> (usize, Vec<usize>) {
+        let names = self.names.iter().map(|name| display_width(name)).max();
+        let names = names.unwrap_or(0).clamp(first.len(), NAME);
+        let columns = self.titles.iter().zip(&self.cells).map(|(title, cells)| {
+            let widest = cells.iter().map(|cell| display_width(cell)).max();
+            widest.unwrap_or(0).max(display_width(title))
+        });
+        (names, columns.collect())
+    }
+
+    /// Returns whether the table fits into this many columns of the screen.
+    fn fits(&self, first: &str, room: usize) -> bool {
+        let (names, columns) = self.widths(first);
+        names + columns.iter().map(|width| width + GAP).sum::<usize>() <= room
+    }
+
+    /// Formats the table, or several that fit if it does not.
+    fn format(&self, first: &str, room: usize, width: Width) -> String {
+        let (names, mut widths) = self.widths(first);
+        let (mut titles, mut cells) = (&self.titles[..], &self.cells[..]);
+        let mut tables = vec![];
+        while !titles.is_empty() {
+            let mut used = names;
+            let fitting = widths.iter().take_while(|width| {
+                used += **width + GAP;
+                used <= room
+            });
+            let number = fitting.count().max(1);
+            let header = titles[..number].iter().map(String::as_str);
+            let header: Vec<&str> = std::iter::once(first).chain(header).collect();
+            let rows = self.names.iter().enumerate().map(|(index, name)| {
+                let row = cells[..number].iter().map(|column| column[index].clone());
+                std::iter::once(name.clone()).chain(row).collect()
+            });
+            tables.push(columns(&header, rows, width));
+            (titles, cells) = (&titles[number..], &cells[number..]);
+            widths.drain(..number);
+        }
+        tables.join("\n")
+    }
+}
+
 /// Formats clusters and scenarios: the scenarios as columns or, if only that fits, as rows. If neither fits, the columns
 /// are distributed among several tables.
 fn runs(fleet: &FleetResult, width: Width) -> String {
-    let mut ids: Vec<&str> = vec![];
-    for (_, run) in fleet.runs() {
-        for scenario in &run.scenarios {
-            if !ids.contains(&scenario.id.as_str()) {
-                ids.push(&scenario.id);
-            }
-        }
-    }
-    let is_verified = fleet.runs().any(|(_, run)| run.verification.is_some());
-    let mut sections: Vec<(&str, Vec<String>)> = vec![];
-    for id in ids {
-        let cells = fleet.clusters.iter().map(|cluster| cell(cluster.run(), id));
-        sections.push((id, cells.collect()));
-    }
-    if is_verified {
-        sections.push(("ALERTS", fleet.clusters.iter().map(alerts).collect()));
-    }
-    sections.push(("EXIT", fleet.clusters.iter().map(exit).collect()));
-    let names: Vec<String> = fleet
-        .clusters
-        .iter()
-        .map(|cluster| visible(&cluster.context))
-        .collect();
+    const FIRST: &str = "CLUSTER";
+    const TURNED: &str = "SCENARIO";
     let room = match width {
         Width::Screen => screen(),
         Width::Wide => usize::MAX,
     };
-    let cell_width = |cells: &[String]| cells.iter().map(|cell| display_width(cell)).max().unwrap_or(0);
-    let widths: Vec<usize> = sections
-        .iter()
-        .map(|(id, cells)| cell_width(cells).max(display_width(id)))
-        .collect();
-    let name_width = names
-        .iter()
-        .map(|name| display_width(name))
-        .max()
-        .unwrap_or(0)
-        .clamp(7, NAME);
-    let across = name_width + widths.iter().map(|width| width + GAP).sum::<usize>();
-    let per_cluster = |index: usize| {
-        let cells = sections.iter().map(|(_, cells)| display_width(&cells[index]));
-        cells.max().unwrap_or(0).max(display_width(&names[index]))
-    };
-    let ids_width = sections
-        .iter()
-        .map(|(id, _)| display_width(id))
-        .max()
-        .unwrap_or(0)
-        .max(8);
-    let down = ids_width
-        + (0..names.len())
-            .map(|index| per_cluster(index) + GAP)
-            .sum::<usize>();
-    if across > room && down <= room {
-        let header: Vec<&str> = std::iter::once("SCENARIO")
-            .chain(names.iter().map(String::as_str))
-            .collect();
-        let rows = sections
-            .into_iter()
-            .map(|(id, cells)| std::iter::once(id.to_owned()).chain(cells).collect());
-        return columns(&header, rows, width);
+    let sheet = Sheet::of(fleet);
+    let turned = sheet.turned();
+    if !sheet.fits(FIRST, room) && turned.fits(TURNED, room) {
+        turned.format(TURNED, room, width)
+    } else {
+        sheet.format(FIRST, room, width)
     }
-    let mut tables = vec![];
-    let mut remaining = &sections[..];
-    let mut widths = &widths[..];
-    while !remaining.is_empty() {
-        let mut used = name_width;
-        let fitting = widths.iter().take_while(|width| {
-            used += *width + GAP;
-            used <= room
-        });
-        let number = fitting.count().max(1);
-        let (part, rest) = remaining.split_at(number);
-        let header: Vec<&str> = std::iter::once("CLUSTER")
-            .chain(part.iter().map(|(id, _)| *id))
-            .collect();
-        let rows = names.iter().enumerate().map(|(index, name)| {
-            let cells = part.iter().map(|(_, cells)| cells[index].clone());
-            std::iter::once(name.clone()).chain(cells).collect()
-        });
-        tables.push(columns(&header, rows, width));
-        (remaining, widths) = (rest, &widths[number..]);
-    }
-    tables.join("\n")
 }
 
-/// Formats how many steps of a scenario were proved in a cluster and, if that was verified, how many alerts were raised.
-fn cell(run: Option<&RunResult>, id: &str) -> String {
-    let scenario = run.and_then(|run| Some((run, run.scenarios.iter().find(|scenario| scenario.id == id)?)));
-    let Some((run, scenario)) = scenario else {
-        return "-".to_owned();
-    };
-    let steps = scenario.steps.iter();
-    let proved = steps
-        .clone()
-        .filter(|step| step.outcome == Outcome::Proved)
-        .count();
-    let is = |outcome| steps.clone().any(|step| step.outcome == outcome);
-    let style = match (is(Outcome::Failed), is(Outcome::Blocked)) {
-        (true, _) => RED,
-        (false, true) => YELLOW,
-        (false, false) => GREEN,
-    };
-    let steps =
-        (!scenario.steps.is_empty()).then(|| paint(&format!("{proved}/{}", scenario.steps.len()), style));
-    let parts: Vec<String> = steps.into_iter().chain(alerts_of(run, scenario)).collect();
+fn cell(parts: &[Part]) -> String {
+    let parts = parts.iter().map(|part| match part.tone {
+        Tone::Good => paint(&part.text, GREEN),
+        Tone::Warn => paint(&part.text, YELLOW),
+        Tone::Bad => paint(&part.text, RED),
+        Tone::Idle => part.text.clone(),
+    });
+    let parts: Vec<String> = parts.collect();
     if parts.is_empty() {
         "-".to_owned()
     } else {
         parts.join(" ")
     }
-}
-
-/// Formats how many of a scenario's required alerts were raised, if it has some and that was verified.
-fn alerts_of(run: &RunResult, scenario: &ScenarioResult) -> Option<String> {
-    let alerts = run.verification.as_ref()?.alerts.iter();
-    let required = alerts.filter(|alert| !alert.optional && alert.scenarios.contains(&scenario.id));
-    let (mut raised, mut all, mut is_missing) = (0, 0, false);
-    for alert in required {
-        all += 1;
-        raised += usize::from(alert.verdict == Verdict::Raised);
-        is_missing |= alert.verdict == Verdict::NotRaised || alert.late;
-    }
-    let style = if is_missing {
-        RED
-    } else if raised == all {
-        GREEN
-    } else {
-        YELLOW
-    };
-    (all > 0).then(|| paint(&format!("{raised}/{all}"), style))
-}
-
-/// Formats how many of all required alerts were raised in a cluster.
-fn alerts(cluster: &ClusterOutcome) -> String {
-    let verification = cluster.run().and_then(|run| run.verification.as_ref());
-    verification.map_or_else(
-        || "-".to_owned(),
-        |verification| {
-            let (raised, all) = verification.raised(false);
-            format!("{raised} of {all}")
-        },
-    )
 }
 
 fn exit(cluster: &ClusterOutcome) -> String {
@@ -338,7 +303,7 @@ fn exit(cluster: &ClusterOutcome) -> String {
 }
 
 /// Returns why a cluster failed, each with the next command.
-fn failures(cluster: &ClusterOutcome, kubectl: &Kubectl) -> Vec<Problem> {
+pub(super) fn failures(cluster: &ClusterOutcome, kubectl: &Kubectl) -> Vec<Problem> {
     let kubectl = kubectl.in_context(Some(&cluster.context));
     let found = match (&cluster.result, &cluster.problem) {
         (Some(ClusterResult::Run(run)), _) => of_run(run, &kubectl),

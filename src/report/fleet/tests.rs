@@ -1,6 +1,6 @@
 use super::*;
 use crate::report::fixture;
-use crate::result::Cleanup;
+use crate::result::{Cleanup, ScenarioResult};
 
 /// Returns the outcome of a run in this context.
 fn outcome(context: &str, run: RunResult) -> ClusterOutcome {

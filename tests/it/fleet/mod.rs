@@ -65,8 +65,8 @@ fn flags_for_one_cluster_are_refused_with_several() {
             "--cron-job cannot be used with --contexts: a cron job is in one cluster",
         ),
         (
-            "all --report html=x",
-            "--report html= cannot be used with --contexts: reports on several clusters are junit",
+            "all --report openmetrics=x",
+            "--report openmetrics= cannot be used with --contexts: reports on several clusters are junit",
         ),
         (
             "verify --report navigator=x",

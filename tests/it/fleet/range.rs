@@ -25,11 +25,11 @@ impl Fleet {
             folder: tempfile::tempdir().unwrap(),
             contexts: vec![],
         };
-        fleet.add("down", down, &json!({}));
+        fleet.add("down", &down, &json!({}));
         fleet
     }
 
-    fn add(&mut self, name: &str, cluster: Value, user: &Value) {
+    fn add(&mut self, name: &str, cluster: &Value, user: &Value) {
         self.contexts
             .push(json!({ "name": name, "cluster": cluster, "user": user }));
     }
@@ -39,7 +39,7 @@ impl Fleet {
         let config = admin(&state());
         self.add(
             name,
-            config["clusters"][0]["cluster"].clone(),
+            &config["clusters"][0]["cluster"],
             &config["users"][0]["user"],
         );
     }
@@ -363,7 +363,7 @@ fn fleet_of_two_ranges_and_an_unreachable_cluster() {
     let mut there = config["clusters"][0]["cluster"].clone();
     there["server"] = format!("https://127.0.0.1:{}", other.port).into();
     there["tls-server-name"] = "localhost".into();
-    fleet.add("eu-2", there, &config["users"][0]["user"]);
+    fleet.add("eu-2", &there, &config["users"][0]["user"]);
     let kubeconfig = fleet.kubeconfig();
     let space = Space::named("ranges");
     let left = || {
