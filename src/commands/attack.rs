@@ -65,7 +65,7 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
 }
 
 /// Runs a plan in one cluster of a fleet, without files of its own. Returns also what could not be published.
-pub(super) async fn in_fleet(
+pub(super) async fn attack_cluster(
     request: &Request,
     plan: &Plan,
     session: &Session,

@@ -131,7 +131,7 @@ pub(super) struct Subject {
 /// Fails if the answer is not yes or, with `hint`, if there is no terminal.
 pub(super) async fn confirm(subject: Subject, hint: String, session: &Session) -> Result<(), Error> {
     let (sender, answer) = oneshot::channel();
-    // The other clusters of a fleet have to come to the same question meanwhile.
+    // The other clusters of a fleet need the slot to reach their own question.
     session.slot.release();
     session.events.send(Event::Ask(Question {
         subject: subject.place,

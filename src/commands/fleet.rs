@@ -55,24 +55,24 @@ async fn run(invocation: Invocation, fleet: Fleet, report: &Report) -> Result<Ex
     let (sender, events) = unbounded_channel();
     let mut members = start(invocations(&invocation, fleet)?, report, &sender)?;
     drop(sender);
-    ask_elsewhere(&members, report)?;
+    check_can_confirm(&members, report)?;
     remove_repeated(&mut members, is_explicit, report)?;
     let labels = members.iter().map(|member| member.context.clone()).collect();
     let display = tokio::spawn(show_fleet(report.clone(), labels, events));
     let mut has_credentials = vec![];
     for member in &members {
-        let asks = member.job.connects() && member.session.asks_for_credentials();
-        if asks {
+        let may_prompt = member.job.connects() && member.session.may_prompt();
+        if may_prompt {
             report.notice(&format!("credentials for context {}", member.context));
             member.session.connect_early(member.job.plan()).await;
         }
-        has_credentials.push(asks);
+        has_credentials.push(may_prompt);
     }
     let work = members.into_iter().zip(has_credentials);
     let work = work.map(|(member, has_credentials)| Box::pin(member.work(has_credentials)));
     let (clusters, failures): (Vec<ClusterOutcome>, Vec<Vec<Problem>>) =
         join_all(work).await.into_iter().unzip();
-    // Nothing is left to show if the display has failed.
+    // A failure of the display does not change the result.
     let _ = display.await;
     let result = FleetResult::new(clusters, (started, Timestamp::now()));
     report.fleet(&result, file.as_deref());
@@ -114,7 +114,7 @@ fn start(
     let (interrupts, slots) = (Interrupts::default(), Arc::new(Semaphore::new(PARALLEL)));
     let mut members = vec![];
     for (number, mut invocation) in invocations.into_iter().enumerate() {
-        // They are of the command, not of a cluster.
+        // Already reported, once for all clusters.
         invocation.unknown_variables.clear();
         let context = invocation.connect.context.clone().unwrap_or_default();
         let report = report.with_kubectl(invocation.connect.kubectl());
@@ -139,13 +139,16 @@ async fn forward(number: usize, mut from: UnboundedReceiver<Event>, to: Unbounde
     }
 }
 
-/// Fails if a confirmation is needed and nobody can be asked, before any cluster is contacted.
-fn ask_elsewhere(members: &[Member], report: &Report) -> Result<(), Error> {
-    if report.can_ask() {
+/// Fails without a terminal if a confirmation is needed.
+///
+/// # Errors
+/// Returns one error for all clusters, before any of them is contacted.
+fn check_can_confirm(members: &[Member], report: &Report) -> Result<(), Error> {
+    if report.can_prompt() {
         return Ok(());
     }
     let contexts: Vec<&str> = members.iter().map(|member| member.context.as_str()).collect();
-    match members.iter().find_map(|member| member.job.asks()) {
+    match members.iter().find_map(|member| member.job.needs_confirmation()) {
         Some(what) => Err(Error::NoTerminal {
             hint: format!("to {what} in {}, add --yes", contexts.join(", ")),
         }),
@@ -153,14 +156,14 @@ fn ask_elsewhere(members: &[Member], report: &Report) -> Result<(), Error> {
     }
 }
 
-/// Rejects contexts of the same cluster and namespace if they would disturb each other; if the user did not name them,
-/// all but the first are skipped.
+/// Rejects contexts that change the same namespace of the same cluster. If the user did not name them, all but the first
+/// are skipped.
 fn remove_repeated(members: &mut Vec<Member>, is_explicit: bool, report: &Report) -> Result<(), Error> {
     let mut seen: Vec<(String, Option<String>, String)> = vec![];
     let mut kept = vec![];
     for member in std::mem::take(members) {
         let server = member.session.resolve().ok().map(|(target, _)| target.server);
-        let (Some(server), Some(namespace)) = (server, member.job.changes(&member.session)) else {
+        let (Some(server), Some(namespace)) = (server, member.job.changed_namespace(&member.session)) else {
             kept.push(member);
             continue;
         };

@@ -34,7 +34,7 @@ impl Interrupts {
         }
         let (interrupts, report) = (self.clone(), report.clone());
         let stop = Stop::on_signals(move || {
-            // Several sessions may have the same to say.
+            // Sessions may have identical messages.
             let last: BTreeSet<String> = interrupts.state().last.values().cloned().collect();
             for last in &last {
                 report.note(last);
@@ -53,7 +53,7 @@ impl Interrupts {
         stop.map(Stop::exit)
     }
 
-    /// Prints nothing more for a session that has ended.
+    /// Removes the message of a session that has ended.
     pub fn end(&self, session: usize) {
         self.state().last.remove(&session);
     }

@@ -62,8 +62,8 @@ impl Job {
         }
     }
 
-    /// Returns what needs a confirmation, as a verb with its object, or `None` if nothing does.
-    pub fn asks(&self) -> Option<String> {
+    /// Returns the action that needs a confirmation, as a verb with its object, or `None` if none does.
+    pub fn needs_confirmation(&self) -> Option<String> {
         match self {
             Self::Run(run) if run.0.args.dry_run == DryRun::None && !run.0.args.yes => {
                 let scenarios = run.1.scenarios.iter().map(|scenario| scenario.id.as_str());
@@ -78,7 +78,7 @@ impl Job {
 
     /// Returns the namespace that is changed, which is `Some(None)` for all of them, or `None` if nothing is changed.
     #[expect(clippy::option_option, reason = "two questions: whether, and where")]
-    pub fn changes(&self, session: &Session) -> Option<Option<String>> {
+    pub fn changed_namespace(&self, session: &Session) -> Option<Option<String>> {
         match self {
             Self::Run(run) if run.0.args.dry_run == DryRun::None => Some(Some(run.1.namespace.name.clone())),
             Self::Cleanup(request) if !request.dry_run => Some(session.namespace.clone()),
@@ -100,7 +100,7 @@ impl Job {
                 let (request, plan) = *run;
                 match request.args.dry_run {
                     DryRun::None => {
-                        let (result, failures) = attack::in_fleet(&request, &plan, session).await?;
+                        let (result, failures) = attack::attack_cluster(&request, &plan, session).await?;
                         return Ok((ClusterResult::Run(Box::new(result)), failures));
                     }
                     DryRun::Client => ClusterResult::Plan(Box::new(dry_run::describe(&plan, session)?)),

@@ -160,10 +160,10 @@ impl Session {
         Ok(self.connection(open()?, target))
     }
 
-    /// Returns whether the credentials may need a person at the terminal.
-    pub fn asks_for_credentials(&self) -> bool {
+    /// Returns whether the credential plugin may prompt at the terminal.
+    pub fn may_prompt(&self) -> bool {
         let resolved = connect::resolve(&self.options, &Environment::from_process());
-        resolved.is_ok_and(|(config, _)| connect::asks(&config))
+        resolved.is_ok_and(|(config, _)| connect::may_prompt(&config))
     }
 
     /// Prepares the connection that [`Session::connect`] returns later, or its error. Other sessions can proceed while

@@ -18,7 +18,7 @@ use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::result::{
     Admission, CheckStatus, CleanupResult, ClusterOutcome, ClusterResult, DoctorResult, FleetResult,
-    PlanResult, Problem, RunResult,
+    PlanResult, Problem, RunResult, Verification,
 };
 use crate::scenario::Outcome;
 use crate::words::{counted, first_few};
@@ -49,25 +49,40 @@ impl Report {
                 self.problem(&failure);
             }
             if let Some(run) = cluster.run() {
+                let warnings = run.verification.iter().flat_map(Verification::warnings);
+                for warning in warnings {
+                    let warning = format!("{}: {warning}", cluster.context);
+                    self.note(&format!("{}: {warning}", paint("warning", YELLOW)));
+                }
                 self.annotate(|pipeline| annotations(pipeline, run));
             } else if let Some(problem) = &cluster.problem {
                 let title = format!("defender-sim {}", cluster.context);
                 self.annotate(|pipeline| vec![pipeline.error(&title, &problem.message)]);
             }
         }
-        let to_verify = result.runs().filter(|(_, run)| may_raise_alerts(run));
-        let to_verify: Vec<&str> = to_verify.map(|(context, _)| context).collect();
-        if !to_verify.is_empty() {
-            let file = file.map(|file| file.to_string_lossy().into_owned());
+        let names = |is_named: fn(&RunResult) -> bool| {
+            let named = result.runs().filter(|(_, run)| is_named(run));
+            let named: Vec<&str> = named.map(|(context, _)| context).collect();
+            (!named.is_empty()).then(|| named.join(","))
+        };
+        let file = file.map(|file| file.to_string_lossy().into_owned());
+        let command = |words: &[&str], contexts: &str| {
+            let words = std::iter::once("defender-sim").chain(words.iter().copied());
             let file = file.iter().flat_map(|file| ["--fleet", file]);
-            let contexts = to_verify.join(",");
-            let words = ["defender-sim", "verify"].into_iter().chain(file);
-            self.suggest(&self.kubectl.command(words.chain(["--contexts", &contexts])));
+            self.kubectl
+                .command(words.chain(file).chain(["--contexts", contexts]))
+        };
+        if let Some(contexts) = names(|run| run.kept_until.is_some()) {
+            let cleanup = command(&["cleanup", "--force"], &contexts);
+            self.hint(&format!("to remove the pods that are kept: {cleanup}"));
+        }
+        if let Some(contexts) = names(may_raise_alerts) {
+            self.suggest(&command(&["verify"], &contexts));
         }
     }
 
-    /// Returns whether questions can be asked: both standard input and standard error are a terminal.
-    pub fn can_ask(&self) -> bool {
+    /// Returns whether a prompt is possible: both standard input and standard error are a terminal.
+    pub fn can_prompt(&self) -> bool {
         std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
     }
 

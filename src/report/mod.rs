@@ -473,7 +473,7 @@ impl Report {
     }
 }
 
-/// Returns whether a run has raised alerts that were not looked for.
+/// Returns whether a run may have raised alerts that were not verified.
 fn may_raise_alerts(result: &RunResult) -> bool {
     let mut alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
     let is_expected = alerts.any(|alert| alert.not_expected.is_none());

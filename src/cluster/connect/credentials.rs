@@ -181,7 +181,7 @@ pub(super) fn prepare_plugin(
 }
 
 /// Returns whether the credential plugin of a resolved configuration may prompt at the terminal.
-pub fn asks(config: &kube::Config) -> bool {
+pub fn may_prompt(config: &kube::Config) -> bool {
     let exec = config.auth_info.exec.as_ref();
     exec.is_some_and(|exec| Plugin::new(exec).is_interactive())
 }

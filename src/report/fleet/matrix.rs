@@ -4,7 +4,7 @@ use crate::exit::Exit;
 use crate::result::{ClusterOutcome, FleetResult, RunResult, ScenarioResult, Verdict};
 use crate::scenario::Outcome;
 
-/// How a part of a cell is to be taken.
+/// The rating of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::report) enum Tone {
     Good,

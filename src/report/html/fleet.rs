@@ -82,13 +82,22 @@ pub(in crate::report) fn render(fleet: &FleetResult) -> String {
         state: state_of(fleet.exit),
         meaning: listed.map_or("", |(_, meaning)| meaning),
         tiles: tiles(fleet),
-        columns: columns.iter().map(|column| column.title).collect(),
+        columns: columns.iter().map(|column| heading(column.title)).collect(),
         rows,
         clusters: fleet.clusters.iter().map(section).collect(),
     };
     let mut text = page.render().expect("a result always renders");
     text.retain(in_xml);
     text
+}
+
+/// Returns the heading of a column.
+fn heading(title: &str) -> &str {
+    match title {
+        "ALERTS" => "Alerts",
+        "EXIT" => "Exit code",
+        scenario => scenario,
+    }
 }
 
 fn passed(fleet: &FleetResult) -> usize {

@@ -116,7 +116,7 @@ fn flags_for_one_cluster_are_refused_with_several() {
 }
 
 #[test]
-fn confirmation_is_missed_once_and_before_any_cluster_is_contacted() {
+fn missing_confirmation_is_one_error_before_any_cluster_is_contacted() {
     for (arguments, what) in [
         (&["recon"][..], "to run recon in eu-1, eu-2, add --yes"),
         (
@@ -252,6 +252,7 @@ fn verify_uses_the_latest_run_of_each_context() {
     let alerts = json!(RECON.map(alert));
     let alerts = machine.file("alerts.json", &alerts);
     let report = machine.0.path().join("report.json");
+    let page = machine.0.path().join("report.html");
     let arguments = [
         "verify",
         "--contexts",
@@ -262,6 +263,8 @@ fn verify_uses_the_latest_run_of_each_context() {
         &alerts,
         "--report",
         &format!("json={}", report.display()),
+        "--report",
+        &format!("html={}", page.display()),
         "-o",
         "json",
     ];
@@ -270,6 +273,8 @@ fn verify_uses_the_latest_run_of_each_context() {
     assert_keeps_to("fleet", &fleet);
     let written: Value = serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
     assert_eq!(written, fleet);
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("1 of 3 clusters passed") && page.contains("no record of a run in context alias"));
     let runs: Vec<&Value> = fleet["clusters"]
         .as_array()
         .unwrap()

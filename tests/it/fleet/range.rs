@@ -402,7 +402,10 @@ fn fleet_of_two_ranges_and_an_unreachable_cluster() {
     assert_eq!(left(), "");
 
     // What is kept is removed from both by one command.
-    sim(&[&arguments[..], &["--keep", "--quiet"]].concat()).assert(3);
+    let ran = sim(&[&arguments[..], &["--keep", "--quiet"]].concat()).assert(3);
+    let hint =
+        "hint: to remove the pods that are kept: kubectl defender-sim cleanup --force --contexts eu-1,eu-2";
+    assert!(ran.stderr.contains(hint), "{ran:#?}");
     assert!(left().contains("pod/mdc-simulation-victim"));
     let cleanup = [
         "cleanup",
