@@ -7,7 +7,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use defender_sim::manifest::{self, ATTACKER, Kind, Manifest};
-use defender_sim::plan::{DEFAULT_REGISTRY, Fit, Options, Plan};
+use defender_sim::plan::{DEFAULT_PARALLEL, DEFAULT_REGISTRY, Fit, Options, Plan};
 use defender_sim::scenario::catalogue;
 use futures::future::try_join_all;
 use futures::{AsyncBufReadExt, TryStreamExt};
@@ -56,6 +56,8 @@ async fn create_and_delete(client: &Client, manifest: Manifest) -> kube::Result<
 async fn main() -> Result<(), Box<dyn Error>> {
     let namespace = "bench-floor";
     let options = Options {
+        cover: None,
+        parallel: DEFAULT_PARALLEL,
         attacker_image: format!("{DEFAULT_REGISTRY}/attacker:latest"),
         victim_image: format!("{DEFAULT_REGISTRY}/victim:latest"),
         deadline: Duration::from_secs(300),
@@ -128,7 +130,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .await
             .map_err(|error| kube::Error::Service(error.into()))?
         {
-            if line.starts_with("defender-sim/1 report ") {
+            if line.starts_with("defender-sim/2 victim report ") {
                 proofs += 1;
                 if proofs == 1 {
                     println!("proof");

@@ -33,11 +33,9 @@ pub enum Error {
     RecordNotFound { run: String },
     #[error("several runs begin with {prefix}: {}", first_few(ids))]
     RunAmbiguous { prefix: String, ids: Vec<String> },
-    #[error("no record of a run{}{} on this machine", in_namespace(namespace.as_deref()), in_context(context.as_deref()))]
-    NoRecord {
-        namespace: Option<String>,
-        context: Option<String>,
-    },
+    /// `place` is empty, or begins with a space.
+    #[error("no record of a run{place} on this machine")]
+    NoRecord { place: String },
     /// A record that cannot be read may be newer than the last one that can.
     #[error("cannot determine the last run")]
     LastRunUnknown {
@@ -181,7 +179,7 @@ pub enum Error {
 
     #[error("pod/{pod} cannot {}: {reason}", if *is_scheduled { "become ready" } else { "be scheduled" })]
     PodUnready {
-        pod: &'static str,
+        pod: String,
         is_scheduled: bool,
         reason: String,
         details: Vec<String>,
@@ -194,7 +192,7 @@ pub enum Error {
     },
     #[error("pod/{pod} {}{}: {reason}", phase.describe_stop(), on_node(node.as_deref()))]
     PodStopped {
-        pod: &'static str,
+        pod: String,
         phase: Phase,
         node: Option<String>,
         reason: String,
@@ -226,6 +224,10 @@ pub enum Error {
     GateOpen { before: bool, code: u16 },
     #[error("{}", format_unchecked_gate(*before, failure.as_deref()))]
     GateUnchecked { before: bool, failure: Option<String> },
+    #[error("--cover needs the nodes of the cluster, and this dry run does not contact it")]
+    CoverWithoutCluster,
+    #[error("no group of nodes can be covered: {}", listed_groups(groups))]
+    NothingCovered { groups: Vec<String> },
     /// The process ended during the run.
     #[error("{reason}; what it created is removed by the cluster at its deadline")]
     Unfinished { reason: &'static str },
@@ -274,6 +276,7 @@ impl Error {
             | Self::ScenarioUnknown { .. }
             | Self::ScenariosInvalid { .. }
             | Self::ScenarioConflict { .. }
+            | Self::CoverWithoutCluster
             | Self::RoleTooNarrow { .. }
             | Self::Unwritable { .. }
             | Self::StdoutTaken { .. }
@@ -304,6 +307,7 @@ impl Error {
             | Self::NameTaken { .. }
             | Self::ObjectChanged { .. }
             | Self::DeadlineChanged { .. }
+            | Self::NothingCovered { .. }
             | Self::PodUnready { .. }
             | Self::PodsTimedOut { .. }
             | Self::GateOpen { before: true, .. } => Exit::NotStarted,
@@ -377,6 +381,7 @@ impl Error {
             } => cleanup(namespace),
             Self::ObjectChanged { .. } => format!("list the webhooks that may do that: {}", webhooks()),
             Self::DeadlineChanged { .. } => format!("see which webhooks change jobs: {}", webhooks()),
+            Self::NothingCovered { .. } => kubectl.command(["get", "nodes", "--show-labels"]),
             Self::PodUnready { .. } | Self::PodsTimedOut { .. } => hint_unready(&self.to_string(), kubectl),
             _ => self.fixed_hint()?.to_owned(),
         })
@@ -421,6 +426,7 @@ impl Error {
                 has_exited: true,
                 ..
             } => "look at the image; --victim-image and --attacker-image name others",
+            Self::CoverWithoutCluster => "ask the cluster: --dry-run=server",
             Self::GateOpen { .. } => {
                 "check what changes PHP's auto_prepend_file in the victim: its image or an admission webhook"
             }
@@ -482,20 +488,19 @@ fn hint_unready(message: &str, kubectl: &Kubectl) -> String {
         .to_owned()
 }
 
-fn in_namespace(namespace: Option<&str>) -> String {
-    namespace.map_or_else(String::new, |name| format!(" in namespace {name}"))
-}
-
-fn in_context(context: Option<&str>) -> String {
-    context.map_or_else(String::new, |name| format!(" in context {name}"))
-}
-
 fn describe_scope(namespace: Option<&str>) -> String {
     namespace.map_or_else(|| "any namespace".to_owned(), |name| format!("namespace {name}"))
 }
 
 fn on_node(node: Option<&str>) -> String {
     node.map_or_else(String::new, |node| format!(" on node {node}"))
+}
+
+fn listed_groups(groups: &[String]) -> String {
+    match groups {
+        [] => "there are no nodes".to_owned(),
+        groups => groups.join("; "),
+    }
 }
 
 fn but_others(others: usize) -> String {

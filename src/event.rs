@@ -20,7 +20,7 @@ pub enum Event {
     Checking,
     /// The run is waiting for this.
     Waiting(String),
-    /// Both pods are ready; the attack starts.
+    /// The pods are ready; the attack starts.
     Ready,
     /// A step was sent to the victim.
     StepStarted(String),
@@ -94,6 +94,8 @@ pub struct Started {
     pub scenarios: Vec<String>,
     /// Names of the steps, in order.
     pub steps: Vec<String>,
+    /// The victims: the name of each pod, and of the group of nodes for which it stands.
+    pub victims: Vec<(String, Option<String>)>,
     /// The cluster and the user.
     pub cluster: ClusterInfo,
     /// The namespace.

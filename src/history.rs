@@ -109,9 +109,12 @@ impl History {
                 unreadable: newer.into_iter().map(|record| record.message).collect(),
             });
         }
-        last.ok_or_else(|| Error::NoRecord {
-            namespace: namespace.map(str::to_owned),
-            context: context.map(str::to_owned),
+        last.ok_or_else(|| {
+            let namespace = namespace.map(|name| format!(" in namespace {name}"));
+            let context = context.map(|name| format!(" in context {name}"));
+            Error::NoRecord {
+                place: namespace.into_iter().chain(context).collect(),
+            }
         })
     }
 

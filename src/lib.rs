@@ -44,6 +44,7 @@ pub mod kubectl;
 pub mod lint;
 pub mod manifest;
 pub mod net;
+mod node;
 pub mod note;
 pub mod plan;
 pub mod report;

@@ -16,9 +16,12 @@ const MARGIN: SignedDuration = SignedDuration::from_mins(1);
 pub fn soc_note(plan: &Plan, started: &Started, agent: &str, from: Timestamp) -> Note {
     let until = from + (plan.ends() - plan.created) + MARGIN;
     let alerts_until = until + DEFAULT_WAIT;
-    let pods = [ATTACKER, VICTIM].map(str::to_owned);
+    let attackers = plan.attackers().map(|attacker| attacker.pod);
+    let victims = plan.victims.iter().map(|victim| victim.pod.clone());
+    let pods: Vec<String> = attackers.chain(victims).collect();
     let service_account = service_account_name(plan);
-    let names = [&pods[0], &pods[1], &service_account];
+    // The names of several pods begin with these: `has` finds a text between any characters but letters and digits.
+    let names = [ATTACKER, VICTIM, &service_account];
     let steps = plan
         .steps()
         .map(|(id, step)| NoteStep {
@@ -33,8 +36,8 @@ pub fn soc_note(plan: &Plan, started: &Started, agent: &str, from: Timestamp) ->
         run: started.run.clone(),
         cluster: started.cluster.clone(),
         namespace: started.namespace.clone(),
-        query: query((from, alerts_until), &started.namespace, names),
-        pods: pods.into(),
+        query: query((from, alerts_until), &started.namespace, &names),
+        pods,
         service_account,
         images: vec![
             plan.options.attacker_image.clone(),
@@ -52,10 +55,14 @@ pub fn soc_note(plan: &Plan, started: &Started, agent: &str, from: Timestamp) ->
 }
 
 /// Returns the query for alerts in a period whose entities include the namespace and one of these names.
-fn query((from, until): (Timestamp, Timestamp), namespace: &str, names: [&String; 3]) -> String {
+fn query((from, until): (Timestamp, Timestamp), namespace: &str, names: &[&str]) -> String {
     // KQL quotes and escapes strings like JSON.
     let quoted = |text: &str| json!(text).to_string();
-    let names = names.map(|name| quoted(name)).join(", ");
+    let names = names
+        .iter()
+        .map(|name| quoted(name))
+        .collect::<Vec<_>>()
+        .join(", ");
     format!(
         "SecurityAlert\n\
          | where TimeGenerated between (datetime({from:.0}) .. datetime({until:.0}))\n\
@@ -78,6 +85,7 @@ pub(crate) mod tests {
         let started = Started {
             run: plan.run.to_string(),
             scenarios: vec![],
+            victims: vec![],
             steps: vec![],
             cluster: ClusterInfo {
                 context: Some("prod".into()),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,14 +13,27 @@ use jiff::Timestamp;
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::scenario::{Request, Scenario, Step};
+use crate::scenario::{self, Request, Scenario, Step};
 
 /// Default namespace, which Microsoft's tool uses too.
 pub const DEFAULT_NAMESPACE: &str = "mdc-simulation";
 /// Default namespace of a run without pods, which exists in every cluster.
 pub const REQUEST_NAMESPACE: &str = "default";
-/// Name of the pod that is attacked, and of its service.
+/// Name of the pod that is attacked, and of the service of all such pods. If there are several, they are numbered.
 pub const VICTIM: &str = "mdc-simulation-victim";
+/// Name of the attacker's pod, and of the service of all such pods. If there are several, all but the first are numbered.
+pub const ATTACKER: &str = scenario::ATTACKER;
+/// Number of victims that one attacker attacks at most: its log has to stay below the 10 MiB at which a node rotates it.
+const VICTIMS_OF_ATTACKER: usize = 100;
+/// Default number of victims that are attacked at the same time.
+pub const DEFAULT_PARALLEL: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+/// Labels of nodes with the name of their pool: AKS, EKS, GKE, Karpenter.
+pub const POOL_LABELS: [&str; 4] = [
+    "kubernetes.azure.com/agentpool",
+    "eks.amazonaws.com/nodegroup",
+    "cloud.google.com/gke-nodepool",
+    "karpenter.sh/nodepool",
+];
 /// Registry and path of the default images.
 pub const DEFAULT_REGISTRY: &str = "ghcr.io/microsoft/defender-for-cloud/attacksimulation";
 
@@ -72,6 +86,10 @@ pub struct Options {
     pub timeout: Duration,
     /// Whether to keep the pods for inspection until the deadline.
     pub keep: bool,
+    /// The groups of nodes that each get a victim; `None` for one victim on any node.
+    pub cover: Option<Cover>,
+    /// Number of victims that are attacked at the same time.
+    pub parallel: NonZeroUsize,
     /// Settings that adapt the pods to the cluster.
     pub fit: Fit,
 }
@@ -132,11 +150,92 @@ impl FromStr for Toleration {
     }
 }
 
+/// How nodes are grouped. Each group gets a victim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cover {
+    /// By the label of their node pool: the first of [`POOL_LABELS`] that a node has.
+    NodePool,
+    /// Each node is a group.
+    Node,
+    /// By the value of this label.
+    Label(String),
+}
+
+/// A group of nodes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// The node of this name.
+    Node(String),
+    /// The nodes with this label.
+    Label {
+        /// Key of the label.
+        key: String,
+        /// Value of the label.
+        value: String,
+    },
+}
+
+/// The name of the node, or the value of the label.
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Group::Node(name) => name,
+            Group::Label { value, .. } => value,
+        })
+    }
+}
+
+/// A group of nodes without a victim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uncovered {
+    /// The group.
+    pub group: String,
+    /// Number of its nodes.
+    pub nodes: usize,
+    /// Why it has no victim, with advice.
+    pub reason: String,
+}
+
 /// A pod that is attacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Victim {
-    /// Name of the pod and of its service.
+    /// Name of the pod.
     pub pod: String,
+    /// Host name of the pod.
+    pub host: String,
+    /// The nodes on which it may be.
+    pub group: Option<Group>,
+}
+
+impl Victim {
+    /// Returns the victim with this number, counted from 1, or the only one.
+    fn new(number: Option<usize>, group: Option<Group>) -> Self {
+        let suffix = number.map_or_else(String::new, |number| format!("-{number}"));
+        Self {
+            pod: format!("{VICTIM}{suffix}"),
+            host: format!("victim{suffix}"),
+            group,
+        }
+    }
+}
+
+/// A pod that attacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attacker<'a> {
+    /// Name of the pod.
+    pub pod: String,
+    /// The victims that it attacks.
+    pub victims: &'a [Victim],
+}
+
+/// Returns `true` if this is the name of a victim, or of an attacker, in any run.
+pub fn is_pod_name(name: &str) -> bool {
+    let is_number = |rest: &str| {
+        let digits = rest.strip_prefix('-').unwrap_or_default();
+        rest.is_empty() || (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let rest = name.strip_prefix(VICTIM).or_else(|| name.strip_prefix(ATTACKER));
+    rest.is_some_and(is_number)
 }
 
 /// The plan of a run.
@@ -157,6 +256,10 @@ pub struct Plan {
     /// The pods that are attacked; empty if all steps are requests to the Kubernetes API. Such a run creates neither a
     /// namespace nor pods.
     pub victims: Vec<Victim>,
+    /// The groups of nodes that no victim covers.
+    pub uncovered: Vec<Uncovered>,
+    /// The architecture of the nodes of all victims, if it matters: one program is fetched by all of them.
+    pub arch: Option<String>,
     /// Settings of the run.
     pub options: Options,
 }
@@ -179,9 +282,7 @@ impl Plan {
             .iter()
             .flat_map(|scenario| &scenario.steps)
             .any(Step::runs_in_victim);
-        let victims = has_victim.then(|| Victim {
-            pod: VICTIM.to_owned(),
-        });
+        let victims = has_victim.then(|| Victim::new(None, None));
         let default = if has_victim {
             DEFAULT_NAMESPACE
         } else {
@@ -199,11 +300,38 @@ impl Plan {
             namespace,
             scenarios,
             victims: Vec::from_iter(victims),
+            uncovered: vec![],
+            arch: None,
             options,
         }
     }
 
-    /// Returns the key of the proofs, which only the victim has.
+    /// Gives each group of nodes a victim. All of them are on nodes of the architecture `arch`.
+    pub fn cover(&mut self, groups: Vec<Group>, arch: String, uncovered: Vec<Uncovered>) {
+        let are_numbered = groups.len() > 1;
+        let victims = groups.into_iter().zip(1..);
+        self.victims = victims
+            .map(|(group, number)| Victim::new(are_numbered.then_some(number), Some(group)))
+            .collect();
+        self.arch = Some(arch);
+        self.uncovered = uncovered;
+    }
+
+    /// Returns the attackers, each with its victims.
+    pub fn attackers(&self) -> impl Iterator<Item = Attacker<'_>> {
+        self.victims
+            .chunks(VICTIMS_OF_ATTACKER)
+            .zip(1..)
+            .map(|(victims, number)| Attacker {
+                pod: match number {
+                    1 => ATTACKER.to_owned(),
+                    _ => format!("{ATTACKER}-{number}"),
+                },
+                victims,
+            })
+    }
+
+    /// Returns the key of the proofs, which only the victims have.
     pub fn victim_secret(&self) -> SecretString {
         SecretString::from(hmac_sha256(&self.seed, "victim"))
     }
@@ -213,10 +341,20 @@ impl Plan {
         SecretString::from(hmac_sha256(&self.seed, &format!("step {step}")))
     }
 
-    /// Returns the proof of the victim's report on a step. It takes both the victim's secret and the step's token, and
-    /// covers the report itself.
-    pub fn proof(&self, step: &str, report: &str) -> String {
-        let text = format!("{step} {} {report}", self.token(step).expose_secret());
+    /// Returns the token of the victim with this host name. Only the attacker has it, and sends it to that victim.
+    pub fn victim_token(&self, host: &str) -> SecretString {
+        SecretString::from(hmac_sha256(&self.seed, &format!("victim {host}")))
+    }
+
+    /// Returns the proof of a victim's report on a step. It takes the victims' secret, the victim's token and the step's
+    /// token, and covers the report itself.
+    pub fn proof(&self, host: &str, step: &str, report: &str) -> String {
+        let (of_step, of_victim) = (self.token(step), self.victim_token(host));
+        let text = format!(
+            "{step} {} {} {report}",
+            of_step.expose_secret(),
+            of_victim.expose_secret()
+        );
         let mut proof = hmac_sha256(&self.victim_secret(), &text);
         proof.truncate(32);
         proof
@@ -293,6 +431,8 @@ pub(crate) mod tests {
             deadline: Duration::from_secs(600),
             timeout: Duration::from_secs(300),
             keep: false,
+            cover: None,
+            parallel: DEFAULT_PARALLEL,
             fit: Fit::default(),
         };
         let mut random = [0; 64];
@@ -326,7 +466,7 @@ pub(crate) mod tests {
 
     /// Values of `printf %s TEXT | openssl dgst -sha256 -hmac KEY`.
     #[test]
-    fn proof_is_an_hmac_of_step_token_and_report() {
+    fn proof_is_an_hmac_of_step_tokens_and_report() {
         let plan = plan(None);
         assert_eq!(plan.seed.expose_secret(), "08090a0b0c0d0e0f1011121314151617");
         assert_eq!(
@@ -337,7 +477,14 @@ pub(crate) mod tests {
             plan.token("a.b").expose_secret(),
             "148e4c61707ed4b6a36fc5eacd6f58b5f9f3d18b427a5b8d050f0a8784fbbe22"
         );
-        assert_eq!(plan.proof("a.b", "0 12 x"), "d0248dae03afc0c710beab1f9fa1b3ee");
+        assert_eq!(
+            plan.victim_token("victim").expose_secret(),
+            "77b8f6ebb3486a7b9038624abea016da87425e5211d23261ad978fbf3841c118"
+        );
+        assert_eq!(
+            plan.proof("victim", "a.b", "0 12 x"),
+            "0043c87d324bd877fde44eb23b0b371f"
+        );
     }
 
     #[test]

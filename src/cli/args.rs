@@ -319,6 +319,9 @@ pub struct Rights {
     /// Print a Role for runs in the existing namespace of -n
     #[arg(long, requires = "namespace")]
     pub namespace_scoped: bool,
+    /// Add what --cover needs: to list nodes
+    #[arg(long)]
+    pub cover: bool,
     /// Bind to user:NAME, group:NAME or serviceaccount:NAMESPACE:NAME; can be repeated
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Vec<Subject>,

@@ -61,7 +61,7 @@ const OF_ONE_CLUSTER: [&str; 9] = [
 ];
 
 /// Flags that the file may give to a cluster, besides those with the headings of pods, verification and Azure.
-const OF_EACH_CLUSTER: [&str; 13] = [
+const OF_EACH_CLUSTER: [&str; 14] = [
     "namespace",
     "as",
     "as-uid",
@@ -74,6 +74,7 @@ const OF_EACH_CLUSTER: [&str; 13] = [
     "deadline",
     "timeout",
     "production-words",
+    "cover",
     "parallel",
 ];
 
@@ -313,8 +314,12 @@ fn flags_of_each(command: &Command) -> BTreeMap<String, Arg> {
     };
     let here = command.get_arguments().filter(is_of_each);
     let here = here.filter_map(|arg| Some((arg.get_long()?.to_owned(), arg.clone())));
-    let below = command.get_subcommands().flat_map(flags_of_each);
-    // A flag of the same name elsewhere, such as a Boolean one, has no heading.
+    // Another command may have a flag of the same name.
+    let has_fleet = |sub: &&Command| sub.get_arguments().any(|arg| arg.get_id() == "contexts");
+    let below = command
+        .get_subcommands()
+        .filter(has_fleet)
+        .flat_map(flags_of_each);
     here.chain(below).collect()
 }
 

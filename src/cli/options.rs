@@ -7,6 +7,7 @@
     reason = "a doc comment here is text of the help, which groups of arguments have not"
 )]
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::azure::{AzureOptions, Cloud, LoginKind};
 use crate::cluster::connect::ConnectOptions;
 use crate::defender::facts::Premise;
 use crate::guard;
-use crate::plan::{DEFAULT_REGISTRY, Fit, Options, Toleration};
+use crate::plan::{Cover, DEFAULT_PARALLEL, DEFAULT_REGISTRY, Fit, Options, Toleration};
 use crate::report::{Color, Detail, Format, Output};
 use crate::verify::{self, Overrides, Required};
 
@@ -212,6 +213,13 @@ pub struct Settings {
     #[arg(long, value_name = "WORDS", value_parser = NonEmptyStringValueParser::new(), value_delimiter = ',', default_values = guard::WORDS, env = "DEFENDER_SIM_PRODUCTION_WORDS", hide_env = true, hide_short_help = true)]
     pub production_words: Vec<String>,
 
+    /// Attack one pod in each group of nodes: node-pool, node, or the key of a label
+    #[arg(long, value_name = "GROUPS", value_parser = values::cover, env = "DEFENDER_SIM_COVER", hide_env = true)]
+    cover: Option<Cover>,
+    /// Number of pods that are attacked at the same time
+    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_PARALLEL, env = "DEFENDER_SIM_PARALLEL", hide_env = true, hide_short_help = true)]
+    parallel: NonZeroUsize,
+
     /// Where the images named "attacker" and "victim" are
     #[arg(long, help_heading = PODS, value_name = "REGISTRY", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_REGISTRY, hide_default_value = true, env = "DEFENDER_SIM_IMAGE_REGISTRY", hide_env = true)]
     image_registry: String,
@@ -296,6 +304,8 @@ impl Settings {
             deadline: self.deadline,
             timeout: self.timeout,
             keep,
+            cover: self.cover,
+            parallel: self.parallel,
             fit: Fit {
                 image_pull_policy: self.image_pull_policy,
                 image_pull_secrets: self.image_pull_secret,

@@ -12,6 +12,7 @@ use crate::azure::LoginKind;
 use crate::defender::alerts;
 use crate::defender::facts::Premise;
 use crate::manifest;
+use crate::plan::Cover;
 use crate::plan::RunId;
 use crate::report::{ReportFile, export};
 use crate::scenario::catalogue::Family;
@@ -57,6 +58,15 @@ pub(super) fn node_label(text: &str) -> Result<(String, String), String> {
     let (key, value) = key_value(text)?;
     key_fits(&key)?;
     Ok((key, value))
+}
+
+/// Parses how nodes are grouped.
+pub(super) fn cover(text: &str) -> Result<Cover, String> {
+    match text {
+        "node-pool" => Ok(Cover::NodePool),
+        "node" => Ok(Cover::Node),
+        key => key_fits(key).map(|()| Cover::Label(key.to_owned())),
+    }
 }
 
 fn qualified(text: &str) -> Result<(String, String), String> {

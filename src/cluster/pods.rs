@@ -1,5 +1,7 @@
 //! Pods: watches, events and logs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::{AsyncBufRead, AsyncReadExt, Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
@@ -13,36 +15,70 @@ use super::{Cluster, Result};
 #[derive(Debug)]
 pub enum PodChange {
     /// The pod of this name changed.
-    Seen(&'static str, Box<Pod>),
-    /// No pod has this name any more.
-    Deleted(&'static str),
+    Seen(String, Box<Pod>),
+    /// No pod with the labels has this name any more.
+    Deleted(String),
     /// Another pod has this name.
-    Replaced(&'static str),
+    Replaced(String),
     /// The watch failed; it is retried.
     Trouble(String),
 }
 
+/// The pods to watch, and which of them the list in progress contains.
+struct Watched {
+    /// UIDs by name.
+    pods: BTreeMap<String, String>,
+    listed: BTreeSet<String>,
+}
+
+impl Watched {
+    fn changes(&mut self, event: watcher::Result<watcher::Event<Pod>>) -> Vec<PodChange> {
+        match event {
+            Ok(watcher::Event::Init) => {
+                self.listed.clear();
+                vec![]
+            }
+            Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) => Vec::from_iter(self.seen(pod)),
+            Ok(watcher::Event::InitDone) => {
+                let names = self.pods.keys();
+                let missing = names.filter(|name| !self.listed.contains(*name));
+                missing.cloned().map(PodChange::Deleted).collect()
+            }
+            Ok(watcher::Event::Delete(pod)) => {
+                let is_watched = pod.uid().as_ref() == self.pods.get(&pod.name_any());
+                Vec::from_iter(is_watched.then(|| PodChange::Deleted(pod.name_any())))
+            }
+            Err(error) => vec![PodChange::Trouble(explain_watch(&error).message)],
+        }
+    }
+
+    fn seen(&mut self, mut pod: Pod) -> Option<PodChange> {
+        let name = pod.name_any();
+        let uid = self.pods.get(&name)?;
+        self.listed.insert(name.clone());
+        if pod.uid().as_ref() != Some(uid) {
+            return Some(PodChange::Replaced(name));
+        }
+        pod.metadata.managed_fields = None;
+        Some(PodChange::Seen(name, Box::new(pod)))
+    }
+}
+
 impl Cluster {
-    /// Watches these pods, each with its name and UID.
+    /// Watches these pods, which have the labels of `selector`, by name and UID.
     pub fn watch_pods(
         &self,
         namespace: &str,
-        pods: [(&'static str, String); 2],
+        selector: &str,
+        pods: BTreeMap<String, String>,
     ) -> impl Stream<Item = PodChange> + Send + use<> {
-        let watch = |(name, uid): (&'static str, String)| {
-            let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
-            let changes = watcher::watch_object(api, name).default_backoff();
-            let change = move |event| match event {
-                Ok(Some(pod)) if Pod::uid(&pod).is_some_and(|found| found == uid) => {
-                    PodChange::Seen(name, Box::new(pod))
-                }
-                Ok(Some(_)) => PodChange::Replaced(name),
-                Ok(None) => PodChange::Deleted(name),
-                Err(error) => PodChange::Trouble(explain_watch(&error).message),
-            };
-            changes.map(change).boxed()
+        let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let events = watcher(api, watcher::Config::default().labels(selector)).default_backoff();
+        let mut watched = Watched {
+            pods,
+            listed: BTreeSet::new(),
         };
-        stream::select_all(pods.map(watch))
+        events.flat_map(move |event| stream::iter(watched.changes(event)))
     }
 
     /// Returns a pod, or `None` if it does not exist.

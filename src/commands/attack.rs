@@ -20,9 +20,11 @@ use crate::signal::Stop;
 use crate::verify::{AlertSource, VerifyOptions, require_sensor, rule_out};
 
 pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
-    let plan = request.plan(session.namespace.clone())?;
+    let mut plan = request.plan(session.namespace.clone())?;
     let run = &request.args;
     let connection = session.connect(Some(&plan))?;
+    let cover = engine::cover(&connection.cluster, &mut plan);
+    cover.await.map_err(before_run)?;
     let scheduled = match &run.cron_job {
         Some(name) => {
             let find = Scheduled::find(&connection.cluster, name, &session.events);
@@ -67,10 +69,12 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
 /// Runs a plan in one cluster of a fleet, without files of its own. Returns also what could not be published.
 pub(super) async fn attack_cluster(
     request: &Request,
-    plan: &Plan,
+    plan: &mut Plan,
     session: &Session,
 ) -> Result<(RunResult, Vec<Error>), Error> {
     let (run, connection) = (&request.args, session.connect(Some(plan))?);
+    let cover = engine::cover(&connection.cluster, plan);
+    cover.await.map_err(before_run)?;
     let files = Files::default();
     let result = Box::pin(attack_and_verify(run, plan, connection, &files, None, session)).await?;
     let mut failures = vec![];
@@ -183,7 +187,7 @@ impl Attack<'_> {
                 let check = async {
                     let sensing = sense.await;
                     let facts = match &sensing {
-                        Some(sensing) => sensing.facts(None).await,
+                        Some(sensing) => sensing.facts().await,
                         None => None,
                     };
                     require_sensor(&self.plan.scenarios, facts.as_ref(), options, source)?;
@@ -201,10 +205,10 @@ impl Attack<'_> {
             None => (attack.await, sensing),
         };
         if let Some(sensing) = sensing {
-            result.facts = tokio::select! {
-                facts = sensing.facts(result.node()) => facts,
-                () = self.stop.wait() => None,
-            };
+            tokio::select! {
+                () = sensing.complete(&mut result) => {}
+                () = self.stop.wait() => {}
+            }
         }
         rule_out(&mut result);
         Ok(result)

@@ -60,7 +60,8 @@ pub(super) fn rights(request: Rights, namespace: Option<String>) -> Outcome {
     } else {
         Scope::Cluster(namespace)
     };
-    let rights = rights::of_scenarios(&scenarios, scope.namespace_use());
+    let mut rights = rights::of_scenarios(&scenarios, scope.namespace_use());
+    rights.extend(request.cover.then_some(rights::LIST_NODES));
     let in_cluster = |right: &&Right| !right.is_namespaced && !right.is_on_namespaces();
     if let Some(right) = rights
         .iter()

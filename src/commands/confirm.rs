@@ -87,7 +87,19 @@ fn allowed(run: &RunArgs, plan: &Plan) -> Result<(), Error> {
 fn consequences(plan: &Plan) -> String {
     let mut sentences = vec![];
     if !plan.victims.is_empty() {
-        sentences.push("This creates two pods there, one attacking the other.".to_owned());
+        sentences.push(match (plan.victims.len(), plan.attackers().count()) {
+            (1, _) => "This creates two pods there, one attacking the other.".to_owned(),
+            (victims, attackers) => format!(
+                "This creates {victims} pods there, one in each group of nodes, and {} that {} them.",
+                counted(attackers, "pod"),
+                if attackers == 1 { "attacks" } else { "attack" }
+            ),
+        });
+    }
+    if !plan.uncovered.is_empty() {
+        let groups = plan.uncovered.iter().map(|uncovered| uncovered.group.as_str());
+        let groups = groups.collect::<Vec<_>>().join(", ");
+        sentences.push(format!("Not covered: {groups}."));
     }
     let requests = plan.requests().count();
     if requests > 0 {

@@ -23,8 +23,8 @@ pub(super) fn client(request: &Request, session: &Session) -> Outcome {
 
 /// Submits every object to the API server without persisting it.
 pub(super) async fn server(request: &Request, session: &Session) -> Outcome {
-    let plan = request.plan(session.namespace.clone())?;
-    let result = admit(&plan, session).await?;
+    let mut plan = request.plan(session.namespace.clone())?;
+    let result = admit(&mut plan, session).await?;
     Ok(print_plan(plan, result))
 }
 
@@ -33,6 +33,9 @@ pub(super) async fn server(request: &Request, session: &Session) -> Outcome {
 /// # Errors
 /// Fails if the kubeconfig or the flags are invalid.
 pub(super) fn describe(plan: &Plan, session: &Session) -> Result<PlanResult, Error> {
+    if plan.options.cover.is_some() {
+        return Err(Error::CoverWithoutCluster);
+    }
     let info = match session.resolve() {
         Ok((_, info)) => info,
         Err(ConnectError::NotConfigured { .. }) if session.is_default() => ClusterInfo::none(),
@@ -50,8 +53,9 @@ pub(super) fn describe(plan: &Plan, session: &Session) -> Result<PlanResult, Err
 ///
 /// # Errors
 /// Fails if the cluster cannot be read.
-pub(super) async fn admit(plan: &Plan, session: &Session) -> Result<PlanResult, Error> {
+pub(super) async fn admit(plan: &mut Plan, session: &Session) -> Result<PlanResult, Error> {
     let connection = session.connect(Some(plan))?;
+    engine::cover(&connection.cluster, plan).await?;
     let mut info = connection.info;
     let objects = engine::admit(&connection.cluster, plan, &mut info, &session.events).await?;
     Ok(result(plan, info, objects))
@@ -104,9 +108,11 @@ fn result(plan: &Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> Pla
             .iter()
             .map(|victim| PlannedVictim {
                 pod: victim.pod.clone(),
+                group: engine::group_of(victim),
                 image: plan.options.victim_image.clone(),
             })
             .collect(),
+        uncovered: engine::uncovered(plan),
         objects,
         steps: steps.collect(),
         addresses: plan.addresses(),

@@ -97,14 +97,16 @@ impl Job {
     ) -> Result<(ClusterResult, Vec<Error>), Error> {
         let result = match self {
             Self::Run(run) => {
-                let (request, plan) = *run;
+                let (request, mut plan) = *run;
                 match request.args.dry_run {
                     DryRun::None => {
-                        let (result, failures) = attack::attack_cluster(&request, &plan, session).await?;
+                        let (result, failures) = attack::attack_cluster(&request, &mut plan, session).await?;
                         return Ok((ClusterResult::Run(Box::new(result)), failures));
                     }
                     DryRun::Client => ClusterResult::Plan(Box::new(dry_run::describe(&plan, session)?)),
-                    DryRun::Server => ClusterResult::Plan(Box::new(dry_run::admit(&plan, session).await?)),
+                    DryRun::Server => {
+                        ClusterResult::Plan(Box::new(dry_run::admit(&mut plan, session).await?))
+                    }
                 }
             }
             Self::Doctor(check) => {

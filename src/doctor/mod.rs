@@ -5,23 +5,25 @@
 
 mod checks;
 mod finding;
-mod node;
 mod sensor_pods;
 mod snapshot;
+
+use std::collections::BTreeSet;
 
 use futures::future::join_all;
 
 use crate::azure::AzureOptions;
 use crate::cluster::Cluster;
-use crate::defender::facts::Facts;
+use crate::defender::facts::{Fact, Facts};
 use crate::defender::identity::ClusterIdentity;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::plan::Plan;
-use crate::result::{CheckStatus, ClusterInfo, DOCTOR_SCHEMA, DoctorResult};
+use crate::result::{CheckStatus, ClusterInfo, DOCTOR_SCHEMA, DoctorResult, RunResult};
 use crate::untrusted;
 use checks::{CHECKS, reachable};
 use finding::Finding;
+use sensor_pods::SensorPods;
 use snapshot::Snapshot;
 
 /// Checks whether `plan` can be run in `cluster`, and be detected. `azure` has the options for Azure, and what
@@ -93,18 +95,49 @@ impl SensorState {
         Some(Self(snapshot))
     }
 
-    /// Returns the facts that decide which alerts can be raised, also whether a sensor is ready on the `node` that the
-    /// pods of a run were on.
-    pub async fn facts(&self, node: Option<&str>) -> Option<Facts> {
+    /// Returns the facts that decide which alerts can be raised, for no node in particular.
+    pub async fn facts(&self) -> Option<Facts> {
         let sensors = self.0.sensors().await.ok()?;
-        let node = match node {
-            Some(node) if sensors.facts.sensors.iter().any(|sensor| sensor.ready) => {
-                let pods = self.0.sensor_pods(Some(node)).await;
-                let ready = pods.map(|pods| pods.iter().map(|pods| !pods.ready_on.is_empty()).collect());
-                Some((node, ready.map_err(|error| untrusted::line(&error.to_string()))))
+        Some(Facts::of_sensors(&sensors.facts, None))
+    }
+
+    /// Adds to the result of a run the facts that decide which alerts can be raised, and for each victim whether a
+    /// sensor was ready on its node.
+    pub async fn complete(&self, run: &mut RunResult) {
+        let Ok(sensors) = self.0.sensors().await else {
+            return;
+        };
+        let nodes: BTreeSet<&str> = run
+            .victims
+            .iter()
+            .filter_map(|victim| victim.node.as_deref())
+            .collect();
+        let is_any_ready = sensors.facts.sensors.iter().any(|sensor| sensor.ready);
+        let ready = match nodes.first() {
+            Some(first) if is_any_ready => {
+                // One list for all nodes, which is short if there is one.
+                let only = (nodes.len() == 1).then_some(*first);
+                let pods = self.0.sensor_pods(only).await;
+                Some(pods.map_err(|error| untrusted::line(&error.to_string())))
             }
             _ => None,
         };
-        Some(Facts::of_sensors(&sensors.facts, node))
+        let facts = |node: Option<&str>| {
+            let on_node = node.zip(ready.as_ref()).map(|(node, ready)| {
+                let is_on = |pods: &SensorPods| pods.ready_on.contains(node);
+                let ready = ready.as_ref().map(|pods| pods.iter().map(is_on).collect());
+                (node, ready.map_err(Clone::clone))
+            });
+            Facts::of_sensors(&sensors.facts, on_node)
+        };
+        run.facts = Some(facts(nodes.first().copied()));
+        let of_victims: Vec<Fact> = run
+            .victims
+            .iter()
+            .map(|victim| facts(victim.node.as_deref()).sensor)
+            .collect();
+        for (victim, sensor) in run.victims.iter_mut().zip(of_victims) {
+            victim.sensor = Some(sensor);
+        }
     }
 }

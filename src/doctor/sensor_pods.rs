@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
-use super::node::{RawCondition, RawMetadata, is_ready};
+use crate::node::{RawCondition, RawMetadata, is_ready};
 use crate::words::counted;
 
 /// Pods of a sensor whose failure is described: the first explains the others.

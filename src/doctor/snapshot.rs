@@ -5,7 +5,6 @@ use k8s_openapi::api::core::v1 as core;
 use tokio::sync::OnceCell;
 
 use super::finding::Finding;
-use super::node::{Node, RawNode, image_names};
 use super::sensor_pods::{RawPod, SensorPods};
 use crate::azure::{
     AzureCluster, AzureError, AzureOptions, Cloud, ClusterFacts, Located, LoginKind, Scope, cluster_facts,
@@ -16,6 +15,7 @@ use crate::defender::identity::{Azure, ClusterIdentity};
 use crate::defender::sensor::{ARC, MDC, SYSTEM, SensorFacts, Workload};
 use crate::manifest::{ANCHOR, Kind};
 use crate::net::Cause;
+use crate::node::{Node, RawNode, image_names};
 use crate::plan::Plan;
 
 /// Message of a check that needs Azure and has no access: the check `azure-cluster` has the reason.
@@ -101,7 +101,7 @@ impl Snapshot {
         let list = || async {
             let mut nodes = vec![];
             let (options, images) = (&self.plan.options, image_names(&self.plan.options));
-            let each = |raw: RawNode| nodes.push(Node::new(raw, &options.fit, &images));
+            let each = |raw: RawNode| nodes.push(Node::new(raw, options, &images));
             self.cluster
                 .for_each::<core::Node, _>(None, Selectors::default(), each)
                 .await?;

@@ -2,12 +2,16 @@
 //! The anchor is the lock, the record and the deadline of the run. Each object is checked as the API server returned
 //! it.
 
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::Halt;
 use super::ledger::Ledger;
 use super::prepare::{Prepared, held};
+use super::{Halt, PARALLEL};
 use crate::cluster::{Cluster, Found};
 use crate::error::Error;
 use crate::event::{Event, Events};
@@ -52,19 +56,31 @@ pub(super) async fn apply(
         if stop.requested() {
             return Err(Halt::Stopped);
         }
-        let owned = batch
-            .iter()
-            .map(|manifest| manifest.clone().owned_by_anchor(&anchor.uid));
-        let applied = owned.map(async |manifest| {
-            let object = cluster.apply(&manifest, namespace).await?;
+        let applied = batch.iter().map(async |manifest| {
+            let manifest = manifest.clone().owned_by_anchor(&anchor.uid);
+            // To apply an object again changes nothing.
+            let apply = || cluster.apply(&manifest, namespace);
+            let object = apply
+                .retry(pauses())
+                .when(|error| error.explained.cause == Cause::Busy)
+                .await?;
             created(&manifest, &object, Some(&anchor.uid), ledger, events)
         });
         // Wait for all calls even after an error: an object whose creation is not awaited could not be deleted.
-        let results = futures::future::join_all(applied).await;
+        let results: Vec<Result<(), Error>> =
+            stream::iter(applied).buffer_unordered(PARALLEL).collect().await;
         results.into_iter().collect::<Result<Vec<()>, Error>>()?;
     }
     complete_record(cluster, namespace, &anchor, ledger, events).await;
     Ok(Anchored { clock_offset })
+}
+
+/// Pauses before an object is applied again to an API server that is busy.
+fn pauses() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_times(5)
+        .with_jitter()
 }
 
 /// The result of creating the objects of a run.

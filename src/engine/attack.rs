@@ -1,21 +1,26 @@
-//! Follows the attacker's log while the attack runs in the cluster, and reads it again if the stream breaks. Ends as
-//! soon as one of the pods stops.
+//! Follows the attackers' logs while the attack runs in the cluster, and reads them again if a stream breaks. Notices
+//! at once when one of the pods stops.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use futures::{AsyncBufRead, AsyncBufReadExt};
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
+use futures::{AsyncBufRead, AsyncBufReadExt, StreamExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::lost::Lost;
 use super::pods::{Ending, NodeState, Pods, explain};
+use super::ready::go;
 use super::tracker::Tracker;
 use super::{Halt, Run};
 use crate::error::{Error, Phase};
 use crate::event::{Event, Events};
-use crate::manifest::{ATTACKER, ATTACKER_CONTAINER, Kind, VICTIM, go_patch};
+use crate::manifest::{ATTACKER_CONTAINER, Kind};
+use crate::plan::Victim;
 use crate::signal::Stop;
 use crate::untrusted;
 
@@ -37,95 +42,178 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// The same timeout if the attacker exited, as it does after its last step: its log is complete and decides the result.
 const DRAIN_EXITED: Duration = Duration::from_secs(30);
 
-/// The progress of the attacker's log, shared by the parts of an attack.
-struct Progress {
-    /// Whether the attack has started.
-    started: Cell<bool>,
-    /// Time at which the last line was read.
+/// The state of an attack, shared by its parts.
+struct Progress<'a> {
+    tracker: &'a RefCell<Tracker>,
+    /// The attackers, each with the host names of its victims.
+    attackers: Vec<(String, Vec<&'a str>)>,
+    /// Time at which the last line of a log was read.
     last_line: Cell<Instant>,
 }
 
+impl Progress<'_> {
+    fn is_done(&self) -> bool {
+        let tracker = self.tracker.borrow();
+        self.attackers
+            .iter()
+            .all(|(_, victims)| tracker.is_done_with(victims))
+    }
+}
+
+/// Follows the attack to its end. A victim that stops is lost; an attacker that stops ends the run.
 pub(super) async fn attack(
     run: &Run<'_>,
     pods: &mut Pods,
-    tracker: &mut Tracker,
+    tracker: &RefCell<Tracker>,
+    lost: &mut Lost,
     stop: &Stop,
 ) -> Result<(), Halt> {
     let deadline = run.plan.options.deadline;
     let give_up = Instant::now() + deadline;
-    let nodes = [ATTACKER, VICTIM].map(|name| (name, pods.node(name).map(str::to_owned)));
+    let hosts =
+        |victims: &[Victim]| -> Vec<String> { victims.iter().map(|victim| victim.host.clone()).collect() };
+    let attackers: Vec<(String, Vec<String>)> = run
+        .plan
+        .attackers()
+        .map(|attacker| (attacker.pod, hosts(attacker.victims)))
+        .collect();
     let progress = Progress {
-        started: Cell::new(false),
+        tracker,
+        attackers: attackers
+            .iter()
+            .map(|(pod, victims)| (pod.clone(), victims.iter().map(String::as_str).collect()))
+            .collect(),
         last_line: Cell::new(Instant::now()),
     };
-    let (name, ending) = tokio::select! {
-        followed = timeout_at(give_up, follow(run, nodes[0].1.as_deref(), tracker, &progress)) => match followed {
-            Ok(Ok(Followed::Done)) => return Ok(()),
-            Ok(Ok(Followed::Ended(ending))) => (ATTACKER, ending),
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => return Err(Error::AttackTimedOut { deadline }.into()),
-        },
-        ended = pods.ended(run) => ended,
-        missing = node_missing(run, &nodes, &progress) => missing,
-        never = say_again(run, &progress) => match never {},
-        () = stop.wait() => return Err(Halt::Stopped),
-    };
-    tokio::select! {
-        () = drain(run, name, &ending, tracker, &progress) => {}
-        () = stop.wait() => return Err(Halt::Stopped),
+    let nodes = run.plan.victims.iter().map(|victim| victim.pod.clone());
+    let nodes = nodes.chain(attackers.iter().map(|(pod, _)| pod.clone()));
+    let nodes = nodes.filter_map(|pod| Some((pods.node(&pod)?.to_owned(), pod)));
+    let mut watched = Nodes::new(nodes.collect());
+    let logs = progress.attackers.iter().map(|attacker| {
+        follow(
+            run,
+            pods.node(&attacker.0).map(str::to_owned),
+            attacker,
+            &progress,
+        )
+    });
+    let mut logs: FuturesUnordered<_> = logs.collect();
+    let mut explained = FuturesUnordered::new();
+    loop {
+        let (name, ending) = tokio::select! {
+            log = timeout_at(give_up, logs.next()) => match log {
+                Ok(Some(Ok(Followed::Ended(pod, ending)))) => (pod, ending),
+                Ok(Some(Ok(Followed::Done))) if !logs.is_empty() => continue,
+                Ok(Some(Ok(Followed::Done)) | None) => break,
+                Ok(Some(Err(error))) => return Err(error.into()),
+                Err(_) => return Err(Error::AttackTimedOut { deadline }.into()),
+            },
+            Some(explained) = explained.next() => {
+                lose(run, explained, tracker, lost)?;
+                continue;
+            }
+            ended = pods.ended(run) => ended,
+            missing = watched.missing(run, &progress) => missing,
+            never = say_again(run, &progress) => match never {},
+            () = stop.wait() => return Err(Halt::Stopped),
+        };
+        let is_attacker = attackers.iter().any(|(pod, _)| *pod == name);
+        if is_attacker || run.plan.victims.len() == 1 {
+            tokio::select! {
+                () = drain(run, &name, &ending, &progress) => {}
+                () = stop.wait() => return Err(Halt::Stopped),
+            }
+            if progress.is_done() {
+                break;
+            }
+            let pod = pods.get(&name).cloned();
+            let error = Box::pin(explain(run, (name, pod), ending, Phase::Attack)).await;
+            return Err(error.into());
+        }
+        watched.forget(&name);
+        let pod = pods.get(&name).cloned();
+        explained.push(async move {
+            let stopped = (name.clone(), pod);
+            let error = Box::pin(explain(run, stopped, ending, Phase::Attack)).await;
+            (name, error)
+        });
     }
-    if tracker.done() {
-        return Ok(());
+    while let Some(explained) = explained.next().await {
+        lose(run, explained, tracker, lost)?;
     }
-    if tracker.depends_on_victim() && (name == VICTIM || pods.stops(run, VICTIM).await) {
-        tracker.victim_stopped();
-    }
-    let error = Box::pin(explain(run, pods, name, ending, Phase::Attack)).await;
-    Err(error.into())
+    Ok(())
 }
 
-/// Sets the go annotation to a new value until the attack starts. A node that read the annotation just before it was
-/// set may read it again only a minute later, unless it changes once more.
-async fn say_again(run: &Run<'_>, progress: &Progress) -> Infallible {
-    let attacker = run.ledger.uid(Kind::Pod, ATTACKER).unwrap_or_default();
+/// Records that a victim stopped, unless it had finished.
+fn lose(
+    run: &Run<'_>,
+    (pod, error): (String, Error),
+    tracker: &RefCell<Tracker>,
+    lost: &mut Lost,
+) -> Result<(), Error> {
+    let has_finished = tracker.borrow().check_gates().all(|(other, _)| other != pod);
+    if has_finished {
+        return Ok(());
+    }
+    lost.add(run, &pod, error)
+}
+
+/// Makes attackers start that have not started. A node that read the annotation just before it was set may read it again
+/// only a minute later, unless it changes once more.
+async fn say_again(run: &Run<'_>, progress: &Progress<'_>) -> Infallible {
     for attempt in 2.. {
         sleep(GO_AGAIN).await;
-        if progress.started.get() {
+        let has_started = |victims: &[&str]| progress.tracker.borrow().has_started(victims);
+        let waiting = progress
+            .attackers
+            .iter()
+            .filter(|(_, victims)| !has_started(victims));
+        let waiting: Vec<&String> = waiting.map(|(pod, _)| pod).collect();
+        if waiting.is_empty() {
             break;
         }
-        let patch = go_patch(run.plan, &attacker, attempt);
-        let patched = run
-            .cluster
-            .patch(Kind::Pod, &run.plan.namespace.name, ATTACKER, &patch)
-            .await;
-        if let Err(error) = patched {
-            run.events.send(Event::Notice(error.to_string()));
+        for attacker in waiting {
+            if let Err(error) = go(run, attacker, attempt).await {
+                run.events.send(Event::Notice(error.to_string()));
+            }
         }
     }
     std::future::pending().await
 }
 
-/// Returns the first pod whose node no longer exists. Reads the nodes while the log is quiet.
-async fn node_missing(
-    run: &Run<'_>,
-    nodes: &[(&'static str, Option<String>); 2],
-    progress: &Progress,
-) -> (&'static str, Ending) {
-    let mut shown = vec![];
-    loop {
-        sleep(READ_NODES).await;
-        if progress.last_line.get().elapsed() < QUIET {
-            continue;
-        }
-        for (name, node) in nodes {
-            let Some(node) = node else { continue };
-            match NodeState::confirmed(run.cluster, node).await {
-                NodeState::Missing => return (name, Ending::NodeMissing(untrusted::line(node))),
-                NodeState::NotReady(state) if !shown.contains(&state) => {
-                    shown.push(state.clone());
-                    run.events.send(Event::Notice(state));
+/// The nodes of the pods, which are read while the logs are quiet.
+struct Nodes {
+    /// Name of the node and of the pod.
+    pods: Vec<(String, String)>,
+    shown: Vec<String>,
+}
+
+impl Nodes {
+    fn new(pods: Vec<(String, String)>) -> Self {
+        Self { pods, shown: vec![] }
+    }
+
+    /// Stops reading the node of a pod.
+    fn forget(&mut self, pod: &str) {
+        self.pods.retain(|(_, known)| known != pod);
+    }
+
+    /// Returns the first pod whose node no longer exists.
+    async fn missing(&mut self, run: &Run<'_>, progress: &Progress<'_>) -> (String, Ending) {
+        loop {
+            sleep(READ_NODES).await;
+            if progress.last_line.get().elapsed() < QUIET {
+                continue;
+            }
+            for (node, pod) in &self.pods {
+                match NodeState::confirmed(run.cluster, node).await {
+                    NodeState::Missing => return (pod.clone(), Ending::NodeMissing(untrusted::line(node))),
+                    NodeState::NotReady(state) if !self.shown.contains(&state) => {
+                        self.shown.push(state.clone());
+                        run.events.send(Event::Notice(state));
+                    }
+                    NodeState::NotReady(_) | NodeState::Ready | NodeState::Unknown => {}
                 }
-                NodeState::NotReady(_) | NodeState::Ready | NodeState::Unknown => {}
             }
         }
     }
@@ -141,12 +229,12 @@ enum Read {
     Broken,
 }
 
-/// Why following the attacker's log ended.
+/// Why following an attacker's log ended.
 enum Followed {
     /// The attacker reported that it is done.
     Done,
     /// The attacker's pod stopped.
-    Ended(Ending),
+    Ended(String, Ending),
 }
 
 fn pauses() -> ExponentialBackoff {
@@ -159,19 +247,19 @@ fn pauses() -> ExponentialBackoff {
 
 async fn follow(
     run: &Run<'_>,
-    node: Option<&str>,
-    tracker: &mut Tracker,
-    progress: &Progress,
+    node: Option<String>,
+    attacker: &(String, Vec<&str>),
+    progress: &Progress<'_>,
 ) -> Result<Followed, Error> {
-    let (cluster, namespace) = (run.cluster, &run.plan.namespace.name);
+    let (cluster, namespace, pod) = (run.cluster, &run.plan.namespace.name, &attacker.0);
     let on_node = node.map_or_else(String::new, |node| {
-        format!(" (on node {})", untrusted::line(node))
+        format!(" (on node {})", untrusted::line(&node))
     });
     let mut pauses_left = pauses();
     loop {
         let before = progress.last_line.get();
-        let read = match cluster.follow_log(namespace, ATTACKER, ATTACKER_CONTAINER).await {
-            Ok(log) => read(log, tracker, progress, run.events).await,
+        let read = match cluster.follow_log(namespace, pod, ATTACKER_CONTAINER).await {
+            Ok(log) => read(log, attacker, progress, run.events).await,
             Err(error) if error.is_final() && !error.is_not_found() => {
                 return Err(Error::Log(error));
             }
@@ -184,17 +272,17 @@ async fn follow(
             return Ok(Followed::Done);
         }
         // The log is read by pod name, so check that it is still the same pod.
-        match cluster.pod(namespace, ATTACKER).await {
-            Ok(None) => return Ok(Followed::Ended(Ending::Deleted)),
-            Ok(Some(pod)) if pod.metadata.uid != run.ledger.uid(Kind::Pod, ATTACKER) => {
-                return Ok(Followed::Ended(Ending::Replaced));
+        let ending = match cluster.pod(namespace, pod).await {
+            Ok(None) => Some(Ending::Deleted),
+            Ok(Some(found)) if found.metadata.uid != run.ledger.uid(Kind::Pod, pod) => Some(Ending::Replaced),
+            Ok(Some(found)) => Ending::of(&found),
+            Err(error) => {
+                run.events.send(Event::Notice(error.to_string()));
+                None
             }
-            Ok(Some(pod)) => {
-                if let Some(ending) = Ending::of(&pod) {
-                    return Ok(Followed::Ended(ending));
-                }
-            }
-            Err(error) => run.events.send(Event::Notice(error.to_string())),
+        };
+        if let Some(ending) = ending {
+            return Ok(Followed::Ended(pod.clone(), ending));
         }
         if progress.last_line.get() > before {
             pauses_left = pauses();
@@ -203,19 +291,21 @@ async fn follow(
     }
 }
 
-/// Reads the rest of the attacker's log after a pod stopped: steps that were reported until then are proved.
-async fn drain(run: &Run<'_>, name: &str, ending: &Ending, tracker: &mut Tracker, progress: &Progress) {
-    let exited = name == ATTACKER && matches!(ending, Ending::Exited(_));
-    let bound = if exited { DRAIN_EXITED } else { DRAIN };
-    let read = async {
+/// Reads the rest of the attackers' logs after a pod stopped: steps that were reported until then are proved.
+async fn drain(run: &Run<'_>, name: &str, ending: &Ending, progress: &Progress<'_>) {
+    let has_exited =
+        progress.attackers.iter().any(|(pod, _)| pod == name) && matches!(ending, Ending::Exited(_));
+    let bound = if has_exited { DRAIN_EXITED } else { DRAIN };
+    let logs = progress.attackers.iter().map(async |attacker| {
         for pause in pauses() {
+            let namespace = &run.plan.namespace.name;
             let log = run
                 .cluster
-                .read_log(&run.plan.namespace.name, ATTACKER, ATTACKER_CONTAINER)
+                .read_log(namespace, &attacker.0, ATTACKER_CONTAINER)
                 .await;
             match log {
                 Ok(log) => {
-                    if !matches!(read(log, tracker, progress, run.events).await, Read::Broken) {
+                    if !matches!(read(log, attacker, progress, run.events).await, Read::Broken) {
                         return;
                     }
                 }
@@ -224,11 +314,16 @@ async fn drain(run: &Run<'_>, name: &str, ending: &Ending, tracker: &mut Tracker
             }
             sleep(pause).await;
         }
-    };
-    let _ = timeout(bound, read).await;
+    });
+    let _ = timeout(bound, join_all(logs)).await;
 }
 
-async fn read(log: impl AsyncBufRead, tracker: &mut Tracker, progress: &Progress, events: &Events) -> Read {
+async fn read(
+    log: impl AsyncBufRead,
+    (_, victims): &(String, Vec<&str>),
+    progress: &Progress<'_>,
+    events: &Events,
+) -> Read {
     let mut log = std::pin::pin!(log);
     let mut line = vec![];
     loop {
@@ -238,10 +333,10 @@ async fn read(log: impl AsyncBufRead, tracker: &mut Tracker, progress: &Progress
             // A connection without data for this long counts as broken.
             Ok(Err(_)) | Err(_) => return Read::Broken,
         }
+        let mut tracker = progress.tracker.borrow_mut();
         tracker.line(&String::from_utf8_lossy(&line), events);
-        progress.started.set(tracker.has_started());
         progress.last_line.set(Instant::now());
-        if tracker.done() {
+        if tracker.is_done_with(victims) {
             return Read::Done;
         }
     }

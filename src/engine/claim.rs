@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::PARALLEL;
 use crate::cluster::{Cluster, ClusterError, Found};
 use crate::manifest::{ANCHOR, Kind, Manifests, Record, is_run_name};
 use crate::net::Cause;
@@ -58,6 +59,11 @@ impl Claim {
         }
     }
 
+    /// Returns the number of objects that the run may have in the namespace.
+    pub(super) fn size(&self) -> usize {
+        self.names.len()
+    }
+
     /// Adds the objects of a record that have names which this run gives. Others are skipped: any user who can create
     /// Jobs can write a record.
     fn add_record(&mut self, record: &Record) {
@@ -102,8 +108,11 @@ impl Claim {
                 found => found,
             },
         );
-        let others = try_join_all(others).await?.into_iter().flatten();
-        found.extend(others.filter(|object| self.covers(object)));
+        let others: Vec<Option<Found>> = stream::iter(others)
+            .buffer_unordered(PARALLEL)
+            .try_collect()
+            .await?;
+        found.extend(others.into_iter().flatten().filter(|object| self.covers(object)));
         Ok(found)
     }
 }

@@ -12,8 +12,10 @@ mod apply;
 mod attack;
 mod claim;
 mod cleanup;
+mod cover;
 mod entries;
 mod ledger;
+mod lost;
 mod pods;
 mod prepare;
 mod ready;
@@ -21,9 +23,11 @@ mod remove;
 mod request;
 mod tracker;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::Cluster;
@@ -31,19 +35,25 @@ use crate::error::{Error, Phase};
 use crate::event::{Event, Events, Started};
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
-use crate::manifest::{self, ANCHOR, ATTACKER, Kind, Manifest, VICTIM};
-use crate::plan::Plan;
-use crate::result::{Cleanup, ClusterInfo, RunResult, Victim, VictimEnd};
+use crate::manifest::{self, ANCHOR, Kind, Manifest};
+use crate::plan::{self, Plan};
+use crate::result::{Cleanup, ClusterInfo, RunResult, Uncovered, Victim};
 use crate::signal::Stop;
 use crate::untrusted;
 
 use claim::Claim;
 use ledger::Ledger;
+use lost::Lost;
 use request::Requests;
 
 pub use admit::{admit, admit_all};
 pub use cleanup::{LeftRun, Standing, find_runs, remove_run};
+pub use cover::cover;
+pub(crate) use cover::{Chosen, choose, describe_uncovered};
 pub(crate) use prepare::{active, hint_grant, namespace_use, needed, taken};
+
+/// Limit of concurrent calls for the objects of a run: the API server shares its capacity between clients.
+const PARALLEL: usize = 16;
 
 /// The reason why a phase ended early.
 enum Halt {
@@ -100,10 +110,15 @@ pub async fn run(
         None => (None, None, None),
     };
     let victims = observed.victims(plan, halt.as_ref());
-    let scenarios = observed.tracker.finish(why.as_deref());
+    let lost = observed.lost.reasons();
+    let tracker = observed.tracker.into_inner();
+    let scenarios = tracker.finish(why.as_deref(), &lost);
+    // The steps of a lost victim were not all run.
+    let halted = halted.or((!lost.is_empty()).then_some(Exit::NotProved));
     let exit = verdict(&scenarios, halted, observed.cleanup.as_ref());
     let result = RunResult {
         victims,
+        uncovered: uncovered(plan),
         started: plan.created,
         problem,
         cleanup: observed.cleanup,
@@ -139,11 +154,30 @@ fn describe_offset(offset: SignedDuration) -> String {
     )
 }
 
+/// Returns the group of a victim, sanitized for output.
+pub fn group_of(victim: &plan::Victim) -> Option<String> {
+    let group = victim.group.as_ref();
+    group.map(|group| untrusted::line(&group.to_string()))
+}
+
+/// Returns the groups of nodes that a plan does not cover, as in a result.
+pub fn uncovered(plan: &Plan) -> Vec<Uncovered> {
+    let uncovered = plan.uncovered.iter().map(|uncovered| Uncovered {
+        group: uncovered.group.clone(),
+        nodes: uncovered.nodes,
+        reason: uncovered.reason.clone(),
+    });
+    uncovered.collect()
+}
+
 /// The observations of a run that changes the cluster.
 struct Observed {
-    tracker: tracker::Tracker,
-    node: Option<String>,
-    node_labels: BTreeMap<String, String>,
+    tracker: RefCell<tracker::Tracker>,
+    /// The node of each victim, by pod.
+    nodes: BTreeMap<String, String>,
+    /// The labels of each node.
+    node_labels: BTreeMap<String, BTreeMap<String, String>>,
+    lost: Lost,
     cleanup: Option<Cleanup>,
     kept_until: Option<Timestamp>,
     clock_offset: Option<SignedDuration>,
@@ -152,33 +186,37 @@ struct Observed {
 impl Observed {
     fn new(plan: &Plan) -> Self {
         Self {
-            tracker: tracker::Tracker::new(plan),
-            node: None,
+            tracker: RefCell::new(tracker::Tracker::new(plan)),
+            nodes: BTreeMap::new(),
             node_labels: BTreeMap::new(),
+            lost: Lost::default(),
             cleanup: None,
             kept_until: None,
             clock_offset: None,
         }
     }
-}
 
-impl Observed {
-    /// Returns the victims of the run, with the end of one that stopped early.
+    /// Returns the victims of the run, with the ends of those that stopped early.
     fn victims(&self, plan: &Plan, halt: Option<&Halt>) -> Vec<Victim> {
-        let ended = match halt {
-            Some(Halt::Failed(Error::PodStopped {
-                pod, reason, details, ..
-            })) if *pod == VICTIM => Some(VictimEnd {
-                reason: reason.clone(),
-                details: details.clone(),
-            }),
-            _ => None,
-        };
-        let victims = plan.victims.iter().map(|victim| Victim {
-            pod: victim.pod.clone(),
-            node: self.node.as_deref().map(untrusted::line),
-            node_labels: self.node_labels.clone(),
-            ended: ended.clone(),
+        let victims = plan.victims.iter().map(|victim| {
+            let last = match halt {
+                Some(Halt::Failed(error @ Error::PodStopped { pod, .. })) if *pod == victim.pod => {
+                    Some(lost::end_of(error))
+                }
+                _ => None,
+            };
+            let node = self.nodes.get(&victim.pod);
+            Victim {
+                pod: victim.pod.clone(),
+                group: group_of(victim),
+                node: node.map(|node| untrusted::line(node)),
+                node_labels: node
+                    .and_then(|node| self.node_labels.get(node))
+                    .cloned()
+                    .unwrap_or_default(),
+                ended: self.lost.end(&victim.pod).or(last),
+                sensor: None,
+            }
         });
         victims.collect()
     }
@@ -202,7 +240,7 @@ async fn change(
     };
     if plan.victims.is_empty() {
         let (results, cleanup) = requests(None).perform().await;
-        observed.tracker.record(results);
+        observed.tracker.get_mut().record(results);
         observed.cleanup = Some(cleanup);
         return stop.requested().then_some(Halt::Stopped);
     }
@@ -227,7 +265,7 @@ async fn change(
             let requests = requests(ledger.uid(Kind::Job, ANCHOR));
             let acted = act(&run, observed, stop);
             let (acted, (results, removed)) = futures::join!(acted, requests.perform());
-            observed.tracker.record(results);
+            observed.tracker.get_mut().record(results);
             requested = removed;
             acted.err()
         }
@@ -258,7 +296,7 @@ pub fn unfinished(plan: &Plan, started: &Started) -> RunResult {
         created: Timestamp::now(),
         ..plan.clone()
     };
-    let scenarios = tracker::Tracker::new(&plan).finish(Some(reason));
+    let scenarios = tracker::Tracker::new(&plan).finish(Some(reason), &BTreeMap::new());
     let (run, namespace) = (plan.run.to_string(), plan.namespace.name.clone());
     RunResult {
         started: plan.created,
@@ -289,6 +327,11 @@ async fn begin(
             .map(|scenario| scenario.id.clone())
             .collect(),
         steps: plan.steps().map(|(id, _)| id).collect(),
+        victims: plan
+            .victims
+            .iter()
+            .map(|victim| (victim.pod.clone(), group_of(victim)))
+            .collect(),
         cluster: info.clone(),
         namespace: plan.namespace.name.clone(),
         labels: prepared.labels.clone(),
@@ -334,34 +377,41 @@ impl Run<'_> {
 }
 
 async fn act(run: &Run<'_>, observed: &mut Observed, stop: &Stop) -> Result<(), Halt> {
-    let mut pods = pods::Pods::watch(run, [VICTIM, ATTACKER]);
-    ready::ready(run, &mut pods, stop).await?;
-    let node = pods.node(VICTIM).map(str::to_owned);
-    observed.node.clone_from(&node);
+    let mut pods = pods::Pods::watch(run);
+    let ready = ready::ready(run, &mut pods, &mut observed.lost, stop).await;
+    let node = |victim: &plan::Victim| Some((victim.pod.clone(), pods.node(&victim.pod)?.to_owned()));
+    observed.nodes = run.plan.victims.iter().filter_map(node).collect();
+    ready?;
     let (attacked, labels) = futures::join!(
-        attack::attack(run, &mut pods, &mut observed.tracker, stop),
-        node_labels(run.cluster, node)
+        attack::attack(run, &mut pods, &observed.tracker, &mut observed.lost, stop),
+        node_labels(run.cluster, observed.nodes.values().cloned().collect())
     );
     observed.node_labels = labels;
     attacked?;
     anchor::check(run).await;
-    Ok(observed.tracker.check_gate()?)
+    let tracker = observed.tracker.borrow();
+    for (pod, error) in tracker.check_gates() {
+        if !observed.lost.contains(pod) {
+            observed.lost.add(run, pod, error)?;
+        }
+    }
+    Ok(())
 }
 
-/// Returns the labels of a node, or none if they cannot be read soon.
-async fn node_labels(cluster: &Cluster, node: Option<String>) -> BTreeMap<String, String> {
+/// Returns the labels of nodes, without those that cannot be read soon.
+async fn node_labels(
+    cluster: &Cluster,
+    nodes: BTreeSet<String>,
+) -> BTreeMap<String, BTreeMap<String, String>> {
     const SOON: Duration = Duration::from_secs(2);
-    let Some(node) = node else {
-        return BTreeMap::new();
-    };
-    let found = tokio::time::timeout(SOON, cluster.node(&node)).await;
-    let labels = found
-        .ok()
-        .and_then(Result::ok)
-        .flatten()
-        .and_then(|node| node.metadata.labels);
     let clean = |(key, value): (String, String)| (untrusted::line(&key), untrusted::line(&value));
-    labels.into_iter().flatten().map(clean).collect()
+    let read = async |name: String| {
+        let found = tokio::time::timeout(SOON, cluster.node(&name)).await;
+        let labels = found.ok()?.ok()??.metadata.labels?;
+        Some((name, labels.into_iter().map(clean).collect()))
+    };
+    let reads = stream::iter(nodes).map(read).buffer_unordered(PARALLEL);
+    reads.filter_map(std::future::ready).collect().await
 }
 
 /// Returns `true` if the deadline has passed, and so ended a run whose objects no longer exist.

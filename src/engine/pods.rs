@@ -1,4 +1,4 @@
-//! Watches the two pods of a run by UID: their state, and why one of them stopped.
+//! Watches the pods of a run by UID: their state, and why one of them stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use super::{Run, is_past_deadline};
 use crate::cluster::{Cluster, PodChange};
 use crate::error::{Error, Phase};
 use crate::event::Event;
-use crate::manifest::{ATTACKER_CONTAINER, Kind, VICTIM_CONTAINER};
+use crate::manifest::{ATTACKER_CONTAINER, Kind, RUN_LABEL, VICTIM_CONTAINER};
 use crate::scenario::payload::MARK;
 use crate::untrusted;
 
@@ -36,24 +36,31 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// A change of a watched pod.
 pub(super) enum Update {
     /// The pod changed, and is still waiting or running.
-    Changed(&'static str),
+    Changed(String),
     /// The pod stopped.
-    Ended(&'static str, Ending),
+    Ended(String, Ending),
 }
 
-/// A watch of both pods, from their creation to the end of the attack.
+/// A watch of all pods, from their creation to the end of the attack.
 pub(super) struct Pods {
     changes: BoxStream<'static, PodChange>,
-    latest: BTreeMap<&'static str, Pod>,
-    ended: BTreeSet<&'static str>,
+    latest: BTreeMap<String, Pod>,
+    ended: BTreeSet<String>,
 }
 
 impl Pods {
-    /// Watches the pods with these names and the UIDs under which the run created them.
-    pub(super) fn watch(run: &Run<'_>, names: [&'static str; 2]) -> Self {
-        let pods = names.map(|name| (name, run.ledger.uid(Kind::Pod, name).unwrap_or_default()));
+    /// Watches the pods of the run, by the UIDs under which it created them.
+    pub(super) fn watch(run: &Run<'_>) -> Self {
+        let plan = run.plan;
+        let selector = format!("{RUN_LABEL}={}", plan.run);
+        let pods = run.ledger.objects().into_iter();
+        let pods = pods.filter(|object| object.kind == Kind::Pod);
+        let pods = pods.map(|pod| (pod.name, pod.uid)).collect();
         Self {
-            changes: run.cluster.watch_pods(&run.plan.namespace.name, pods).boxed(),
+            changes: run
+                .cluster
+                .watch_pods(&plan.namespace.name, &selector, pods)
+                .boxed(),
             latest: BTreeMap::new(),
             ended: BTreeSet::new(),
         }
@@ -66,18 +73,19 @@ impl Pods {
 
     /// Returns the node to which a pod is assigned.
     pub(super) fn node(&self, name: &str) -> Option<&str> {
-        self.get(name)?.spec.as_ref()?.node_name.as_deref()
+        node_of(self.get(name)?)
     }
 
-    /// Waits for the next change.
+    /// Waits for the next change. A pod stops once.
     pub(super) async fn next(&mut self, run: &Run<'_>) -> Update {
         loop {
             let (name, ending) = match self.changes.next().await {
                 Some(PodChange::Seen(name, pod)) => {
                     let ending = Ending::of(&pod);
-                    self.latest.insert(name, *pod);
+                    self.latest.insert(name.clone(), *pod);
                     (name, ending)
                 }
+                Some(PodChange::Deleted(name)) if self.lost_its_label(run, &name).await => continue,
                 Some(PodChange::Deleted(name)) => (name, Some(Ending::Deleted)),
                 Some(PodChange::Replaced(name)) => (name, Some(Ending::Replaced)),
                 Some(PodChange::Trouble(text)) => {
@@ -89,33 +97,41 @@ impl Pods {
                 None => std::future::pending().await,
             };
             return match ending {
-                Some(ending) => {
-                    self.ended.insert(name);
-                    Update::Ended(name, ending)
-                }
+                Some(_) if !self.ended.insert(name.clone()) => continue,
+                Some(ending) => Update::Ended(name, ending),
                 None => Update::Changed(name),
             };
         }
     }
 
+    /// Returns `true` if a pod that the watch reports as deleted still exists: it is selected by a label.
+    async fn lost_its_label(&self, run: &Run<'_>, name: &str) -> bool {
+        let found = run.cluster.pod(&run.plan.namespace.name, name).await;
+        let is_same = |pod: &Pod| pod.metadata.uid == run.ledger.uid(Kind::Pod, name);
+        let is_there = found
+            .ok()
+            .flatten()
+            .is_some_and(|pod| is_same(&pod) && Ending::of(&pod).is_none());
+        if is_there {
+            let text = format!("pod/{name} lost its label {RUN_LABEL}: it is not watched any more");
+            run.events.send(Event::Notice(text));
+        }
+        is_there
+    }
+
     /// Waits until one of the pods stops.
-    pub(super) async fn ended(&mut self, run: &Run<'_>) -> (&'static str, Ending) {
+    pub(super) async fn ended(&mut self, run: &Run<'_>) -> (String, Ending) {
         loop {
             if let Update::Ended(name, ending) = self.next(run).await {
                 return (name, ending);
             }
         }
     }
+}
 
-    /// Returns `true` if the pod stops within a short time.
-    pub(super) async fn stops(&mut self, run: &Run<'_>, name: &str) -> bool {
-        let stops = async {
-            while !self.ended.contains(name) {
-                self.next(run).await;
-            }
-        };
-        timeout(CLEANUP, stops).await.is_ok()
-    }
+/// Returns the node to which a pod is assigned.
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
 }
 
 /// The reason why a pod stopped.
@@ -321,18 +337,17 @@ impl NodeState {
     }
 }
 
-/// Returns the error of a stopped pod, with its events and the end of its log.
+/// Returns the error of a stopped pod, with its events and the end of its log. `pod` is its last known state.
 pub(super) async fn explain(
     run: &Run<'_>,
-    pods: &Pods,
-    name: &'static str,
+    (name, pod): (String, Option<Pod>),
     ending: Ending,
     phase: Phase,
 ) -> Error {
     if ending == Ending::Deadline {
         return run.deadline_passed(phase);
     }
-    let node = pods.node(name).map(str::to_owned);
+    let node = pod.as_ref().and_then(node_of).map(str::to_owned);
     let state = async {
         match &node {
             Some(node) if !matches!(ending, Ending::Exited(_)) => {
@@ -341,12 +356,12 @@ pub(super) async fn explain(
             _ => NodeState::Unknown,
         }
     };
-    let uid = run.ledger.uid(Kind::Pod, name).unwrap_or_default();
+    let uid = run.ledger.uid(Kind::Pod, &name).unwrap_or_default();
     let (anchor, state, mut details, log) = tokio::join!(
         find_anchor(run, &ending),
         state,
         warnings(run.cluster, &run.plan.namespace.name, &uid),
-        log_end(run, pods, name, &ending),
+        log_end(run, pod.as_ref(), &name, &ending),
     );
     if anchor == Anchor::Gone {
         return run.ended_externally(phase);
@@ -406,14 +421,14 @@ pub(super) async fn warnings(cluster: &Cluster, namespace: &str, uid: &str) -> V
 }
 
 /// Returns the last lines of the log of a pod's own container, if the pod stopped by itself.
-async fn log_end(run: &Run<'_>, pods: &Pods, name: &str, ending: &Ending) -> Vec<String> {
+async fn log_end(run: &Run<'_>, pod: Option<&Pod>, name: &str, ending: &Ending) -> Vec<String> {
     if matches!(
         ending,
         Ending::Deleted | Ending::Replaced | Ending::NodeMissing(_)
     ) {
         return vec![];
     }
-    let Some(container) = pods.get(name).and_then(container) else {
+    let Some(container) = pod.and_then(container) else {
         return vec![];
     };
     let namespace = &run.plan.namespace.name;

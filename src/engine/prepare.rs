@@ -180,14 +180,17 @@ pub(crate) fn hint_grant(
     kubectl: &Kubectl,
 ) -> String {
     let subject = user.map(|user| Subject::User(user.to_owned()).to_string());
-    let mut rights = vec!["defender-sim", "rights", "-n", namespace];
+    let mut words = vec!["defender-sim", "rights", "-n", namespace];
     if namespace_use == NamespaceUse::Keep {
-        rights.push("--namespace-scoped");
+        words.push("--namespace-scoped");
     }
-    rights.extend(["--subject", subject.as_deref().unwrap_or("user:NAME")]);
+    if *missing == rights::LIST_NODES {
+        words.push("--cover");
+    }
+    words.extend(["--subject", subject.as_deref().unwrap_or("user:NAME")]);
     format!(
         "an administrator grants them: {} | {}; check: {}",
-        Kubectl::default().command(rights),
+        Kubectl::default().command(words),
         kubectl.without_identity().command(["apply", "-f", "-"]),
         kubectl.command([
             "auth",

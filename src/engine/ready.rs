@@ -1,4 +1,4 @@
-//! Waits, by watch, until both pods are ready, and fails as soon as one can no longer become ready.
+//! Waits, by watch, until all pods are ready. A victim that can no longer become ready is lost; an attacker ends the run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,13 +6,16 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::{Instant, sleep_until};
 
+use super::lost::Lost;
 use super::pods::{Ending, NodeState, Pods, Update, container, explain, warnings};
 use super::{Halt, Run};
+use crate::cluster::ClusterError;
 use crate::error::{Error, Phase};
 use crate::event::Event;
-use crate::manifest::{ATTACKER, Kind, VICTIM, go_patch};
+use crate::manifest::{Kind, go_patch};
 use crate::signal::Stop;
 use crate::untrusted;
+use crate::words::counted;
 
 /// Time to wait for an unschedulable pod. The scheduler may be behind, and the Cluster Autoscaler scans every 10 s and
 /// may take 30 s to report that it adds a node (FAQ of the Cluster Autoscaler).
@@ -26,38 +29,39 @@ const NO_NODE_COMES: &str = "NotTriggerScaleUp";
 const LOOK: Duration = Duration::from_secs(10);
 /// Interval at which the nodes of pods that do not start are read.
 const READ_NODES: Duration = Duration::from_secs(5);
+/// Number of pods whose nodes are read each time.
+const NODES_AT_ONCE: usize = 8;
 
 /// An unschedulable pod.
 #[derive(Clone, Copy)]
 struct Stuck {
-    pod: &'static str,
     until: Instant,
     /// When to read its events again.
     look: Instant,
 }
 
-/// Waits for the pods, then starts the attack.
-pub(super) async fn ready(run: &Run<'_>, pods: &mut Pods, stop: &Stop) -> Result<(), Halt> {
+/// Waits until every victim is ready or lost, and every attacker is ready, then starts the attack.
+pub(super) async fn ready(run: &Run<'_>, pods: &mut Pods, lost: &mut Lost, stop: &Stop) -> Result<(), Halt> {
     tokio::select! {
-        ready = wait(run, pods) => ready?,
+        ready = wait(run, pods, lost) => ready?,
         () = stop.wait() => return Err(Halt::Stopped),
     }
-    let uid = run.ledger.uid(Kind::Pod, ATTACKER).unwrap_or_default();
-    run.cluster
-        .patch(
-            Kind::Pod,
-            &run.plan.namespace.name,
-            ATTACKER,
-            &go_patch(run.plan, &uid, 1),
-        )
-        .await?;
+    for attacker in run.plan.attackers() {
+        go(run, &attacker.pod, 1).await?;
+    }
     run.events.send(Event::Ready);
     Ok(())
 }
 
-const BOTH: [&str; 2] = [VICTIM, ATTACKER];
+/// Makes an attacker start.
+pub(super) async fn go(run: &Run<'_>, attacker: &str, attempt: u32) -> Result<(), ClusterError> {
+    let uid = run.ledger.uid(Kind::Pod, attacker).unwrap_or_default();
+    let patch = go_patch(run.plan, &uid, attempt);
+    let namespace = &run.plan.namespace.name;
+    run.cluster.patch(Kind::Pod, namespace, attacker, &patch).await
+}
 
-async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Error> {
+async fn wait(run: &Run<'_>, pods: &mut Pods, lost: &mut Lost) -> Result<(), Error> {
     let mut wait = Wait::new(run);
     loop {
         let update = tokio::select! {
@@ -66,22 +70,25 @@ async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Error> {
         };
         match update {
             Some(Update::Changed(name)) => {
-                let state = pods.get(name).map(|pod| (name, State::of(pod)));
-                wait.states.extend(state);
+                if let Some(pod) = pods.get(&name) {
+                    wait.states.insert(name, State::of(pod));
+                }
             }
             Some(Update::Ended(name, ending)) => {
-                return Err(cannot_become_ready(run, pods, name, ending).await);
+                let error = wait.cannot_become_ready(pods, &name, ending).await;
+                lost.add(run, &name, error)?;
             }
             None => {}
         }
-        if BOTH.iter().all(|name| wait.is_ready(name)) {
+        let failed = wait.failed(pods).await;
+        for (name, error) in failed {
+            lost.add(run, &name, error)?;
+        }
+        wait.names.retain(|name| !lost.contains(name));
+        if wait.pending().next().is_none() {
             return Ok(());
         }
-        wait.read_nodes(pods).await?;
         wait.report();
-        wait.check_hopeless().await?;
-        wait.check_scheduling().await?;
-        wait.check_timeout().await?;
     }
 }
 
@@ -89,8 +96,10 @@ async fn wait(run: &Run<'_>, pods: &mut Pods) -> Result<(), Error> {
 struct Wait<'a> {
     run: &'a Run<'a>,
     give_up: Instant,
-    states: BTreeMap<&'static str, State>,
-    unschedulable: Option<Stuck>,
+    /// The pods, victims first, without those that were lost.
+    names: Vec<String>,
+    states: BTreeMap<String, State>,
+    unschedulable: BTreeMap<String, Stuck>,
     read_nodes: Instant,
     /// The state of a node that is not ready.
     silent: Option<String>,
@@ -100,11 +109,14 @@ struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     fn new(run: &'a Run<'a>) -> Self {
+        let victims = run.plan.victims.iter().map(|victim| victim.pod.clone());
+        let attackers = run.plan.attackers().map(|attacker| attacker.pod);
         Self {
             run,
             give_up: Instant::now() + run.plan.options.timeout,
+            names: victims.chain(attackers).collect(),
             states: BTreeMap::new(),
-            unschedulable: None,
+            unschedulable: BTreeMap::new(),
             read_nodes: Instant::now() + READ_NODES,
             silent: None,
             shown: String::new(),
@@ -113,15 +125,44 @@ impl<'a> Wait<'a> {
 
     /// Returns when to read again even if no pod changes.
     fn next_look(&self) -> Instant {
-        let look = self
-            .unschedulable
-            .as_ref()
-            .map_or(self.give_up, |stuck| stuck.look);
-        look.min(self.give_up).min(self.read_nodes)
+        let looks = self.unschedulable.values().map(|stuck| stuck.look);
+        looks.fold(self.give_up.min(self.read_nodes), Instant::min)
     }
 
-    fn is_ready(&self, name: &str) -> bool {
-        self.states.get(name) == Some(&State::Ready)
+    /// Returns the pods that are not ready.
+    fn pending(&self) -> impl Iterator<Item = &String> {
+        let is_ready = |name: &&String| self.states.get(*name) == Some(&State::Ready);
+        self.names.iter().filter(move |name| !is_ready(name))
+    }
+
+    /// Returns the pods that cannot become ready, each with the reason.
+    async fn failed(&mut self, pods: &Pods) -> Vec<(String, Error)> {
+        let mut failed = self.missing_nodes(pods).await;
+        let is_new =
+            |failed: &[(String, Error)], name: &String| failed.iter().all(|(known, _)| known != name);
+        let hopeless = self.pending().filter_map(|name| match self.states.get(name) {
+            Some(State::Hopeless(reason)) => Some((name.clone(), reason.clone())),
+            _ => None,
+        });
+        for (name, reason) in hopeless.collect::<Vec<_>>() {
+            if is_new(&failed, &name) {
+                let error = self.unready(&name, true, reason).await;
+                failed.push((name, error));
+            }
+        }
+        for (name, error) in self.unscheduled().await {
+            if is_new(&failed, &name) {
+                failed.push((name, error));
+            }
+        }
+        if Instant::now() >= self.give_up {
+            for name in self.pending() {
+                if is_new(&failed, name) {
+                    failed.push((name.clone(), self.timed_out(name).await));
+                }
+            }
+        }
+        failed
     }
 
     /// Returns the warnings in the events of a pod.
@@ -131,123 +172,121 @@ impl<'a> Wait<'a> {
     }
 
     /// Returns the error of a pod that cannot be scheduled or cannot become ready.
-    async fn unready(&self, pod: &'static str, is_scheduled: bool, reason: String) -> Error {
+    async fn unready(&self, pod: &str, is_scheduled: bool, reason: String) -> Error {
         Error::PodUnready {
-            pod,
+            pod: pod.to_owned(),
             is_scheduled,
             details: without_repetition(&reason, self.warnings(pod).await),
             reason,
         }
     }
 
-    /// Fails if the node of a pod that is not ready no longer exists, and records if it is not ready itself.
-    async fn read_nodes(&mut self, pods: &Pods) -> Result<(), Error> {
+    async fn cannot_become_ready(&self, pods: &Pods, name: &str, ending: Ending) -> Error {
+        let pod = (name.to_owned(), pods.get(name).cloned());
+        Box::pin(explain(self.run, pod, ending, Phase::Start)).await
+    }
+
+    /// Returns pods that are not ready and whose node no longer exists, and records if a node is not ready itself.
+    async fn missing_nodes(&mut self, pods: &Pods) -> Vec<(String, Error)> {
         if Instant::now() < self.read_nodes {
-            return Ok(());
+            return vec![];
         }
         self.read_nodes = Instant::now() + READ_NODES;
-        self.silent = None;
-        for name in BOTH {
-            let Some(node) = pods.node(name).filter(|_| !self.is_ready(name)) else {
-                continue;
-            };
+        let (mut silent, mut missing) = (None, vec![]);
+        let on_nodes = self.pending().filter_map(|name| Some((name, pods.node(name)?)));
+        for (name, node) in on_nodes.take(NODES_AT_ONCE) {
             match NodeState::confirmed(self.run.cluster, node).await {
                 NodeState::Missing => {
                     let ending = Ending::NodeMissing(untrusted::line(node));
-                    return Err(cannot_become_ready(self.run, pods, name, ending).await);
+                    missing.push((name.clone(), self.cannot_become_ready(pods, name, ending).await));
                 }
-                NodeState::NotReady(state) => self.silent = Some(state),
+                NodeState::NotReady(state) => silent = Some(state),
                 NodeState::Ready | NodeState::Unknown => {}
             }
         }
-        Ok(())
+        self.silent = silent;
+        missing
     }
 
-    /// Reports the reason for waiting, if it changed.
-    fn report(&mut self) {
-        let waiting = BOTH.iter().find_map(|name| match self.states.get(name) {
+    /// Returns what a pod waits for.
+    fn waiting(&self, name: &str) -> Option<String> {
+        match self.states.get(name) {
             Some(State::Waiting(reason) | State::Unschedulable(reason)) => {
                 let silent = self.silent.as_ref();
                 let silent = silent.map_or_else(String::new, |state| format!("; {state}"));
                 Some(format!("pod/{name}: {reason}{silent}"))
             }
             _ => None,
-        });
+        }
+    }
+
+    /// Reports the reason for waiting, if it changed.
+    fn report(&mut self) {
+        // The first is a victim as long as one is not ready: what the others wait for may depend on it.
+        let first = self.pending().next().and_then(|name| self.waiting(name));
+        let others = self.pending().count().saturating_sub(1);
+        let others = match others {
+            0 => String::new(),
+            _ if self.names.len() == 2 => String::new(),
+            others => format!(" (and {})", counted(others, "more pod")),
+        };
+        let waiting = first.map(|first| format!("{first}{others}"));
         if let Some(waiting) = waiting.filter(|waiting| *waiting != self.shown) {
             self.run.events.send(Event::Waiting(waiting.clone()));
             self.shown = waiting;
         }
     }
 
-    /// Fails if a pod can never become ready.
-    async fn check_hopeless(&self) -> Result<(), Error> {
-        for (name, state) in &self.states {
-            if let State::Hopeless(reason) = state {
-                return Err(self.unready(name, true, reason.clone()).await);
+    /// Returns the pods that were unschedulable for so long that no node can be expected.
+    async fn unscheduled(&mut self) -> Vec<(String, Error)> {
+        let now = Instant::now();
+        let reason = |name: &String| match self.states.get(name) {
+            Some(State::Unschedulable(reason)) => Some(reason.clone()),
+            _ => None,
+        };
+        let mut stuck: Vec<(String, String)> = vec![];
+        for name in &self.names {
+            // An attacker is scheduled near a victim, so its state means nothing before one is scheduled.
+            let is_victim = self.run.plan.victims.iter().any(|victim| victim.pod == *name);
+            let victims = self.run.plan.victims.len();
+            if let Some(reason) = reason(name).filter(|_| is_victim || stuck.len() < victims) {
+                stuck.push((name.clone(), reason));
             }
         }
-        Ok(())
-    }
-
-    /// Fails if a pod is unschedulable for so long that no node can be expected.
-    async fn check_scheduling(&mut self) -> Result<(), Error> {
-        // The attacker's scheduling depends on the victim's, so at first only the victim's state is meaningful.
-        let stuck = BOTH.into_iter().find_map(|name| match self.states.get(name) {
-            Some(State::Unschedulable(reason)) => Some((name, reason.clone())),
-            _ => None,
-        });
-        let Some((name, reason)) = stuck else {
-            self.unschedulable = None;
-            return Ok(());
-        };
-        let now = Instant::now();
-        let mut stuck = match self.unschedulable {
-            Some(stuck) if stuck.pod == name => stuck,
-            _ => Stuck {
-                pod: name,
+        self.unschedulable
+            .retain(|name, _| stuck.iter().any(|(known, _)| known == name));
+        let mut failed = vec![];
+        for (name, reason) in stuck {
+            let mut times = *self.unschedulable.entry(name.clone()).or_insert(Stuck {
                 until: now + UNSCHEDULABLE,
                 look: now + LOOK,
-            },
-        };
-        if now >= stuck.look {
-            stuck.look = now + LOOK;
-            let uid = self.run.ledger.uid(Kind::Pod, name).unwrap_or_default();
-            let namespace = &self.run.plan.namespace.name;
-            let events = self.run.cluster.events(namespace, &uid).await;
-            let has = |reason: &str| events.iter().any(|event| event.reason.as_deref() == Some(reason));
-            if NODE_COMES.into_iter().any(has) {
-                stuck.until = now + UNSCHEDULABLE;
-            } else if now >= stuck.until || has(NO_NODE_COMES) {
-                return Err(self.unready(name, false, reason).await);
+            });
+            if now >= times.look {
+                times.look = now + LOOK;
+                let uid = self.run.ledger.uid(Kind::Pod, &name).unwrap_or_default();
+                let namespace = &self.run.plan.namespace.name;
+                let events = self.run.cluster.events(namespace, &uid).await;
+                let has = |reason: &str| events.iter().any(|event| event.reason.as_deref() == Some(reason));
+                if NODE_COMES.into_iter().any(has) {
+                    times.until = now + UNSCHEDULABLE;
+                } else if now >= times.until || has(NO_NODE_COMES) {
+                    failed.push((name.clone(), self.unready(&name, false, reason).await));
+                }
             }
+            self.unschedulable.insert(name, times);
         }
-        self.unschedulable = Some(stuck);
-        Ok(())
+        failed
     }
 
-    /// Fails if the timeout for the pods has passed.
-    async fn check_timeout(&self) -> Result<(), Error> {
-        if Instant::now() < self.give_up {
-            return Ok(());
-        }
-        let mut details = vec![];
-        for name in self.states.keys().filter(|name| !self.is_ready(name)) {
-            details.extend(self.warnings(name).await);
-        }
-        let last = match self.shown.as_str() {
-            "" => "no pod was seen".to_owned(),
-            shown => shown.to_owned(),
-        };
-        Err(Error::PodsTimedOut {
+    /// Returns the error of a pod that is not ready in time.
+    async fn timed_out(&self, name: &str) -> Error {
+        let last = self.waiting(name).unwrap_or_else(|| "no pod was seen".to_owned());
+        Error::PodsTimedOut {
             timeout: self.run.plan.options.timeout,
-            details: without_repetition(&last, details),
+            details: without_repetition(&last, self.warnings(name).await),
             last,
-        })
+        }
     }
-}
-
-async fn cannot_become_ready(run: &Run<'_>, pods: &Pods, name: &'static str, ending: Ending) -> Error {
-    Box::pin(explain(run, pods, name, ending, Phase::Start)).await
 }
 
 /// Removes the scheduler's event that repeats the condition of the pod, which `reason` contains.

@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use futures::future::join_all;
+use futures::{StreamExt as _, stream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::PARALLEL;
 use super::claim::{self, Claim};
 use super::pods::NodeState;
 use crate::cluster::{Cluster, ClusterError, Found};
@@ -19,6 +20,8 @@ use crate::untrusted;
 
 /// Time within which everything must be gone: grace periods are one second, and the namespace controller takes five.
 const GONE: Duration = Duration::from_secs(90);
+/// Additional time for each object: the API server, the kubelets and the controllers work through them.
+const EACH: Duration = Duration::from_millis(200);
 /// Time to wait for foreign objects that are about to be deleted: reports on our pods, mirrors of our policies.
 const SETTLING: Duration = Duration::from_secs(10);
 
@@ -36,12 +39,13 @@ pub(super) async fn remove(cluster: &Cluster, namespace: &str, claim: &Claim, ev
         .retry(backoff)
         .when(|error| !error.is_final())
         .notify(|error, _| events.send(Event::Notice(error.to_string())));
-    match tokio::time::timeout(GONE, removal).await {
+    let limit = GONE + EACH * u32::try_from(claim.size()).unwrap_or(u32::MAX);
+    match tokio::time::timeout(limit, removal).await {
         Ok(Ok(kept)) => cleanup.problems.extend(kept),
         Ok(Err(error)) => cleanup.problems.push(error.to_string()),
         Err(_) => cleanup
             .problems
-            .push(format!("not everything was gone within {} s", GONE.as_secs())),
+            .push(format!("not everything was gone within {} s", limit.as_secs())),
     }
     // A namespace that was left is only detected if an attempt determined whether to delete it.
     cleanup.verified = seen.any.get();
@@ -104,24 +108,33 @@ struct Seen {
 }
 
 impl Seen {
-    /// Deletes exactly this object and waits until it is gone.
-    async fn remove(&self, cluster: &Cluster, object: &Found, events: &Events) -> Result<(), ClusterError> {
-        cluster.delete(object).await?;
-        events.send(Event::Removed(object.reference()));
-        cluster.wait_until_gone(object).await?;
-        self.removed.borrow_mut().push(object.reference());
-        Ok(())
-    }
-
+    /// Deletes exactly these objects and waits until they are gone.
     async fn remove_all(
         &self,
         cluster: &Cluster,
         objects: &[Found],
         events: &Events,
     ) -> Result<(), ClusterError> {
-        let removals = objects.iter().map(|object| self.remove(cluster, object, events));
-        join_all(removals).await.into_iter().collect()
+        let deletions = objects.iter().map(async |object| {
+            cluster.delete(object).await?;
+            events.send(Event::Removed(object.reference()));
+            Ok(object)
+        });
+        let deleted: Vec<Result<&Found, ClusterError>> = at_once(deletions).await;
+        let (deleted, failed): (Vec<_>, Vec<_>) = deleted.into_iter().partition(Result::is_ok);
+        let waits = deleted.into_iter().flatten().map(async |object| {
+            cluster.wait_until_gone(object).await?;
+            self.removed.borrow_mut().push(object.reference());
+            Ok(object)
+        });
+        let results = at_once(waits).await.into_iter().chain(failed);
+        results.map(|result| result.map(drop)).collect()
     }
+}
+
+/// Awaits calls for objects, a limited number at a time.
+async fn at_once<T>(calls: impl Iterator<Item: Future<Output = T>>) -> Vec<T> {
+    stream::iter(calls).buffer_unordered(PARALLEL).collect().await
 }
 
 /// Returns the namespace if it is deleted with the run. That is the case if this tool created it, and either for this
@@ -185,7 +198,8 @@ async fn try_remove(
             why => why,
         };
         if why.is_none() {
-            seen.remove(cluster, &space, events).await?;
+            seen.remove_all(cluster, std::slice::from_ref(&space), events)
+                .await?;
         }
         seen.remove_all(cluster, &anchor, events).await?;
         Ok(why)

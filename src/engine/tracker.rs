@@ -1,8 +1,10 @@
-//! Tracks the state of each step while the attacker's log arrives. Reading the same line twice changes nothing, so a
-//! log whose stream broke can be read again from its beginning.
+//! Tracks the state of each step on each victim while the attackers' logs arrive. Reading the same line twice changes
+//! nothing, so a log whose stream broke can be read again from its beginning.
 //!
-//! A report counts once, for the step in progress, and with the proof of that step. No step begins before the gate has
-//! refused the attacker's request without the key.
+//! A report counts once, for the step in progress on its victim, and with the proof of both. No step begins before the
+//! victim's gate has refused the attacker's request without the key.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -10,63 +12,137 @@ use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::plan::Plan;
 use crate::result::{ScenarioResult, StepResult, expectations};
-use crate::scenario::proof::{Answer, Line, Report, curl_failure, http_failure, is_disconnect, parse};
-use crate::scenario::{AttackId, Outcome, Step};
+use crate::scenario::proof::{Answer, Line, Report, curl_failure, http_failure, parse};
+use crate::scenario::{AttackId, Outcome, Scenario, Step};
 
+/// The state of every step on every victim, and the results of requests.
 pub(super) struct Tracker {
     plan: Plan,
+    victims: Vec<Victim>,
+    /// Results of the steps that do not run in a victim, by the ID of the step.
+    requests: BTreeMap<String, StepResult>,
+}
+
+/// The steps on one victim.
+struct Victim {
+    pod: String,
+    host: String,
     steps: Vec<Tracked>,
     gate_before: Option<Answer>,
     gate_after: Option<Answer>,
-    /// ID of the step whose request is in progress.
-    current: Option<String>,
+    /// Index of the step whose request is in progress.
+    current: Option<usize>,
     /// HTTP status of the request in progress.
     http: Option<u16>,
     done: bool,
 }
 
+#[derive(Default)]
 struct Tracked {
     id: String,
     started: Option<Timestamp>,
     result: Option<StepResult>,
-    /// Whether its request lost the connection to the victim.
-    disconnected: bool,
 }
 
 impl Tracker {
     pub(super) fn new(plan: &Plan) -> Self {
-        let steps = plan
-            .steps()
-            .map(|(id, _)| Tracked {
+        let steps = || {
+            plan.victim_steps().map(|(id, _)| Tracked {
                 id,
-                started: None,
-                result: None,
-                disconnected: false,
+                ..Tracked::default()
             })
-            .collect();
-        Self {
-            plan: plan.clone(),
-            steps,
+        };
+        let victims = plan.victims.iter().map(|victim| Victim {
+            pod: victim.pod.clone(),
+            host: victim.host.clone(),
+            steps: steps().collect(),
             gate_before: None,
             gate_after: None,
             current: None,
             http: None,
             done: false,
+        });
+        Self {
+            victims: victims.collect(),
+            plan: plan.clone(),
+            requests: BTreeMap::new(),
         }
     }
 
-    /// Returns `true` if the attacker reported that it is done with all steps.
-    pub(super) fn done(&self) -> bool {
-        self.done
+    /// Returns `true` if the attackers reported that they are done with these victims.
+    pub(super) fn is_done_with(&self, hosts: &[&str]) -> bool {
+        let mut victims = self.victims.iter();
+        victims.all(|victim| victim.done || !hosts.contains(&victim.host.as_str()))
     }
 
-    /// Returns `true` if the attacker has started its work.
-    pub(super) fn has_started(&self) -> bool {
-        self.gate_before.is_some()
+    /// Returns `true` if the attackers have started to attack one of these victims.
+    pub(super) fn has_started(&self, hosts: &[&str]) -> bool {
+        let mut victims = self.victims.iter();
+        victims.any(|victim| victim.gate_before.is_some() && hosts.contains(&victim.host.as_str()))
     }
 
-    /// Checks that the gate refused the requests without the key: one before the first step, and one after the last.
-    pub(super) fn check_gate(&self) -> Result<(), Error> {
+    /// Returns the victims whose gate did not refuse the requests without the key, one before the first step and one
+    /// after the last.
+    pub(super) fn check_gates(&self) -> impl Iterator<Item = (&str, Error)> {
+        let checked = |victim: &Victim| victim.check_gate();
+        self.victims
+            .iter()
+            .filter_map(move |victim| Some((victim.pod.as_str(), checked(victim).err()?)))
+    }
+
+    /// Processes one line of an attacker's log.
+    pub(super) fn line(&mut self, line: &str, events: &Events) {
+        let Some((host, line)) = parse(line) else { return };
+        let Some(victim) = self.victims.iter_mut().find(|victim| victim.host == host) else {
+            return;
+        };
+        victim.line(line, &self.plan, events);
+    }
+
+    /// Adds the results of steps that do not run in a victim.
+    pub(super) fn record(&mut self, results: Vec<(String, StepResult)>) {
+        self.requests.extend(results);
+    }
+
+    /// Returns the results of all steps. `why` is the reason if the run ended early, and `lost` has it for each victim
+    /// that was lost.
+    pub(super) fn finish(
+        mut self,
+        why: Option<&str>,
+        lost: &BTreeMap<String, String>,
+    ) -> Vec<ScenarioResult> {
+        // The steps of each victim are in the order of the run.
+        let mut next = 0;
+        let mut results = |scenario: &Scenario| {
+            let mut results = vec![];
+            for step in &scenario.steps {
+                if step.runs_in_victim() {
+                    let of_victims = self.victims.iter_mut();
+                    results.extend(of_victims.map(|victim| {
+                        let why = lost.get(&victim.pod).map(String::as_str).or(why);
+                        victim.result(next, step, why)
+                    }));
+                    next += 1;
+                } else {
+                    let recorded = self.requests.remove(&format!("{}.{}", scenario.id, step.id));
+                    results.push(recorded.unwrap_or_else(|| never_ended(step, None, None, why)));
+                }
+            }
+            results
+        };
+        let scenarios = self.plan.scenarios.iter().map(|scenario| ScenarioResult {
+            id: scenario.id.clone(),
+            title: scenario.title.clone(),
+            tactics: newest(&scenario.tactics),
+            steps: results(scenario),
+            alerts: expectations(&scenario.alerts),
+        });
+        scenarios.collect()
+    }
+}
+
+impl Victim {
+    fn check_gate(&self) -> Result<(), Error> {
         let opened = |answer: Answer| answer.curl == 0 && (200..300).contains(&answer.code);
         let failure = |answer: Answer| match answer.curl {
             0 => http_failure(answer.code),
@@ -90,150 +166,94 @@ impl Tracker {
         })
     }
 
-    /// Returns the step that was sent after an earlier one lost its connection. It did not run if the victim has
-    /// stopped.
-    fn sent_in_vain(&mut self) -> Option<&mut Tracked> {
-        let running = self
-            .steps
-            .iter()
-            .position(|t| t.started.is_some() && t.result.is_none())?;
-        let before = running.checked_sub(1)?;
-        self.steps[before].disconnected.then(|| &mut self.steps[running])
-    }
-
-    /// Returns `true` if the result depends on whether the victim has stopped.
-    pub(super) fn depends_on_victim(&mut self) -> bool {
-        self.sent_in_vain().is_some()
-    }
-
-    /// Records that the victim has stopped.
-    pub(super) fn victim_stopped(&mut self) {
-        if let Some(step) = self.sent_in_vain() {
-            step.started = None;
-        }
-    }
-
-    /// Processes one line of the attacker's log.
-    pub(super) fn line(&mut self, line: &str, events: &Events) {
-        match parse(line) {
-            Some(Line::Gate { after: false, answer }) => {
+    fn line(&mut self, line: Line, plan: &Plan, events: &Events) {
+        match line {
+            Line::Gate { after: false, answer } => {
                 self.gate_before.get_or_insert(answer);
             }
-            Some(Line::Gate { after: true, answer }) => {
+            Line::Gate { after: true, answer } => {
                 self.current = None;
                 self.gate_after.get_or_insert(answer);
             }
-            Some(Line::Begin { step }) if self.gate_before.is_some_and(refused) => {
+            Line::Begin { step } if self.gate_before.is_some_and(refused) => {
                 self.http = None;
-                self.current = Some(step.clone());
-                if let Some(tracked) = self
-                    .steps
-                    .iter_mut()
-                    .find(|t| t.id == step && t.started.is_none())
-                {
+                self.current = self.steps.iter().position(|tracked| tracked.id == step);
+                let tracked = self.current.map(|index| &mut self.steps[index]);
+                if let Some(tracked) = tracked.filter(|tracked| tracked.started.is_none()) {
                     tracked.started = Some(Timestamp::now());
                     events.send(Event::StepStarted(step));
                 }
             }
-            Some(Line::Report(report))
-                if self.in_progress(&report.step)
-                    && report.proof == self.plan.proof(&report.step, &report.text) =>
-            {
-                let Some(step) = self.step(&report.step) else {
+            Line::Report(report) => {
+                if let Some((index, step)) = self.in_progress(plan, &report.step)
+                    && report.proof == plan.proof(&self.host, &report.step, &report.text)
+                {
+                    let result = judged(step, Some(&self.pod), &report);
+                    self.end(index, result, events);
+                }
+            }
+            Line::Http { code } => self.http = Some(code),
+            Line::End { step, curl } => {
+                let Some((index, step)) = self.in_progress(plan, &step) else {
                     return;
                 };
-                let result = judged(&step, self.victim(), &report);
-                self.end(&report.step, result, events);
-            }
-            Some(Line::Http { code }) => self.http = Some(code),
-            Some(Line::End { step: id, curl }) if self.in_progress(&id) => {
                 self.current = None;
-                let Some(step) = self.step(&id) else { return };
-                if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == id) {
-                    tracked.disconnected = is_disconnect(curl);
-                }
                 let reason = if curl == 0 {
                     http_failure(self.http.unwrap_or_default())
                 } else {
                     curl_failure(curl)
                 };
-                let result = unproved(&step, self.victim(), Outcome::Failed, reason);
-                self.end(&id, result, events);
+                let result = unproved(step, Some(&self.pod), Outcome::Failed, reason);
+                self.end(index, result, events);
             }
-            Some(Line::Done) => self.done = true,
-            _ => {}
+            Line::Done => self.done = true,
+            Line::Begin { .. } => {}
         }
     }
 
-    fn in_progress(&self, id: &str) -> bool {
-        self.current.as_deref() == Some(id)
-    }
-
-    fn step(&self, id: &str) -> Option<Step> {
-        self.plan
-            .steps()
-            .find(|(known, _)| known == id)
-            .map(|(_, step)| step.clone())
-    }
-
-    /// Returns the pod in which the steps run.
-    fn victim(&self) -> Option<&str> {
-        self.plan.victims.first().map(|victim| victim.pod.as_str())
+    /// Returns the step in progress and its index, if it has this ID.
+    fn in_progress<'p>(&self, plan: &'p Plan, id: &str) -> Option<(usize, &'p Step)> {
+        let index = self.current.filter(|index| self.steps[*index].id == id)?;
+        let (_, step) = plan.victim_steps().nth(index)?;
+        Some((index, step))
     }
 
     /// Records the result of a step unless it already has one: a report arrives before the end of its request.
-    fn end(&mut self, id: &str, result: StepResult, events: &Events) {
-        if let Some(tracked) = self.steps.iter_mut().find(|t| t.id == id && t.result.is_none()) {
+    fn end(&mut self, index: usize, result: StepResult, events: &Events) {
+        let tracked = &mut self.steps[index];
+        if tracked.result.is_none() {
             let result = StepResult {
                 started: tracked.started,
                 ..result
             };
             tracked.result = Some(result.clone());
-            events.send(Event::StepEnded(id.to_owned(), result));
+            events.send(Event::StepEnded(tracked.id.clone(), result));
         }
     }
 
-    /// Adds the results of steps that do not run in the victim.
-    pub(super) fn record(&mut self, results: Vec<(String, StepResult)>) {
-        for (id, result) in results {
-            if let Some(tracked) = self.steps.iter_mut().find(|tracked| tracked.id == id) {
-                tracked.started = result.started;
-                tracked.result = Some(result);
-            }
-        }
+    /// Returns the result of a step; `why` is the reason if the run ended early for this victim.
+    fn result(&mut self, index: usize, step: &Step, why: Option<&str>) -> StepResult {
+        let tracked = std::mem::take(&mut self.steps[index]);
+        let result = tracked.result;
+        result.unwrap_or_else(|| never_ended(step, Some(&self.pod), tracked.started, why))
     }
+}
 
-    /// Returns the results of all steps. `why` is the reason if the run ended early.
-    pub(super) fn finish(self, why: Option<&str>) -> Vec<ScenarioResult> {
-        let mut tracked = self.steps.into_iter();
-        let victims = &self.plan.victims;
-        let victim = |step: &Step| {
-            let victim = victims.first().filter(|_| step.runs_in_victim());
-            victim.map(|victim| victim.pod.as_str())
-        };
-        let scenario = |scenario: &crate::scenario::Scenario| ScenarioResult {
-            id: scenario.id.clone(),
-            title: scenario.title.clone(),
-            tactics: newest(&scenario.tactics),
-            steps: scenario
-                .steps
-                .iter()
-                .zip(tracked.by_ref().take(scenario.steps.len()))
-                .map(|(step, tracked)| {
-                    let (outcome, reason) = match (tracked.started, why) {
-                        (None, Some(why)) => (Outcome::Skipped, format!("not run: {why}")),
-                        (Some(_), Some(why)) => (Outcome::Failed, format!("no proof came back: {why}")),
-                        (_, None) => (Outcome::Failed, "no proof came back".into()),
-                    };
-                    tracked.result.unwrap_or_else(|| StepResult {
-                        started: tracked.started,
-                        ..unproved(step, victim(step), outcome, reason)
-                    })
-                })
-                .collect(),
-            alerts: expectations(&scenario.alerts),
-        };
-        self.plan.scenarios.iter().map(scenario).collect()
+/// Returns the result of a step whose end was not observed.
+fn never_ended(
+    step: &Step,
+    victim: Option<&str>,
+    started: Option<Timestamp>,
+    why: Option<&str>,
+) -> StepResult {
+    let (outcome, reason) = match (started, why) {
+        (None, Some(why)) => (Outcome::Skipped, format!("not run: {why}")),
+        (Some(_), Some(why)) => (Outcome::Failed, format!("no proof came back: {why}")),
+        (_, None) => (Outcome::Failed, "no proof came back".into()),
+    };
+    StepResult {
+        started,
+        ..unproved(step, victim, outcome, reason)
     }
 }
 
@@ -292,11 +312,11 @@ mod tests {
     use super::*;
     use crate::exit::Exit;
 
-    const GATE: &str = "defender-sim/1 gate before 403 0";
-    const BEGIN: &str = "defender-sim/1 begin recon.read-token";
+    const GATE: &str = "defender-sim/2 victim gate before 403 0";
+    const BEGIN: &str = "defender-sim/2 victim begin recon.read-token";
     const REPORT: &str = "SIGNED recon.read-token 0 1500 a token of 900 bytes";
-    const END: &str = "defender-sim/1 end recon.read-token 0";
-    const NEXT: &str = "defender-sim/1 begin recon.access-review";
+    const END: &str = "defender-sim/2 victim end recon.read-token 0";
+    const NEXT: &str = "defender-sim/2 victim begin recon.access-review";
 
     /// Tracks lines of a log. `SIGNED STEP TEXT` in a line is replaced by a report of the victim.
     fn track(lines: &[&str], why: Option<&str>) -> (Vec<StepResult>, Vec<Event>) {
@@ -306,11 +326,14 @@ mod tests {
         for line in lines {
             let signed = line.strip_prefix("SIGNED ").map(|report| {
                 let (step, text) = report.split_once(' ').unwrap();
-                format!("defender-sim/1 report {} {report}", plan.proof(step, text))
+                format!(
+                    "defender-sim/2 victim report {} {report}",
+                    plan.proof("victim", step, text)
+                )
             });
             tracker.line(signed.as_deref().unwrap_or(line), &events);
         }
-        let steps = tracker.finish(why).remove(0).steps;
+        let steps = tracker.finish(why, &BTreeMap::new()).remove(0).steps;
         let mut seen = vec![];
         while let Ok(event) = receiver.try_recv() {
             seen.push(event);
@@ -325,9 +348,8 @@ mod tests {
         for line in lines {
             tracker.line(line, &events);
         }
-        tracker
-            .check_gate()
-            .map_err(|error| (error.to_string(), error.exit()))
+        let failed = tracker.check_gates().next();
+        failed.map_or(Ok(()), |(_, error)| Err((error.to_string(), error.exit())))
     }
 
     #[test]
@@ -336,11 +358,11 @@ mod tests {
             &[
                 GATE,
                 BEGIN,
-                "defender-sim/1 0123456789abcdef recon.read-token 0 10 fine",
-                "defender-sim/1 report 0123456789abcdef0123456789abcdef recon.read-token 0 10 fine",
-                "defender-sim/1 http 200",
+                "defender-sim/2 victim 0123456789abcdef recon.read-token 0 10 fine",
+                "defender-sim/2 victim report 0123456789abcdef0123456789abcdef recon.read-token 0 10 fine",
+                "defender-sim/2 victim http 200",
                 END,
-                "defender-sim/1 done",
+                "defender-sim/2 victim done",
             ],
             None,
         );
@@ -355,11 +377,11 @@ mod tests {
     #[test]
     fn report_counts_only_for_its_step_within_its_time() {
         let plan = crate::plan::tests::plan(None);
-        let report = |proof: &str, rest: &str| format!("defender-sim/1 report {proof} recon.{rest}");
-        let of_read = plan.proof("recon.read-token", "0 1500 a token of 900 bytes");
+        let report = |proof: &str, rest: &str| format!("defender-sim/2 victim report {proof} recon.{rest}");
+        let of_read = plan.proof("victim", "recon.read-token", "0 1500 a token of 900 bytes");
         let of_other_text = report(&of_read, "read-token 0 1500 another text");
         let of_other_step = report(&of_read, "access-review 0 1500 a token of 900 bytes");
-        let failed = plan.proof("recon.read-token", "1 1500 x");
+        let failed = plan.proof("victim", "recon.read-token", "1 1500 x");
         let of_other_status = report(&failed, "read-token 0 1500 x");
         let cases: [(&str, &[&str], bool); _] = [
             ("in its time", &[GATE, BEGIN, REPORT, END], true),
@@ -367,7 +389,7 @@ mod tests {
             ("without a checked gate", &[BEGIN, REPORT, END], false),
             (
                 "with an open gate",
-                &["defender-sim/1 gate before 200 0", BEGIN, REPORT, END],
+                &["defender-sim/2 victim gate before 200 0", BEGIN, REPORT, END],
                 false,
             ),
             ("before its begin", &[GATE, REPORT, BEGIN, END], false),
@@ -375,7 +397,7 @@ mod tests {
             ("after the next begin", &[GATE, BEGIN, NEXT, REPORT], false),
             (
                 "after the gate's second check",
-                &[GATE, BEGIN, "defender-sim/1 gate after 403 0", REPORT],
+                &[GATE, BEGIN, "defender-sim/2 victim gate after 403 0", REPORT],
                 false,
             ),
             (
@@ -405,43 +427,43 @@ mod tests {
 
     #[test]
     fn gate_is_checked_before_and_after_the_steps() {
-        let after = "defender-sim/1 gate after 403 0";
+        let after = "defender-sim/2 victim gate after 403 0";
         assert_eq!(gate(&[GATE, after]), Ok(()));
         assert_eq!(gate(&[GATE, after, GATE, after]), Ok(()));
         let cases: [(&[&str], &str, Exit); _] = [
             (
-                &["defender-sim/1 gate before 200 0"],
+                &["defender-sim/2 victim gate before 200 0"],
                 "the web shell answered a request without this run's key (HTTP 200); no step was sent",
                 Exit::NotStarted,
             ),
             (
-                &["defender-sim/1 gate before 200 0", GATE, after],
+                &["defender-sim/2 victim gate before 200 0", GATE, after],
                 "the web shell answered a request without this run's key (HTTP 200); no step was sent",
                 Exit::NotStarted,
             ),
             (
-                &["defender-sim/1 gate before 502 0"],
+                &["defender-sim/2 victim gate before 502 0"],
                 "the victim's web server has no PHP behind it (HTTP 502); no step was sent",
                 Exit::NotProved,
             ),
             (
-                &["defender-sim/1 gate before 000 7"],
+                &["defender-sim/2 victim gate before 000 7"],
                 "the victim's web server refused the connection; no step was sent",
                 Exit::NotProved,
             ),
             (
-                &["defender-sim/1 gate before 0 127"],
+                &["defender-sim/2 victim gate before 0 127"],
                 "curl is not in the attacker's image; no step was sent",
                 Exit::NotProved,
             ),
             (
-                &[GATE, "defender-sim/1 gate after 200 0"],
+                &[GATE, "defender-sim/2 victim gate after 200 0"],
                 "the gate did not hold: after the last step the web shell answered a request without this run's key \
                  (HTTP 200)",
                 Exit::NotProved,
             ),
             (
-                &[GATE, "defender-sim/1 gate after 000 52"],
+                &[GATE, "defender-sim/2 victim gate after 000 52"],
                 "the gate could not be checked after the last step: the victim's web server closed the connection \
                  without an answer",
                 Exit::NotProved,
@@ -464,7 +486,7 @@ mod tests {
 
     #[test]
     fn a_log_read_twice_says_everything_once() {
-        let lines = [GATE, BEGIN, REPORT, "defender-sim/1 http 200", END];
+        let lines = [GATE, BEGIN, REPORT, "defender-sim/2 victim http 200", END];
         let (steps, events) = track(&[lines, lines].concat(), Some("interrupted"));
         assert_eq!(
             (steps[0].outcome, steps[0].duration_ms),
@@ -478,38 +500,15 @@ mod tests {
     }
 
     #[test]
-    fn step_sent_to_stopped_victim_is_not_run() {
-        let plan = crate::plan::tests::plan(None);
-        let (events, _receiver) = Events::channel();
-        for (curl, outcome, reason) in [
-            ("52", Outcome::Skipped, "not run: it stopped"),
-            ("28", Outcome::Failed, "no proof came back: it stopped"),
-        ] {
-            let mut tracker = Tracker::new(&plan);
-            tracker.line("defender-sim/1 gate before 403 0", &events);
-            tracker.line("defender-sim/1 begin recon.read-token", &events);
-            assert!(!tracker.depends_on_victim());
-            tracker.line(&format!("defender-sim/1 end recon.read-token {curl}"), &events);
-            tracker.line("defender-sim/1 begin recon.access-review", &events);
-            assert_eq!(tracker.depends_on_victim(), curl == "52");
-            tracker.victim_stopped();
-            let steps = tracker.finish(Some("it stopped")).remove(0).steps;
-            assert_eq!(steps[0].outcome, Outcome::Failed);
-            assert_eq!(steps[1].outcome, outcome);
-            assert_eq!(steps[1].reason.as_deref(), Some(reason));
-        }
-    }
-
-    #[test]
     fn a_broken_web_server_is_named() {
         let (steps, _) = track(
             &[
                 GATE,
                 BEGIN,
-                "defender-sim/1 http 502",
+                "defender-sim/2 victim http 502",
                 END,
                 NEXT,
-                "defender-sim/1 end recon.access-review 7",
+                "defender-sim/2 victim end recon.access-review 7",
             ],
             None,
         );

@@ -1,13 +1,14 @@
 <?php
 // PHP runs this file before every PHP file of the victim (auto_prepend_file), and it always exits, so none of them
-// runs. It answers requests for this run's steps with this run's key, as the web shell would, and refuses everything
-// else. A file that a step changed cannot answer in its place.
+// runs. It answers requests for this run's steps and this victim with this run's key, as the web shell would, and
+// refuses everything else. A file that a step changed cannot answer in its place.
 $run = json_decode(file_get_contents('/gate/run.json'), true);
 [$id, $token] = explode(' ', $_SERVER['HTTP_X_SIMULATION_STEP'] ?? '') + ['', ''];
+[$victim, $victim_token] = explode(' ', $_SERVER['HTTP_X_SIMULATION_VICTIM'] ?? '') + ['', ''];
 $step = $run['steps'][$id] ?? null;
 $request = count($_GET) === 1 && is_string(current($_GET)) ? key($_GET) . '=' . current($_GET) : '';
 if (!hash_equals($run['keySha256'], hash('sha256', $_SERVER['HTTP_X_SIMULATION_KEY'] ?? ''))
-    || $step === null || !hash_equals($step['requestSha256'], hash('sha256', $request))) {
+    || $step === null || $victim !== gethostname() || !hash_equals($step['requestSha256'], hash('sha256', $request))) {
     http_response_code(403);
     exit("This web shell belongs to a running attack simulation and answers only its attacker.\n");
 }
@@ -37,5 +38,5 @@ if (isset($_GET['cmd'])) {
 // byte.
 $evidence = json_decode(json_encode($evidence, JSON_INVALID_UTF8_SUBSTITUTE));
 $report = rtrim("$status $micros $evidence");
-$proof = substr(hash_hmac('sha256', "$id $token $report", $run['secret']), 0, 32);
-exit("\ndefender-sim/1 report $proof $id $report\n");
+$proof = substr(hash_hmac('sha256', "$id $token $victim_token $report", $run['secret']), 0, 32);
+exit("\ndefender-sim/2 $victim report $proof $id $report\n");

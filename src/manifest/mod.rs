@@ -29,10 +29,10 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::plan::{self, Plan};
-use crate::scenario::{self, Action, payload};
+use crate::plan::{self, Plan, Victim};
+use crate::scenario::{Action, payload};
 
-pub use crate::plan::VICTIM;
+pub use crate::plan::{ATTACKER, VICTIM};
 pub use kind::Kind;
 pub use ownership::{is_ours, is_run_name, run_of};
 pub use rights::Right;
@@ -51,11 +51,9 @@ pub const REMOVED: &str = "defender-sim/removed";
 pub const GO: &str = "defender-sim/go";
 /// Name of the Job that owns a run. All runs use the same name, so that a namespace holds one run at a time.
 pub const ANCHOR: &str = "mdc-simulation";
-/// Name of the attacker's pod and service.
-pub const ATTACKER: &str = scenario::ATTACKER;
-/// Name of the container in the pod [`VICTIM`].
+/// Name of the container in the pod of a victim.
 pub const VICTIM_CONTAINER: &str = "victim";
-/// Name of the container in the pod [`ATTACKER`].
+/// Name of the container in the pod of an attacker.
 pub const ATTACKER_CONTAINER: &str = "attacker";
 
 const COMPONENT: &str = "app.kubernetes.io/component";
@@ -69,7 +67,7 @@ pub struct Manifests {
     pub anchor: Manifest,
     /// The objects that the pods need.
     pub supporting: Vec<Manifest>,
-    /// The pods of the victims and of the attacker.
+    /// The pods of the victims and of the attackers.
     pub pods: Vec<Manifest>,
     /// The objects that steps create and delete.
     pub requested: Vec<Manifest>,
@@ -135,11 +133,12 @@ pub fn render(plan: &Plan, user: &str) -> Manifests {
         key(plan),
         network_policy(plan),
     ];
-    let victims = plan.victims.iter().map(|victim| victim.pod.as_str());
-    let attacker = (!plan.victims.is_empty()).then_some(ATTACKER);
-    supporting.extend(victims.chain(attacker).map(|name| service(plan, name)));
-    let pods = plan.victims.iter().map(|_| pods::victim(plan));
-    let pods: Vec<Manifest> = pods.chain(attacker.map(|_| pods::attacker(plan))).collect();
+    if !plan.victims.is_empty() {
+        supporting.extend([VICTIM, ATTACKER].map(|name| service(plan, name)));
+    }
+    let victims = plan.victims.iter().map(|victim| pods::victim(plan, victim));
+    let attackers = plan.attackers().map(|attacker| pods::attacker(plan, &attacker));
+    let pods: Vec<Manifest> = victims.chain(attackers).collect();
     let requested: Vec<Manifest> = request::created(plan).collect();
     let objects = supporting.iter().chain(&pods).chain(&requested);
     let objects = objects.map(Manifest::reference).collect();
@@ -178,7 +177,7 @@ pub fn selects(key: &str) -> bool {
     key == RUN_LABEL || key == COMPONENT
 }
 
-/// Returns the labels that select one pod of this run.
+/// Returns the labels that select the victims or the attackers of this run.
 fn component(plan: &Plan, name: &str) -> BTreeMap<String, String> {
     [
         (COMPONENT.to_owned(), name.to_owned()),
@@ -201,7 +200,7 @@ fn present(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
     (!map.is_empty()).then(|| map.clone())
 }
 
-/// Returns the name of the service account of both pods.
+/// Returns the name of the service account of all pods.
 pub fn service_account_name(plan: &Plan) -> String {
     suffixed(plan, "pods")
 }
@@ -317,7 +316,7 @@ fn seconds(plan: &Plan) -> i64 {
     plan.options.deadline.as_secs().try_into().unwrap_or(i64::MAX)
 }
 
-/// Returns the service account of both pods, so that no pod waits for the namespace's `default` account. No role is
+/// Returns the service account of all pods, so that no pod waits for the namespace's `default` account. No role is
 /// bound to it: the victim's token has the rights of every authenticated user.
 fn service_account(plan: &Plan) -> Manifest {
     let name = service_account_name(plan);
@@ -337,7 +336,7 @@ fn service_account(plan: &Plan) -> Manifest {
     Manifest::new(Kind::ServiceAccount, &name, &account)
 }
 
-/// Returns the secret for the victim, which the attacker cannot read. It has the gate, the hash of the key, the
+/// Returns the secret for the victims, which the attackers cannot read. It has the gate, the hash of the key, the
 /// requests that the gate answers, and the secret that proves reports.
 fn gate(plan: &Plan) -> Manifest {
     let steps: serde_json::Map<String, Value> = plan
@@ -392,20 +391,28 @@ fn steps(plan: &Plan) -> Manifest {
     Manifest::new(Kind::ConfigMap, &name, &map)
 }
 
-/// Returns the secret with the key and the token of each step, which only the attacker can read. They are in curl's own
-/// configuration, one file per step, so that they are on no command line.
+/// Returns the secret with the key and the tokens of each step and victim, which only the attackers can read. They are
+/// in curl's own configuration, one file per step and one per victim, so that they are on no command line.
 fn key(plan: &Plan) -> Manifest {
-    let curlrc = |(i, (id, _)): (usize, (String, _))| {
+    let of_step = |(i, (id, _)): (usize, (String, _))| {
         let curlrc = format!(
-            "header = \"X-Simulation-Key: {}\"\nheader = \"X-Simulation-Step: {id} {}\"\nmax-time = 90\n\
-             write-out = \"\\n{} http %{{http_code}}\\n\"\n",
+            "header = \"X-Simulation-Key: {}\"\nheader = \"X-Simulation-Step: {id} {}\"\nmax-time = 90\n",
             plan.key.expose_secret(),
             plan.token(&id).expose_secret(),
-            payload::MARK,
         );
         (step_number(i), curlrc)
     };
-    let data = plan.victim_steps().enumerate().map(curlrc).collect();
+    let of_victim = |victim: &Victim| {
+        let host = &victim.host;
+        let curlrc = format!(
+            "header = \"X-Simulation-Victim: {host} {}\"\nwrite-out = \"\\n{} {host} http %{{http_code}}\\n\"\n",
+            plan.victim_token(host).expose_secret(),
+            payload::MARK,
+        );
+        (host.clone(), curlrc)
+    };
+    let steps = plan.victim_steps().enumerate().map(of_step);
+    let data = steps.chain(plan.victims.iter().map(of_victim)).collect();
     secret(plan, &suffixed(plan, "key"), data)
 }
 
@@ -424,7 +431,7 @@ fn step_number(index: usize) -> String {
     format!("{:03}", index + 1)
 }
 
-/// Returns a policy by which only the attacker can connect to the victim. If the cluster enforces it, it is a second
+/// Returns a policy by which only the attackers can connect to the victims. If the cluster enforces it, it is a second
 /// barrier beside the gate.
 fn network_policy(plan: &Plan) -> Manifest {
     let name = suffixed(plan, "victim");

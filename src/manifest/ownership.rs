@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{ANCHOR, ATTACKER, Kind, RUN_LABEL, VICTIM};
-use crate::plan::RunId;
+use crate::plan::{RunId, is_pod_name};
 
 /// Returns the run in an object's labels, or `None` if the label is missing or not in the form of a run ID.
 pub fn run_of(labels: &BTreeMap<String, String>) -> Option<&str> {
@@ -24,7 +24,8 @@ pub fn is_run_name(kind: Kind, name: &str, run: &str) -> bool {
     let purposes: &[&str] = match kind {
         Kind::Namespace => return true,
         Kind::Job => return name == ANCHOR,
-        Kind::Pod | Kind::Service if name == VICTIM || name == ATTACKER => return true,
+        Kind::Service if name == VICTIM || name == ATTACKER => return true,
+        Kind::Pod if is_pod_name(name) => return true,
         Kind::Pod
         | Kind::Service
         | Kind::Event
@@ -53,11 +54,18 @@ pub(super) fn run_name(purpose: &str, run: &str) -> String {
 mod tests {
     use super::*;
     use crate::manifest::{OWNER, OWNER_LABEL, render};
+    use crate::plan::Group;
     use crate::plan::tests::plan;
 
     #[test]
     fn every_rendered_object_is_ours() {
-        for manifest in render(&plan(None), "user").all() {
+        let mut covering = plan(None);
+        let groups = ["a", "b"].map(|name| Group::Node(name.to_owned()));
+        covering.cover(groups.into(), "amd64".to_owned(), vec![]);
+        for manifest in [plan(None), covering].iter().flat_map(|plan| {
+            let manifests = render(plan, "user");
+            manifests.all().cloned().collect::<Vec<_>>()
+        }) {
             let labels = manifest.object["metadata"]["labels"].clone();
             let labels = serde_json::from_value(labels).unwrap();
             assert!(
@@ -90,6 +98,9 @@ mod tests {
             (Kind::Secret, "mdc-simulation-abcdefgh", run.clone()),
             (Kind::Secret, "abcdefgh", run.clone()),
             (Kind::Pod, "mdc-simulation-third", run.clone()),
+            (Kind::Pod, "mdc-simulation-victim-", run.clone()),
+            (Kind::Pod, "mdc-simulation-victim-x", run.clone()),
+            (Kind::Pod, "mdc-simulation-victim2", run.clone()),
             (Kind::Job, "nightly", run.clone()),
         ] {
             assert!(!is_ours(kind, name, &labels), "{kind:?} {name} {labels:?}");

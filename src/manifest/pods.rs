@@ -1,4 +1,4 @@
-//! Renders the pods of a run: the victim with its web shell, and the attacker. Neither has rights on its node.
+//! Renders the pods of a run: the victims with their web shells, and the attackers. None has rights on its node.
 
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, DownwardAPIVolumeFile,
@@ -15,10 +15,13 @@ use super::{
     ATTACKER, ATTACKER_CONTAINER, GO, Kind, Manifest, VICTIM, VICTIM_CONTAINER, component, metadata, seconds,
     service_account_name, step_number, suffixed,
 };
-use crate::plan::{self, Plan};
+use crate::plan::{self, Attacker, Group, Plan, Victim};
 use crate::scenario::payload;
 
-pub(super) fn victim(plan: &Plan) -> Manifest {
+/// Architectures that the victim's image supports.
+const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
+
+pub(super) fn victim(plan: &Plan, victim: &Victim) -> Manifest {
     let container = Container {
         command: Some(vec!["sh".into(), "-c".into()]),
         args: Some(vec![
@@ -41,34 +44,62 @@ pub(super) fn victim(plan: &Plan) -> Manifest {
         volume_mounts: Some(vec![mount("gate", "/gate")]),
         ..container(VICTIM_CONTAINER, &plan.options.victim_image)
     };
-    let requirement = NodeSelectorRequirement {
-        key: "kubernetes.io/arch".into(),
-        operator: "In".into(),
-        values: Some(vec!["amd64".into(), "arm64".into()]),
-    };
-    let term = NodeSelectorTerm {
-        match_expressions: Some(vec![requirement]),
-        match_fields: None,
-    };
     let spec = PodSpec {
         automount_service_account_token: Some(true),
         affinity: Some(Affinity {
             node_affinity: Some(NodeAffinity {
                 required_during_scheduling_ignored_during_execution: Some(NodeSelector {
-                    node_selector_terms: vec![term],
+                    node_selector_terms: vec![place(plan, victim.group.as_ref())],
                 }),
                 ..NodeAffinity::default()
             }),
             ..Affinity::default()
         }),
         volumes: Some(vec![secret_volume("gate", suffixed(plan, "gate"), None)]),
-        ..pod_spec(plan, VICTIM, "victim", container)
+        ..pod_spec(plan, VICTIM, &victim.host, container)
     };
-    pod(plan, VICTIM, spec)
+    pod(plan, &victim.pod, VICTIM, spec)
+}
+
+/// Returns the nodes on which a victim may be.
+fn place(plan: &Plan, group: Option<&Group>) -> NodeSelectorTerm {
+    let is_in = |key: &str, values: Vec<String>| NodeSelectorRequirement {
+        key: key.to_owned(),
+        operator: "In".to_owned(),
+        values: Some(values),
+    };
+    let architectures = match &plan.arch {
+        Some(arch) => vec![arch.clone()],
+        None => ARCHITECTURES.map(str::to_owned).into(),
+    };
+    let mut labels = vec![is_in("kubernetes.io/arch", architectures)];
+    let mut fields = None;
+    match group {
+        Some(Group::Node(name)) => fields = Some(vec![is_in("metadata.name", vec![name.clone()])]),
+        Some(Group::Label { key, value }) => labels.push(is_in(key, vec![value.clone()])),
+        None => {}
+    }
+    NodeSelectorTerm {
+        match_expressions: Some(labels),
+        match_fields: fields,
+    }
 }
 
 /// Returns the attacker's start command, with the text that the scenarios run in the attacker.
-fn attack_script(plan: &Plan) -> String {
+fn attack_script(plan: &Plan, attacker: &Attacker) -> String {
+    let victims: Vec<&str> = attacker
+        .victims
+        .iter()
+        .map(|victim| victim.host.as_str())
+        .collect();
+    // A victim that has its own name is found by it below the service of all victims.
+    let is_only = plan.victims.len() == 1;
+    let host = if is_only {
+        VICTIM.to_owned()
+    } else {
+        format!("$victim.{VICTIM}")
+    };
+    let parallel = plan.options.parallel.get().div_ceil(plan.attackers().count());
     // Run each text in its own shell, so that none can change this script or the next text.
     let setup: Vec<String> = plan
         .scenarios
@@ -76,13 +107,17 @@ fn attack_script(plan: &Plan) -> String {
         .filter_map(|scenario| scenario.attacker.as_deref())
         .map(|text| format!("(eval {})", payload::quoted(text)))
         .collect();
-    include_str!("attack.sh").replace("@SETUP@", &setup.join("\n"))
+    include_str!("attack.sh")
+        .replace("@HOST@", &host)
+        .replace("@PARALLEL@", &parallel.to_string())
+        .replace("@VICTIMS@", &victims.join(" "))
+        .replace("@SETUP@", &setup.join("\n"))
 }
 
-pub(super) fn attacker(plan: &Plan) -> Manifest {
+pub(super) fn attacker(plan: &Plan, attacker: &Attacker) -> Manifest {
     let container = Container {
         command: Some(vec!["bash".into(), "-c".into()]),
-        args: Some(vec![attack_script(plan)]),
+        args: Some(vec![attack_script(plan, attacker)]),
         volume_mounts: Some(vec![
             mount("steps", "/simulation/steps"),
             mount("key", "/simulation/key"),
@@ -98,16 +133,18 @@ pub(super) fn attacker(plan: &Plan) -> Manifest {
         }),
         ..DownwardAPIVolumeFile::default()
     };
-    let curlrcs = (0..plan.victim_steps().count())
-        .map(step_number)
-        .map(|number| KeyToPath {
-            path: format!("{number}/.curlrc"),
-            key: number,
-            mode: None,
-        });
-    let curlrcs = curlrcs.collect();
-    // Schedule the attacker on a node of the same architecture as the victim's: the victim runs a program that it
-    // fetches from the attacker.
+    let file = |key: String, path: String| KeyToPath {
+        key,
+        path,
+        mode: None,
+    };
+    let of_steps = (0..plan.victim_steps().count()).map(step_number);
+    let of_steps = of_steps.map(|number| file(number.clone(), format!("{number}/.curlrc")));
+    let of_victims = attacker.victims.iter();
+    let of_victims = of_victims.map(|victim| file(victim.host.clone(), victim.host.clone()));
+    let curlrcs = of_steps.chain(of_victims).collect();
+    // Schedule the attacker on a node of the same architecture as the victims': they run a program that they fetch from
+    // the attacker.
     let near = PodAffinityTerm {
         label_selector: Some(LabelSelector {
             match_labels: Some(component(plan, VICTIM)),
@@ -137,17 +174,23 @@ pub(super) fn attacker(plan: &Plan) -> Manifest {
                 ..Volume::default()
             },
         ]),
-        ..pod_spec(plan, ATTACKER, "attacker", container)
+        ..pod_spec(
+            plan,
+            ATTACKER,
+            attacker.pod.trim_start_matches("mdc-simulation-"),
+            container,
+        )
     };
-    pod(plan, ATTACKER, spec)
+    pod(plan, &attacker.pod, ATTACKER, spec)
 }
 
-fn pod(plan: &Plan, name: &str, spec: PodSpec) -> Manifest {
+/// Returns a pod that the service of this name selects.
+fn pod(plan: &Plan, name: &str, service: &str, spec: PodSpec) -> Manifest {
     let mut metadata = metadata(plan, name);
     metadata
         .labels
         .get_or_insert_default()
-        .extend(component(plan, name));
+        .extend(component(plan, service));
     Manifest::new(
         Kind::Pod,
         name,
@@ -159,8 +202,8 @@ fn pod(plan: &Plan, name: &str, spec: PodSpec) -> Manifest {
     )
 }
 
-/// Returns the specification that both pods share.
-fn pod_spec(plan: &Plan, name: &str, hostname: &str, container: Container) -> PodSpec {
+/// Returns the specification that all pods share.
+fn pod_spec(plan: &Plan, service: &str, hostname: &str, container: Container) -> PodSpec {
     let fit = &plan.options.fit;
     let mut node_selector = fit.node_selector.clone();
     node_selector.insert("kubernetes.io/os".to_owned(), "linux".to_owned());
@@ -178,7 +221,7 @@ fn pod_spec(plan: &Plan, name: &str, hostname: &str, container: Container) -> Po
         tolerations: Some(tolerations).filter(|tolerations| !tolerations.is_empty()),
         service_account_name: Some(service_account_name(plan)),
         hostname: Some(hostname.to_owned()),
-        subdomain: Some(name.to_owned()),
+        subdomain: Some(service.to_owned()),
         restart_policy: Some("Never".into()),
         active_deadline_seconds: Some(seconds(plan)),
         termination_grace_period_seconds: Some(1),

@@ -114,13 +114,13 @@ pub enum NamespaceUse {
 /// The right to read the namespace, without which nothing else can be decided.
 pub const GET_NAMESPACE: Right = Right::cluster("get", "", NAMESPACES);
 
+/// The right to list nodes, which a run needs if it covers groups of them.
+pub const LIST_NODES: Right = Right::cluster("list", "", NODES);
+
 /// Rights that a run does not require, each with a description of what is missing without it.
 pub const OPTIONAL: [(Right, &str); 3] = [
     (Right::core("list", EVENTS), "why a pod does not become ready"),
-    (
-        Right::cluster("list", "", NODES),
-        "labels of nodes that look like production",
-    ),
+    (LIST_NODES, "labels of nodes that look like production"),
     (Right::cluster("get", "", NODES), "why a pod's node went away"),
 ];
 

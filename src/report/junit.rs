@@ -10,12 +10,13 @@ use jiff::Timestamp;
 use quick_xml::se::Serializer;
 use serde::Serialize;
 
+use super::coverage::victim;
 use super::meaning::meaning;
 use super::reasons::reason_of_halt;
 use super::table::{clean, seconds as seconds_to_detect};
 use crate::exit::Exit;
 use crate::result::{
-    AlertVerdict, FleetResult, RunResult, ScenarioResult, StepResult, Verdict, Verification,
+    AlertVerdict, FleetResult, RunResult, ScenarioResult, StepResult, Verdict, Verification, Victim,
 };
 use crate::scenario::Outcome;
 
@@ -161,17 +162,23 @@ fn of_run(result: &RunResult) -> Vec<Suite<'_>> {
     for scenario in &result.scenarios {
         let class = class(scenario);
         let steps = scenario.steps.iter().zip(durations.by_ref());
-        let cases = steps.map(|(step, ms)| step_case(&class, step, ms, error.is_some()));
+        let cases = steps.map(|(step, ms)| {
+            let group = victim(result, step).filter(|_| result.victims.len() > 1);
+            let name = on(&step.id, group.map(Victim::label));
+            step_case((&class, &name), step, ms, error.is_some())
+        });
         let cases: Vec<Case> = cases.collect();
         let started = scenario.steps.iter().find_map(|step| step.started);
         suites.push(suite(class, started.unwrap_or(result.started), cases));
     }
     suites.extend(alerts(result));
-    let mut run = suite(
-        RUN.to_owned(),
-        result.started,
-        vec![completed(error), cleanup(result)],
-    );
+    let mut cases = vec![completed(error), cleanup(result)];
+    cases.extend(result.uncovered.iter().map(|group| {
+        let mut case = passed(RUN, &on("covered", Some(&group.group)));
+        case.skipped = Some(cause(None, &format!("not covered: {}", group.reason), &[]));
+        case
+    }));
+    let mut run = suite(RUN.to_owned(), result.started, cases);
     run.time = took(result.started, result.ended);
     run.properties = Some(properties(result));
     suites.push(run);
@@ -205,6 +212,11 @@ pub(super) fn in_xml(char: char) -> bool {
     }
 }
 
+/// Returns the name of a test on a group of nodes, if there are several.
+fn on(name: &str, group: Option<&str>) -> String {
+    group.map_or_else(|| name.to_owned(), |group| format!("{name} on {group}"))
+}
+
 /// Returns the suite and class of a scenario. A scenario file may use the ID of one of the other suites.
 fn class(scenario: &ScenarioResult) -> String {
     let class = format!("defender-sim.{}", scenario.id);
@@ -217,10 +229,14 @@ fn class(scenario: &ScenarioResult) -> String {
 
 /// Returns the duration of each step in milliseconds.
 ///
-/// This is the duration in the victim or, if unknown, the time until the next step was sent.
+/// This is the duration in the victim or, if unknown and there is one victim, the time until the next step was sent.
 fn durations(result: &RunResult) -> Vec<Option<f64>> {
     let steps: Vec<&StepResult> = result.steps().collect();
-    let next = |index: usize| steps[index + 1..].iter().find_map(|step| step.started);
+    let is_sequence = result.victims.len() < 2;
+    let next = |index: usize| {
+        let next = steps[index + 1..].iter().find_map(|step| step.started);
+        next.filter(|_| is_sequence)
+    };
     let until_next = |index: usize| {
         let duration = next(index)?.duration_since(steps[index].started?);
         Some(duration.as_secs_f64() * 1000.0)
@@ -294,8 +310,8 @@ fn cause(kind: Option<&'static str>, message: &str, more: &[String]) -> Cause {
 }
 
 /// Creates the test of a step. If the run halted before the step, it refers to the test with the error.
-fn step_case(class: &str, step: &StepResult, ms: Option<f64>, halted: bool) -> Case {
-    let mut case = passed(class, &step.id);
+fn step_case((class, name): (&str, &str), step: &StepResult, ms: Option<f64>, halted: bool) -> Case {
+    let mut case = passed(class, name);
     let out = [&step.title].into_iter().chain(&step.evidence);
     case.out = Some(out.map(String::as_str).collect::<Vec<_>>().join("\n"));
     let word = step.outcome.as_str();
@@ -321,7 +337,25 @@ fn alerts<'a>(result: &RunResult) -> Option<Suite<'a>> {
     let verification = result.verification.as_ref();
     let mut cases = vec![];
     if let Some(verification) = verification {
-        cases.extend(verification.alerts.iter().map(alert_case));
+        for alert in &verification.alerts {
+            let of_victims = alert.victims.iter().map(|verdict| {
+                let victim = result.victims.iter().find(|victim| victim.pod == verdict.pod);
+                let name = on(&alert.id, Some(victim.map_or(&*verdict.pod, Victim::label)));
+                let limit = alert.late.then_some(verdict.reason.as_ref()).flatten();
+                let part = AlertVerdict {
+                    id: name,
+                    verdict: verdict.verdict,
+                    reason: verdict.reason.clone(),
+                    late: limit.is_some() && verdict.verdict == Verdict::Raised,
+                    raised: verdict.raised.clone(),
+                    victims: vec![],
+                    ..alert.clone()
+                };
+                alert_case(&part)
+            });
+            cases.extend(of_victims);
+            cases.extend(alert.victims.is_empty().then(|| alert_case(alert)));
+        }
         cases.push(coverage(verification));
     }
     if let Some(problem) = &result.verification_problem {

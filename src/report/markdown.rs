@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use super::coverage;
 use super::meaning::{State, meaning, news, portal, proved_steps};
 use super::milliseconds;
 use super::reasons::{Reasons, any_ran, proved};
@@ -44,10 +45,12 @@ pub(super) fn render(result: &RunResult) -> String {
     let mut cleanup = result.cleanup.as_ref();
     if let Some(verification) = &result.verification {
         alerts(&mut text, verification);
+        groups(&mut text, result);
         details(&mut text, result);
         cleanup = cleanup.filter(|cleanup| !cleanup.is_clean());
     } else {
         steps(&mut text, result);
+        groups(&mut text, result);
         expected(&mut text, result);
     }
     if let Some(cleanup) = cleanup {
@@ -144,7 +147,8 @@ fn header(result: &RunResult) -> String {
     let run = result
         .is_identified()
         .then(|| format!("run {}", code(&result.run)));
-    let node = result.node().map(|node| format!("node {}", code(node)));
+    let node = result.node().filter(|_| !coverage::is_of(result));
+    let node = node.map(|node| format!("node {}", code(node)));
     let parts = [scenarios.join(" ")].into_iter().chain(run);
     let parts = parts
         .chain([place(&result.namespace, &result.cluster)])
@@ -206,8 +210,10 @@ fn steps(text: &mut String, result: &RunResult) {
     let reasons = Reasons::of(result);
     let rows = result.scenarios.iter().flat_map(|scenario| {
         scenario.steps.iter().map(|step| {
+            let victim = coverage::victim(result, step).filter(|_| coverage::is_of(result));
+            let group = victim.map_or_else(String::new, |victim| format!(" on {}", victim.label()));
             [
-                plain(&format!("{}.{}", scenario.id, step.id)),
+                plain(&format!("{}.{}{group}", scenario.id, step.id)),
                 plain(&step.title),
                 outcome(step.outcome),
                 milliseconds(step.duration_ms),
@@ -217,6 +223,39 @@ fn steps(text: &mut String, result: &RunResult) {
     });
     table(text, ["Step", "Title", "Result", "Time", "Evidence"], rows);
     list(text, reasons.notes().map(|note| code(&note)));
+}
+
+/// Adds what was proved and raised on each group of nodes, and the groups that were not covered.
+fn groups(text: &mut String, result: &RunResult) {
+    if !coverage::is_of(result) {
+        return;
+    }
+    let rows = result.victims.iter().map(|victim| {
+        let row = coverage::row(result, victim);
+        [
+            plain(victim.label()),
+            victim.node.as_deref().map_or_else(|| "-".to_owned(), code),
+            plain(&row.proved()),
+            plain(row.sensor),
+            plain(&row.raised()),
+        ]
+    });
+    table(
+        text,
+        [
+            "Group of nodes",
+            "Node",
+            "Steps proved",
+            "Sensor",
+            "Alerts raised",
+        ],
+        rows,
+    );
+    let rows = result
+        .uncovered
+        .iter()
+        .map(|group| [plain(&group.group), group.nodes.to_string(), plain(&group.reason)]);
+    table(text, ["Group not covered", "Nodes", "Reason"], rows);
 }
 
 /// Adds the expected alerts, each once, and those that cannot be raised. Without a proved step, no alert is expected.

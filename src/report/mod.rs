@@ -3,6 +3,7 @@
 mod alerts;
 mod annotations;
 mod catalogue;
+mod coverage;
 mod doctor;
 pub mod export;
 mod files;
@@ -210,7 +211,8 @@ impl Report {
         }
         if result.kept_until.is_some() {
             let kubectl = self.kubectl.in_context(result.cluster.context.as_deref());
-            let exec = kubectl.command(["exec", "-it", "-n", &result.namespace, VICTIM]);
+            let pod = result.victims.first().map_or(VICTIM, |victim| &victim.pod);
+            let exec = kubectl.command(["exec", "-it", "-n", &result.namespace, pod]);
             self.notice(&format!(
                 "{}: to look around: {exec} -- bash",
                 paint("hint", CYAN)

@@ -1,5 +1,6 @@
 //! Progress on standard error: a line for each event and, at a terminal, a spinner for the current activity.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -124,6 +125,15 @@ fn is_same(one: &str, other: &str) -> bool {
     parts(one) == parts(other)
 }
 
+/// A step that ended on some victims.
+#[derive(Default)]
+struct Partial {
+    ended: usize,
+    proved: usize,
+    /// Duration in milliseconds.
+    slowest: f64,
+}
+
 struct Progress {
     report: Report,
     /// The cluster, if there are several. It begins each line.
@@ -132,8 +142,11 @@ struct Progress {
     spinner: Option<ProgressBar>,
     begun: std::time::Instant,
     objects: usize,
-    /// Steps of the run, and how many of them ended.
+    /// Steps of the run, and how many of them ended on all victims.
     steps: (Vec<String>, usize),
+    /// The victims of the run, if there are several, and the steps that ended on some of them.
+    victims: Vec<(String, Option<String>)>,
+    partial: BTreeMap<String, Partial>,
     /// Whether a question already named the cluster and the namespace.
     has_asked: bool,
 }
@@ -166,6 +179,8 @@ impl Progress {
             begun: std::time::Instant::now(),
             objects: 0,
             steps: (vec![], 0),
+            victims: vec![],
+            partial: BTreeMap::new(),
             has_asked: false,
         }
     }
@@ -192,8 +207,10 @@ impl Progress {
                 cluster,
                 namespace,
                 steps,
+                victims,
                 ..
             }) => {
+                self.victims = victims;
                 // The time that the question was open is not part of the run.
                 self.begun = std::time::Instant::now();
                 self.steps = (steps, 0);
@@ -223,15 +240,22 @@ impl Progress {
                 let (all, ended) = (self.steps.0.len(), self.steps.1);
                 self.detail(&format!("{step} started"), &format!("{}/{all} {step}", ended + 1));
             }
+            Event::StepEnded(step, result) if result.victim.is_some() && self.victims.len() > 1 => {
+                self.step_on_victim(&step, &result);
+            }
             Event::StepEnded(step, result) => {
                 self.steps.1 += 1;
                 self.step(&step, &result);
             }
             Event::Stopping => {
+                self.show_partial();
                 self.line("stopping and cleaning up (press Ctrl-C again to quit immediately and leave cleanup to the cluster)");
             }
             Event::Ask(_) | Event::Removing(0) | Event::Ended(_) | Event::Finished => {}
-            Event::Removing(objects) => self.either(&format!("removing {}", counted(objects, "object"))),
+            Event::Removing(objects) => {
+                self.show_partial();
+                self.either(&format!("removing {}", counted(objects, "object")));
+            }
             Event::Removed(object) => {
                 self.detail(&format!("{object} deleted"), &format!("removing {object}"));
             }
@@ -274,6 +298,59 @@ impl Progress {
                 .duration_ms
                 .map_or_else(String::new, |_| format!(" in {time}"));
             self.line(&format!("{number} {step}: {outcome}{time}: {text}"));
+        }
+    }
+
+    /// Prints the line of a step once it ended on all victims, and one for each victim on which it was not proved.
+    fn step_on_victim(&mut self, step: &str, result: &StepResult) {
+        if result.outcome != Outcome::Proved {
+            let pod = result.victim.as_deref().unwrap_or_default();
+            let victim = self.victims.iter().find(|(known, _)| known == pod);
+            let label = victim.and_then(|(_, group)| group.as_deref()).unwrap_or(pod);
+            let (outcome, text) = (outcome(result.outcome), result.explanation());
+            self.line(&format!("{step} on {label}: {outcome}: {text}"));
+        }
+        let partial = self.partial.entry(step.to_owned()).or_default();
+        partial.ended += 1;
+        if result.outcome == Outcome::Proved {
+            partial.proved += 1;
+            partial.slowest = partial.slowest.max(result.duration_ms.unwrap_or_default());
+        }
+        if partial.ended == self.victims.len() {
+            self.show_step(step);
+        } else {
+            let text = format!("{step} on {} of {} victims", partial.ended, self.victims.len());
+            self.busy(&text);
+        }
+    }
+
+    /// Prints the line of a step that ended on victims.
+    fn show_step(&mut self, step: &str) {
+        let Some(partial) = self.partial.remove(step) else {
+            return;
+        };
+        self.steps.1 += 1;
+        let all = counted(self.victims.len(), "victim");
+        let slowest = match partial.proved {
+            0 => String::new(),
+            _ => format!(", at most {}", milliseconds(Some(partial.slowest))),
+        };
+        let (steps, ended) = (self.steps.0.len(), self.steps.1);
+        let Partial { proved, .. } = partial;
+        if self.label.is_some() && self.report.output.detail == Detail::Normal && proved == self.victims.len()
+        {
+            return;
+        }
+        self.line(&format!(
+            "{ended}/{steps} {step}: proved on {proved} of {all}{slowest}"
+        ));
+    }
+
+    /// Prints the lines of steps that did not end on all victims.
+    fn show_partial(&mut self) {
+        let steps = self.steps.0.clone();
+        for step in steps {
+            self.show_step(&step);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Reasons that several steps share. Each is printed once, below the steps.
 
+use std::collections::BTreeMap;
+
 use crate::result::{RunResult, StepResult};
 use crate::scenario::Outcome;
 
@@ -15,11 +17,12 @@ impl<'a> Reasons<'a> {
         // The reason why the run could not continue is printed once for the entire run.
         let problem = result.problem.as_ref();
         let problem = problem.map(|problem| format!("not run: {}", problem.message));
-        let mut shared = vec![];
-        for (index, reason) in reasons.iter().enumerate() {
-            let is_repeated = reasons[..index].contains(reason) && !shared.contains(reason);
-            if is_repeated && Some(*reason) != problem.as_deref() {
-                shared.push(*reason);
+        let (mut shared, mut counts) = (vec![], BTreeMap::new());
+        for reason in reasons {
+            let count = counts.entry(reason).or_insert(0);
+            *count += 1;
+            if *count == 2 && Some(reason) != problem.as_deref() {
+                shared.push(reason);
             }
         }
         Self { shared, problem }

@@ -8,11 +8,12 @@ use tabled::settings::{Padding, Style};
 use textwrap::core::display_width;
 use textwrap::{Options, WordSeparator, WordSplitter};
 
+use super::coverage;
 use super::reasons::{Reasons, any_ran, proved};
 use super::style::visible;
 use super::{GREEN, RED, Setting, Width, YELLOW, milliseconds, outcome, paint};
 use crate::result::{
-    AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, Verdict, Verification,
+    AlertExpectation, AlertVerdict, Cleanup, CleanupResult, RunResult, StepResult, Verdict, Verification,
 };
 use crate::scenario::catalogue;
 use crate::words::counted;
@@ -167,6 +168,10 @@ pub(super) fn run(result: &RunResult, width: Width, is_shown: bool) -> String {
         text += &steps(result, width);
         text.push('\n');
     }
+    if coverage::is_of(result) {
+        text += &coverage::groups(result, width);
+        text.push('\n');
+    }
     let (proved, all) = proved(result);
     if let Some(verification) = &result.verification {
         let _ = writeln!(text, "{}", verdicts(verification, width));
@@ -206,9 +211,21 @@ fn summary(result: &RunResult, (proved, all): (usize, usize), is_shown: bool) ->
 }
 
 fn steps(result: &RunResult, width: Width) -> String {
+    if result.victims.len() < 2 {
+        return steps_in_detail(result, width, |_| true);
+    }
+    let mut text = coverage::steps(result, width);
+    if result.steps().any(|step| step.victim.is_none()) {
+        text.push('\n');
+        text += &steps_in_detail(result, width, |step| step.victim.is_none());
+    }
+    text
+}
+
+fn steps_in_detail(result: &RunResult, width: Width, is_shown: fn(&StepResult) -> bool) -> String {
     let reasons = Reasons::of(result);
     let rows = result.scenarios.iter().flat_map(|scenario| {
-        scenario.steps.iter().map(|step| {
+        scenario.steps.iter().filter(|step| is_shown(step)).map(|step| {
             let evidence = reasons.of_step(step).into_iter().chain(step.evidence.clone());
             let mut row = vec![
                 format!("{}.{}", scenario.id, step.id),

@@ -10,7 +10,9 @@ use crate::words::counted;
 pub(super) fn trends(trends: &[Trend], width: Width) -> String {
     let parts = trends.iter().map(|trend| {
         let cluster = trend.cluster.context.as_ref().unwrap_or(&trend.cluster.server);
-        let title = format!("{cluster}: {}\n", counted(trend.runs, "verified run"));
+        let group = trend.group.as_ref().map(|group| format!(", nodes {group}"));
+        let runs = counted(trend.runs, "verified run");
+        let title = format!("{cluster}{}: {runs}\n", group.unwrap_or_default());
         let header = [
             "ALERT",
             "RAISED",

@@ -20,7 +20,7 @@ const SCHEMA: &str = "defender-sim/detections/v1";
 pub struct Detections {
     /// Version of the format.
     schema: String,
-    /// The last detection of each alert, by its ID in the catalogue, which bounds their number.
+    /// The last detection of each alert, by its ID in the catalogue; on a group of nodes by `ID on GROUP`.
     alerts: BTreeMap<String, Detection>,
 }
 
@@ -41,6 +41,8 @@ pub struct Regression {
     pub alert: String,
     /// Display name in the catalogue.
     pub name: String,
+    /// The group of nodes on which it was not raised, if the run covered groups of nodes.
+    pub group: Option<String>,
     /// The scenarios of this run that are expected to raise it.
     pub scenarios: Vec<String>,
     /// When it was raised last.
@@ -49,11 +51,14 @@ pub struct Regression {
     pub last_run: String,
 }
 
-/// `ALERT ("NAME") was raised for run ID on DATE, and not for this run`.
+/// `ALERT ("NAME") was raised for run ID on DATE, and not for this run`, after the group of nodes.
 impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (alert, name, run) = (&self.alert, &self.name, &self.last_run);
         let date = self.last_raised.strftime("%Y-%m-%d");
+        if let Some(group) = &self.group {
+            write!(f, "on {group}: ")?;
+        }
         write!(
             f,
             "{alert} ({name:?}) was raised for run {run} on {date}, and not for this run"
@@ -112,17 +117,23 @@ impl Detections {
             .iter()
             .flat_map(|verification| &verification.alerts)
         {
-            let Some(raised) = &alert.raised else { continue };
-            let detection = Detection {
-                raised: raised.generated.unwrap_or(run.ended),
-                run: run.run.clone(),
-            };
-            let last = self
-                .alerts
-                .entry(alert.id.clone())
-                .or_insert_with(|| detection.clone());
-            if last.raised < detection.raised {
-                *last = detection;
+            let whole = (alert.verdict == Verdict::Raised).then_some((None, alert.raised.as_ref()));
+            let groups = alert.victims.iter().take(GROUPS);
+            let groups = groups.map(|victim| (victim.group.as_deref(), victim.raised.as_ref()));
+            for (group, raised) in whole
+                .into_iter()
+                .chain(groups.filter(|(group, _)| group.is_some()))
+            {
+                let Some(raised) = raised else { continue };
+                let detection = Detection {
+                    raised: raised.generated.unwrap_or(run.ended),
+                    run: run.run.clone(),
+                };
+                let last = self.alerts.entry(key(&alert.id, group));
+                let last = last.or_insert_with(|| detection.clone());
+                if last.raised < detection.raised {
+                    *last = detection;
+                }
             }
         }
     }
@@ -130,14 +141,22 @@ impl Detections {
     /// Returns the alerts that were raised earlier and not for this run. Alerts that are unknown, awaited, optional or
     /// not expected are not among them.
     pub fn regressions(&self, verification: &Verification) -> Vec<Regression> {
-        let alerts = verification.alerts.iter();
-        alerts
-            .filter(|alert| alert.verdict == Verdict::NotRaised)
-            .filter_map(|alert| {
-                let last = self.alerts.get(&alert.id)?;
+        let missing = verification.alerts.iter();
+        let missing = missing.filter(|alert| alert.verdict == Verdict::NotRaised);
+        let missing = missing.flat_map(|alert| {
+            // Of several victims, those without the alert count, each for its own group.
+            let victims = alert.victims.iter().filter(|victim| victim.is_missing());
+            let groups = victims.filter_map(move |victim| Some((alert, Some(victim.group.as_deref()?))));
+            let whole = alert.victims.is_empty().then_some((alert, None));
+            whole.into_iter().chain(groups)
+        });
+        missing
+            .filter_map(|(alert, group)| {
+                let last = self.alerts.get(&key(&alert.id, group))?;
                 Some(Regression {
                     alert: alert.id.clone(),
                     name: alert.name.clone(),
+                    group: group.map(str::to_owned),
                     scenarios: alert.scenarios.clone(),
                     last_raised: last.raised,
                     last_run: last.run.clone(),
@@ -147,13 +166,80 @@ impl Detections {
     }
 }
 
+/// Number of groups of nodes of a run that are remembered: the state of a `CronJob` has little room.
+const GROUPS: usize = 50;
+
+/// Returns the key of an alert, on a group of nodes.
+fn key(alert: &str, group: Option<&str>) -> String {
+    group.map_or_else(|| alert.to_owned(), |group| format!("{alert} on {group}"))
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::result::{AlertVerdict, ClusterInfo, RaisedAlert};
+    use crate::result::{AlertVerdict, ClusterInfo, RaisedAlert, Victim, VictimVerdict};
 
     fn at(hour: i8) -> Timestamp {
         format!("2026-05-04T{hour:02}:00:00Z").parse().unwrap()
+    }
+
+    /// A run on the groups of nodes `one` and `two`, with a verdict for each.
+    pub fn on_groups(id: &str, hour: i8, verdicts: [Verdict; 2]) -> RunResult {
+        let whole = if verdicts == [Verdict::Raised; 2] {
+            Verdict::Raised
+        } else {
+            Verdict::NotRaised
+        };
+        let mut run = run(id, hour, "https://one", whole);
+        let victims = ["one", "two"].map(|group| Victim {
+            pod: format!("pod-{group}"),
+            group: Some(group.to_owned()),
+            ..Victim::default()
+        });
+        let alert = &mut run.verification.as_mut().unwrap().alerts[0];
+        let raised = super::tests::run(id, hour, "https://one", Verdict::Raised);
+        let raised = raised.verification.unwrap().alerts.remove(0).raised;
+        alert.victims = victims
+            .iter()
+            .zip(verdicts)
+            .map(|(victim, verdict)| VictimVerdict {
+                pod: victim.pod.clone(),
+                group: victim.group.clone(),
+                verdict,
+                reason: None,
+                raised: raised.clone().filter(|_| verdict == Verdict::Raised),
+            })
+            .collect();
+        alert.raised = raised.filter(|_| verdicts.contains(&Verdict::Raised));
+        run.victims = victims.into();
+        run
+    }
+
+    #[test]
+    fn alert_regresses_on_the_group_that_had_it() {
+        let first = on_groups("a", 1, [Verdict::Raised, Verdict::NotRaised]);
+        let mut earlier = Detections::default();
+        earlier.add(&first);
+        let regressions = |verdicts| {
+            let run = on_groups("b", 2, verdicts);
+            let found = earlier.regressions(run.verification.as_ref().unwrap());
+            found
+                .into_iter()
+                .map(|one| one.group.unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            regressions([Verdict::Raised, Verdict::NotRaised]),
+            Vec::<String>::new()
+        );
+        assert_eq!(regressions([Verdict::NotExpected, Verdict::Raised]), ["one"]);
+        // It never was raised everywhere, so a run without groups does not regress.
+        let single = run("c", 3, "https://one", Verdict::NotRaised);
+        assert!(
+            earlier
+                .regressions(single.verification.as_ref().unwrap())
+                .is_empty()
+        );
     }
 
     /// A run at an hour with a verdict on one alert.
@@ -177,6 +263,7 @@ pub(super) mod tests {
             from: at(hour),
             until: at(hour),
             alerts: vec![AlertVerdict {
+                victims: vec![],
                 id: "web-shell".to_owned(),
                 name: "n".to_owned(),
                 scenarios: vec!["recon".to_owned()],

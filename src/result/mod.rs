@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::defender::alerts;
-use crate::defender::facts::Facts;
+use crate::defender::facts::{Fact, Facts};
 use crate::exit::Exit;
 use crate::scenario::{ExpectedAlert, Outcome, Scenario};
 
@@ -35,7 +35,7 @@ pub use plan::{Admission, PlanResult, PlannedObject, PlannedRequest, PlannedStep
 pub use problem::Problem;
 pub use trend::{AlertTrend, Trend, trends};
 pub use v1::{RUN_SCHEMA_V1, upgrade};
-pub use verification::{AlertVerdict, RaisedAlert, UnattributedAlert, Verdict, Verification};
+pub use verification::{AlertVerdict, RaisedAlert, UnattributedAlert, Verdict, Verification, VictimVerdict};
 
 /// Schema of [`RunResult`] in JSON.
 pub const RUN_SCHEMA: &str = "defender-sim/run/v2";
@@ -71,6 +71,9 @@ pub struct RunResult {
     /// The attacked pods; empty for a run without pods.
     #[serde(default)]
     pub victims: Vec<Victim>,
+    /// The groups of nodes that had no victim, if the run was to cover groups of nodes.
+    #[serde(default)]
+    pub uncovered: Vec<Uncovered>,
     /// Time of the start.
     pub started: jiff::Timestamp,
     /// Time of the end, including cleanup.
@@ -115,6 +118,7 @@ impl RunResult {
             cluster,
             namespace,
             victims: vec![],
+            uncovered: vec![],
             started: now,
             ended: now,
             clock_offset_seconds: None,
@@ -138,6 +142,39 @@ impl RunResult {
     /// Returns the node of the first victim.
     pub fn node(&self) -> Option<&str> {
         self.victims.iter().find_map(|victim| victim.node.as_deref())
+    }
+
+    /// Returns the result as if this had been its only victim: the steps on it, and the alerts that these raise.
+    #[must_use]
+    pub fn of_victim(&self, victim: &Victim) -> Self {
+        let scenarios = self.scenarios.iter().map(|scenario| {
+            let steps = scenario.steps.iter();
+            let steps = steps.filter(|step| step.victim.as_ref() == Some(&victim.pod));
+            let steps: Vec<StepResult> = steps.cloned().collect();
+            let is_raised = |alert: &&AlertExpectation| {
+                !steps.is_empty()
+                    && (alert.steps.is_empty() || steps.iter().any(|step| alert.steps.contains(&step.id)))
+            };
+            ScenarioResult {
+                id: scenario.id.clone(),
+                title: scenario.title.clone(),
+                tactics: scenario.tactics.clone(),
+                alerts: scenario.alerts.iter().filter(is_raised).cloned().collect(),
+                steps,
+            }
+        });
+        Self {
+            victims: vec![victim.clone()],
+            ended: self.ended,
+            facts: self.facts.clone(),
+            ..Self::new(
+                self.run.clone(),
+                self.cluster.clone(),
+                self.namespace.clone(),
+                scenarios.collect(),
+                self.started,
+            )
+        }
     }
 
     /// Returns every step of every scenario, in order.
@@ -226,12 +263,37 @@ impl fmt::Display for ClusterInfo {
 pub struct Victim {
     /// Name of the pod.
     pub pod: String,
+    /// The group of nodes for which it stands, if the run covered groups of nodes: the value of a label, or a node.
+    #[serde(default)]
+    pub group: Option<String>,
     /// Node of the pod, once it was scheduled.
     pub node: Option<String>,
     /// Labels of the node, if they could be read.
     pub node_labels: BTreeMap<String, String>,
     /// How it ended, if it ended before the run did.
     pub ended: Option<VictimEnd>,
+    /// Whether a sensor was ready on its node, if that was read.
+    #[serde(default)]
+    pub sensor: Option<Fact>,
+}
+
+impl Victim {
+    /// Returns its name for people: its group, or else its pod.
+    pub fn label(&self) -> &str {
+        self.group.as_deref().unwrap_or(&self.pod)
+    }
+}
+
+/// A group of nodes without a victim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Uncovered {
+    /// The group.
+    pub group: String,
+    /// Number of its nodes.
+    pub nodes: usize,
+    /// Why it has no victim, with advice.
+    pub reason: String,
 }
 
 /// How a victim ended before its run did.

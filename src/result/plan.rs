@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{AlertExpectation, ClusterInfo, PLAN_SCHEMA};
+use super::{AlertExpectation, ClusterInfo, PLAN_SCHEMA, Uncovered};
 use crate::exit::Exit;
 
 /// What a run would do, and whether the API server admits it, if it was asked.
@@ -24,6 +24,8 @@ pub struct PlanResult {
     pub attacker_image: Option<String>,
     /// The pods that would be attacked.
     pub victims: Vec<PlannedVictim>,
+    /// The groups of nodes that would have no victim, if the run is to cover groups of nodes.
+    pub uncovered: Vec<Uncovered>,
     /// Every object that would be created, in this order.
     pub objects: Vec<PlannedObject>,
     /// Every step, in order.
@@ -46,6 +48,8 @@ pub struct PlanResult {
 pub struct PlannedVictim {
     /// Name of the pod.
     pub pod: String,
+    /// The group of nodes for which it would stand, if the run is to cover groups of nodes.
+    pub group: Option<String>,
     /// Image of the pod.
     pub image: String,
 }

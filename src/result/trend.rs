@@ -6,12 +6,14 @@ use serde::Serialize;
 
 use super::{AlertVerdict, ClusterInfo, Detections, RunResult, Verdict, Verification};
 
-/// The alerts of the verified runs on one cluster.
+/// The alerts of the verified runs on one cluster, or on a group of its nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Trend {
     /// The cluster, as its last run names it.
     pub cluster: ClusterInfo,
+    /// The group of nodes; `null` for runs that did not cover groups of nodes.
+    pub group: Option<String>,
     /// How many runs were verified.
     pub runs: usize,
     /// The alerts that were expected, by their IDs.
@@ -44,21 +46,75 @@ pub struct AlertTrend {
     pub is_regression: bool,
 }
 
-/// Returns the trends of all clusters of `runs`, which may have any order.
+/// Returns the trends of all clusters and groups of nodes of `runs`, which may have any order.
 pub fn trends(runs: &[RunResult]) -> Vec<Trend> {
-    let mut verified: Vec<&RunResult> = runs.iter().filter(|run| run.verification.is_some()).collect();
-    verified.sort_by_key(|run| run.started);
-    let mut clusters: Vec<Vec<&RunResult>> = vec![];
-    for run in verified {
-        let of_cluster = clusters
+    let verified = runs.iter().filter(|run| run.verification.is_some());
+    let mut parts: Vec<(Option<String>, RunResult)> = verified.flat_map(by_group).collect();
+    parts.sort_by_key(|(_, run)| run.started);
+    let mut places: Vec<(&Option<String>, Vec<&RunResult>)> = vec![];
+    for (group, run) in &parts {
+        let of_place = places
             .iter_mut()
-            .find(|runs| runs[0].cluster.is_same(&run.cluster));
-        match of_cluster {
-            Some(runs) => runs.push(run),
-            None => clusters.push(vec![run]),
+            .find(|(known, runs)| *known == group && runs[0].cluster.is_same(&run.cluster));
+        match of_place {
+            Some((_, runs)) => runs.push(run),
+            None => places.push((group, vec![run])),
         }
     }
-    clusters.iter().map(|runs| trend(runs)).collect()
+    let trends = places.iter().map(|(group, runs)| Trend {
+        group: (*group).clone(),
+        ..trend(runs)
+    });
+    trends.collect()
+}
+
+/// Returns a run as one for each group of nodes that it covered.
+fn by_group(run: &RunResult) -> Vec<(Option<String>, RunResult)> {
+    if run.victims.len() < 2 {
+        let group = run.victims.first().and_then(|victim| victim.group.clone());
+        return vec![(group, run.clone())];
+    }
+    let parts = run.victims.iter().map(|victim| {
+        let mut part = run.of_victim(victim);
+        part.verification = run.verification.as_ref().map(|verification| Verification {
+            // Alerts of requests have no node.
+            alerts: verification
+                .alerts
+                .iter()
+                .filter_map(|alert| of_victim(alert, &victim.pod))
+                .collect(),
+            source: verification.source.clone(),
+            additional: vec![],
+            unattributed: vec![],
+            contradictions: vec![],
+            regressions: vec![],
+            failure: None,
+            ..*verification
+        });
+        (victim.group.clone(), part)
+    });
+    parts.collect()
+}
+
+/// Returns the verdict on an alert for one victim.
+fn of_victim(alert: &AlertVerdict, pod: &str) -> Option<AlertVerdict> {
+    let of_victim = alert.victims.iter().find(|verdict| verdict.pod == pod)?;
+    let is_missing = alert.verdict == Verdict::NotRaised && of_victim.is_missing();
+    Some(AlertVerdict {
+        id: alert.id.clone(),
+        name: alert.name.clone(),
+        scenarios: alert.scenarios.clone(),
+        optional: alert.optional,
+        verdict: if is_missing {
+            Verdict::NotRaised
+        } else {
+            of_victim.verdict
+        },
+        reason: of_victim.reason.clone(),
+        late: alert.late,
+        raised: of_victim.raised.clone(),
+        victims: vec![],
+    })
 }
 
 /// Returns the trend of the runs of one cluster, from the first to the last.
@@ -81,6 +137,7 @@ fn trend(runs: &[&RunResult]) -> Trend {
     });
     Trend {
         cluster: runs.last().map(|run| run.cluster.clone()).unwrap_or_default(),
+        group: None,
         runs: runs.len(),
         alerts: alerts.collect(),
     }
@@ -133,7 +190,7 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::detection::tests::run;
+    use super::super::detection::tests::{on_groups, run};
     use super::*;
 
     #[test]
@@ -169,6 +226,31 @@ mod tests {
         let regressed = trends(&runs[..2]);
         assert!(regressed[0].alerts[0].is_regression, "{regressed:?}");
         assert!(trends(&[]).is_empty());
+    }
+
+    #[test]
+    fn alerts_are_counted_per_group_of_nodes() {
+        let runs = [
+            on_groups("a", 1, [Verdict::Raised, Verdict::Raised]),
+            on_groups("b", 2, [Verdict::Raised, Verdict::NotExpected]),
+            run("c", 3, "https://one", Verdict::Raised),
+        ];
+        let trends = trends(&runs);
+        let found = trends.iter().map(|trend| {
+            let alert = &trend.alerts[0];
+            (
+                trend.group.as_deref(),
+                alert.raised,
+                alert.decided,
+                alert.is_regression,
+            )
+        });
+        let expected = [
+            (Some("one"), 2, 2, false),
+            (Some("two"), 1, 2, true),
+            (None, 1, 1, false),
+        ];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 
     #[test]

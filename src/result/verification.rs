@@ -68,6 +68,32 @@ pub struct AlertVerdict {
     pub late: bool,
     /// The first alert that was raised.
     pub raised: Option<RaisedAlert>,
+    /// The verdict for each victim, if the run had several and a step in a victim raises the alert.
+    #[serde(default)]
+    pub victims: Vec<VictimVerdict>,
+}
+
+/// The verdict on an expected alert for one victim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VictimVerdict {
+    /// Name of the pod.
+    pub pod: String,
+    /// The group of nodes for which it stands.
+    pub group: Option<String>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The reason, unless it was raised in time.
+    pub reason: Option<String>,
+    /// The first alert that was raised and names the pod.
+    pub raised: Option<RaisedAlert>,
+}
+
+impl VictimVerdict {
+    /// Whether the alert was not raised for this victim, whatever the reason, if it is missing for the run.
+    pub fn is_missing(&self) -> bool {
+        matches!(self.verdict, Verdict::NotRaised | Verdict::NotExpected)
+    }
 }
 
 /// What is known of an expected alert.

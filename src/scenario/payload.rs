@@ -13,8 +13,8 @@ use super::{Action, Step};
 #[path = "../../tests/support/nasty.rs"]
 mod nasty;
 
-/// First word of every line of the protocol between the pods and this program.
-pub const MARK: &str = "defender-sim/1";
+/// First word of every line of the protocol between the pods and this program. The victim's host name follows.
+pub const MARK: &str = "defender-sim/2";
 /// Maximum size of a request line: nginx refuses longer ones (`large_client_header_buffers`, 8 KiB by default).
 pub const MAX_REQUEST_LINE: usize = 8 * 1024;
 

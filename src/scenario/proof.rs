@@ -7,7 +7,7 @@
 use super::payload::MARK;
 use crate::untrusted;
 
-/// A line of the protocol.
+/// A line of the protocol, about one victim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// The attacker sent a request without the key.
@@ -36,7 +36,7 @@ pub enum Line {
         /// Exit status of curl.
         curl: u8,
     },
-    /// The attacker is done with all steps.
+    /// The attacker is done with the victim.
     Done,
 }
 
@@ -66,12 +66,17 @@ pub struct Report {
     pub evidence: String,
 }
 
-/// Parses a line of the attacker's log. Returns `None` if it is not a line of the protocol.
-pub fn parse(line: &str) -> Option<Line> {
+/// Parses a line of an attacker's log: the host name of the victim, and what is said about it. Returns `None` if it is not
+/// a line of the protocol.
+pub fn parse(line: &str) -> Option<(&str, Line)> {
     // The gate trims the same characters from its report before it computes the proof.
     let line = line.trim_end_matches([' ', '\t', '\n', '\r', '\0', '\x0b']);
-    let rest = line.strip_prefix(MARK)?.strip_prefix(' ')?;
+    let (victim, rest) = line.strip_prefix(MARK)?.strip_prefix(' ')?.split_once(' ')?;
     let (word, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    Some((victim, parse_word(word, rest)?))
+}
+
+fn parse_word(word: &str, rest: &str) -> Option<Line> {
     match word {
         "gate" => {
             let mut words = rest.splitn(3, ' ');
@@ -132,11 +137,6 @@ pub fn curl_failure(status: u8) -> String {
     }
 }
 
-/// Returns `true` if an exit status of curl means that the victim did not accept or broke the connection.
-pub fn is_disconnect(status: u8) -> bool {
-    matches!(status, 7 | 52 | 56)
-}
-
 /// Describes an HTTP status of the web shell for a step that did not report.
 pub fn http_failure(code: u16) -> String {
     match code {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn report_keeps_the_text_that_its_proof_covers() {
-        let line = "defender-sim/1 report abc recon.read-token 0 12000 a token of 900 bytes";
+        let line = "defender-sim/2 victim report abc recon.read-token 0 12000 a token of 900 bytes";
         let report = Report {
             proof: "abc".into(),
             text: "0 12000 a token of 900 bytes".into(),
@@ -165,20 +165,27 @@ mod tests {
             micros: 12_000,
             evidence: "a token of 900 bytes".into(),
         };
-        assert_eq!(parse(line), Some(Line::Report(report)));
+        assert_eq!(parse(line), Some(("victim", Line::Report(report))));
     }
 
     #[test]
     fn other_lines() {
+        let said = |text: &str| {
+            let line = format!("{MARK} victim-2 {text}");
+            parse(&line).map(|(victim, line)| {
+                assert_eq!(victim, "victim-2");
+                line
+            })
+        };
         assert_eq!(
-            parse("defender-sim/1 begin recon.x"),
+            said("begin recon.x"),
             Some(Line::Begin {
                 step: "recon.x".into()
             })
         );
-        assert_eq!(parse("defender-sim/1 http 502"), Some(Line::Http { code: 502 }));
+        assert_eq!(said("http 502"), Some(Line::Http { code: 502 }));
         assert_eq!(
-            parse("defender-sim/1 end recon.x 7"),
+            said("end recon.x 7"),
             Some(Line::End {
                 step: "recon.x".into(),
                 curl: 7
@@ -187,23 +194,25 @@ mod tests {
         for (word, after) in [("before", false), ("after", true)] {
             let answer = Answer { code: 403, curl: 0 };
             assert_eq!(
-                parse(&format!("defender-sim/1 gate {word} 403 0")),
+                said(&format!("gate {word} 403 0")),
                 Some(Line::Gate { after, answer })
             );
         }
-        assert_eq!(parse("defender-sim/1 done"), Some(Line::Done));
+        assert_eq!(said("done"), Some(Line::Done));
         for noise in [
             "",
             "hello",
-            "defender-sim/1",
-            "defender-sim/1 n",
-            "defender-sim/1 n a 0 1 c",
-            "defender-sim/1 report",
-            "defender-sim/1 report a b 0",
-            "defender-sim/1 report a b c 1",
-            "defender-sim/1 gate before 403",
-            "defender-sim/1 gate during 403 0",
-            "x defender-sim/1 done",
+            "defender-sim/2",
+            "defender-sim/2 victim",
+            "defender-sim/1 victim done",
+            "defender-sim/2 victim n",
+            "defender-sim/2 victim n a 0 1 c",
+            "defender-sim/2 victim report",
+            "defender-sim/2 victim report a b 0",
+            "defender-sim/2 victim report a b c 1",
+            "defender-sim/2 victim gate before 403",
+            "defender-sim/2 victim gate during 403 0",
+            "x defender-sim/2 victim done",
         ] {
             assert_eq!(parse(noise), None, "{noise:?}");
         }
@@ -211,8 +220,9 @@ mod tests {
 
     #[test]
     fn evidence_is_cleaned() {
-        let line = "defender-sim/1 report abc recon.x 0 1 found eyJhbGciOiJSUzI1NiJ9.e30.x \u{1b}[31mhere";
-        let Some(Line::Report(report)) = parse(line) else {
+        let line =
+            "defender-sim/2 victim report abc recon.x 0 1 found eyJhbGciOiJSUzI1NiJ9.e30.x \u{1b}[31mhere";
+        let Some((_, Line::Report(report))) = parse(line) else {
             panic!("not a report");
         };
         assert_eq!(report.evidence, "found <redacted> [31mhere");

@@ -12,8 +12,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use super::fired::FiredAlert;
-use crate::manifest::{ATTACKER, VICTIM};
-use crate::plan::RunId;
+use crate::plan::{RunId, is_pod_name};
 use crate::result::RunResult;
 
 /// Tolerated difference between the clocks of this machine and of the nodes.
@@ -185,7 +184,6 @@ impl Subject {
         if is_unobserved && about.mentions.iter().any(|text| names_object(text)) {
             return Some(Relation::Named);
         }
-        let is_own_pod = |pod: &String| pod == VICTIM || pod == ATTACKER;
         if let Some(other) = about
             .namespaces
             .iter()
@@ -195,16 +193,14 @@ impl Subject {
             return Some(Relation::Unknown(reason));
         }
         let elsewhere = !about.namespaces.is_empty() && !about.namespaces.contains(&self.namespace);
-        if elsewhere || (!about.pods.is_empty() && !about.pods.iter().any(is_own_pod)) {
+        if elsewhere || (!about.pods.is_empty() && !about.pods.iter().any(|pod| is_pod_name(pod))) {
             return None;
         }
         if about.mentions.iter().any(|text| text.contains(ACCOUNT)) {
             // The account of another run, since this run's would name its ID.
             return is_unobserved.then_some(Relation::Named);
         }
-        let is_inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let names = |pod: &str| about.mentions.iter().any(|text| contains(text, pod, is_inside));
-        if [VICTIM, ATTACKER].into_iter().any(names) {
+        if about.mentions.iter().any(|text| pods_in(text).next().is_some()) {
             return Some(Relation::Named);
         }
         if !about.namespaces.is_empty() {
@@ -252,6 +248,13 @@ fn names_controller(alert: &FiredAlert) -> bool {
 fn names_object(text: &str) -> bool {
     let mut after = text.split(OBJECT).skip(1);
     after.any(|rest| rest.split_once('-').is_some_and(|(id, _)| RunId::matches(id)))
+}
+
+/// Returns the pods of runs that a text names.
+pub(super) fn pods_in(text: &str) -> impl Iterator<Item = &str> {
+    let is_inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    text.split(move |c| !is_inside(c))
+        .filter(|word| is_pod_name(word))
 }
 
 /// Whether `text` contains `name` between characters that are not inside of a name.

@@ -1,6 +1,6 @@
 //! The alerts that a run expects, and the verdict on one that was not raised.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -186,20 +186,41 @@ struct Coverage {
     unproved: String,
 }
 
-/// Sets on each expected alert of a run why it cannot be raised, if that is known.
+/// Sets on each expected alert of a run why it cannot be raised, if that is known: for a run with several victims, if
+/// none of them can raise it.
 pub fn rule_out(run: &mut RunResult) {
-    let facts = run.facts.clone().unwrap_or_default();
-    let reasons: Vec<(&str, String)> = expected_alerts(run)
-        .iter()
-        .filter_map(|expected| {
-            let reason = expected.ruled_out(Some(&expected.coverage()), &facts)?;
-            Some((expected.alert.id.as_str(), reason))
-        })
-        .collect();
-    for alert in run.scenarios.iter_mut().flat_map(|scenario| &mut scenario.alerts) {
-        let reason = reasons.iter().find(|(id, _)| *id == alert.id);
-        alert.not_expected = reason.map(|(_, reason)| reason.clone());
+    let mut reasons = excluded(run);
+    if run.victims.len() > 1 {
+        let parts = run.victims.iter().map(|victim| run.of_victim(victim));
+        let parts: Vec<BTreeMap<String, Option<String>>> = parts.map(|part| excluded(&part)).collect();
+        for (id, reason) in &mut reasons {
+            // A step in a victim and a request may raise the same alert.
+            let of_victims = parts.iter().filter_map(|part| part.get(id));
+            let mut of_victims = of_victims.peekable();
+            if of_victims.peek().is_some() && of_victims.any(Option::is_none) {
+                *reason = None;
+            }
+        }
     }
+    for alert in run.scenarios.iter_mut().flat_map(|scenario| &mut scenario.alerts) {
+        alert.not_expected = reasons.get(&alert.id).cloned().flatten();
+    }
+}
+
+/// Returns the IDs of a run's expected alerts, each with the reason why it cannot be raised, if that is known.
+fn excluded(run: &RunResult) -> BTreeMap<String, Option<String>> {
+    let mut facts = run.facts.clone().unwrap_or_default();
+    if let [victim] = &run.victims[..]
+        && let Some(sensor) = &victim.sensor
+    {
+        facts.sensor = sensor.clone();
+    }
+    let expected = expected_alerts(run);
+    let excluded = expected.iter().map(|expected| {
+        let reason = expected.ruled_out(Some(&expected.coverage()), &facts);
+        (expected.alert.id.clone(), reason)
+    });
+    excluded.collect()
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::attribution::Subject;
+use super::coverage::judge;
 use super::fired::FiredAlert;
 use super::matching::AttributedAlerts;
 use super::options::JudgeOptions;
-use super::verdict::judge;
 use crate::result::{AlertExpectation, RunResult, Verdict, Verification, expectations};
 use crate::scenario::catalogue;
 

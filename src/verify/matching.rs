@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attribution::{Relation, Subject};
+use super::attribution::{Relation, Subject, pods_in};
 use super::fired::{About, FiredAlert};
 use crate::defender::alerts::Alert;
+use crate::plan::{VICTIM, is_pod_name};
 use crate::result::UnattributedAlert;
 
 /// Further names of alerts, by their ID in the catalogue.
@@ -14,10 +15,20 @@ pub type Names = BTreeMap<String, Vec<String>>;
 /// The alerts of a source that are, or may be, of a run.
 #[derive(Debug, Default)]
 pub struct AttributedAlerts {
-    /// Alerts of the run, and whether each names more of it than the namespace.
-    attributed: Vec<(FiredAlert, bool)>,
+    /// Alerts of the run.
+    attributed: Vec<Attributed>,
     /// Alerts that may be of the run, and why that is unknown.
-    unknown: Vec<(FiredAlert, String)>,
+    unknown: Vec<(Attributed, String)>,
+}
+
+/// An alert that is, or may be, of a run.
+#[derive(Clone, Debug)]
+struct Attributed {
+    alert: FiredAlert,
+    /// Whether it names more of the run than the namespace.
+    is_named: bool,
+    /// The victim that it names, if it names exactly one.
+    victim: Option<String>,
 }
 
 impl AttributedAlerts {
@@ -26,38 +37,65 @@ impl AttributedAlerts {
         let Some(relation) = subject.relation(&alert) else {
             return;
         };
+        let victim = named_victim(&alert);
         // Most of an alert's size, and not needed any more.
         alert.about = About::default();
+        let is_named = relation == Relation::Named;
+        let attributed = Attributed {
+            alert,
+            is_named,
+            victim,
+        };
         match relation {
-            Relation::Named => self.attributed.push((alert, true)),
-            Relation::Namespace => self.attributed.push((alert, false)),
-            Relation::Unknown(reason) => self.unknown.push((alert, reason)),
+            Relation::Named | Relation::Namespace => self.attributed.push(attributed),
+            Relation::Unknown(reason) => self.unknown.push((attributed, reason)),
+        }
+    }
+
+    /// Returns the alerts of one victim of several. Alerts that name none of them may be of this one.
+    pub(super) fn of_victim(&self, pod: &str) -> Self {
+        let is_of = |attributed: &&Attributed| attributed.victim.as_deref() == Some(pod);
+        let attributed = self.attributed.iter();
+        let without = attributed
+            .clone()
+            .filter(|attributed| attributed.victim.is_none());
+        let without = without.map(|attributed| (attributed.clone(), "it names no single victim".to_owned()));
+        let unknown = self.unknown.iter().filter(|(attributed, _)| {
+            attributed.victim.is_none() || attributed.victim.as_deref() == Some(pod)
+        });
+        Self {
+            attributed: attributed.filter(is_of).cloned().collect(),
+            unknown: unknown.cloned().chain(without).collect(),
         }
     }
 
     /// Returns the alert of the run at this index.
     pub(super) fn get(&self, index: usize) -> &FiredAlert {
-        &self.attributed[index].0
+        &self.attributed[index].alert
     }
 
     /// Returns the indices of the run's alerts that match an expected one, the first raised first.
     pub(super) fn matching(&self, expected: &Alert, names: &Names) -> Vec<usize> {
         let attributed = self.attributed.iter().enumerate();
         let mut matching: Vec<usize> = attributed
-            .filter(|(_, (fired, _))| matches(fired, expected, names))
+            .filter(|(_, attributed)| matches(&attributed.alert, expected, names))
             .map(|(index, _)| index)
             .collect();
-        matching.sort_by_key(|index| self.attributed[*index].0.generated);
+        matching.sort_by_key(|index| self.get(*index).generated);
         matching
     }
 
     /// Returns why an expected alert may be one that cannot be attributed or has no name.
     pub(super) fn candidate(&self, expected: &Alert, names: &Names) -> Option<String> {
         let may_match = |fired: &FiredAlert| fired.name.is_none() || matches(fired, expected, names);
-        if let Some((fired, reason)) = self.unknown.iter().find(|(fired, _)| may_match(fired)) {
-            return Some(format!("{} may be this alert: {reason}", fired.label()));
+        let mut unknown = self.unknown.iter();
+        if let Some((attributed, reason)) = unknown.find(|(attributed, _)| may_match(&attributed.alert)) {
+            return Some(format!(
+                "{} may be this alert: {reason}",
+                attributed.alert.label()
+            ));
         }
-        let mut attributed = self.attributed.iter().map(|(fired, _)| fired);
+        let mut attributed = self.attributed.iter().map(|attributed| &attributed.alert);
         attributed
             .find(|fired| fired.name.is_none())
             .map(|fired| format!("{} may be this alert", fired.label()))
@@ -74,17 +112,31 @@ impl AttributedAlerts {
         let mut ids: BTreeSet<String> = used.iter().map(|index| self.get(*index).id.clone()).collect();
         let attributed = self.attributed.into_iter().enumerate();
         let additional = attributed
-            .filter(|(index, (_, is_named))| (*is_named || strict) && !used.contains(index))
-            .filter(|(_, (fired, _))| fired.id.is_empty() || ids.insert(fired.id.clone()))
-            .map(|(_, (fired, _))| fired);
+            .filter(|(index, attributed)| (attributed.is_named || strict) && !used.contains(index))
+            .map(|(_, attributed)| attributed.alert)
+            .filter(|fired| fired.id.is_empty() || ids.insert(fired.id.clone()));
         let unknown = self.unknown.into_iter();
-        let unattributed = unknown.map(|(fired, reason)| UnattributedAlert {
-            name: fired.label(),
-            id: fired.id,
+        let unattributed = unknown.map(|(attributed, reason)| UnattributedAlert {
+            name: attributed.alert.label(),
+            id: attributed.alert.id,
             reason,
         });
         (additional.collect(), unattributed.collect())
     }
+}
+
+/// Returns the only victim that an alert names.
+fn named_victim(alert: &FiredAlert) -> Option<String> {
+    let about = &alert.about;
+    let mentioned = about.mentions.iter().flat_map(|text| pods_in(text));
+    let named = about.pods.iter().map(String::as_str).chain(mentioned);
+    let victims: BTreeSet<&str> = named
+        .filter(|pod| pod.starts_with(VICTIM) && is_pod_name(pod))
+        .collect();
+    victims
+        .first()
+        .filter(|_| victims.len() == 1)
+        .map(|&pod| pod.to_owned())
 }
 
 /// Whether a raised alert is an expected one, or its form if a policy blocks the behaviour: both detect it.

@@ -4,6 +4,7 @@
 //! Neither the engine nor the command line is known here: [`watch`] reports through a callback.
 
 mod attribution;
+mod coverage;
 mod expected;
 mod fired;
 #[cfg(test)]

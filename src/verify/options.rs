@@ -73,6 +73,8 @@ impl FromStr for Required {
 pub struct JudgeOptions {
     /// Facts of the cluster.
     pub facts: Facts,
+    /// Whether the fact about the sensor holds for every victim: the user asserted it.
+    pub sensor_is_assumed: bool,
     /// Names that the catalogue lacks.
     pub names: Names,
     /// Whether alerts may still be raised.

@@ -74,6 +74,7 @@ pub fn judge(
             verdict,
             reason,
             raised,
+            victims: vec![],
         }
     };
     let verdicts: Vec<AlertVerdict> = expected.iter().zip(all_raised).map(verdict).collect();
@@ -90,9 +91,15 @@ pub fn judge(
         regressions: vec![],
         failure: None,
     };
-    verification.regressions = options.earlier.regressions(&verification);
-    verification.failure = failure(&verification, &facts, options.required);
+    conclude(&mut verification, &facts, options);
     verification
+}
+
+/// Sets what follows from the verdicts: which alerts are missing that earlier runs had, and whether the verification
+/// fails.
+pub(super) fn conclude(verification: &mut Verification, facts: &Facts, options: &JudgeOptions) {
+    verification.regressions = options.earlier.regressions(verification);
+    verification.failure = failure(verification, facts, options.required);
 }
 
 /// Whether the alert can decide whether the verification fails. Optional alerts can if any alert counts, and are awaited
@@ -159,7 +166,9 @@ fn failure(verification: &Verification, facts: &Facts, required: Required) -> Op
     };
     let expected = counted(alerts.len(), "expected alert");
     let verb = if alerts.len() == 1 { "was" } else { "were" };
-    fails.then(|| format!("{raised} of {expected} {verb} raised{reason}"))
+    let has_victims = alerts.iter().any(|alert| !alert.victims.is_empty());
+    let everywhere = if has_victims { " for every victim" } else { "" };
+    fails.then(|| format!("{raised} of {expected} {verb} raised{everywhere}{reason}"))
 }
 
 /// Returns why the verification fails if no alert is expected.

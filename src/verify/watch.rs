@@ -6,11 +6,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::attribution::Subject;
+use super::coverage;
 use super::matching::AttributedAlerts;
 use super::options::JudgeOptions;
-use super::verdict;
 use super::{AlertSource, VerifyOptions};
 use crate::azure::Answer;
+use crate::defender::facts::Premise;
 use crate::error::Error;
 use crate::net::Cause;
 use crate::result::{Detections, RunResult, Verdict, Verification};
@@ -112,6 +113,10 @@ impl<'a> Watch<'a> {
             subject: Subject::of(run, source.cluster.clone(), unobserved).without(others, run),
             judging: JudgeOptions {
                 facts: options.known(run.facts.as_ref(), &source.plan),
+                sensor_is_assumed: options
+                    .assumptions
+                    .iter()
+                    .any(|(premise, _)| *premise == Premise::Sensor),
                 names: source.names.clone(),
                 max_time_to_detect: options.max_time_to_detect.and_then(|limit| limit.try_into().ok()),
                 unobserved,
@@ -166,7 +171,7 @@ impl<'a> Watch<'a> {
             return Round::Done;
         }
         let source = self.source.description();
-        let verification = verdict::judge(self.run, alerts, &self.subject, &self.judging, source, now);
+        let verification = coverage::judge(self.run, alerts, &self.subject, &self.judging, source, now);
         report(Progress::Judged {
             verification: &verification,
             until: self.end,

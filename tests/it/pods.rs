@@ -2,12 +2,11 @@
 //!
 //! The run detects this at once and reports the reason.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::nodes::{forget_pods, node, signal_kubelet};
 use crate::range::{
     Finally, Identity, Ran, Running, Space, alone, assert_nothing_left, image, kubectl, shared, sim, state,
     text,
@@ -38,7 +37,7 @@ const VICTIM: &str = "mdc-simulation-victim";
 /// Time limit for a run to end after a pod stopped, on a slow machine and including cleanup.
 const SOON: Duration = Duration::from_secs(40);
 
-fn hold() -> tempfile::NamedTempFile {
+pub fn hold() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), HOLD).unwrap();
     file
@@ -228,37 +227,6 @@ fn scheduling_failure_names_the_flag_and_is_shown_once() {
     assert_nothing_left(&space.0);
 }
 
-fn node(arguments: &[&str]) -> bool {
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/range/node");
-    Command::new(tool).args(arguments).status().unwrap().success()
-}
-
-/// Sends a signal to the kubelet of a node.
-fn signal_kubelet(node: &str, signal: &str) {
-    let pid = std::fs::read_to_string(state().join(format!("run/kubelet-{node}.pid"))).unwrap();
-    assert!(
-        Command::new("kill")
-            .args(["-s", signal, pid.trim()])
-            .status()
-            .unwrap()
-            .success()
-    );
-}
-
-/// Skips waiting for the pods of a removed node, which the garbage collector would delay by a minute.
-fn forget_pods(space: &Space) {
-    kubectl(&[
-        "delete",
-        "pods",
-        "--all",
-        "-n",
-        &space.0,
-        "--force",
-        "--grace-period=0",
-        "--wait=false",
-    ]);
-}
-
 #[test]
 #[ignore = "needs the range: make range"]
 fn failing_nodes_are_named() {
@@ -325,9 +293,9 @@ fn failing_nodes_are_named() {
     pull.await_line("ContainerCreating");
     assert!(node(&["remove", "node2"]) && node(&["remove", "node3"]));
     attack.await_line("removing");
-    forget_pods(&attacked);
+    forget_pods(&attacked, &["--all"]);
     pull.await_line("removing");
-    forget_pods(&pulling);
+    forget_pods(&pulling, &["--all"]);
     assert_interrupted(
         attack,
         "stopped during the attack on node node2: node node2 does not exist any more",

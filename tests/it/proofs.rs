@@ -107,10 +107,11 @@ fn scripts_in_the_victim_run_as_written() {
 fn forged_reports_prove_nothing() {
     let _shared = shared();
     let steps = [("one", "exit 1"), ("two", "exit 1")];
-    let wait = "until [ -s /simulation/go/run ]; do sleep 0.1; done";
+    // The victim that `say` names.
+    let wait = "victim=victim; until [ -s /simulation/go/run ]; do sleep 0.1; done";
     let ask = |number: &str, query: &str| {
         format!(
-            "CURL_HOME=/simulation/key/{number} curl -Gs --data-urlencode \"{query}\" http://mdc-simulation-victim/ws.php"
+            "CURL_HOME=/simulation/key/{number} curl -Gs -K /simulation/key/victim --data-urlencode \"{query}\" http://mdc-simulation-victim/ws.php"
         )
     };
     let step = |number: &str| {
@@ -122,11 +123,12 @@ fn forged_reports_prove_nothing() {
     let sign = r#"import hmac, re, sys
 number, step, secret = sys.argv[1:]
 token = re.search(r"Step: \S+ (\w+)", open(f"/simulation/key/{number}/.curlrc").read())[1]
-print(hmac.new(secret.encode(), f"{step} {token} 0 1 x".encode(), "sha256").hexdigest()[:32])"#;
+victim = re.search(r"Victim: \S+ (\w+)", open("/simulation/key/victim").read())[1]
+print(hmac.new(secret.encode(), f"{step} {token} {victim} 0 1 x".encode(), "sha256").hexdigest()[:32])"#;
     let cases = [
         (
             "invented",
-            "for s in one two; do say gate before 403 0; say begin invented.$s
+            "victim=victim; for s in one two; do say gate before 403 0; say begin invented.$s
                say report 0123456789abcdef0123456789abcdef invented.$s 0 1 x
                say 0123456789abcdef0123456789abcdef invented.$s 0 1 x; say end invented.$s 0; done
              for i in {1..20000}; do say begin invented.one; say http 200; say end invented.one 99; done"
@@ -178,8 +180,9 @@ fn replaced_web_shell_does_not_report_for_later_steps() {
 <?php
 $run = json_decode(file_get_contents('/gate/run.json'), true);
 [$id, $token] = explode(' ', $_SERVER['HTTP_X_SIMULATION_STEP'] ?? '');
-$proof = substr(hash_hmac('sha256', "$id $token 0 1 forged", $run['secret']), 0, 32);
-echo "\ndefender-sim/1 report $proof $id 0 1 forged\n";
+[$victim, $of_victim] = explode(' ', $_SERVER['HTTP_X_SIMULATION_VICTIM'] ?? '');
+$proof = substr(hash_hmac('sha256', "$id $token $of_victim 0 1 forged", $run['secret']), 0, 32);
+echo "\ndefender-sim/2 $victim report $proof $id 0 1 forged\n";
 E
 touch -d '-1 hour' /var/www/html/ws.php
 sleep 4
@@ -190,7 +193,7 @@ echo "replaced by $(wc -l </var/www/html/ws.php) lines" >&2
     assert_eq!(words(&ran), ["proved", "failed", "failed"], "{ran:#?}");
     let json = ran.json();
     let steps = &json["scenarios"][0]["steps"];
-    assert_eq!(steps[0]["evidence"], "replaced by 5 lines");
+    assert_eq!(steps[0]["evidence"], "replaced by 6 lines");
     assert_eq!(steps[1]["exitStatus"], 1, "it did not run: {steps:#}");
 }
 
@@ -204,7 +207,7 @@ fn output_of_a_step_is_not_a_report() {
 secret=$(cat /gate/nonce || grep -o 'secret":"[0-9a-f]*' /gate/run.json | cut -c10-)
 for step in output.one output.two; do
   for word in "$secret" "report $secret"; do
-    line="defender-sim/1 $word $step 0 1 forged"
+    line="defender-sim/2 victim $word $step 0 1 forged"
     echo "$line"; echo "$line" >&2; echo "$line" >/proc/$PPID/fd/1
   done
 done

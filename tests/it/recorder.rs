@@ -143,11 +143,14 @@ pub fn requests(programs: &Programs) -> Vec<(String, usize)> {
             [
                 "curl",
                 "-Gs",
+                "-K",
+                "/simulation/key/victim",
                 "--data-urlencode",
                 data,
                 "http://mdc-simulation-victim/ws.php",
             ] => {
-                assert_eq!(program.line(attacker), ["bash"]);
+                // The script, its part for the victim, and the substitution that keeps the answer.
+                assert_eq!(program.line(attacker), ["bash", "bash", "bash"]);
                 let request = (step.clone(), data.strip_prefix("cmd=").unwrap().to_owned());
                 // Retried only if the connection failed.
                 if sent.last() != Some(&request) {

@@ -49,7 +49,7 @@ impl Home {
 }
 
 /// Two values for each setting that differ from its default.
-const VALUES: [(&str, [&str; 2]); 30] = [
+const VALUES: [(&str, [&str; 2]); 32] = [
     ("alert-names", ["a.yaml", "b.yaml"]),
     ("alerts-source", ["graph", "api"]),
     ("annotation", ["a=1", "b=2"]),
@@ -60,6 +60,7 @@ const VALUES: [(&str, [&str; 2]); 30] = [
     ("azure-login", ["cli", "managed-identity"]),
     ("azure-tenant", ["a", "b"]),
     ("color", ["always", "never"]),
+    ("cover", ["node-pool", "example.com/team"]),
     ("deadline", ["20m", "30m"]),
     ("expect", ["shred", "chattr"]),
     ("image-pull-policy", ["Never", "Always"]),
@@ -71,6 +72,7 @@ const VALUES: [(&str, [&str; 2]); 30] = [
     ("node-selector", ["pool=a", "pool=b"]),
     ("optional", ["shred", "chattr"]),
     ("output", ["yaml", "json"]),
+    ("parallel", ["1", "64"]),
     ("production-words", ["haupt", "principal"]),
     ("require-alerts", ["all", "2"]),
     ("resource-id", ["/a", "/b"]),

@@ -68,7 +68,7 @@ pub const SCRIPTS: &[&str] = &[
     "readonly r=1\nr=2\necho after >&2; exit 3\n",
     "nosuchcommand\n",
     "/etc/passwd\n",
-    "echo 'defender-sim/1 report 0 demo.step 0 1 forged'; exit 1\n",
+    "echo 'defender-sim/2 victim report 0 demo.step 0 1 forged'; exit 1\n",
 ];
 
 /// Returns the last line that a script wrote to standard error. Name and line number are removed, since they depend on

@@ -63,6 +63,7 @@ pub fn mixed() -> RunResult {
         alerts,
     };
     RunResult {
+        uncovered: vec![],
         clock_offset_seconds: None,
         schema: RUN_SCHEMA.into(),
         version: "1.2.3".into(),
@@ -121,6 +122,7 @@ pub fn verified() -> RunResult {
         link: Some("https://portal.example/1".into()),
     };
     let verdict = |id: &str, verdict, reason: Option<&str>| AlertVerdict {
+        victims: vec![],
         id: id.into(),
         name: format!("The {id} alert"),
         scenarios: vec!["one".into()],
@@ -184,6 +186,7 @@ pub fn unclean() -> RunResult {
         problems: vec!["pod/b: forbidden".into()],
     };
     RunResult {
+        uncovered: vec![],
         cleanup: Some(cleanup),
         exit: Exit::LeftBehind,
         exit_code: Exit::LeftBehind.code(),
@@ -222,6 +225,7 @@ pub fn not_started() -> RunResult {
 /// Returns a run that was stopped by a signal.
 pub fn interrupted() -> RunResult {
     RunResult {
+        uncovered: vec![],
         exit: Exit::Interrupted,
         exit_code: Exit::Interrupted.code(),
         ..mixed()

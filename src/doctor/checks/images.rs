@@ -5,9 +5,9 @@ use futures::future::join_all;
 use futures::join;
 
 use crate::doctor::finding::{Checked, Finding};
-use crate::doctor::node::Node;
 use crate::doctor::snapshot::Snapshot;
 use crate::net::registry::{Presence, Reference, Registry};
+use crate::node::Node;
 use crate::plan::Options;
 use crate::result::CheckStatus;
 use crate::words::counted;
@@ -196,7 +196,7 @@ fn judge(images: &[Image], presence: &[Presence], options: &Options, nodes: Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::node::{RawNode, image_names};
+    use crate::node::{RawNode, image_names};
     use crate::plan::tests::plan;
     use crate::result::CheckStatus::{Failed, Ok as Fine, Unknown, Warning};
 
@@ -240,11 +240,7 @@ mod tests {
                     "images": images,
                 },
             });
-            Node::new(
-                serde_json::from_value::<RawNode>(raw).unwrap(),
-                &options.fit,
-                &names,
-            )
+            Node::new(serde_json::from_value::<RawNode>(raw).unwrap(), options, &names)
         };
         let nodes: Vec<Node> = has.iter().map(node).collect();
         assert_eq!(nodes.iter().map(|node| node.has).collect::<Vec<_>>(), has);

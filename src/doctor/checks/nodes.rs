@@ -3,14 +3,42 @@
 use std::collections::BTreeMap;
 
 use crate::doctor::finding::{Checked, Finding};
-use crate::doctor::node::{Node, Refusal};
 use crate::doctor::snapshot::Snapshot;
+use crate::engine::{Chosen, choose, describe_uncovered};
+use crate::node::{Node, Refusal};
+use crate::plan::Group;
+use crate::result::CheckStatus;
 use crate::words::{counted, first_few};
 
 const ON_DEMAND: &str = "if the cluster autoscales, a run may add one";
 
 pub(super) async fn check(snapshot: &Snapshot) -> Checked {
-    Ok(judge(snapshot.nodes().await?))
+    let nodes = snapshot.nodes().await?;
+    let finding = judge(nodes);
+    match &snapshot.plan.options.cover {
+        Some(cover) if finding.status == CheckStatus::Ok => {
+            Ok(judge_groups(&choose(nodes, cover, snapshot.cluster.kubectl())))
+        }
+        _ => Ok(finding),
+    }
+}
+
+/// Judges which groups of nodes a run covers.
+fn judge_groups(chosen: &Chosen) -> Finding {
+    let names: Vec<String> = chosen.groups.iter().map(Group::to_string).collect();
+    let all = counted(names.len() + chosen.uncovered.len(), "group");
+    let uncovered: Vec<String> = chosen.uncovered.iter().map(describe_uncovered).collect();
+    match (names.len(), uncovered.len()) {
+        (0, _) => Finding::failed(format!("none of {all} can be covered: {}", uncovered.join("; "))),
+        (_, 0) => Finding::ok(format!(
+            "a run covers each of {all} of nodes: {}",
+            first_few(&names)
+        )),
+        (covered, _) => Finding::warning(format!(
+            "a run covers {covered} of {all} of nodes, not {}",
+            uncovered.join("; nor ")
+        )),
+    }
 }
 
 fn judge(nodes: &[Node]) -> Finding {
@@ -74,6 +102,7 @@ mod tests {
         let of = |refusal: Option<Refusal>| Node {
             name: "n".into(),
             arch: "arm64".into(),
+            group: None,
             refusal,
             has: [false; 2],
         };

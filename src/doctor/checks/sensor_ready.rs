@@ -1,10 +1,13 @@
 //! Checks that a sensor is ready on the nodes that take the pods of a run: Defender detects nothing on the others.
 
+use std::collections::BTreeSet;
+
 use crate::cluster::ClusterError;
 use crate::doctor::finding::{Checked, Finding};
-use crate::doctor::node::Node;
 use crate::doctor::sensor_pods::SensorPods;
 use crate::doctor::snapshot::{Pods, Snapshot};
+use crate::node::Node;
+use crate::plan::Group;
 use crate::words::{counted, first_few};
 
 pub(super) async fn check(snapshot: &Snapshot) -> Checked {
@@ -43,11 +46,29 @@ fn judge(
         }
     };
     let usable: Vec<&Node> = nodes.iter().filter(|node| node.refusal.is_none()).collect();
+    let is_ready = |node: &&&Node| pods.iter().any(|pods| pods.ready_on.contains(&node.name));
     let uncovered: Vec<String> = usable
         .iter()
-        .filter(|node| !pods.iter().any(|pods| pods.ready_on.contains(&node.name)))
+        .filter(|node| !is_ready(node))
         .map(|node| node.name.clone())
         .collect();
+    // A group whose nodes all lack the sensor is a gap that --node-selector does not close.
+    let groups: BTreeSet<&Group> = usable.iter().filter_map(|node| node.group.as_ref()).collect();
+    let of_ready = usable
+        .iter()
+        .filter(is_ready)
+        .filter_map(|node| node.group.as_ref());
+    let of_ready: BTreeSet<&Group> = of_ready.collect();
+    let silent: Vec<String> = groups.difference(&of_ready).map(ToString::to_string).collect();
+    if !silent.is_empty() && silent.len() < groups.len() {
+        return Finding::warning(format!(
+            "{numbers}; on no node of {} of {}: {}",
+            silent.len(),
+            counted(groups.len(), "group"),
+            first_few(&silent)
+        ))
+        .advise("find out why the sensor is not ready there");
+    }
     let total = counted(usable.len(), "node");
     match uncovered.len() {
         _ if usable.is_empty() => {
@@ -72,14 +93,15 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::node::Refusal;
     use crate::net::{Cause, Explanation};
+    use crate::node::Refusal;
     use crate::result::CheckStatus::{Failed, NotApplicable, Ok as Fine, Unknown, Warning};
 
     fn node(name: &str, refusal: Option<Refusal>) -> Node {
         Node {
             name: name.into(),
             arch: "amd64".into(),
+            group: None,
             refusal,
             has: [false; 2],
         }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::super::meaning::portal;
 use super::super::reasons::proved;
 use super::super::table::note;
+use super::steps::{self, title};
 use super::{Mark, Tile, mark, seconds, utc};
 use crate::result::{AlertVerdict, RaisedAlert, RunResult, Verdict};
 
@@ -20,6 +21,16 @@ pub(super) struct Alerts<'a> {
     /// meaning of its notes.
     pub unverified: Vec<(&'static str, &'static str, Vec<Expected<'a>>)>,
     pub additional: Vec<Row<'a>>,
+    /// With several victims: their titles and notes, and the verdicts for each of them by alert.
+    pub places: Vec<(&'a str, Option<String>)>,
+    pub by_place: Vec<(&'a str, Vec<Option<Cell<'a>>>)>,
+}
+
+/// The verdict on an alert for a victim.
+pub(super) struct Cell<'a> {
+    pub mark: Mark,
+    pub after: String,
+    pub note: &'a str,
 }
 
 /// An alert with its verdict.
@@ -53,6 +64,12 @@ impl<'a> Alerts<'a> {
         let additional = verification.additional.iter();
         Self {
             read: utc(verification.read),
+            places: result
+                .victims
+                .iter()
+                .map(|victim| (title(victim), steps::note(victim)))
+                .collect(),
+            by_place: by_place(result, &verification.alerts),
             verdicts: verdicts.map(|alert| row(result, alert)).collect(),
             additional: additional
                 .map(|alert| raised(result, alert, "", &alert.name))
@@ -95,11 +112,35 @@ impl<'a> Alerts<'a> {
     }
 }
 
+/// Returns the verdicts for each victim on the alerts that have any.
+fn by_place<'a>(result: &'a RunResult, alerts: &'a [AlertVerdict]) -> Vec<(&'a str, Vec<Option<Cell<'a>>>)> {
+    let alerts = alerts.iter().filter(|alert| !alert.victims.is_empty());
+    let rows = alerts.map(|alert| {
+        let cells = result.victims.iter().map(|victim| {
+            let verdict = alert.victims.iter().find(|verdict| verdict.pod == victim.pod)?;
+            let raised = verdict.raised.as_ref();
+            Some(Cell {
+                mark: mark_of(verdict.verdict),
+                after: raised.map_or_else(String::new, |raised| seconds(raised.seconds_to_detect)),
+                note: verdict.reason.as_deref().unwrap_or_default(),
+            })
+        });
+        (alert.name.as_str(), cells.collect())
+    });
+    rows.collect()
+}
+
 /// Returns the mark of a verdict.
 pub(super) fn verdict(alert: &AlertVerdict) -> Mark {
-    let word = alert.verdict.as_str();
     match alert.verdict {
         Verdict::Raised if alert.late => mark("bad", "!", "raised too late"),
+        verdict => mark_of(verdict),
+    }
+}
+
+fn mark_of(verdict: Verdict) -> Mark {
+    let word = verdict.as_str();
+    match verdict {
         Verdict::Raised => mark("good", "✓", word),
         Verdict::NotRaised => mark("bad", "✗", word),
         Verdict::Waiting => mark("warn", "…", word),

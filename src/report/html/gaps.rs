@@ -3,13 +3,14 @@
 use super::super::meaning::cleanup_command;
 use super::super::reasons::reason_of_halt;
 use super::alerts::verdict;
+use super::steps::title;
 use super::{Mark, mark, outcome, utc};
 use crate::defender::alerts::{self, Alert};
 use crate::defender::facts::Fact;
 use crate::kubectl::Kubectl;
 use crate::result::{AlertVerdict, RunResult, StepResult, Verdict};
 use crate::scenario::Outcome;
-use crate::words::first_few;
+use crate::words::{counted, first_few};
 
 /// Things that did not pass for the same reason, and what to do about them.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub(super) fn gaps(result: &RunResult) -> Vec<Gap> {
     };
     gaps.cleanup();
     gaps.steps();
+    gaps.uncovered();
     gaps.prerequisites();
     gaps.alerts();
     gaps.others();
@@ -106,6 +108,19 @@ impl Gaps<'_> {
                 command: Some(command),
             };
             self.add("pods of the run".to_owned(), gap);
+        }
+    }
+
+    fn uncovered(&mut self) {
+        for group in &self.result.uncovered {
+            let gap = Gap {
+                subjects: vec![],
+                mark: mark("warn", "!", "not covered"),
+                reason: group.reason.clone(),
+                advice: "Nothing ran on these nodes, so nothing is known of detection there.",
+                command: None,
+            };
+            self.add(format!("{} ({})", group.group, counted(group.nodes, "node")), gap);
         }
     }
 
@@ -239,12 +254,11 @@ impl Gaps<'_> {
     }
 }
 
-/// Returns the node or pod on which a step ran, if there are several victims.
+/// Returns the group, the node or the pod on which a step ran, if there are several victims.
 fn place<'a>(result: &'a RunResult, step: &'a StepResult) -> Option<&'a str> {
     let pod = step.victim.as_deref().filter(|_| result.victims.len() > 1)?;
     let victim = result.victims.iter().find(|victim| victim.pod == pod);
-    let node = victim.and_then(|victim| victim.node.as_deref());
-    Some(node.unwrap_or(pod))
+    Some(victim.map_or(pod, title))
 }
 
 /// Returns the reason of a verdict or, without one, what the alert needs.

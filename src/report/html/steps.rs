@@ -2,7 +2,7 @@
 
 use super::super::milliseconds;
 use super::super::reasons::reason_of_halt;
-use super::{Mark, outcome, utc};
+use super::{Mark, fact, outcome, utc};
 use crate::result::{RequestResult, RunResult, StepResult, Victim};
 use crate::scenario::Outcome;
 
@@ -26,9 +26,10 @@ pub(super) struct Steps<'a> {
 /// A victim, or the Kubernetes API.
 pub(super) struct Column<'a> {
     victim: Option<&'a str>,
-    /// Name of the node or, if unknown, of the pod.
+    /// The group of nodes for which the victim stands or else its node or, if unknown, its pod.
     pub title: &'a str,
-    pub pool: Option<&'a str>,
+    /// The node of a group, or the pool of a node.
+    pub note: Option<String>,
 }
 
 /// A victim, and how many of its steps were proved.
@@ -37,6 +38,8 @@ pub(super) struct Place<'a> {
     pub pool: Option<&'a str>,
     pub class: &'static str,
     pub proved: String,
+    /// Whether a sensor was ready on its node, and why not.
+    pub sensor: Option<(Mark, &'a str)>,
 }
 
 /// The steps of a scenario.
@@ -116,6 +119,7 @@ pub(super) fn victims(result: &RunResult) -> Vec<Place<'_>> {
             pool: pool(victim),
             class: rating(&steps),
             proved: format!("{} of {}", proved.count(), steps.len()),
+            sensor: victim.sensor.as_ref().map(fact),
         }
     });
     victims.collect()
@@ -142,12 +146,27 @@ fn pool(victim: &Victim) -> Option<&str> {
     found.map(String::as_str)
 }
 
+/// Returns the group of nodes for which a victim stands, or else its node, or its pod.
+pub(super) fn title(victim: &Victim) -> &str {
+    let node = victim.node.as_deref();
+    victim.group.as_deref().or(node).unwrap_or(&victim.pod)
+}
+
+/// Returns what the title of a victim leaves out: the node of a group, or the pool of a node.
+pub(super) fn note(victim: &Victim) -> Option<String> {
+    match (&victim.group, &victim.node) {
+        (Some(group), Some(node)) if group != node => Some(format!("node {node}")),
+        (Some(group), _) if pool(victim) == Some(group) => None,
+        _ => pool(victim).map(|pool| format!("pool {pool}")),
+    }
+}
+
 /// Returns a column for each victim and, if there are steps of these, for further pods and the Kubernetes API.
 fn columns(result: &RunResult) -> Vec<Column<'_>> {
     let victims = result.victims.iter().map(|victim| Column {
         victim: Some(&victim.pod),
-        title: victim.node.as_deref().unwrap_or(&victim.pod),
-        pool: pool(victim),
+        title: title(victim),
+        note: note(victim),
     });
     let mut columns: Vec<Column> = victims.collect();
     for step in result.steps() {
@@ -156,7 +175,7 @@ fn columns(result: &RunResult) -> Vec<Column<'_>> {
             columns.push(Column {
                 victim,
                 title: place(victim),
-                pool: None,
+                note: None,
             });
         }
     }
@@ -209,9 +228,7 @@ fn evidence<'a>(step: &'a StepResult, result: &'a RunResult) -> Evidence<'a> {
     let victim = result.victims.iter().find(|victim| Some(&*victim.pod) == pod);
     Evidence {
         step,
-        place: victim
-            .and_then(|victim| victim.node.as_deref())
-            .unwrap_or(place(pod)),
+        place: victim.map_or(place(pod), title),
         mark: outcome(step.outcome),
         started: step.started.map_or_else(|| "-".to_owned(), utc),
         time: milliseconds(step.duration_ms),

@@ -92,6 +92,8 @@ fn all_raised(nodes: &[(&str, &str)]) -> RunResult {
         .iter()
         .enumerate()
         .map(|(number, (node, pool))| Victim {
+            group: Some((*pool).to_owned()),
+            sensor: None,
             pod: pod(number),
             node: Some((*node).into()),
             node_labels: [("agentpool".into(), (*pool).into())].into(),

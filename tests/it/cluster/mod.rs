@@ -41,7 +41,7 @@ fn recon_from_end_to_end() {
     assert_eq!(kubectl(&["get", "namespace", n, "--ignore-not-found"]), "");
 
     assert!(
-        log.contains("defender-sim/1 end recon.scan-services 0"),
+        log.contains("defender-sim/2 victim end recon.scan-services 0"),
         "not the whole log: {log}"
     );
     assert_eq!(token.matches('.').count(), 2, "not a token");

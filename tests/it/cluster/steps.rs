@@ -115,13 +115,16 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
 
     let attacker = format!("{IMAGES}/attacker:latest");
     idle_pod(n, "third", &attacker);
-    let ask = |key: &str, step: &str, command: &str| {
+    let ask_as = |victim: &str, key: &str, step: &str, command: &str| {
         let key = format!("X-Simulation-Key: {key}");
+        let victim = format!("X-Simulation-Victim: {victim}");
         let step = format!("X-Simulation-Step: {step}");
         let url = format!("http://mdc-simulation-victim/ws.php?cmd={command}");
-        let status = ["-s", "-w", "%{http_code}", "-H", &key, "-H", &step, &url];
-        kubectl(&[&["exec", "third", "-n", n, "--", "curl"][..], &status].concat())
+        let headers = ["-H", &key, "-H", &step, "-H", &victim, &url];
+        let curl = ["exec", "third", "-n", n, "--", "curl", "-s", "-w", "%{http_code}"];
+        kubectl(&[&curl[..], &headers].concat())
     };
+    let ask = |key: &str, step: &str, command: &str| ask_as("victim x", key, step, command);
     let (step, other) = ("webshell.whoami x", "webshell.other x");
     let touch = "touch%20/tmp/proof";
     for key in known {
@@ -148,6 +151,11 @@ fn the_web_shell_answers_nobody_but_its_attacker() {
             answer.ends_with("its attacker.\n403"),
             "{step} {command}: {answer}"
         );
+    }
+    // Nor does a victim answer for another one.
+    for victim in ["", "victim-1 x", "mdc-simulation-victim x"] {
+        let answer = ask_as(victim, key, step, "whoami");
+        assert!(answer.ends_with("its attacker.\n403"), "{victim}: {answer}");
     }
     let ran =
         try_kubectl(&["exec", "mdc-simulation-victim", "-n", n, "--", "ls", "/tmp/proof"]).code == Some(0);

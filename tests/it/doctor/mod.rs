@@ -7,7 +7,7 @@ mod azure;
 mod fake;
 mod images;
 mod range;
-mod sensors;
+pub mod sensors;
 
 use std::process::Command;
 

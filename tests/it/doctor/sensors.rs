@@ -12,7 +12,8 @@ fn sensor(namespace: &str, name: &str, version: &str, image: &str) {
     apply(&daemon_set(namespace, name, version, image));
 }
 
-fn daemon_set(namespace: &str, name: &str, version: &str, image: &str) -> Value {
+/// Returns the `DaemonSet` of a sensor.
+pub fn daemon_set(namespace: &str, name: &str, version: &str, image: &str) -> Value {
     // As in Microsoft's documentation on verifying a deployment.
     let app = if name.contains("collectors") {
         "defender-k8s-sensor"
@@ -39,7 +40,7 @@ fn daemon_set(namespace: &str, name: &str, version: &str, image: &str) -> Value 
 }
 
 /// Waits until the pods of a sensor are ready.
-fn rolled_out(namespace: &str, name: &str) {
+pub fn rolled_out(namespace: &str, name: &str) {
     let name = format!("daemonset/{name}");
     kubectl(&["rollout", "status", &name, "-n", namespace, "--timeout=60s"]);
 }

@@ -95,18 +95,18 @@ async fn ctrl_c_aborts_a_slow_read() {
 const TOKEN: &str = "a-token-that-nobody-may-see";
 
 /// A run, and a fake Azure with its alerts.
-pub(super) struct FakeAzure {
+pub struct FakeAzure {
     run: String,
-    pub(super) cluster: String,
+    pub cluster: String,
     /// The folder of records.
     state: std::path::PathBuf,
-    pub(super) azure: FakeArm,
+    pub azure: FakeArm,
     cli: FakeCli,
 }
 
 impl FakeAzure {
     /// Starts for a run with its record below `state`.
-    pub(super) async fn new(run: String, state: &Path) -> Self {
+    pub async fn new(run: String, state: &Path) -> Self {
         let azure = FakeArm::start().await;
         azure.accept(TOKEN);
         Self {
@@ -121,7 +121,7 @@ impl FakeAzure {
     }
 
     /// Prepares `verify`.
-    pub(super) fn verify(&self, flags: &[&str]) -> tokio::process::Command {
+    pub fn verify(&self, flags: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-defender_sim"));
         command.args(["verify", &self.run, "-o", "json", "--resource-id", &self.cluster]);
         command.args(["--azure-cloud", &self.azure.server.url(), "--azure-ca"]);
@@ -140,17 +140,22 @@ impl FakeAzure {
     }
 
     /// Runs `verify` to its end and returns the verdicts.
-    pub(super) async fn verdicts(&self, flags: &[&str], code: i32) -> BTreeMap<String, String> {
+    pub async fn verdicts(&self, flags: &[&str], code: i32) -> BTreeMap<String, String> {
+        verdicts(&self.result(flags, code).await).into_iter().collect()
+    }
+
+    /// Runs `verify` to its end and returns the result.
+    pub async fn result(&self, flags: &[&str], code: i32) -> Value {
         let output = self.verify(flags).output().await.unwrap();
         let (stdout, stderr) = (output.stdout, String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "{flags:?}: {stderr}");
         assert!(!stderr.contains(TOKEN) && !String::from_utf8_lossy(&stdout).contains(TOKEN));
         let result: Value = serde_json::from_slice(&stdout).unwrap();
         assert_keeps_to("run", &result);
-        verdicts(&result).into_iter().collect()
+        result
     }
 
-    pub(super) fn plan(&self, tier: &str) {
+    pub fn plan(&self, tier: &str) {
         let path = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/pricings/Containers");
         let plan = json!({"properties": {"pricingTier": tier}});
         self.azure.with(|state| state.objects.insert(path, plan));

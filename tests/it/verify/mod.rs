@@ -1,6 +1,6 @@
 //! Verification of alerts from files, from a fake Azure, and on a real cluster.
 
-mod azure;
+pub mod azure;
 mod files;
 mod range;
 

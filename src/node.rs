@@ -6,17 +6,25 @@ use k8s_openapi::api::core::v1::Taint;
 use serde::Deserialize;
 
 use crate::net::registry::Reference;
-use crate::plan::{Fit, Options, Toleration};
+use crate::plan::{Cover, Fit, Group, Options, POOL_LABELS, Toleration};
 
 /// Architectures that the victim supports.
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
+/// Labels of nodes that stand for a service without machines: virtual nodes of AKS, and Fargate.
+const VIRTUAL: [(&str, &str); 2] = [
+    ("type", "virtual-kubelet"),
+    ("eks.amazonaws.com/compute-type", "fargate"),
+];
+
 /// A node, reduced to what checks need: there may be thousands.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub name: String,
     /// The label `kubernetes.io/arch`.
     pub arch: String,
+    /// Its group, if nodes are grouped and it has one.
+    pub group: Option<Group>,
     /// Why it does not take the pods of a run, if it does not.
     pub refusal: Option<Refusal>,
     /// Whether it lists the attacker's image, and the victim's.
@@ -24,7 +32,7 @@ pub(super) struct Node {
 }
 
 /// The names by which a node lists the attacker's image and the victim's; `None` for an invalid reference.
-pub(super) fn image_names(options: &Options) -> [Option<String>; 2] {
+pub(crate) fn image_names(options: &Options) -> [Option<String>; 2] {
     [&options.attacker_image, &options.victim_image].map(|image| Some(listed_name(&image.parse().ok()?)))
 }
 
@@ -38,7 +46,7 @@ fn listed_name(image: &Reference) -> String {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct RawNode {
+pub(crate) struct RawNode {
     metadata: RawMetadata,
     #[serde(default)]
     spec: RawNodeSpec,
@@ -48,7 +56,7 @@ pub(super) struct RawNode {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct RawMetadata {
+pub(crate) struct RawMetadata {
     #[serde(default)]
     pub name: String,
     #[serde(default)]
@@ -58,7 +66,7 @@ pub(super) struct RawMetadata {
 }
 
 #[derive(Deserialize)]
-pub(super) struct RawOwner {
+pub(crate) struct RawOwner {
     pub kind: String,
     pub name: String,
 }
@@ -80,7 +88,7 @@ struct RawNodeStatus {
 }
 
 #[derive(Deserialize)]
-pub(super) struct RawCondition {
+pub(crate) struct RawCondition {
     #[serde(rename = "type")]
     kind: String,
     pub status: String,
@@ -93,15 +101,15 @@ struct RawImage {
     names: Option<Vec<String>>,
 }
 
-pub(super) fn is_ready(conditions: &[RawCondition]) -> bool {
+pub(crate) fn is_ready(conditions: &[RawCondition]) -> bool {
     conditions
         .iter()
         .any(|condition| condition.kind == "Ready" && condition.status == "True")
 }
 
 impl Node {
-    /// Reduces a node to what matters to a run with `fit` and these `images`.
-    pub(super) fn new(raw: RawNode, fit: &Fit, images: &[Option<String>; 2]) -> Self {
+    /// Reduces a node to what matters to a run with these options and `images`.
+    pub(crate) fn new(raw: RawNode, options: &Options, images: &[Option<String>; 2]) -> Self {
         let RawNode {
             metadata,
             spec,
@@ -118,14 +126,16 @@ impl Node {
             }
         }
         let label = |key: &str| metadata.labels.get(key).cloned().unwrap_or_default();
+        let group = options.cover.as_ref();
         Self {
             arch: label("kubernetes.io/arch"),
+            group: group.and_then(|cover| group_of(&metadata, cover)),
             refusal: Refusal::of(
                 &metadata.labels,
                 &spec.taints,
                 !spec.unschedulable,
                 is_ready(&status.conditions),
-                fit,
+                &options.fit,
             ),
             has,
             name: metadata.name,
@@ -133,11 +143,27 @@ impl Node {
     }
 }
 
+/// Returns the group of a node, or `None` if it lacks the labels.
+fn group_of(node: &RawMetadata, cover: &Cover) -> Option<Group> {
+    let by = |key: &str| {
+        let value = node.labels.get(key)?.clone();
+        let key = key.to_owned();
+        Some(Group::Label { key, value })
+    };
+    match cover {
+        Cover::Node => Some(Group::Node(node.name.clone())),
+        Cover::NodePool => POOL_LABELS.into_iter().find_map(by),
+        Cover::Label(key) => by(key),
+    }
+}
+
 /// Why a node does not take the pods of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Another operating system.
     NotLinux,
+    /// No machine of its own behind it, so no sensor can be on it.
+    Virtual,
     /// Neither amd64 nor arm64.
     Architecture,
     /// A label of `--node-selector` is missing.
@@ -153,6 +179,7 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Refusal::NotLinux => f.write_str("not Linux"),
+            Refusal::Virtual => f.write_str("a virtual node"),
             Refusal::Architecture => f.write_str("neither amd64 nor arm64"),
             Refusal::Selector => f.write_str("without the labels of --node-selector"),
             Refusal::Cordoned => f.write_str("cordoned"),
@@ -178,6 +205,8 @@ impl Refusal {
         };
         if label("kubernetes.io/os") != "linux" {
             Some(Refusal::NotLinux)
+        } else if VIRTUAL.iter().any(|(key, value)| label(key) == *value) {
+            Some(Refusal::Virtual)
         } else if !ARCHITECTURES.contains(&label("kubernetes.io/arch")) {
             Some(Refusal::Architecture)
         } else if !fit.node_selector.iter().all(selected) {
@@ -187,11 +216,20 @@ impl Refusal {
         } else if !ready {
             Some(Refusal::NotReady)
         } else {
-            taints.iter().find(is_repelling).map(|taint| {
+            taints.iter().find(is_repelling).map(Refusal::of_taint)
+        }
+    }
+
+    fn of_taint(taint: &Taint) -> Self {
+        let Taint { key, effect, .. } = taint;
+        // Controllers set these for the state of the node.
+        match key.as_str() {
+            "node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable" => Refusal::NotReady,
+            "node.kubernetes.io/unschedulable" => Refusal::Cordoned,
+            _ => {
                 let value = taint.value.as_ref().map(|value| format!("={value}"));
-                let Taint { key, effect, .. } = taint;
                 Refusal::Taint(format!("{key}{}:{effect}", value.unwrap_or_default()))
-            })
+            }
         }
     }
 
@@ -207,7 +245,7 @@ impl Refusal {
             Refusal::Selector => ("compare with".to_owned(), vec!["get", "nodes", "--show-labels"]),
             Refusal::Cordoned => (String::new(), vec!["uncordon", node]),
             Refusal::NotReady => (String::new(), vec!["describe", "node", node]),
-            Refusal::NotLinux | Refusal::Architecture => (
+            Refusal::NotLinux | Refusal::Virtual | Refusal::Architecture => (
                 "add a Linux node of one of these architectures".to_owned(),
                 vec![],
             ),
@@ -246,7 +284,7 @@ mod tests {
         plan.options.fit.node_selector = [("pool".to_owned(), "a".to_owned())].into();
         Node::new(
             serde_json::from_value::<RawNode>(raw).unwrap(),
-            &plan.options.fit,
+            &plan.options,
             &[None, None],
         )
     }
@@ -294,6 +332,20 @@ mod tests {
             (pool, tainted, "True", &["k=w"], taint()),
             (pool, tainted, "True", &["k:NoExecute"], taint()),
             (pool, tainted, "True", &["j"], taint()),
+            (
+                pool,
+                r#"{"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]}"#,
+                "True",
+                &[],
+                Some(Refusal::NotReady),
+            ),
+            (
+                r#"{"type": "virtual-kubelet", "pool": "a"}"#,
+                "{}",
+                "True",
+                &[],
+                Some(Refusal::Virtual),
+            ),
         ] {
             let node = node(labels, spec, ready, tolerations);
             assert_eq!(node.refusal, expected, "{labels} {spec} {ready} {tolerations:?}");
