@@ -33,8 +33,9 @@ pub enum Error {
     RecordNotFound { run: String },
     #[error("several runs begin with {prefix}: {}", first_few(ids))]
     RunAmbiguous { prefix: String, ids: Vec<String> },
-    #[error("no record of a run{} on this machine", in_namespace(namespace.as_deref()))]
-    NoRecord { namespace: Option<String> },
+    /// `place` is empty, or begins with a space.
+    #[error("no record of a run{place} on this machine")]
+    NoRecord { place: String },
     /// A record that cannot be read may be newer than the last one that can.
     #[error("cannot determine the last run")]
     LastRunUnknown {
@@ -124,6 +125,8 @@ pub enum Error {
     #[error("this looks like production: {sign}; nothing was made")]
     Production { sign: String, run: String },
     /// Scenarios that need `--allow`.
+    #[error("the contexts {first} and {second} are the same cluster and namespace")]
+    ContextsSame { first: String, second: String },
     #[error("{} needs consent of its own; nothing was created", scenarios.join(", "))]
     ConsentMissing {
         scenarios: Vec<String>,
@@ -282,6 +285,7 @@ impl Error {
             | Self::NotOnPath { .. }
             | Self::CompleterForeign { .. }
             | Self::WindowReversed { .. }
+            | Self::ContextsSame { .. }
             | Self::AlertNotRaised { .. }
             | Self::AlertNamesInvalid { .. }
             | Self::AzureClusterNotFound { .. } => Exit::Usage,
@@ -401,6 +405,7 @@ impl Error {
             Self::ScenariosInvalid { .. } => {
                 "print an example of such a file: kubectl defender-sim describe recon -o yaml"
             }
+            Self::ContextsSame { .. } => "name one of them, or give each a namespace in a file: --fleet FILE",
             Self::ScenarioConflict { .. } => "run them one after the other",
             Self::StdoutTaken { .. } => "write the report to a file",
             Self::CompletionUnsupported => {
@@ -481,10 +486,6 @@ fn hint_unready(message: &str, kubectl: &Kubectl) -> String {
     }
     "see the reason above; --victim-image, --attacker-image and --timeout change what is waited for"
         .to_owned()
-}
-
-fn in_namespace(namespace: Option<&str>) -> String {
-    namespace.map_or_else(String::new, |name| format!(" in namespace {name}"))
 }
 
 fn describe_scope(namespace: Option<&str>) -> String {

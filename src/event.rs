@@ -43,6 +43,8 @@ pub enum Event {
     },
     /// A remark that changes nothing, such as a warning of the API server.
     Notice(String),
+    /// The command is done for one cluster of a fleet, with this summary.
+    Ended(String),
     /// The command is done; no event follows.
     Finished,
 }
@@ -50,10 +52,26 @@ pub enum Event {
 /// A question that is answered yes or no.
 #[derive(Debug)]
 pub struct Question {
-    /// The text, with one paragraph per line; the answer is typed after it.
-    pub text: String,
+    /// The cluster and what is done there, one paragraph per line.
+    pub subject: String,
+    /// What that means, one paragraph per line; the same for every cluster with the same request.
+    pub consequences: String,
+    /// The last line, after which the answer is typed.
+    pub prompt: &'static str,
     /// Receives the answer.
     pub answer: oneshot::Sender<Answer>,
+}
+
+impl Question {
+    /// Returns the text, with one paragraph per line.
+    pub fn text(&self) -> String {
+        let parts = [&self.subject, &self.consequences, self.prompt];
+        let parts = parts.into_iter().map(str::trim_end);
+        parts
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
 }
 
 /// An answer to a [`Question`].

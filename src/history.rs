@@ -90,13 +90,16 @@ impl History {
         }
     }
 
-    /// Returns the record of the last run, in `namespace` if given.
+    /// Returns the record of the last run, in `namespace` and in `context` if given.
     ///
     /// # Errors
     /// Fails if there is no record, or if an unreadable record may be newer.
-    pub fn last(&self, namespace: Option<&str>) -> Result<RunResult, Error> {
+    pub fn last(&self, namespace: Option<&str>, context: Option<&str>) -> Result<RunResult, Error> {
         let records = self.all()?;
-        let matches = |run: &RunResult| namespace.is_none_or(|namespace| run.namespace == namespace);
+        let matches = |run: &RunResult| {
+            namespace.is_none_or(|namespace| run.namespace == namespace)
+                && (context.is_none() || context == run.cluster.context.as_deref())
+        };
         let last = records.runs.into_iter().find(matches);
         let newer = |record: &Unreadable| last.as_ref().is_none_or(|last| record.may_be_newer(last));
         let newer: Vec<Unreadable> = records.unreadable.into_iter().filter(newer).collect();
@@ -106,8 +109,12 @@ impl History {
                 unreadable: newer.into_iter().map(|record| record.message).collect(),
             });
         }
-        last.ok_or_else(|| Error::NoRecord {
-            namespace: namespace.map(str::to_owned),
+        last.ok_or_else(|| {
+            let namespace = namespace.map(|name| format!(" in namespace {name}"));
+            let context = context.map(|name| format!(" in context {name}"));
+            Error::NoRecord {
+                place: namespace.into_iter().chain(context).collect(),
+            }
         })
     }
 
@@ -419,7 +426,7 @@ mod tests {
             let torn = history.0.join("torn.json");
             let file = std::fs::File::create(&torn).unwrap();
             file.set_modified(modified.into()).unwrap();
-            let last = history.last(None);
+            let last = history.last(None, None);
             assert_eq!(last.is_ok(), is_last_known, "{modified} {offset:?}");
             if let Err(error) = last {
                 assert!(error.details()[0].contains(&torn.display().to_string()));
@@ -436,7 +443,7 @@ mod tests {
         let (_folder, history) = folder();
         std::fs::create_dir_all(history.0.join("folder.json")).unwrap();
         for namespace in [None, Some("sim")] {
-            let error = history.last(namespace).unwrap_err();
+            let error = history.last(namespace, None).unwrap_err();
             assert_eq!(error.to_string(), "cannot determine the last run");
             assert!(error.details()[0].ends_with("folder.json is not a plain file"));
         }
@@ -448,7 +455,7 @@ mod tests {
         std::fs::write(folder.path().join("runs"), "").unwrap();
         for error in [
             history.all().unwrap_err(),
-            history.last(None).unwrap_err(),
+            history.last(None, None).unwrap_err(),
             history.load("x").unwrap_err(),
         ] {
             let message = error.to_string();

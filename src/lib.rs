@@ -13,6 +13,7 @@
 //! ```
 //!
 //! `commands` has one file per command: each plans, acts, and returns what has to be printed when its progress is over.
+//! For several clusters, `commands::fleet` has one session for each, side by side, with one display and one result.
 //! `doctor` only reads: a plan and a cluster in, a result out. `history` keeps results, `handover` tells a SOC what a
 //! result means for it, `lint` checks scenario files.
 //!

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
-use crate::result::{CleanupResult, DoctorResult, Handover, Note, PlanResult, RunResult};
+use crate::result::{CleanupResult, DoctorResult, FleetResult, Handover, Note, PlanResult, RunResult};
 use crate::scenario::Scenario;
 
 /// A JSON Schema that this tool publishes.
@@ -22,6 +22,8 @@ pub enum Schema {
     Cleanup,
     /// Of what `doctor` prints.
     Doctor,
+    /// Of what a command prints for several clusters.
+    Fleet,
     /// Of the note for the SOC.
     Note,
     /// Of what `handover` prints.
@@ -36,6 +38,7 @@ pub fn schema(name: Schema) -> Value {
         Schema::Plan => of::<PlanResult>(output()),
         Schema::Cleanup => of::<CleanupResult>(output()),
         Schema::Doctor => of::<DoctorResult>(output()),
+        Schema::Fleet => of::<FleetResult>(output()),
         Schema::Note => of::<Note>(output()),
         Schema::Handover => of::<Handover>(output()),
     }

@@ -13,6 +13,7 @@ use clap_complete::Shell;
 use http::Uri;
 use jiff::Timestamp;
 
+use super::fleet::FleetArgs;
 use super::options::{AzureArgs, Global, Settings, VerifyOptions};
 use super::{help, values};
 use crate::manifest::rights::Subject;
@@ -39,7 +40,7 @@ pub(super) struct Arguments {
 }
 
 /// A command with its arguments.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Action {
     /// Run one scenario.
     #[command(flatten)]
@@ -128,7 +129,7 @@ pub enum Action {
 }
 
 /// A run of one built-in scenario: a command of the scenario's name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ScenarioRun {
     /// ID of the scenario.
     pub id: String,
@@ -179,7 +180,7 @@ pub struct CronJobName {
 }
 
 /// `run`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct SelectedRun {
     /// Scenarios to run, in this order
     #[arg(value_name = "SCENARIO", value_parser = ids(), required_unless_present_any = ["file", "family", "baseline"])]
@@ -195,7 +196,7 @@ pub struct SelectedRun {
 }
 
 /// How scenarios run.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct RunArgs {
     /// Print the plan without running it; "server" also submits every object without persisting it
@@ -238,11 +239,13 @@ pub struct RunArgs {
     #[command(flatten)]
     pub settings: Settings,
     #[command(flatten)]
+    pub fleet: FleetArgs,
+    #[command(flatten)]
     pub verify_options: VerifyOptions,
 }
 
 /// `doctor`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Doctor {
     /// Scenarios to check [default: all]
     #[arg(value_name = "SCENARIO", value_parser = ids())]
@@ -250,11 +253,13 @@ pub struct Doctor {
     #[command(flatten)]
     pub settings: Settings,
     #[command(flatten)]
+    pub fleet: FleetArgs,
+    #[command(flatten)]
     pub azure: AzureArgs,
 }
 
 /// `verify`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Verify {
     /// Run ID [default: the most recent]
     #[arg(value_name = "RUN")]
@@ -276,11 +281,13 @@ pub struct Verify {
     #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
     pub report: Vec<ReportFile>,
     #[command(flatten)]
+    pub fleet: FleetArgs,
+    #[command(flatten)]
     pub options: VerifyOptions,
 }
 
 /// `history`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct History {
     /// Compare the alerts of verified runs; exit with 5 if one that was raised earlier is missing now
     #[arg(long)]
@@ -288,7 +295,7 @@ pub struct History {
 }
 
 /// `report`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct RecordReport {
     /// Run ID [default: the most recent]
     #[arg(value_name = "RUN")]
@@ -300,7 +307,7 @@ pub struct RecordReport {
 }
 
 /// `handover`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Handover {
     /// Run ID [default: the most recent]
     #[arg(value_name = "RUN")]
@@ -314,14 +321,14 @@ pub struct Handover {
 }
 
 /// `images`.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Images {
     /// Print the images that a run needs
     List(Settings),
 }
 
 /// `rights`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Rights {
     /// Scenarios to run [default: all]
     #[arg(value_name = "SCENARIO", value_parser = ids())]
@@ -338,14 +345,14 @@ pub struct Rights {
 }
 
 /// `config`.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Config {
     /// Print every setting, and where it is from
     View(AllSettings),
 }
 
 /// Every argument that is a setting.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AllSettings {
     #[command(flatten)]
     settings: Settings,
@@ -354,7 +361,7 @@ pub struct AllSettings {
 }
 
 /// `completion`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Completion {
     /// Shell to print a script for
     #[arg(
@@ -392,6 +399,8 @@ pub struct Cleanup {
     /// Allow namespaces of the cluster itself, such as kube-system
     #[arg(long)]
     pub allow_system_namespace: bool,
+    #[command(flatten)]
+    pub fleet: FleetArgs,
 }
 
 /// Dry-run strategies, as kubectl has them.

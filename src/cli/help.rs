@@ -88,6 +88,7 @@ fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
                 "What two attacks need in an existing namespace",
                 "doctor recon secrets -n team-a",
             ),
+            ("Several clusters", "doctor --contexts eu-1,eu-2"),
         ],
         "cleanup" => &[
             ("What would be deleted", "cleanup --dry-run"),

@@ -4,6 +4,7 @@
 //! explains it. Commands receive the parsed values; nothing below them depends on this module.
 
 mod args;
+mod fleet;
 mod help;
 mod options;
 mod settings;
@@ -23,6 +24,7 @@ pub use args::{
     Action, Cleanup, Completion, Config, CronJobName, Doctor, DryRun, Handover, History, Images,
     RecordReport, Rights, RunArgs, ScenarioRun, SelectedRun, Verify,
 };
+pub use fleet::Fleet;
 use options::Global;
 pub use options::VerifyOptions;
 use settings::Settings;
@@ -35,10 +37,12 @@ use crate::scenario::catalogue;
 use crate::untrusted;
 
 /// A parsed command line.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Invocation {
     /// The command.
     pub action: Action,
+    /// The clusters, if there are several.
+    pub fleet: Option<Fleet>,
     /// The cluster to connect to.
     pub connect: ConnectOptions,
     /// Timeout of each single request, if given.
@@ -124,6 +128,7 @@ fn try_parse(arguments: &[OsString], command: &Command) -> Result<Parsed, clap::
             .unwrap_or(error),
         _ => error,
     })?;
+    let words = arguments;
     let arguments = Arguments::from_arg_matches(&matches)?;
     if let Action::Help { command: path } = &arguments.action {
         return help_for(path, parsed).map(Parsed::Help);
@@ -138,6 +143,26 @@ fn try_parse(arguments: &[OsString], command: &Command) -> Result<Parsed, clap::
     }
     settings.check(&chain, leaf)?;
     check_effects(&arguments.action, leaf)?;
+    let mut invocation = invocation(arguments, leaf)?;
+    invocation.fleet = fleet::Parsed {
+        words,
+        command: &parsed,
+        chain: &chain,
+        leaf,
+    }
+    .fleet(&invocation.action)?;
+    // Only `config view` shows them.
+    if let Action::Config { .. } = invocation.action {
+        invocation.settings = settings.in_force(command, &chain, leaf);
+    }
+    invocation.config_path = config.or_else(settings::default_path);
+    invocation.unknown_variables = settings.unknown_variables;
+    Ok(Parsed::Invocation(Box::new(invocation)))
+}
+
+/// Returns the invocation of parsed arguments, without settings and without a fleet. `leaf` shows which flags are on the
+/// command line.
+fn invocation(arguments: Arguments, leaf: &ArgMatches) -> Result<Invocation, clap::Error> {
     let Arguments { mut action, global } = arguments;
     if let Some(options) = verify_options(&mut action) {
         settle_overrides(options, leaf)?;
@@ -147,21 +172,17 @@ fn try_parse(arguments: &[OsString], command: &Command) -> Result<Parsed, clap::
     if matches!(action, Action::Rights(_)) && leaf.value_source("output") == Some(ValueSource::DefaultValue) {
         output.format = Format::Yaml;
     }
-    // Only `config view` shows them.
-    let shown = match action {
-        Action::Config { .. } => settings.in_force(command, &chain, leaf),
-        _ => vec![],
-    };
-    Ok(Parsed::Invocation(Box::new(Invocation {
-        settings: shown,
-        config_path: config.or_else(settings::default_path),
-        unknown_variables: settings.unknown_variables,
+    Ok(Invocation {
+        fleet: None,
+        settings: vec![],
+        config_path: None,
+        unknown_variables: vec![],
         request_timeout: global.request_timeout(),
         namespace: global.namespace.clone(),
         output,
         action,
         connect: global.connect(),
-    })))
+    })
 }
 
 /// Returns the help of a command or a topic.

@@ -25,9 +25,9 @@ use crate::report::{Color, Detail, Format, Output};
 use crate::verify::{self, Overrides, Required};
 
 pub(super) const KUBERNETES: &str = "Kubernetes options";
-const PODS: &str = "Pod options";
-const VERIFY: &str = "Verify options";
-const AZURE: &str = "Azure options";
+pub(super) const PODS: &str = "Pod options";
+pub(super) const VERIFY: &str = "Verify options";
+pub(super) const AZURE: &str = "Azure options";
 
 /// How alerts are read, and how long.
 #[derive(Clone, Debug, Args)]

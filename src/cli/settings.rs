@@ -164,7 +164,7 @@ fn split(arg: &Arg, value: &OsStr) -> Vec<OsString> {
 }
 
 /// Validates values with the parser of their argument.
-fn judge(arg: &Arg, values: &[OsString]) -> Result<(), clap::Error> {
+pub(super) fn judge(arg: &Arg, values: &[OsString]) -> Result<(), clap::Error> {
     let long = arg.get_long().unwrap_or_default();
     let words = values.iter().map(|value| {
         let mut word = OsString::from(format!("--{long}="));
@@ -217,9 +217,10 @@ struct File {
     values: BTreeMap<String, Vec<String>>,
 }
 
+/// A value in a file of flags.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a text, a number or a list of these")]
-enum Value {
+pub(super) enum Value {
     Bool(bool),
     Number(serde_json::Number),
     Text(String),
@@ -227,7 +228,7 @@ enum Value {
 }
 
 impl Value {
-    fn texts(self) -> Vec<String> {
+    pub fn texts(self) -> Vec<String> {
         match self {
             Value::Bool(value) => vec![value.to_string()],
             Value::Number(value) => vec![value.to_string()],

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use http::HeaderValue;
@@ -26,6 +26,9 @@ const OUTPUT: u64 = 1 << 20;
 /// Bytes kept from the end of standard error for the error message.
 const STDERR: usize = 16 << 10;
 
+/// Held by the plugin that may prompt: the terminal belongs to the process, whose connections renew their credentials
+/// independently.
+static TERMINAL: Mutex<()> = Mutex::new(());
 /// The protocol versions that kubectl supports.
 pub(super) const VERSIONS: [&str; 2] = [
     "client.authentication.k8s.io/v1",
@@ -126,6 +129,11 @@ impl Plugin {
         }
     }
 
+    /// Returns whether the plugin may prompt at the terminal.
+    pub(super) fn is_interactive(&self) -> bool {
+        self.is_interactive
+    }
+
     /// Runs the plugin once and waits for it.
     pub(super) fn run(&self) -> Result<Credentials, PluginError> {
         self.output()
@@ -148,6 +156,9 @@ impl Plugin {
         } else {
             command.stdin(Stdio::null()).stderr(Stdio::piped());
         }
+        let _terminal = self
+            .is_interactive
+            .then(|| TERMINAL.lock().unwrap_or_else(PoisonError::into_inner));
         let mut child = command.spawn().map_err(PluginFailure::Run)?;
         let stderr = child
             .stderr

@@ -66,6 +66,24 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     }))
 }
 
+/// Runs a plan in one cluster of a fleet, without files of its own. Returns also what could not be published.
+pub(super) async fn attack_cluster(
+    request: &Request,
+    plan: &mut Plan,
+    session: &Session,
+) -> Result<(RunResult, Vec<Error>), Error> {
+    let (run, connection) = (&request.args, session.connect(Some(plan))?);
+    let cover = engine::cover(&connection.cluster, plan);
+    cover.await.map_err(before_run)?;
+    let files = Files::default();
+    let result = Box::pin(attack_and_verify(run, plan, connection, &files, None, session)).await?;
+    let mut failures = vec![];
+    if let Some(gateway) = &run.push_gateway {
+        failures.extend(publish::push(gateway, &result).await.err());
+    }
+    Ok((result, failures))
+}
+
 /// Runs the plan and verifies its alerts, if requested. `earlier` is what earlier runs detected, if not the records of
 /// this machine say that.
 async fn attack_and_verify(
@@ -199,7 +217,14 @@ impl Attack<'_> {
     /// Asks for consent, and writes the files that must exist before anything is created.
     async fn consent(&self, started: &Started) -> Result<(), Error> {
         let events = &self.session.events;
-        consent(self.run, self.plan, &self.connection.target, started, events).await?;
+        consent(
+            self.run,
+            self.plan,
+            &self.connection.target,
+            started,
+            self.session,
+        )
+        .await?;
         if let Some((path, file)) = self.run.soc_note.as_ref().zip(self.files.note.as_ref()) {
             let agent = user_agent(Some(self.plan));
             let note = note::soc_note(self.plan, started, &agent, jiff::Timestamp::now());

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::Outcome;
-use super::confirm::confirm;
+use super::confirm::{Subject, confirm};
 use super::session::Session;
 use crate::cli::Cleanup;
 use crate::cluster::{Cluster, ClusterError};
@@ -23,6 +23,18 @@ use crate::result::{self, CLEANUP_SCHEMA, CleanupResult, ClusterInfo, SkippedRun
 use crate::words::counted;
 
 pub(super) async fn cleanup(request: &Cleanup, session: &Session) -> Outcome {
+    let result = clean(request, session).await?;
+    Ok(Box::new(move |report| {
+        report.cleanup(&result);
+        result.exit
+    }))
+}
+
+/// Removes the remains of runs in one cluster.
+///
+/// # Errors
+/// Fails if the cluster cannot be read or the removal is not confirmed.
+pub(super) async fn clean(request: &Cleanup, session: &Session) -> Result<CleanupResult, Error> {
     let namespace = session.namespace.as_deref();
     if let Some(name) = namespace
         && guard::is_system_namespace(name)
@@ -71,7 +83,7 @@ pub(super) async fn cleanup(request: &Cleanup, session: &Session) -> Outcome {
     } else if !selected.is_empty() {
         if !request.yes {
             let hint = "to remove them, add --yes; to list them, --dry-run".to_owned();
-            confirm(question(&selected, &info, now), hint, &session.events).await?;
+            confirm(question(&selected, &info, now), hint, session).await?;
         }
         for part in remove(&selected, &cluster, &session.events).await {
             cleanup.absorb(part);
@@ -83,7 +95,7 @@ pub(super) async fn cleanup(request: &Cleanup, session: &Session) -> Outcome {
         Exit::LeftBehind
     };
     let namespaces: BTreeSet<String> = selected.into_iter().map(|run| run.namespace).collect();
-    let result = CleanupResult {
+    Ok(CleanupResult {
         schema: CLEANUP_SCHEMA,
         cluster: info,
         namespaces: namespaces.into_iter().collect(),
@@ -92,11 +104,7 @@ pub(super) async fn cleanup(request: &Cleanup, session: &Session) -> Outcome {
         cleanup,
         exit,
         exit_code: exit.code(),
-    };
-    Ok(Box::new(move |report| {
-        report.cleanup(&result);
-        result.exit
-    }))
+    })
 }
 
 /// Finds the user and the runs. Retries while the API server is busy or restarts.
@@ -152,9 +160,9 @@ fn reason_to_skip(run: &LeftRun, request: &Cleanup, user: Option<&str>, now: Tim
     is_of_other.then(|| "started by another user".to_owned())
 }
 
-/// Formats the question before a cleanup, one paragraph per line: every run with its owner and state.
-fn question(runs: &[LeftRun], info: &ClusterInfo, now: Timestamp) -> String {
-    let mut text = format!("cleanup in {info}\n");
+/// Returns the question before a cleanup: every run with its owner and state.
+fn question(runs: &[LeftRun], info: &ClusterInfo, now: Timestamp) -> Subject {
+    let mut subject = format!("cleanup in {info}\n");
     for run in runs {
         let owner = run
             .user
@@ -169,9 +177,13 @@ fn question(runs: &[LeftRun], info: &ClusterInfo, now: Timestamp) -> String {
         let objects = counted(run.objects.len(), "object");
         let (id, namespace) = (&run.run, &run.namespace);
         let _ = writeln!(
-            text,
+            subject,
             "run {id}{owner} in namespace {namespace}: {objects}, {state}"
         );
     }
-    text + "Remove them? [y/N]"
+    Subject {
+        place: subject,
+        consequences: String::new(),
+        prompt: "Remove them? [y/N]",
+    }
 }

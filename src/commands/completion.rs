@@ -173,7 +173,7 @@ fn with_completer(arg: Arg, line: &Arc<Line>) -> Arg {
     let find: fn(&Line) -> Option<Vec<CompletionCandidate>> = match arg.get_id().as_str() {
         "scenario" | "scenarios" => |line| Some(scenarios(line)),
         "expect" | "optional" => |_| Some(known_alerts()),
-        "context" => |line| entries(line, Entry::Context),
+        "context" | "contexts" => |line| entries(line, Entry::Context),
         "cluster" => |line| entries(line, Entry::Cluster),
         "user" => |line| entries(line, Entry::User),
         "namespace" => namespaces,

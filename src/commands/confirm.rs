@@ -2,10 +2,11 @@
 
 use tokio::sync::oneshot;
 
+use super::session::Session;
 use crate::cli::RunArgs;
 use crate::cluster::connect::Target;
 use crate::error::Error;
-use crate::event::{Answer, Event, Events, Question, Started};
+use crate::event::{Answer, Event, Question, Started};
 use crate::guard;
 use crate::plan::Plan;
 use crate::words::counted;
@@ -19,7 +20,7 @@ pub(super) async fn consent(
     plan: &Plan,
     target: &Target,
     started: &Started,
-    events: &Events,
+    session: &Session,
 ) -> Result<(), Error> {
     let scenarios: Vec<&str> = plan
         .scenarios
@@ -55,8 +56,12 @@ pub(super) async fn consent(
     if run.yes {
         return Ok(());
     }
-    let text = format!("{place}\n{}\nContinue? [y/N]", consequences(plan));
-    confirm(text, format!("to run {place}, add --yes"), events).await
+    let subject = Subject {
+        place: place.clone(),
+        consequences: consequences(plan),
+        prompt: "Continue? [y/N]",
+    };
+    confirm(subject, format!("to run {place}, add --yes"), session).await
 }
 
 /// Fails if a scenario needs consent of its own and has not been allowed.
@@ -124,14 +129,31 @@ fn consequences(plan: &Plan) -> String {
     sentences.join(" ")
 }
 
+/// The parts of a [`Question`].
+pub(super) struct Subject {
+    /// The cluster and what is done there.
+    pub place: String,
+    pub consequences: String,
+    pub prompt: &'static str,
+}
+
 /// Asks a yes-or-no question before anything is changed.
 ///
 /// # Errors
 /// Fails if the answer is not yes or, with `hint`, if there is no terminal.
-pub(super) async fn confirm(text: String, hint: String, events: &Events) -> Result<(), Error> {
+pub(super) async fn confirm(subject: Subject, hint: String, session: &Session) -> Result<(), Error> {
     let (sender, answer) = oneshot::channel();
-    events.send(Event::Ask(Question { text, answer: sender }));
-    match answer.await {
+    // The other clusters of a fleet need the slot to reach their own question.
+    session.slot.release();
+    session.events.send(Event::Ask(Question {
+        subject: subject.place,
+        consequences: subject.consequences,
+        prompt: subject.prompt,
+        answer: sender,
+    }));
+    let answer = answer.await;
+    session.slot.acquire().await;
+    match answer {
         Ok(Answer::Yes) => Ok(()),
         Ok(Answer::No) => Err(Error::NotConfirmed),
         Ok(Answer::Nobody) | Err(_) => Err(Error::NoTerminal { hint }),

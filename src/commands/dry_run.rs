@@ -17,6 +17,22 @@ use crate::result::{
 /// Prints the plan without contacting a cluster. Without a kubeconfig, the plan names no cluster.
 pub(super) fn client(request: &Request, session: &Session) -> Outcome {
     let plan = request.plan(session.namespace.clone())?;
+    let result = describe(&plan, session)?;
+    Ok(print_plan(plan, result))
+}
+
+/// Submits every object to the API server without persisting it.
+pub(super) async fn server(request: &Request, session: &Session) -> Outcome {
+    let mut plan = request.plan(session.namespace.clone())?;
+    let result = admit(&mut plan, session).await?;
+    Ok(print_plan(plan, result))
+}
+
+/// Describes a plan without contacting the cluster.
+///
+/// # Errors
+/// Fails if the kubeconfig or the flags are invalid.
+pub(super) fn describe(plan: &Plan, session: &Session) -> Result<PlanResult, Error> {
     if plan.options.cover.is_some() {
         return Err(Error::CoverWithoutCluster);
     }
@@ -25,27 +41,27 @@ pub(super) fn client(request: &Request, session: &Session) -> Outcome {
         Err(ConnectError::NotConfigured { .. }) if session.is_default() => ClusterInfo::none(),
         Err(error) => return Err(error.into()),
     };
-    let manifests = manifest::render(&plan, "the user who runs it");
+    let manifests = manifest::render(plan, "the user who runs it");
     let objects = manifests.all().map(|manifest| PlannedObject {
         name: manifest.reference(),
         admission: None,
     });
-    let objects = objects.collect();
-    Ok(print_plan(plan, info, objects))
+    Ok(result(plan, info, objects.collect()))
 }
 
-/// Submits every object to the API server without persisting it.
-pub(super) async fn server(request: &Request, session: &Session) -> Outcome {
-    let mut plan = request.plan(session.namespace.clone())?;
-    let connection = session.connect(Some(&plan))?;
-    engine::cover(&connection.cluster, &mut plan).await?;
+/// Describes a plan with the API server's answer to every object.
+///
+/// # Errors
+/// Fails if the cluster cannot be read.
+pub(super) async fn admit(plan: &mut Plan, session: &Session) -> Result<PlanResult, Error> {
+    let connection = session.connect(Some(plan))?;
+    engine::cover(&connection.cluster, plan).await?;
     let mut info = connection.info;
-    let objects = engine::admit(&connection.cluster, &plan, &mut info, &session.events).await?;
-    Ok(print_plan(plan, info, objects))
+    let objects = engine::admit(&connection.cluster, plan, &mut info, &session.events).await?;
+    Ok(result(plan, info, objects))
 }
 
-fn print_plan(plan: Plan, cluster: ClusterInfo, objects: Vec<PlannedObject>) -> Print {
-    let result = result(&plan, cluster, objects);
+fn print_plan(plan: Plan, result: PlanResult) -> Print {
     Box::new(move |report| {
         report.plan(&result, &plan);
         result.exit

@@ -9,10 +9,14 @@ pub mod completion;
 mod confirm;
 mod doctor;
 mod dry_run;
+mod fleet;
+mod interrupts;
+mod job;
 mod man;
 mod publish;
 mod records;
 mod session;
+mod slot;
 mod sources;
 mod verify;
 mod version;
@@ -41,10 +45,13 @@ fn print(text: impl FnOnce(&Report) + 'static) -> Print {
 }
 
 /// Runs a command and prints its result.
-pub async fn carry_out(invocation: Invocation) -> Exit {
-    let (action, session) = Session::start(invocation);
+pub async fn carry_out(mut invocation: Invocation) -> Exit {
+    if let Some(fleet) = invocation.fleet.take() {
+        return Box::pin(fleet::carry_out(invocation, fleet)).await;
+    }
+    let (action, session, display) = Session::start(invocation);
     let outcome = Box::pin(dispatch(action, &session)).await;
-    let report = session.close().await;
+    let report = session.close(display).await;
     let exit = match outcome {
         Ok(print) => print(&report),
         Err(error) => report.fail(&error),

@@ -39,7 +39,11 @@ pub(super) fn history(request: &cli::History, session: &Session) -> Outcome {
 }
 
 pub(super) fn report(request: RecordReport, session: &Session) -> Outcome {
-    let result = read(&Record::new(request.run, None), session.namespace.as_deref())?;
+    let result = read(
+        &Record::new(request.run, None),
+        session.namespace.as_deref(),
+        None,
+    )?;
     let files = session.report.open_files(&request.report, None)?;
     Ok(Box::new(move |report| {
         report.run(&result);
@@ -49,7 +53,7 @@ pub(super) fn report(request: RecordReport, session: &Session) -> Outcome {
 
 pub(super) fn handover(request: cli::Handover, session: &Session) -> Outcome {
     let record = Record::new(request.run, request.record.clone());
-    let result = read(&record, session.namespace.as_deref())?;
+    let result = read(&record, session.namespace.as_deref(), None)?;
     let handover = handover::handover(&result, jiff::Timestamp::now());
     let files = session.report.open_files(&[], request.note.as_deref())?;
     Ok(Box::new(move |report| {
@@ -84,12 +88,16 @@ impl Record {
     }
 }
 
-/// Reads a record. [`Record::Last`] is the last run in `namespace`, if given.
-pub(super) fn read(record: &Record, namespace: Option<&str>) -> Result<RunResult, Error> {
+/// Reads a record. [`Record::Last`] is the last run in `namespace` and in `context`, if given.
+pub(super) fn read(
+    record: &Record,
+    namespace: Option<&str>,
+    context: Option<&str>,
+) -> Result<RunResult, Error> {
     match record {
         Record::File(path) => history::read(path),
         Record::Run(run) => History::of_user()?.load(run),
-        Record::Last => History::of_user()?.last(namespace),
+        Record::Last => History::of_user()?.last(namespace, context),
     }
 }
 

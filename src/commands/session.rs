@@ -1,9 +1,14 @@
 //! The context of a command: report, events, and the connection to the cluster.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
+
+use super::interrupts::Interrupts;
+use super::slot::Slot;
 
 use crate::cli::{Action, Invocation};
 use crate::cluster::connect::{self, ConnectError, ConnectOptions, Target};
@@ -35,10 +40,19 @@ pub(super) struct Session {
     pub settings: Vec<Setting>,
     /// The config file, whether it exists or not.
     pub config_path: Option<PathBuf>,
+    /// The place of this session among those of a fleet.
+    pub slot: Slot,
     options: ConnectOptions,
     request_timeout: Option<Duration>,
-    progress: JoinHandle<()>,
+    interrupts: Interrupts,
+    /// The number of the session in its fleet.
+    number: usize,
+    /// A connection that was made before the command needs it, or why it could not be made.
+    early: Cell<Option<Result<Connection, Error>>>,
 }
+
+/// The progress display of a session.
+pub(super) struct Display(JoinHandle<()>);
 
 /// A connection to a cluster.
 pub(super) struct Connection {
@@ -50,42 +64,63 @@ pub(super) struct Connection {
 }
 
 impl Session {
-    /// Starts a command. Must be called within a tokio runtime.
-    pub fn start(invocation: Invocation) -> (Action, Self) {
+    /// Starts a command and its progress display. Must be called within a tokio runtime.
+    pub fn start(invocation: Invocation) -> (Action, Self, Display) {
+        let report = Report::new(invocation.output.clone(), invocation.connect.kubectl());
+        let (action, session, receiver) = Self::of(
+            invocation,
+            report.clone(),
+            0,
+            Interrupts::default(),
+            Slot::default(),
+        );
+        let display = Display(tokio::spawn(show_events(report, receiver)));
+        (action, session, display)
+    }
+
+    /// Creates a session whose events are shown by the caller.
+    pub fn of(
+        invocation: Invocation,
+        report: Report,
+        number: usize,
+        interrupts: Interrupts,
+        slot: Slot,
+    ) -> (Action, Self, UnboundedReceiver<Event>) {
         let Invocation {
             action,
+            fleet: _,
             connect,
             request_timeout,
             namespace,
-            output,
+            output: _,
             unknown_variables,
             settings,
             config_path,
         } = invocation;
-        let report = Report::new(output, connect.kubectl());
         let (events, receiver) = Events::channel();
         for name in unknown_variables {
-            events.send(Event::Notice(format!(
-                "the variable {name} is not a setting (config view --output wide lists them)"
-            )));
+            events.send(Event::Notice(unknown_variable(&name)));
         }
         let session = Self {
-            progress: tokio::spawn(show_events(report.clone(), receiver)),
             report,
             events,
             namespace,
             settings,
             config_path,
+            slot,
             options: connect,
             request_timeout,
+            interrupts,
+            number,
+            early: Cell::new(None),
         };
-        (action, session)
+        (action, session, receiver)
     }
 
     /// Stops the progress display after it has shown all events.
-    pub async fn close(self) -> Report {
+    pub async fn close(self, display: Display) -> Report {
         self.events.send(Event::Finished);
-        let _ = self.progress.await;
+        let _ = display.0.await;
         self.report
     }
 
@@ -119,19 +154,67 @@ impl Session {
     /// # Errors
     /// Fails if the kubeconfig, the flags or the credentials cannot be used.
     pub fn connect(&self, plan: Option<&Plan>) -> Result<Connection, Error> {
+        if let Some(early) = self.early.take() {
+            return early;
+        }
+        let (open, target) = self.opening(plan)?;
+        Ok(self.connection(open()?, target))
+    }
+
+    /// Returns whether the credential plugin may prompt at the terminal.
+    pub fn may_prompt(&self) -> bool {
+        let resolved = connect::resolve(&self.options, &Environment::from_process());
+        resolved.is_ok_and(|(config, _)| connect::may_prompt(&config))
+    }
+
+    /// Prepares the connection that [`Session::connect`] returns later, or its error. Other sessions can proceed while
+    /// a credential plugin runs.
+    pub async fn connect_early(&self, plan: Option<&Plan>) {
+        let connected = match self.opening(plan) {
+            Err(error) => Err(error.into()),
+            Ok((open, target)) => match tokio::task::spawn_blocking(open).await {
+                Ok(Ok(cluster)) => Ok(self.connection(cluster, target)),
+                Ok(Err(error)) => Err(error.into()),
+                Err(error) => Err(Error::OperatingSystem {
+                    doing: "get credentials",
+                    source: error.into(),
+                }),
+            },
+        };
+        self.early.set(Some(connected));
+    }
+
+    /// Returns the function that gets credentials and prepares a connection, and its target.
+    fn opening(
+        &self,
+        plan: Option<&Plan>,
+    ) -> Result<
+        (
+            impl FnOnce() -> Result<Cluster, ConnectError> + Send + 'static,
+            Target,
+        ),
+        ConnectError,
+    > {
         let (config, target) = connect::resolve(&self.options, &Environment::from_process())?;
         let events = self.events.clone();
-        let client = connect::client(config, &user_agent(plan), move |text| {
-            events.send(Event::Notice(text.to_owned()));
-        });
+        let (agent, kubectl) = (user_agent(plan), self.kubectl());
         let timeout = self.request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT);
-        let cluster = Cluster::new(client?, timeout).with_hints(self.kubectl());
+        let open = move || {
+            let client = connect::client(config, &agent, move |text| {
+                events.send(Event::Notice(text.to_owned()));
+            })?;
+            Ok(Cluster::new(client, timeout).with_hints(kubectl))
+        };
+        Ok((open, target))
+    }
+
+    fn connection(&self, cluster: Cluster, target: Target) -> Connection {
         let info = self.info(&target);
-        Ok(Connection {
+        Connection {
             cluster,
             target,
             info,
-        })
+        }
     }
 
     fn info(&self, target: &Target) -> ClusterInfo {
@@ -149,16 +232,23 @@ impl Session {
     /// # Errors
     /// Fails if the operating system rejects a signal handler.
     pub fn on_signals(&self, last: String) -> Result<Stop, Error> {
-        let report = self.report.clone();
-        let second = move || {
-            report.note(&last);
-            // The user does not want to wait for the cleanup.
-            std::process::exit(Exit::Interrupted.code().into());
-        };
-        Stop::on_signals(second).map_err(|error| Error::OperatingSystem {
+        let listen = self.interrupts.listen(self.number, last, &self.report);
+        listen.map_err(|error| Error::OperatingSystem {
             doing: "listen for signals",
             source: error.into(),
         })
+    }
+
+    /// Returns the exit code of a stop that was requested before this session began its work.
+    pub fn stopped(&self) -> Option<Exit> {
+        self.interrupts.stopped()
+    }
+
+    /// Reports the end of the command in one cluster of a fleet.
+    pub fn end(&self, summary: String) {
+        self.interrupts.end(self.number);
+        self.slot.release();
+        self.events.send(Event::Ended(summary));
     }
 }
 
@@ -167,6 +257,11 @@ impl Connection {
     pub fn marks(&self) -> ClusterIdentity {
         ClusterIdentity::of_kubeconfig(&self.target.server, self.target.cluster.as_deref())
     }
+}
+
+/// Warns of a variable that is named like a setting.
+pub(super) fn unknown_variable(name: &str) -> String {
+    format!("the variable {name} is not a setting (config view --output wide lists them)")
 }
 
 /// Returns the User-Agent of requests. It names the run, so that the audit log does as well.

@@ -21,6 +21,24 @@ use crate::signal::Stop;
 use crate::verify::{self, AlertSource, Progress, VerifyOptions};
 
 pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
+    let judged = find(&request, session, None)?;
+    let files = session.report.open_files(&request.report, None)?;
+    let result = judge(&request, judged, session).await?;
+    Ok(Box::new(move |report| {
+        report.run(&result);
+        result.exit.worse(report.write_reports(&files, &result))
+    }))
+}
+
+/// Finds the run whose alerts are verified; if none is named, the last one in `context`, if given.
+///
+/// # Errors
+/// Fails if there is no such run, or if an option does not fit it.
+pub(super) fn find(
+    request: &Verify,
+    session: &Session,
+    context: Option<&str>,
+) -> Result<(RunResult, Known), Error> {
     let namespace = session.namespace.as_deref();
     let options = request.options.options();
     let (mut result, known) = if let Some(since) = request.since {
@@ -29,7 +47,7 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
             return Err(Error::WindowReversed { since, until });
         }
         let cluster = cluster_of_window(&options, session)?;
-        let scenarios = sources::read(&sources::built_in(request.scenario))?;
+        let scenarios = sources::read(&sources::built_in(request.scenario.iter().cloned()))?;
         (
             unrecorded(scenarios, namespace, (since, until), cluster),
             Known::Window,
@@ -39,8 +57,8 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
             Some(_) => Known::RunElsewhere,
             None => Known::RunHere,
         };
-        let record = Record::new(request.run, request.record);
-        (records::read(&record, namespace)?, known)
+        let record = Record::new(request.run.clone(), request.record.clone());
+        (records::read(&record, namespace, context)?, known)
     };
     let alerts = result
         .scenarios
@@ -48,7 +66,19 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
         .flat_map(|scenario| &mut scenario.alerts);
     let overrides = request.options.overrides();
     overrides.apply(alerts.map(|alert| (alert.id.as_str(), &mut alert.optional)))?;
-    let files = session.report.open_files(&request.report, None)?;
+    Ok((result, known))
+}
+
+/// Verifies the alerts of a run.
+///
+/// # Errors
+/// Fails if alerts cannot be read at all, or if it is interrupted before that is known.
+pub(super) async fn judge(
+    request: &Verify,
+    (mut result, known): (RunResult, Known),
+    session: &Session,
+) -> Result<RunResult, Error> {
+    let options = request.options.options();
     let stop = session.on_signals("quit; nothing was changed".to_owned())?;
     let marks = identity(&result.cluster, &options, session).await;
     let find = AlertSource::find(&options, &result.cluster, marks);
@@ -57,10 +87,7 @@ pub(super) async fn verify(request: Verify, session: &Session) -> Outcome {
     // The exit code reports on the alerts, regardless of the exit code of the run itself.
     let exit = watch(&mut result, &source, &options, (known, None), &stop, session).await;
     (result.exit, result.exit_code) = (exit, exit.code());
-    Ok(Box::new(move |report| {
-        report.run(&result);
-        result.exit.worse(report.write_reports(&files, &result))
-    }))
+    Ok(result)
 }
 
 /// Returns the cluster of a run without a record: the current one, or none if the options select the alerts.

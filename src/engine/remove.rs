@@ -127,8 +127,8 @@ impl Seen {
             self.removed.borrow_mut().push(object.reference());
             Ok(object)
         });
-        let results = at_once(waits).await.into_iter().chain(failed);
-        results.map(|result| result.map(drop)).collect()
+        let mut results = at_once(waits).await.into_iter().chain(failed);
+        results.try_for_each(|result| result.map(drop))
     }
 }
 

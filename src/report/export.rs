@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{handover, html, json, junit, markdown, navigator, note, openmetrics};
-use crate::result::{Handover, Note, RunResult};
+use crate::result::{FleetResult, Handover, Note, RunResult};
 use crate::untrusted;
 
 /// A format in which a result can be rendered.
@@ -23,16 +23,61 @@ pub enum Kind {
     OpenMetrics,
 }
 
+impl Kind {
+    /// Every format.
+    pub const ALL: [Self; 6] = [
+        Self::Junit,
+        Self::Json,
+        Self::Markdown,
+        Self::Html,
+        Self::Navigator,
+        Self::OpenMetrics,
+    ];
+
+    /// Returns the name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Junit => "junit",
+            Self::Json => "json",
+            Self::Markdown => "markdown",
+            Self::Html => "html",
+            Self::Navigator => "navigator",
+            Self::OpenMetrics => "openmetrics",
+        }
+    }
+
+    /// Returns whether one file can hold the results of several clusters.
+    pub fn holds_several_results(self) -> bool {
+        matches!(self, Self::Junit | Self::Json | Self::Markdown | Self::Html)
+    }
+}
+
+/// Renders the results of several clusters in the given format, with a trailing newline; as JSON if the format does not
+/// hold several results.
+pub fn render_fleet(kind: Kind, fleet: &FleetResult) -> String {
+    complete(match kind {
+        Kind::Junit => junit::render_fleet(fleet),
+        Kind::Markdown => markdown::render_fleet(fleet),
+        Kind::Html => html::fleet::render(fleet),
+        Kind::Json | Kind::Navigator | Kind::OpenMetrics => json(fleet),
+    })
+}
+
 /// Renders a result in the given format, with a trailing newline.
 pub fn render(kind: Kind, result: &RunResult) -> String {
-    let mut text = visible(match kind {
+    complete(match kind {
         Kind::Junit => junit::render(result),
         Kind::Json => json(result),
         Kind::Markdown => markdown::render(result),
         Kind::Html => html::render(result),
         Kind::Navigator => navigator::render(result),
         Kind::OpenMetrics => openmetrics::render(result),
-    });
+    })
+}
+
+/// Removes what is invisible, and ends the text with a newline.
+fn complete(text: String) -> String {
+    let mut text = visible(text);
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -74,18 +119,9 @@ mod tests {
     use crate::note::tests::note;
     use crate::report::fixture;
 
-    const KINDS: [Kind; 6] = [
-        Kind::Junit,
-        Kind::Json,
-        Kind::Markdown,
-        Kind::Html,
-        Kind::Navigator,
-        Kind::OpenMetrics,
-    ];
-
     #[test]
     fn every_format_ends_with_one_newline() {
-        for kind in KINDS {
+        for kind in Kind::ALL {
             let text = render(kind, &fixture::mixed());
             assert!(
                 text.ends_with('\n') && !text.ends_with("\n\n"),
@@ -124,7 +160,7 @@ mod tests {
         scenario.steps[0].evidence = Some(text.into());
         scenario.steps[1].reason = Some(text.into());
         result.verification.as_mut().unwrap().alerts[0].name = text.into();
-        for kind in KINDS {
+        for kind in Kind::ALL {
             let report = render(kind, &result);
             assert!(!report.contains(untrusted::is_unseen), "{kind:?}: {report:?}");
         }

@@ -27,7 +27,7 @@ use super::target::{self, Target, folder};
 use super::{Format, Report, ReportFile};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::result::RunResult;
+use crate::result::{FleetResult, RunResult};
 
 /// Timeout for a reader to open a FIFO.
 const READER_BOUND: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub struct OutputFile {
 }
 
 /// The files that a command writes in addition to its output.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Files {
     /// Reports of the result.
     pub reports: Vec<(Kind, OutputFile)>,
@@ -248,9 +248,18 @@ impl Report {
 
     /// Writes each report, even if another one fails. Reports the failures and returns the resulting exit code.
     pub fn write_reports(&self, files: &Files, result: &RunResult) -> Exit {
+        self.write_each(files, |kind| export::render(kind, result))
+    }
+
+    /// Like [`Report::write_reports`], for several clusters.
+    pub fn write_fleet_reports(&self, files: &Files, fleet: &FleetResult) -> Exit {
+        self.write_each(files, |kind| export::render_fleet(kind, fleet))
+    }
+
+    fn write_each(&self, files: &Files, render: impl Fn(Kind) -> String) -> Exit {
         let mut exit = Exit::Ok;
         for (kind, file) in &files.reports {
-            match file.write(&export::render(*kind, result), self) {
+            match file.write(&render(*kind), self) {
                 Ok(()) if file.append => self.notice(&format!("appended to the job summary {file}")),
                 Ok(()) => {}
                 Err(error) => exit = exit.worse(self.error(&error)),

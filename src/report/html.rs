@@ -6,6 +6,7 @@
 
 mod alerts;
 mod attack;
+pub(super) mod fleet;
 mod gaps;
 mod steps;
 mod timeline;

@@ -15,7 +15,9 @@ use super::meaning::meaning;
 use super::reasons::reason_of_halt;
 use super::table::{clean, seconds as seconds_to_detect};
 use crate::exit::Exit;
-use crate::result::{AlertVerdict, RunResult, ScenarioResult, StepResult, Verdict, Verification, Victim};
+use crate::result::{
+    AlertVerdict, FleetResult, RunResult, ScenarioResult, StepResult, Verdict, Verification, Victim,
+};
 use crate::scenario::Outcome;
 
 /// Suite and class of the entire run.
@@ -117,6 +119,43 @@ impl Serialize for Milliseconds {
 
 /// Renders a result as an XML document.
 pub(super) fn render(result: &RunResult) -> String {
+    document(of_run(result), took(result.started, result.ended))
+}
+
+/// Renders the results of several clusters as one XML document. Suites and classes name the cluster.
+pub(super) fn render_fleet(fleet: &FleetResult) -> String {
+    let mut suites = vec![];
+    for cluster in &fleet.clusters {
+        let mut of_cluster = match (cluster.run(), &cluster.problem) {
+            (Some(run), _) => of_run(run),
+            (None, problem) => {
+                let message = problem.as_ref().map_or("no result", |problem| &problem.message);
+                let hint = problem.as_ref().and_then(|problem| problem.hint.clone());
+                let error = cause(None, message, hint.as_slice());
+                vec![suite(RUN.to_owned(), fleet.started, vec![completed(Some(error))])]
+            }
+        };
+        for suite in &mut of_cluster {
+            let rename = |name: &str| {
+                let rest = name.strip_prefix("defender-sim.").unwrap_or(name);
+                format!("defender-sim.{}.{rest}", cluster.context)
+            };
+            suite.name = rename(&suite.name);
+            for case in &mut suite.testcase {
+                case.class = rename(&case.class);
+            }
+        }
+        suites.extend(of_cluster);
+    }
+    document(suites, took(fleet.started, fleet.ended))
+}
+
+fn took(started: Timestamp, ended: Timestamp) -> Milliseconds {
+    Milliseconds(ended.duration_since(started).as_secs_f64() * 1000.0)
+}
+
+/// Returns the suites of a run: its scenarios, its alerts, and the run itself as the last one.
+fn of_run(result: &RunResult) -> Vec<Suite<'_>> {
     let error = run_error(result);
     let mut durations = durations(result).into_iter();
     let mut suites: Vec<Suite> = vec![];
@@ -140,10 +179,13 @@ pub(super) fn render(result: &RunResult) -> String {
         case
     }));
     let mut run = suite(RUN.to_owned(), result.started, cases);
-    run.time = Milliseconds(result.ended.duration_since(result.started).as_secs_f64() * 1000.0);
+    run.time = took(result.started, result.ended);
     run.properties = Some(properties(result));
-    let time = run.time;
     suites.push(run);
+    suites
+}
+
+fn document(suites: Vec<Suite>, time: Milliseconds) -> String {
     let sum = |count: fn(&Suite) -> usize| suites.iter().map(count).sum();
     let suites = Suites {
         name: "kubectl defender-sim",

@@ -13,10 +13,13 @@ use super::meaning::{State, meaning, news, portal, proved_steps};
 use super::milliseconds;
 use super::reasons::{Reasons, any_ran, proved};
 use super::table::{clean, note, seconds};
+use crate::exit::Exit;
 use crate::result::{
-    AlertVerdict, Cleanup, ClusterInfo, Problem, RaisedAlert, RunResult, StepResult, Verdict, Verification,
+    AlertVerdict, Cleanup, ClusterInfo, FleetResult, Problem, RaisedAlert, RunResult, StepResult, Verdict,
+    Verification,
 };
 use crate::scenario::Outcome;
+use crate::words::counted;
 
 /// Characters that would end a link destination or a table cell, or act as markup in one.
 const DESTINATION: &AsciiSet = &CONTROLS
@@ -58,6 +61,54 @@ pub(super) fn render(result: &RunResult) -> String {
         let _ = writeln!(text, "\n**Kept for inspection** until about {until:.0}.");
     }
     let _ = writeln!(text, "\n**Exit code {}:** {}.", result.exit_code, meaning(result));
+    text
+}
+
+/// Renders the results of several clusters: a table of all of them, then each result.
+pub(super) fn render_fleet(fleet: &FleetResult) -> String {
+    let passed = fleet
+        .clusters
+        .iter()
+        .filter(|cluster| cluster.exit == Exit::Ok)
+        .count();
+    let mark = if fleet.exit == Exit::Ok { "✅" } else { "❌" };
+    let clusters = counted(fleet.clusters.len(), "cluster");
+    let mut text = format!("## {mark} {passed} of {clusters} passed\n");
+    let rows = fleet.clusters.iter().map(|cluster| {
+        let run = cluster.run();
+        let alerts = run.and_then(|run| run.verification.as_ref()).map(|verification| {
+            let (raised, all) = verification.raised(false);
+            format!("{raised} of {all}")
+        });
+        [
+            code(&cluster.context),
+            run.map_or_else(|| "-".to_owned(), |run| code(&run.run)),
+            run.map_or_else(|| "-".to_owned(), proved_steps),
+            alerts.unwrap_or_else(|| "-".to_owned()),
+            cluster.exit_code.to_string(),
+        ]
+    });
+    table(
+        &mut text,
+        ["Cluster", "Run", "Steps", "Alerts", "Exit code"],
+        rows,
+    );
+    for cluster in &fleet.clusters {
+        match (cluster.run(), &cluster.problem) {
+            (Some(run), _) => {
+                let rest = render(run);
+                let rest = rest.strip_prefix("## ").unwrap_or(&rest);
+                let _ = write!(text, "\n### {}: {rest}", code(&cluster.context));
+            }
+            (None, problem) => {
+                let _ = writeln!(text, "\n### {}: ❌ no result", code(&cluster.context));
+                if let Some(problem) = problem {
+                    add_problem(&mut text, "Error", problem);
+                }
+            }
+        }
+    }
+    let _ = writeln!(text, "\n**Exit code of the fleet: {}**", fleet.exit_code);
     text
 }
 

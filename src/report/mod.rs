@@ -10,6 +10,7 @@ mod files;
 #[path = "../../tests/support/results.rs"]
 #[cfg(test)]
 pub(crate) mod fixture;
+mod fleet;
 mod handover;
 mod html;
 mod junit;
@@ -56,7 +57,7 @@ use crate::words::counted;
 use annotations::{Pipeline, annotations};
 pub use files::{Files, OutputFile};
 pub use options::{Answer, Color, Detail, Format, Output, ReportFile, Setting};
-pub use progress::show_events;
+pub use progress::{show_events, show_fleet};
 use style::{CYAN, GREEN, RED, YELLOW, paint};
 
 /// The output of this process.
@@ -255,20 +256,16 @@ impl Report {
 
     /// Prints the command that verifies the alerts of a run.
     fn suggest_verify(&self, result: &RunResult) {
-        let mut alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
-        let is_expected = alerts.any(|alert| alert.not_expected.is_none());
-        let has_attacked = result.steps().any(|step| step.outcome == Outcome::Proved);
-        if is_expected
-            && has_attacked
-            && result.verification.is_none()
-            && result.verification_problem.is_none()
-        {
-            self.notice(&format!(
-                "{}: alerts are usually raised within 5 to 90 minutes; check them with:\n  {}",
-                paint("hint", CYAN),
-                self.verify_of(result)
-            ));
+        if may_raise_alerts(result) {
+            self.suggest(&self.verify_of(result));
         }
+    }
+
+    fn suggest(&self, verify: &str) {
+        self.notice(&format!(
+            "{}: alerts are usually raised within 5 to 90 minutes; check them with:\n  {verify}",
+            paint("hint", CYAN),
+        ));
     }
 
     /// Prints the recorded runs and reports unreadable records.
@@ -495,6 +492,15 @@ impl Report {
     fn hint(&self, hint: &str) {
         self.note(&format!("{}: {hint}", paint("hint", CYAN)));
     }
+}
+
+/// Returns whether a run may have raised alerts that were not verified.
+fn may_raise_alerts(result: &RunResult) -> bool {
+    let mut alerts = result.scenarios.iter().flat_map(|scenario| &scenario.alerts);
+    let is_expected = alerts.any(|alert| alert.not_expected.is_none());
+    let has_attacked = result.steps().any(|step| step.outcome == Outcome::Proved);
+    let is_verified = result.verification.is_some() || result.verification_problem.is_some();
+    is_expected && has_attacked && !is_verified
 }
 
 /// The maximum width of a table.

@@ -16,6 +16,10 @@ use crate::result::StepResult;
 use crate::scenario::Outcome;
 use crate::words::counted;
 
+mod fleet;
+
+pub use fleet::show_fleet;
+
 /// Columns of the longest outcome.
 const OUTCOME: usize = 7;
 
@@ -38,7 +42,11 @@ async fn answer(report: &Report, mut question: Question) {
         let _ = question.answer.send(Answer::Nobody);
         return;
     }
-    let lines = question.text.lines().map(|line| fill(line, ""));
+    let text = question.text();
+    let lines = text.lines().map(|line| {
+        let indent = if line.starts_with("- ") { "  " } else { "" };
+        fill(line, indent)
+    });
     report.prompt(&(lines.collect::<Vec<_>>().join("\n") + " "));
     // A separate thread: nothing else may block on a line that may never arrive.
     let (sender, line) = oneshot::channel();
@@ -128,6 +136,8 @@ struct Partial {
 
 struct Progress {
     report: Report,
+    /// The cluster, if there are several. It begins each line.
+    label: Option<String>,
     notices: Notices,
     spinner: Option<ProgressBar>,
     begun: std::time::Instant,
@@ -164,6 +174,7 @@ impl Progress {
             // Created with the first event: most commands have no events.
             spinner: None,
             report,
+            label: None,
             notices: Notices::default(),
             begun: std::time::Instant::now(),
             objects: 0,
@@ -184,7 +195,7 @@ impl Progress {
     }
 
     fn show(&mut self, event: Event) {
-        if self.spinner.is_none() && !matches!(event, Event::Notice(_)) {
+        if self.spinner.is_none() && self.label.is_none() && !matches!(event, Event::Notice(_)) {
             self.spinner = spinner(&self.report);
         }
         if matches!(event, Event::Ready | Event::Stopping | Event::Removing(_)) {
@@ -240,7 +251,7 @@ impl Progress {
                 self.show_partial();
                 self.line("stopping and cleaning up (press Ctrl-C again to quit immediately and leave cleanup to the cluster)");
             }
-            Event::Ask(_) | Event::Removing(0) | Event::Finished => {}
+            Event::Ask(_) | Event::Removing(0) | Event::Ended(_) | Event::Finished => {}
             Event::Removing(objects) => {
                 self.show_partial();
                 self.either(&format!("removing {}", counted(objects, "object")));
@@ -269,11 +280,15 @@ impl Progress {
 
     /// Prints the line of a step that ended, in columns at a terminal.
     fn step(&self, step: &str, result: &StepResult) {
+        let is_news = !matches!(result.outcome, Outcome::Proved | Outcome::Skipped);
+        if self.label.is_some() && self.report.output.detail == Detail::Normal && !is_news {
+            return;
+        }
         let (steps, ended) = &self.steps;
         let number = format!("{ended}/{}", steps.len());
         let time = milliseconds(result.duration_ms);
         let (outcome, text) = (outcome(result.outcome), result.explanation());
-        if self.spinner.is_some() && self.report.output.detail == Detail::Normal {
+        if self.spinner.is_some() && self.label.is_none() && self.report.output.detail == Detail::Normal {
             let width = steps.iter().map(String::len).max().unwrap_or_default();
             let gap = " ".repeat(OUTCOME.saturating_sub(result.outcome.as_str().len()));
             let line = format!("{outcome}{gap} {number:>5}  {step:width$} {time:>6}  {text}");
@@ -322,6 +337,10 @@ impl Progress {
         };
         let (steps, ended) = (self.steps.0.len(), self.steps.1);
         let Partial { proved, .. } = partial;
+        if self.label.is_some() && self.report.output.detail == Detail::Normal && proved == self.victims.len()
+        {
+            return;
+        }
         self.line(&format!(
             "{ended}/{steps} {step}: proved on {proved} of {all}{slowest}"
         ));
@@ -368,6 +387,7 @@ impl Progress {
 
     /// Prints a permanent line; at a terminal, its continuation lines are indented.
     fn indented(&self, text: &str, indent: usize) {
+        let text = &self.labelled(text);
         match &self.spinner {
             Some(spinner) => spinner.suspend(|| self.report.note(&fill(text, &" ".repeat(indent)))),
             None => self.report.note(text),
@@ -377,7 +397,7 @@ impl Progress {
     /// Shows the current activity, at a terminal only.
     fn busy(&self, text: &str) {
         if let Some(spinner) = &self.spinner {
-            spinner.set_message(printable(text));
+            spinner.set_message(printable(&self.labelled(text)));
         }
     }
 
@@ -386,6 +406,14 @@ impl Progress {
         match &self.spinner {
             Some(_) => self.busy(text),
             None => self.line(text),
+        }
+    }
+
+    /// Returns a text that begins with the cluster, if there are several.
+    fn labelled(&self, text: &str) -> String {
+        match &self.label {
+            Some(label) => format!("{label}: {text}"),
+            None => text.to_owned(),
         }
     }
 

@@ -6,6 +6,7 @@
 mod cleanup;
 mod detection;
 mod doctor;
+mod fleet;
 mod handover;
 mod note;
 mod plan;
@@ -29,6 +30,7 @@ use crate::scenario::{ExpectedAlert, Outcome, Scenario};
 pub use cleanup::{Cleanup, CleanupResult, SkippedRun};
 pub use detection::{Detection, Detections, Regression};
 pub use doctor::{CheckResult, CheckStatus, DoctorResult};
+pub use fleet::{ClusterOutcome, ClusterResult, FleetResult};
 pub use handover::{
     AlertWithoutRule, Handover, HandoverAlert, HandoverVerification, OutstandingAlert, Queries, Rule,
     RuleCondition, RuleProperties, RuleProposal, RuleScope, RunMarks, Suppression,
@@ -48,6 +50,8 @@ pub const CLEANUP_SCHEMA: &str = "defender-sim/cleanup/v2";
 pub const PLAN_SCHEMA: &str = "defender-sim/plan/v2";
 /// Schema of [`DoctorResult`] in JSON.
 pub const DOCTOR_SCHEMA: &str = "defender-sim/doctor/v2";
+/// Schema of [`FleetResult`] in JSON.
+pub const FLEET_SCHEMA: &str = "defender-sim/fleet/v1";
 /// Schema of [`Note`] in JSON.
 pub const NOTE_SCHEMA: &str = "defender-sim/note/v2";
 /// Schema of [`Handover`] in JSON.

@@ -96,7 +96,7 @@ fn words_are_completed_as_kubectl_does_it() {
     for (words, expected) in [
         (&["rec"][..], &["recon", ":4"][..]),
         (&["recon", ""], &[":4"]),
-        (&["recon", "--contex"], &["--context", ":4"]),
+        (&["recon", "--contex"], &["--contexts", "--context", ":4"]),
         (
             &["verify", "--expect", "malware-"],
             &["malware-execution", "malware-blocked", ":4"],
@@ -147,6 +147,7 @@ fn names_are_those_of_the_kubeconfig_that_is_meant() {
         (&["recon", "--context", ""][..], &["blue", "red", ":4"][..]),
         (&["--context", "r"], &["red", ":4"]),
         (&["recon", "--context=b"], &["blue", ":4"]),
+        (&["doctor", "--contexts", "blue,r"], &["blue,red", ":4"]),
         (&["recon", "--cluster", ""], &["b", "r", ":4"]),
         (&["--user="], &["ann", "bob", ":4"]),
         (&["run", "--user", ""], &["ann", "bob", ":4"]),

@@ -43,7 +43,7 @@ fn where_nobody_can_be_asked_a_run_takes_yes() {
 }
 
 /// Runs a command at a terminal and types `typed`; returns the entire screen output and the exit code.
-fn at_a_terminal(arguments: &str, typed: &str) -> (String, Option<i32>) {
+pub fn at_a_terminal(arguments: &str, typed: &str) -> (String, Option<i32>) {
     let (program, variables) = range_command();
     let line = format!(
         "stty cols 80; {} env {} kubectl defender-sim {arguments}",

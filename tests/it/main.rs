@@ -20,6 +20,7 @@ mod doctor;
 mod export;
 mod faults;
 mod files;
+mod fleet;
 mod guarding;
 mod handover;
 mod hints;

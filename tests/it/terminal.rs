@@ -132,7 +132,7 @@ fn hostile_machine() -> Machine {
 }
 
 /// Command lines that show untrusted text, from every source.
-const SHOWN: [&str; 59] = [
+const SHOWN: [&str; 63] = [
     // Arguments.
     "--UNSEEN",
     "UNSEEN",
@@ -189,6 +189,10 @@ const SHOWN: [&str; 59] = [
     "recon --dry-run --kubeconfig no-context",
     "report run/abcdefgh -o wide --report json=/dev/stdout",
     "doctor --kubeconfig kubeconfig",
+    "doctor --kubeconfig kubeconfig --all-contexts",
+    "doctor --kubeconfig kubeconfig --all-contexts -o json",
+    "recon --contexts UNSEEN,UNSEEN",
+    "recon --fleet bad-key.yaml",
     "config view --config config.yaml",
     "config view --config config.yaml -o yaml",
     "images list --config config.yaml",

@@ -180,6 +180,12 @@ pub(super) fn prepare_plugin(
     Ok(())
 }
 
+/// Returns whether the credential plugin of a resolved configuration may prompt at the terminal.
+pub fn may_prompt(config: &kube::Config) -> bool {
+    let exec = config.auth_info.exec.as_ref();
+    exec.is_some_and(|exec| Plugin::new(exec).is_interactive())
+}
+
 /// Loads the first credentials and returns their source. Runs the plugin, if the user has one.
 pub(super) fn load_credentials(user: &AuthInfo) -> Result<(Source, Credentials), ConnectError> {
     if let Some(exec) = &user.exec {

@@ -31,6 +31,7 @@ use crate::net::Environment;
 use crate::net::proxy::proxy_for;
 
 pub use client::client;
+pub use credentials::may_prompt;
 pub use error::ConnectError;
 pub(super) use error::{HINT_KUBELOGIN, is_kubelogin};
 pub use options::ConnectOptions;

@@ -21,7 +21,7 @@ const ELEMENTS: [&str; 39] = [
 ];
 
 /// Returns a run with a value in every field.
-fn complete() -> RunResult {
+pub(super) fn complete() -> RunResult {
     let mut result = fixture::verified();
     let unclean = fixture::unclean();
     let problem = fixture::not_started().problem;
@@ -222,7 +222,7 @@ fn silent_pool() -> RunResult {
     result
 }
 
-fn samples() -> Vec<RunResult> {
+pub(super) fn samples() -> Vec<RunResult> {
     let mut empty = fixture::not_started();
     empty.scenarios.clear();
     empty.victims.clear();
@@ -242,10 +242,10 @@ fn samples() -> Vec<RunResult> {
 
 /// What a document consists of, as a strict parser sees it.
 #[derive(Default)]
-struct Parsed {
-    elements: Vec<String>,
+pub(super) struct Parsed {
+    pub elements: Vec<String>,
     attributes: Vec<(String, String)>,
-    text: String,
+    pub text: String,
 }
 
 impl Parsed {
@@ -261,7 +261,7 @@ impl Parsed {
         }
     }
 
-    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
         let attributes = self.attributes.iter();
         attributes.filter_map(move |(key, value)| (key == name).then_some(value.as_str()))
     }
@@ -300,7 +300,7 @@ fn parse(html: &str) -> Parsed {
 }
 
 /// Asserts what holds for every document, whatever is in the result.
-fn assert_inert(html: &str) -> Parsed {
+pub(super) fn assert_inert(html: &str) -> Parsed {
     let parsed = parse(html);
     for element in &parsed.elements {
         assert!(ELEMENTS.contains(&&**element), "{element} in {html}");

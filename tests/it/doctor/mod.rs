@@ -87,7 +87,7 @@ fn apply(manifest: &Value) {
 }
 
 /// Starts a fake cluster with two nodes and a sensor on one; `change` may override responses.
-async fn fake_cluster(change: impl Fn(&Recorded) -> Option<Answer> + Send + Sync + 'static) -> ApiServer {
+pub async fn fake_cluster(change: impl Fn(&Recorded) -> Option<Answer> + Send + Sync + 'static) -> ApiServer {
     ApiServer::start(move |request| change(request).unwrap_or_else(|| usual(request))).await
 }
 
