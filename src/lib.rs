@@ -14,7 +14,8 @@
 //!
 //! `commands` has one file per command: each plans, acts, and returns what has to be printed when its progress is over.
 //! For several clusters, `commands::fleet` has one session for each, side by side, with one display and one result.
-//! `doctor` only reads: a plan and a cluster in, a result out. `history` keeps results, `lint` checks scenario files.
+//! `doctor` only reads: a plan and a cluster in, a result out. `history` keeps results, `handover` tells a SOC what a
+//! result means for it, `lint` checks scenario files.
 //!
 //! `error` decides the exit code and the hint of every failure; `azure`, `cluster` and everything below them have errors
 //! of their own, which it converts.
@@ -39,7 +40,9 @@ pub mod event;
 pub mod exit;
 pub mod files;
 pub mod guard;
+pub mod handover;
 pub mod history;
+pub mod kql;
 pub mod kubectl;
 pub mod lint;
 pub mod manifest;

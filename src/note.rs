@@ -1,9 +1,9 @@
 //! The note for the SOC before a run.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 
 use crate::event::Started;
+use crate::kql;
 use crate::manifest::{ATTACKER, RUN_LABEL, VICTIM, service_account_name};
 use crate::plan::Plan;
 use crate::result::{NOTE_SCHEMA, Note, NoteStep, merged_expectations};
@@ -56,19 +56,21 @@ pub fn soc_note(plan: &Plan, started: &Started, agent: &str, from: Timestamp) ->
 
 /// Returns the query for alerts in a period whose entities include the namespace and one of these names.
 fn query((from, until): (Timestamp, Timestamp), namespace: &str, names: &[&str]) -> String {
-    // KQL quotes and escapes strings like JSON.
-    let quoted = |text: &str| json!(text).to_string();
-    let names = names
-        .iter()
-        .map(|name| quoted(name))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let names: Vec<String> = names.iter().map(|name| kql::quoted(name)).collect();
+    let names = names.join(", ");
     format!(
         "SecurityAlert\n\
-         | where TimeGenerated between (datetime({from:.0}) .. datetime({until:.0}))\n\
+         | where TimeGenerated between ({} .. {})\n\
          | where Entities has {} and Entities has_any ({names})",
-        quoted(namespace)
+        kql::datetime(from),
+        kql::datetime(until),
+        kql::quoted(namespace)
     )
+}
+
+/// Returns the user agent of a run's requests to the API server, as its audit log has it.
+pub fn user_agent(version: &str, run: &str) -> String {
+    format!("kubectl-defender_sim/{version} (run {run})")
 }
 
 #[cfg(test)]

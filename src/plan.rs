@@ -24,7 +24,7 @@ pub const VICTIM: &str = "mdc-simulation-victim";
 /// Name of the attacker's pod, and of the service of all such pods. If there are several, all but the first are numbered.
 pub const ATTACKER: &str = scenario::ATTACKER;
 /// Number of victims that one attacker attacks at most: its log has to stay below the 10 MiB at which a node rotates it.
-const VICTIMS_OF_ATTACKER: usize = 100;
+pub const VICTIMS_OF_ATTACKER: usize = 100;
 /// Default number of victims that are attacked at the same time.
 pub const DEFAULT_PARALLEL: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 /// Labels of nodes with the name of their pool: AKS, EKS, GKE, Karpenter.

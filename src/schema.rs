@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
-use crate::result::{CleanupResult, DoctorResult, FleetResult, Note, PlanResult, RunResult};
+use crate::result::{CleanupResult, DoctorResult, FleetResult, Handover, Note, PlanResult, RunResult};
 use crate::scenario::Scenario;
 
 /// A JSON Schema that this tool publishes.
@@ -26,6 +26,8 @@ pub enum Schema {
     Fleet,
     /// Of the note for the SOC.
     Note,
+    /// Of what `handover` prints.
+    Handover,
 }
 
 /// Returns the schema (JSON Schema, draft 2020-12) with that name.
@@ -38,6 +40,7 @@ pub fn schema(name: Schema) -> Value {
         Schema::Doctor => of::<DoctorResult>(output()),
         Schema::Fleet => of::<FleetResult>(output()),
         Schema::Note => of::<Note>(output()),
+        Schema::Handover => of::<Handover>(output()),
     }
 }
 

@@ -62,6 +62,9 @@ pub enum Action {
     History(History),
     /// Show a past run or export it
     Report(RecordReport),
+    /// Print what a SOC needs after a run: alerts, queries, marks
+    #[command(long_about = help::HANDOVER)]
+    Handover(Handover),
     /// List scenarios
     List,
     /// Print a scenario: steps, proofs, alerts, needs
@@ -301,6 +304,20 @@ pub struct RecordReport {
     /// standard output; can be repeated
     #[arg(long, value_name = "KIND=FILE", value_parser = values::report_file)]
     pub report: Vec<ReportFile>,
+}
+
+/// `handover`.
+#[derive(Clone, Debug, Args)]
+pub struct Handover {
+    /// Run ID [default: the most recent]
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Record of a run in a file, as --report json=FILE writes it
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    pub record: Option<PathBuf>,
+    /// Write it for the SOC as well: Markdown to FILE.md, otherwise JSON
+    #[arg(long, value_name = "FILE")]
+    pub note: Option<PathBuf>,
 }
 
 /// `images`.

@@ -17,6 +17,9 @@ pub(super) const VERIFY: &str = "Check which expected alerts were raised for a f
 pub(super) const CLEANUP: &str = "Delete leftovers of runs, from any machine: the objects of each run, and the namespace \
     if the run created it and it holds nothing else. Runs in progress and runs of other users are left alone, unless \
     --run names one or --force is given. -n limits this to one namespace.";
+pub(super) const HANDOVER: &str = "Print what a SOC needs after a run, from its record: the alerts of the run with links, \
+    KQL that finds them, how to recognize the run, and proposed suppression rules, limited to such runs. Verify the run \
+    first: the alerts are those that were read then. Nothing is read or changed in Azure.";
 pub(super) const DESCRIBE: &str = "Print a scenario: steps, proofs, alerts, needs. With -o yaml it is a scenario file, \
     the starting point for your own.";
 pub(super) const ALERTS: &str = "List every alert of Defender for Containers that is publicly known, and what raises \
@@ -44,7 +47,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     (CONTROL_PLANE, &[]),
     (
         "Before and after a run",
-        &["doctor", "verify", "cleanup", "history", "report"],
+        &["doctor", "verify", "cleanup", "history", "report", "handover"],
     ),
     (
         "Reference",
@@ -87,32 +90,9 @@ fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ),
             ("Several clusters", "doctor --contexts eu-1,eu-2"),
         ],
-        "verify" => &[
-            ("Wait for the alerts of the last run", "verify"),
-            ("What is known of a run now", "verify q33wg4p3 --wait 0"),
-            (
-                "By alerts that were saved before",
-                "verify --alerts alerts.json --report markdown=summary.md",
-            ),
-            (
-                "A run without a record",
-                "verify --since 90m --scenario recon -n team-a",
-            ),
-        ],
         "cleanup" => &[
             ("What would be deleted", "cleanup --dry-run"),
             ("One run, whatever its state", "cleanup --run q33wg4p3"),
-        ],
-        "history" => &[
-            ("Runs in one namespace", "history -n team-a"),
-            ("For programs", "history -o json"),
-        ],
-        "report" => &[
-            ("The most recent run again", "report"),
-            (
-                "As a document for people",
-                "report q33wg4p3 --report html=report.html",
-            ),
         ],
         "list" => &[("With techniques and contacted hosts", "list -o wide")],
         "describe" => &[
@@ -140,6 +120,43 @@ fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
         "help" => &[
             ("Flags of a command", "help recon"),
             ("Exit codes", "help exit-codes"),
+        ],
+        _ => examples_of_records(command),
+    }
+}
+
+/// Returns the examples of a command that reads the record of a run.
+fn examples_of_records(command: &str) -> &'static [(&'static str, &'static str)] {
+    match command {
+        "verify" => &[
+            ("Wait for the alerts of the last run", "verify"),
+            ("What is known of a run now", "verify q33wg4p3 --wait 0"),
+            (
+                "By alerts that were saved before",
+                "verify --alerts alerts.json --report markdown=summary.md",
+            ),
+            (
+                "A run without a record",
+                "verify --since 90m --scenario recon -n team-a",
+            ),
+        ],
+        "history" => &[
+            ("Runs in one namespace", "history -n team-a"),
+            ("For programs", "history -o json"),
+        ],
+        "report" => &[
+            ("The most recent run again", "report"),
+            (
+                "As a document for people",
+                "report q33wg4p3 --report html=report.html",
+            ),
+        ],
+        "handover" => &[
+            ("The most recent run", "handover"),
+            (
+                "As a document for a ticket",
+                "handover q33wg4p3 --note handover.md",
+            ),
         ],
         _ => &[],
     }

@@ -21,8 +21,8 @@ use clap::{ArgMatches, Args as _, Command, CommandFactory as _, FromArgMatches a
 
 use args::Arguments;
 pub use args::{
-    Action, Cleanup, Completion, Config, CronJobName, Doctor, DryRun, History, Images, RecordReport, Rights,
-    RunArgs, ScenarioRun, SelectedRun, Verify,
+    Action, Cleanup, Completion, Config, CronJobName, Doctor, DryRun, Handover, History, Images,
+    RecordReport, Rights, RunArgs, ScenarioRun, SelectedRun, Verify,
 };
 pub use fleet::Fleet;
 use options::Global;
@@ -357,6 +357,7 @@ fn check_stdin(arguments: &Arguments, config: Option<&Path>) -> Result<(), clap:
             let alerts = alerts(&verify.options).into_iter();
             alerts.chain([verify.record.clone()]).collect()
         }
+        Action::Handover(handover) => vec![handover.record.clone()],
         Action::Lint { files } => files.iter().cloned().map(Some).collect(),
         _ => vec![],
     };

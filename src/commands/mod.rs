@@ -80,6 +80,7 @@ async fn dispatch(action: Action, session: &Session) -> Outcome {
         Action::Cleanup(request) => cleanup::cleanup(&request, session).await,
         Action::History(request) => records::history(&request, session),
         Action::Report(request) => records::report(request, session),
+        Action::Handover(request) => records::handover(request, session),
         Action::List => Ok(catalogue::list()),
         Action::Describe { scenario } => catalogue::describe(scenario),
         Action::Alerts => Ok(catalogue::alerts()),

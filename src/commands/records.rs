@@ -1,4 +1,4 @@
-//! `history` and `report`: the recorded runs of this machine.
+//! `history`, `report` and `handover`: the recorded runs of this machine.
 
 use super::Outcome;
 use super::session::Session;
@@ -8,7 +8,9 @@ use crate::cli::{self, RecordReport};
 use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
+use crate::handover;
 use crate::history::{self, History};
+use crate::report::export;
 use crate::result::{self, RunResult};
 
 pub(super) fn history(request: &cli::History, session: &Session) -> Outcome {
@@ -46,6 +48,23 @@ pub(super) fn report(request: RecordReport, session: &Session) -> Outcome {
     Ok(Box::new(move |report| {
         report.run(&result);
         report.write_reports(&files, &result)
+    }))
+}
+
+pub(super) fn handover(request: cli::Handover, session: &Session) -> Outcome {
+    let record = Record::new(request.run, request.record.clone());
+    let result = read(&record, session.namespace.as_deref(), None)?;
+    let handover = handover::handover(&result, jiff::Timestamp::now());
+    let files = session.report.open_files(&[], request.note.as_deref())?;
+    Ok(Box::new(move |report| {
+        report.handover(&handover, request.record.as_deref());
+        let Some((path, file)) = request.note.as_ref().zip(files.note) else {
+            return Exit::Ok;
+        };
+        match file.write(&export::render_handover(path, &handover), report) {
+            Ok(()) => Exit::Ok,
+            Err(error) => report.error(&error),
+        }
     }))
 }
 

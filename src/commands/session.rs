@@ -19,6 +19,7 @@ use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::kubectl::Kubectl;
 use crate::net::Environment;
+use crate::note;
 use crate::plan::Plan;
 use crate::report::{Report, Setting, show_events};
 use crate::result::ClusterInfo;
@@ -266,7 +267,7 @@ pub(super) fn unknown_variable(name: &str) -> String {
 /// Returns the User-Agent of requests. It names the run, so that the audit log does as well.
 pub(super) fn user_agent(plan: Option<&Plan>) -> String {
     match plan {
-        Some(plan) => format!("kubectl-defender_sim/{VERSION} (run {})", plan.run),
+        Some(plan) => note::user_agent(VERSION, &plan.run.to_string()),
         None => format!("kubectl-defender_sim/{VERSION}"),
     }
 }

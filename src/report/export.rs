@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{html, json, junit, markdown, navigator, note, openmetrics};
-use crate::result::{FleetResult, Note, RunResult};
+use super::{handover, html, json, junit, markdown, navigator, note, openmetrics};
+use crate::result::{FleetResult, Handover, Note, RunResult};
 use crate::untrusted;
 
 /// A format in which a result can be rendered.
@@ -92,12 +92,25 @@ fn visible(mut text: String) -> String {
 
 /// Renders a note for the SOC in the format of its file: Markdown for `.md`, otherwise JSON.
 pub fn render_note(path: &Path, note: &Note) -> String {
-    let extension = path.extension().unwrap_or_default();
-    if extension.eq_ignore_ascii_case("md") {
+    if is_markdown(path) {
         visible(note::render(note))
     } else {
         json(note)
     }
+}
+
+/// Renders a handover in the format of its file: Markdown for `.md`, otherwise JSON.
+pub fn render_handover(path: &Path, document: &Handover) -> String {
+    if is_markdown(path) {
+        visible(handover::markdown(document))
+    } else {
+        json(document)
+    }
+}
+
+fn is_markdown(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    extension.eq_ignore_ascii_case("md")
 }
 
 #[cfg(test)]

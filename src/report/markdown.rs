@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use url::Url;
 
 use super::coverage;
 use super::meaning::{State, meaning, news, portal, proved_steps};
@@ -381,11 +382,16 @@ pub(super) fn list(text: &mut String, items: impl Iterator<Item = String>) {
 
 /// Formats the name of an alert, linked to the portal.
 fn link(name: &str, raised: Option<&RaisedAlert>) -> String {
-    match raised.and_then(portal) {
-        None => plain(name),
+    link_to(name, raised.and_then(portal).as_ref().map(Url::as_str))
+}
+
+/// Formats a text, linked to a URL if there is one.
+pub(super) fn link_to(text: &str, url: Option<&str>) -> String {
+    match url {
+        None => plain(text),
         Some(url) => {
-            let destination = utf8_percent_encode(url.as_str(), DESTINATION).to_string();
-            format!("[{}]({})", plain(name), destination.replace('&', "&amp;"))
+            let destination = utf8_percent_encode(url, DESTINATION).to_string();
+            format!("[{}]({})", plain(text), destination.replace('&', "&amp;"))
         }
     }
 }

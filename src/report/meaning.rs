@@ -83,7 +83,5 @@ pub(crate) fn meaning(result: &RunResult) -> &'static str {
 
 /// Returns the portal URL of an alert, or `None` if it is not a plain HTTPS URL.
 pub(super) fn portal(alert: &RaisedAlert) -> Option<Url> {
-    let url = Url::parse(alert.link.as_deref()?).ok()?;
-    let is_plain = url.username().is_empty() && url.password().is_none();
-    (url.scheme() == "https" && is_plain).then_some(url)
+    alert.portal()
 }

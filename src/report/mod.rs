@@ -11,6 +11,7 @@ mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod fleet;
+mod handover;
 mod html;
 mod junit;
 mod markdown;
@@ -28,6 +29,7 @@ mod target;
 mod trend;
 
 use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -45,7 +47,8 @@ use crate::manifest::rights::{Grant, Right, Scope, Subject};
 use crate::manifest::{self, VICTIM};
 use crate::plan::Plan;
 use crate::result::{
-    CleanupResult, ClusterInfo, DoctorResult, PlanResult, Problem, RunResult, Trend, Verdict, Verification,
+    CleanupResult, ClusterInfo, DoctorResult, Handover, PlanResult, Problem, RunResult, Trend, Verdict,
+    Verification,
 };
 use crate::scenario::{Outcome, Scenario};
 use crate::untrusted;
@@ -278,6 +281,22 @@ impl Report {
         for record in &records.unreadable {
             self.note(&format!("warning: {}", record.message));
         }
+    }
+
+    /// Prints the handover of a run; `record` is the file with its record, unless it is one of this machine.
+    pub fn handover(&self, handover: &Handover, record: Option<&Path>) {
+        let run = &handover.run;
+        let kubectl = self.kubectl.in_context(run.cluster.context.as_deref());
+        let verify = match record.map(|path| path.to_string_lossy()) {
+            None => kubectl.command(["defender-sim", "verify", &run.id]),
+            // Only a report adds the alerts to a file.
+            Some(file) => {
+                let json = format!("json={file}");
+                kubectl.command(["defender-sim", "verify", "--record", &file, "--report", &json])
+            }
+        };
+        let ids = handover.alerts.iter().map(|alert| alert.id.clone());
+        self.print(handover, |width| handover::text(handover, &verify, width), ids);
     }
 
     /// Prints detection over time.

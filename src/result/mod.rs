@@ -7,6 +7,7 @@ mod cleanup;
 mod detection;
 mod doctor;
 mod fleet;
+mod handover;
 mod note;
 mod plan;
 mod problem;
@@ -30,6 +31,10 @@ pub use cleanup::{Cleanup, CleanupResult, SkippedRun};
 pub use detection::{Detection, Detections, Regression};
 pub use doctor::{CheckResult, CheckStatus, DoctorResult};
 pub use fleet::{ClusterOutcome, ClusterResult, FleetResult};
+pub use handover::{
+    AlertWithoutRule, Handover, HandoverAlert, HandoverVerification, OutstandingAlert, Queries, Rule,
+    RuleCondition, RuleProperties, RuleProposal, RuleScope, RunMarks, Suppression,
+};
 pub use note::{Note, NoteStep};
 pub use plan::{Admission, PlanResult, PlannedObject, PlannedRequest, PlannedStep, PlannedVictim};
 pub use problem::Problem;
@@ -49,6 +54,8 @@ pub const DOCTOR_SCHEMA: &str = "defender-sim/doctor/v2";
 pub const FLEET_SCHEMA: &str = "defender-sim/fleet/v1";
 /// Schema of [`Note`] in JSON.
 pub const NOTE_SCHEMA: &str = "defender-sim/note/v2";
+/// Schema of [`Handover`] in JSON.
+pub const HANDOVER_SCHEMA: &str = "defender-sim/handover/v1";
 
 /// The [`RunResult::run`] of alerts that are looked for by time and place alone.
 pub const UNKNOWN_RUN: &str = "unknown";

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::Regression;
 
@@ -166,4 +167,13 @@ pub struct RaisedAlert {
     pub seconds_to_detect: Option<f64>,
     /// Link to the Azure portal.
     pub link: Option<String>,
+}
+
+impl RaisedAlert {
+    /// Returns the link to the portal, or `None` if it is not a plain HTTPS URL.
+    pub fn portal(&self) -> Option<Url> {
+        let url = Url::parse(self.link.as_deref()?).ok()?;
+        let is_plain = url.username().is_empty() && url.password().is_none();
+        (url.scheme() == "https" && is_plain).then_some(url)
+    }
 }

@@ -35,7 +35,9 @@ fn printed(arguments: &[&str]) -> String {
 
 #[test]
 fn the_published_schemas_are_those_of_the_code() {
-    for name in ["scenario", "run", "plan", "cleanup", "note", "doctor", "fleet"] {
+    for name in [
+        "scenario", "run", "plan", "cleanup", "note", "handover", "doctor", "fleet",
+    ] {
         let published = std::fs::read_to_string(schema_file(name)).unwrap();
         assert!(
             printed(&["schema", name]) == published,

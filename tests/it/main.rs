@@ -22,6 +22,7 @@ mod faults;
 mod files;
 mod fleet;
 mod guarding;
+mod handover;
 mod hints;
 mod images;
 mod kubectl;

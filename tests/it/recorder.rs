@@ -149,8 +149,7 @@ pub fn requests(programs: &Programs) -> Vec<(String, usize)> {
                 data,
                 "http://mdc-simulation-victim/ws.php",
             ] => {
-                // The script, its part for the victim, and the substitution that keeps the answer.
-                assert_eq!(program.line(attacker), ["bash", "bash", "bash"]);
+                assert_eq!(program.line(attacker), ["bash"]);
                 let request = (step.clone(), data.strip_prefix("cmd=").unwrap().to_owned());
                 // Retried only if the connection failed.
                 if sent.last() != Some(&request) {

@@ -127,6 +127,7 @@ fn modules_import_only_lower_modules() {
         ("exit.rs", &[]),
         ("files.rs", &["untrusted"]),
         ("guard.rs", &[]),
+        ("kql.rs", &[]),
         ("kubectl.rs", &["untrusted"]),
         ("net", &["files", "untrusted"]),
         ("plan.rs", &["scenario"]),
@@ -186,6 +187,8 @@ fn pure_modules_use_no_client_no_runtime_and_no_process() {
         "error.rs",
         "guard.rs",
         "exit.rs",
+        "handover",
+        "kql.rs",
         "kubectl.rs",
         "untrusted.rs",
         "words.rs",
@@ -244,6 +247,7 @@ fn only_report_prints() {
 fn exports_are_pure() {
     for file in [
         "export.rs",
+        "handover.rs",
         "html",
         "html.rs",
         "junit.rs",
