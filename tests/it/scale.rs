@@ -125,9 +125,8 @@ impl World {
             "jobs",
             "networkpolicies",
         ];
-        let is_list =
-            kinds.iter().any(|kind| path.ends_with(kind)) || !path.starts_with("/api/v1/namespaces/work/");
-        if is_list || path.ends_with("/events") {
+        let is_one = kinds.iter().any(|kind| path.contains(&format!("/{kind}/")));
+        if !is_one {
             let below = format!("{path}/");
             let items = objects.iter().filter(|(path, _)| path.starts_with(&below));
             let items: Vec<&Value> = items.map(|(_, object)| object).collect();
