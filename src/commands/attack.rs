@@ -23,8 +23,6 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     let mut plan = request.plan(session.namespace.clone())?;
     let run = &request.args;
     let connection = session.connect(Some(&plan))?;
-    let cover = engine::cover(&connection.cluster, &mut plan);
-    cover.await.map_err(before_run)?;
     let scheduled = match &run.cron_job {
         Some(name) => {
             let find = Scheduled::find(&connection.cluster, name, &session.events);
@@ -35,7 +33,7 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     let files = session.report.open_files(&run.report, run.soc_note.as_deref())?;
     let earlier = scheduled.as_ref().map(|scheduled| scheduled.earlier.clone());
     let attacked = Box::pin(attack_and_verify(
-        run, &plan, connection, &files, earlier, session,
+        run, &mut plan, connection, &files, earlier, session,
     ))
     .await;
     let mut problems = vec![];
@@ -73,8 +71,6 @@ pub(super) async fn attack_cluster(
     session: &Session,
 ) -> Result<(RunResult, Vec<Error>), Error> {
     let (run, connection) = (&request.args, session.connect(Some(plan))?);
-    let cover = engine::cover(&connection.cluster, plan);
-    cover.await.map_err(before_run)?;
     let files = Files::default();
     let result = Box::pin(attack_and_verify(run, plan, connection, &files, None, session)).await?;
     let mut failures = vec![];
@@ -84,11 +80,11 @@ pub(super) async fn attack_cluster(
     Ok((result, failures))
 }
 
-/// Runs the plan and verifies its alerts, if requested. `earlier` is what earlier runs detected, if not the records of
+/// Gives the plan its victims, runs it, and verifies its alerts, if requested. `earlier` is what earlier runs detected, if not the records of
 /// this machine say that.
 async fn attack_and_verify(
     run: &RunArgs,
-    plan: &Plan,
+    plan: &mut Plan,
     connection: Connection,
     files: &Files,
     earlier: Option<Detections>,
@@ -99,6 +95,8 @@ async fn attack_and_verify(
     let stop = session.on_signals(format!(
         "quit without cleanup; the cluster removes the run at its deadline. To remove it now: {now}"
     ))?;
+    let cover = engine::cover(&connection.cluster, plan);
+    unless_stopped(&stop, cover).await.map_err(before_run)?;
     let options = run.verify.then(|| run.verify_options.options());
     let source = match &options {
         Some(options) => {
