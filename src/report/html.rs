@@ -167,7 +167,15 @@ fn about(result: &RunResult) -> Vec<(&'static str, String)> {
         (None, None, Some(user)) => Some(format!("user {user} of the kubeconfig")),
         (None, None, None) => None,
     };
-    let sensor = result.facts.as_ref().map(|facts| {
+    let sensors: Vec<&Fact> = result
+        .victims
+        .iter()
+        .filter_map(|victim| victim.sensor.as_ref())
+        .collect();
+    let ready = sensors.iter().filter(|sensor| ***sensor == Fact::Yes).count();
+    let of_many =
+        (sensors.len() > 1).then(|| format!("ready on the nodes of {ready} of {} pods", sensors.len()));
+    let of_one = result.facts.as_ref().map(|facts| {
         let (mark, reason) = fact(&facts.sensor);
         let word = match mark.word {
             "yes" => "ready on the node of the pods",
@@ -192,7 +200,7 @@ fn about(result: &RunResult) -> Vec<(&'static str, String)> {
         ("Azure resource", cluster.resource_id.clone()),
         ("Namespace", Some(result.namespace.clone())),
         ("User", user),
-        ("Defender sensor", sensor),
+        ("Defender sensor", of_many.or(of_one)),
         ("Clock of the cluster", result.clock_offset_seconds.map(clock)),
         (
             "Version",

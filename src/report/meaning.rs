@@ -51,7 +51,11 @@ pub(super) fn news(result: &RunResult) -> (State, String) {
     let news = match (verification.alerts.len(), verification.additional.len()) {
         (0, 0) => "Defender raised no alert".to_owned(),
         (0, more) => format!("Defender raised {}", counted(more, "unexpected alert")),
-        _ => format!("Defender raised {}{late}", raised(verification)),
+        _ => format!(
+            "Defender raised {}{}{late}",
+            raised(verification),
+            verification.everywhere()
+        ),
     };
     (state, news)
 }

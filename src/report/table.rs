@@ -395,7 +395,7 @@ fn verdicts(verification: &Verification, width: Width) -> String {
         ));
     }
     let count = match (nothing, verification.additional.len()) {
-        (false, _) => format!("{} raised", raised(verification)),
+        (false, _) => format!("{} raised{}", raised(verification), verification.everywhere()),
         (true, 0) => "No alert was expected, and none was raised".to_owned(),
         (true, more) => format!("No alert was expected, and {more} raised"),
     };

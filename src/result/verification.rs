@@ -121,6 +121,16 @@ impl Verification {
         (raised.count(), alerts.count())
     }
 
+    /// Returns where alerts have to be raised, as words that follow "raised": nothing unless the run had several victims.
+    pub fn everywhere(&self) -> &'static str {
+        let mut alerts = self.alerts.iter();
+        if alerts.any(|alert| !alert.victims.is_empty()) {
+            " for every victim"
+        } else {
+            ""
+        }
+    }
+
     /// Returns what is remarkable about the alerts, beyond the verdicts: contradictions and regressions, as sentences.
     pub fn warnings(&self) -> Vec<String> {
         let regressions = self.regressions.iter().map(Regression::to_string);

@@ -9,6 +9,7 @@ use super::attribution::Subject;
 use super::matching::AttributedAlerts;
 use super::options::JudgeOptions;
 use super::verdict;
+use crate::defender::facts::Fact;
 use crate::result::{AlertVerdict, RunResult, Verdict, Verification, Victim, VictimVerdict};
 
 /// Number of groups that a reason names.
@@ -115,6 +116,10 @@ fn combine(alert: &mut AlertVerdict, parts: &[(&Victim, &AlertVerdict)]) {
         alert.reason = missing.clone().next().and_then(|(_, part)| part.reason.clone());
         return;
     }
+    if raised == 0 {
+        alert.reason = Some(format!("on none of {}", parts.len()));
+        return;
+    }
     let groups: Vec<&str> = missing.map(|(victim, _)| victim.label()).collect();
     let others = match groups.len().saturating_sub(NAMED) {
         0 => String::new(),
@@ -127,8 +132,8 @@ fn combine(alert: &mut AlertVerdict, parts: &[(&Victim, &AlertVerdict)]) {
     ));
 }
 
-/// Returns the victims for which none of the required alerts was raised, each with the reason if it is the same for all
-/// alerts.
+/// Returns the victims for which none of the required alerts was raised, each with the reason: the sensor, or what is the
+/// same for all alerts.
 fn silent<'a>(parts: &'a [(&'a Victim, Verification)]) -> impl Iterator<Item = (&'a Victim, String)> {
     parts.iter().filter_map(|(victim, part)| {
         let required = || part.alerts.iter().filter(|alert| !alert.optional);
@@ -136,8 +141,9 @@ fn silent<'a>(parts: &'a [(&'a Victim, Verification)]) -> impl Iterator<Item = (
             return None;
         }
         let reasons: BTreeSet<Option<&str>> = required().map(|alert| alert.reason.as_deref()).collect();
-        let reason = match reasons.first() {
-            Some(Some(reason)) if reasons.len() == 1 => format!(": {reason}"),
+        let reason = match (&victim.sensor, reasons.first()) {
+            (Some(Fact::No(reason)), _) => format!(": {reason}"),
+            (_, Some(Some(reason))) if reasons.len() == 1 => format!(": {reason}"),
             _ => String::new(),
         };
         Some((*victim, reason))
@@ -158,7 +164,6 @@ mod tests {
 
     use super::super::fixture::{judge_all, raised, run};
     use super::*;
-    use crate::defender::facts::Fact;
 
     const NAMES: [&str; 4] = [
         "Possible Web Shell activity detected",
@@ -241,9 +246,13 @@ mod tests {
     fn victim_without_sensor_is_named_with_the_reason() {
         let absent = Fact::No("no sensor is ready on node2".to_owned());
         let run = covering(&[("a", Fact::Yes), ("b", absent)]);
-        let (verdict, reason, victims, _) = judged(&run, &all(&[1]));
+        let (verdict, reason, victims, failure) = judged(&run, &all(&[1]));
         assert_eq!(verdict, Verdict::NotRaised);
         assert_eq!(reason, "on 1 of 2, not on b: no sensor is ready on node2");
+        assert!(
+            failure.ends_with("; none on b (node node2): no sensor is ready on node2"),
+            "{failure}"
+        );
         assert_eq!(victims, [Verdict::Raised, Verdict::NotExpected]);
     }
 

@@ -166,8 +166,7 @@ fn failure(verification: &Verification, facts: &Facts, required: Required) -> Op
     };
     let expected = counted(alerts.len(), "expected alert");
     let verb = if alerts.len() == 1 { "was" } else { "were" };
-    let has_victims = alerts.iter().any(|alert| !alert.victims.is_empty());
-    let everywhere = if has_victims { " for every victim" } else { "" };
+    let everywhere = verification.everywhere();
     fails.then(|| format!("{raised} of {expected} {verb} raised{everywhere}{reason}"))
 }
 
