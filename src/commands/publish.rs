@@ -42,27 +42,37 @@ impl Scheduled {
         })
     }
 
-    /// Creates an event for the run and for each regression, and keeps what was detected.
+    /// Creates an event for the run and for each regression, and keeps what was detected, even if no event can be created.
     ///
     /// # Errors
     /// If an event cannot be created, or the `ConfigMap` cannot be updated.
     pub async fn publish(&self, result: &RunResult) -> Result<(), Error> {
+        let told = self.tell_of(result).await;
+        if result.verification.is_some() {
+            let mut detections = self.earlier.clone();
+            detections.add(result);
+            let keep = self.cluster.keep_state(&self.schedule, detections.to_json());
+            keep.await?;
+        }
+        told
+    }
+
+    /// Creates an event for the run and for each regression.
+    async fn tell_of(&self, result: &RunResult) -> Result<(), Error> {
         let (reason, is_failure) = match result.exit {
             Exit::Ok => ("RunSucceeded", false),
             _ => ("RunFailed", true),
         };
         self.tell(reason, is_failure, &summary(result)).await?;
-        let Some(verification) = &result.verification else {
-            return Ok(());
-        };
-        for regression in &verification.regressions {
-            self.tell("DetectionRegressed", true, &regression.to_string())
-                .await?;
+        for regression in result
+            .verification
+            .iter()
+            .flat_map(|verification| &verification.regressions)
+        {
+            let text = regression.to_string();
+            self.tell("DetectionRegressed", true, &text).await?;
         }
-        let mut detections = self.earlier.clone();
-        detections.add(result);
-        let keep = self.cluster.keep_state(&self.schedule, detections.to_json());
-        Ok(keep.await?)
+        Ok(())
     }
 
     /// Creates an event for a run that failed without a result.
