@@ -162,7 +162,7 @@ fn group_of(node: &RawMetadata, cover: &Cover) -> Option<Group> {
 pub(crate) enum Refusal {
     /// Another operating system.
     NotLinux,
-    /// No machine of its own behind it, so no sensor can be on it.
+    /// It stands for a service without a machine, so no sensor can run on it.
     Virtual,
     /// Neither amd64 nor arm64.
     Architecture,

@@ -64,7 +64,7 @@ pub(super) async fn attack(request: Request, session: &Session) -> Outcome {
     }))
 }
 
-/// Runs a plan in one cluster of a fleet, without files of its own. Returns also what could not be published.
+/// Runs a plan in one cluster of a fleet, whose reports the fleet writes. Also returns what could not be published.
 pub(super) async fn attack_cluster(
     request: &Request,
     plan: &mut Plan,

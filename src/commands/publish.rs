@@ -47,18 +47,18 @@ impl Scheduled {
     /// # Errors
     /// If an event cannot be created, or the `ConfigMap` cannot be updated.
     pub async fn publish(&self, result: &RunResult) -> Result<(), Error> {
-        let told = self.tell_of(result).await;
+        let published = self.create_events(result).await;
         if result.verification.is_some() {
             let mut detections = self.earlier.clone();
             detections.add(result);
             let keep = self.cluster.keep_state(&self.schedule, detections.to_json());
             keep.await?;
         }
-        told
+        published
     }
 
     /// Creates an event for the run and for each regression.
-    async fn tell_of(&self, result: &RunResult) -> Result<(), Error> {
+    async fn create_events(&self, result: &RunResult) -> Result<(), Error> {
         let (reason, is_failure) = match result.exit {
             Exit::Ok => ("RunSucceeded", false),
             _ => ("RunFailed", true),

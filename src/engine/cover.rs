@@ -132,7 +132,7 @@ impl Nodes<'_> {
     fn reason(&self, kubectl: &Kubectl) -> String {
         if let Some(arch) = self.architectures.first() {
             return format!(
-                "{arch}, other than the nodes of most groups; cover it in a run of its own: \
+                "{arch}, unlike the nodes of most groups; cover it in another run: \
                  --node-selector=kubernetes.io/arch={arch}"
             );
         }
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(groups, ["a"]);
         let expected = [
             format!("1 without a group: {}", without_label(&Cover::NodePool)),
-            "1 b: arm64, other than the nodes of most groups; cover it in a run of its own: \
+            "1 b: arm64, unlike the nodes of most groups; cover it in another run: \
              --node-selector=kubernetes.io/arch=arm64"
                 .to_owned(),
             "3 gpu: tainted sku=gpu:NoSchedule; to tolerate the taint: --toleration=sku=gpu:NoSchedule"

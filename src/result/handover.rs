@@ -181,7 +181,7 @@ pub struct RuleProperties {
     pub alert_type: String,
     /// Why the alerts are dismissed.
     pub reason: &'static str,
-    /// `Disabled`: whoever creates the rule enables it.
+    /// `Disabled`: the person who creates the rule enables it.
     pub state: &'static str,
     /// What the rule is for.
     pub comment: String,

@@ -218,7 +218,7 @@ pub enum Outcome {
     Failed,
     /// Something stopped it: a policy, the network, a kill.
     Blocked,
-    /// It does not apply here, or was not begun.
+    /// It does not apply here, or did not start.
     Skipped,
 }
 

@@ -66,8 +66,8 @@ pub struct Report {
     pub evidence: String,
 }
 
-/// Parses a line of an attacker's log: the host name of the victim, and what is said about it. Returns `None` if it is not
-/// a line of the protocol.
+/// Parses a line of an attacker's log into the host name of the victim and the message. Returns `None` if it is not a
+/// line of the protocol.
 pub fn parse(line: &str) -> Option<(&str, Line)> {
     // The gate trims the same characters from its report before it computes the proof.
     let line = line.trim_end_matches([' ', '\t', '\n', '\r', '\0', '\x0b']);

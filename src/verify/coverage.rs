@@ -1,4 +1,4 @@
-//! Judges a run with several victims: each of them like a run of its own, by the alerts that name its pod.
+//! Judges a run with several victims: each victim like a separate run, by the alerts that name its pod.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

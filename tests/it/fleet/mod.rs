@@ -147,7 +147,7 @@ fn contexts_of_one_cluster_and_namespace_do_not_disturb_each_other() {
         "{text}"
     );
     assert!(text.contains("0 of 2 clusters passed."), "{text}");
-    // Reading disturbs nobody.
+    // Reading has no side effects.
     let text = printed(&["doctor", "--all-contexts"], 3);
     assert!(text.contains("0 of 3 clusters passed."), "{text}");
 }
@@ -365,7 +365,7 @@ fn plugins_that_prompt_run_one_after_the_other() {
         );
     }
     assert_eq!(std::fs::read_to_string(log).unwrap(), "begin\nend\n".repeat(3));
-    // Without a terminal, nobody can be asked by the plugins that insist.
+    // Without a terminal, plugins that need one fail.
     let output = machine.run(&[
         "doctor",
         "recon",
