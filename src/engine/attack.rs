@@ -20,7 +20,6 @@ use super::{Halt, Run};
 use crate::error::{Error, Phase};
 use crate::event::{Event, Events};
 use crate::manifest::{ATTACKER_CONTAINER, Kind};
-use crate::plan::Victim;
 use crate::signal::Stop;
 use crate::untrusted;
 
@@ -70,26 +69,21 @@ pub(super) async fn attack(
 ) -> Result<(), Halt> {
     let deadline = run.plan.options.deadline;
     let give_up = Instant::now() + deadline;
-    let hosts =
-        |victims: &[Victim]| -> Vec<String> { victims.iter().map(|victim| victim.host.clone()).collect() };
-    let attackers: Vec<(String, Vec<String>)> = run
-        .plan
-        .attackers()
-        .map(|attacker| (attacker.pod, hosts(attacker.victims)))
-        .collect();
+    let attackers = run.plan.attackers().map(|attacker| {
+        let hosts = attacker.victims.iter().map(|victim| victim.host.as_str());
+        (attacker.pod, hosts.collect())
+    });
     let progress = Progress {
         tracker,
-        attackers: attackers
-            .iter()
-            .map(|(pod, victims)| (pod.clone(), victims.iter().map(String::as_str).collect()))
-            .collect(),
+        attackers: attackers.collect(),
         last_line: Cell::new(Instant::now()),
     };
+    let attackers = &progress.attackers;
     let nodes = run.plan.victims.iter().map(|victim| victim.pod.clone());
     let nodes = nodes.chain(attackers.iter().map(|(pod, _)| pod.clone()));
     let nodes = nodes.filter_map(|pod| Some((pods.node(&pod)?.to_owned(), pod)));
     let mut watched = Nodes::new(nodes.collect());
-    let logs = progress.attackers.iter().map(|attacker| {
+    let logs = attackers.iter().map(|attacker| {
         follow(
             run,
             pods.node(&attacker.0).map(str::to_owned),

@@ -3,17 +3,12 @@
 use super::super::milliseconds;
 use super::super::reasons::reason_of_halt;
 use super::{Mark, fact, outcome, utc};
+use crate::plan::POOL_LABELS;
 use crate::result::{RequestResult, RunResult, StepResult, Victim};
 use crate::scenario::Outcome;
 
-/// Labels of nodes whose value is the name of their pool.
-const POOLS: [&str; 5] = [
-    "kubernetes.azure.com/agentpool",
-    "agentpool",
-    "eks.amazonaws.com/nodegroup",
-    "cloud.google.com/gke-nodepool",
-    "karpenter.sh/nodepool",
-];
+/// An older label of AKS with the name of a node's pool.
+const OLD_POOL_LABEL: &str = "agentpool";
 
 /// The steps of a run by scenario, with a column for each place in which steps ran.
 pub(super) struct Steps<'a> {
@@ -142,7 +137,10 @@ pub(super) fn rating(steps: &[&StepResult]) -> &'static str {
 /// Returns the name of the pool of a victim's node.
 fn pool(victim: &Victim) -> Option<&str> {
     let labels = &victim.node_labels;
-    let found = POOLS.iter().find_map(|label| labels.get(*label));
+    let found = POOL_LABELS
+        .iter()
+        .chain([&OLD_POOL_LABEL])
+        .find_map(|label| labels.get(*label));
     found.map(String::as_str)
 }
 
